@@ -1,0 +1,38 @@
+"""Content hash of a structure: the identity under which labels are shared and digests compared."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+__all__ = ["composition_of", "structure_hash"]
+
+
+def structure_hash(atoms: Atoms) -> str:
+    """Return the sha256 (hex) of species, positions, cell and periodicity, to the last bit.
+
+    Two structures share a hash only when they are the same numbers in the same order; symmetry-equivalent settings
+    of one crystal differ. Initial magnetic moments and charges do not enter: they belong to the settings of the
+    reference calculation.
+    """
+    h = hashlib.sha256(b"gapfactory-structure-1")
+    for array, dtype in (
+        (atoms.numbers, "<i4"),
+        (atoms.positions, "<f8"),
+        (atoms.cell.array, "<f8"),
+        (atoms.pbc, "u1"),
+    ):
+        # adding zero turns -0.0 into 0.0: equal coordinates, equal bytes
+        h.update(np.ascontiguousarray(np.asarray(array) + 0, dtype=dtype).tobytes())
+    return h.hexdigest()
+
+
+def composition_of(atoms: Atoms) -> str:
+    """Return the reduced chemical formula, alphabetical (``Si``, ``O2Si``): the key of a composition group."""
+    formula, _ = atoms.symbols.formula.reduce()
+    return str(formula.format("abc"))
