@@ -1,0 +1,223 @@
+# shellcheck shell=bash
+# Shared by deploy/quickstart.sh and deploy/test.sh: makes the Python environment that both need.
+#
+# Sourced, never run. Everything comes from PyPI through pip and, only when something is missing and only as root
+# or with passwordless sudo, from the system's own packages through apt-get.
+#
+#   GAPFACTORY_VENV    where the environment lives          (default: .venv in the checkout)
+#   GAPFACTORY_PYTHON  the interpreter to make it from      (default: the first of python3, 3.13, 3.12, 3.11 that fits)
+#   GAPFACTORY_APT     0 = never install system packages, only say what is missing
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+VENV="${GAPFACTORY_VENV:-$ROOT/.venv}"
+BIN="$VENV/bin"
+STARTED=$SECONDS
+LAYOUT=1 # raise it when the environment has to be made anew although pyproject.toml did not change
+
+# quippy-ase ships wheels for these; see docs/development.md
+PYTHON_OLDEST=11
+PYTHON_NEWEST=13
+
+# ---- talking ---------------------------------------------------------------------------------------------------
+
+say() { printf '%s\n' "$*"; }
+
+step() { # one line per step, with the time since the start
+    printf '[%2d:%02d] %s\n' $(((SECONDS - STARTED) / 60)) $(((SECONDS - STARTED) % 60)) "$*"
+}
+
+die() { # first argument: the fault; the others: the remedy, one line each
+    printf '\nerror: %s\n' "$1" >&2
+    shift
+    (($# == 0)) || printf '       %s\n' "$@" >&2
+    exit 1
+}
+
+quietly() { # run a command whose output matters only when it fails
+    local log status=0
+    log="$(mktemp)"
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    ((status == 0)) || tail -n 60 "$log" >&2
+    rm -f "$log"
+    return "$status"
+}
+
+# ---- the machine -----------------------------------------------------------------------------------------------
+
+python_fits() { # can this interpreter be used? (a name on PATH may be a shim that runs nothing)
+    "$1" - "$PYTHON_OLDEST" "$PYTHON_NEWEST" >/dev/null 2>&1 <<'PY'
+import sys
+oldest, newest = (int(a) for a in sys.argv[1:])
+sys.exit(not (sys.version_info[0] == 3 and oldest <= sys.version_info[1] <= newest))
+PY
+}
+
+find_python() { # prints the interpreter, fails when there is none
+    local name
+    if [[ -n "${GAPFACTORY_PYTHON:-}" ]]; then
+        python_fits "$GAPFACTORY_PYTHON" && command -v "$GAPFACTORY_PYTHON"
+        return
+    fi
+    for name in python3 python3.13 python3.12 python3.11; do
+        if command -v "$name" >/dev/null && python_fits "$name"; then
+            command -v "$name"
+            return
+        fi
+    done
+    return 1
+}
+
+python_can_make_environments() { "$1" -c 'import ensurepip, venv' >/dev/null 2>&1; }
+
+python_has_headers() {
+    "$1" -c 'import pathlib, sysconfig, sys
+sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").is_file())' >/dev/null 2>&1
+}
+
+compiles() { # does this C++ program (standard input) compile and link, with these arguments?
+    local directory status=0
+    directory="$(mktemp -d)"
+    cat >"$directory/try.cpp"
+    g++ -o "$directory/try" "$directory/try.cpp" "$@" >/dev/null 2>&1 || status=1
+    rm -rf "$directory"
+    return "$status"
+}
+
+have_compiler() { printf '#include <algorithm>\nint main() { return 0; }\n' | compiles -std=c++17; }
+
+have_libxc() { printf '#include <xc.h>\nint main() { return xc_func_alloc() == nullptr; }\n' | compiles -lxc; }
+
+have_blas() { printf 'extern "C" void dgemm_();\nint main() { dgemm_(); }\n' | compiles -lblas; }
+
+administrator() { # prints the prefix that makes a command run as root; fails when this user may not
+    [[ "${GAPFACTORY_APT:-1}" != 0 ]] && command -v apt-get >/dev/null || return 1
+    if ((EUID == 0)); then
+        return 0
+    elif command -v sudo >/dev/null && sudo -n true >/dev/null 2>&1; then
+        printf 'sudo -n'
+    else
+        return 1
+    fi
+}
+
+apt_install() { # install these Debian/Ubuntu packages, or say exactly what an administrator has to do
+    local prefix
+    if ! prefix="$(administrator)"; then
+        die "these system packages are missing and this user may not install them: $*" \
+            "Ask an administrator to run:" \
+            "    apt-get update && apt-get install --no-install-recommends $*" \
+            "(or the equivalents of another distribution), then start this script again."
+    fi
+    step "installing system packages: $*"
+    # shellcheck disable=SC2086  # the prefix is empty or two words
+    quietly $prefix env DEBIAN_FRONTEND=noninteractive apt-get update || step "apt-get update failed; trying all the same"
+    # shellcheck disable=SC2086
+    quietly $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
+        die "apt-get could not install: $*" "Its last lines are above."
+}
+
+prepare_machine() { # sets PYTHON; installs what is missing
+    local missing=() version
+    if ! PYTHON="$(find_python)"; then
+        [[ -z "${GAPFACTORY_PYTHON:-}" ]] ||
+            die "GAPFACTORY_PYTHON=$GAPFACTORY_PYTHON is not a working Python 3.$PYTHON_OLDEST to 3.$PYTHON_NEWEST"
+        # Debian 12 and Ubuntu 24.04 have a python3 that fits; an older release has none to offer under any name
+        apt_install python3 python3-venv python3-dev
+        PYTHON="$(find_python)" ||
+            die "no Python 3.$PYTHON_OLDEST to 3.$PYTHON_NEWEST on this machine (python3 is $(python3 -V 2>&1))" \
+                "Install one and name it: GAPFACTORY_PYTHON=/path/to/python3.12 $0"
+    fi
+    version="$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+    python_can_make_environments "$PYTHON" || missing+=("python$version-venv")
+    python_has_headers "$PYTHON" || missing+=("python$version-dev")
+    have_compiler || missing+=("g++")
+    ((${#missing[@]} == 0)) || apt_install "${missing[@]}"
+    python_can_make_environments "$PYTHON" ||
+        die "$PYTHON cannot make virtual environments (its modules venv and ensurepip are missing)" \
+            "Install them, or name another interpreter with GAPFACTORY_PYTHON."
+    python_has_headers "$PYTHON" ||
+        die "the header files of $PYTHON are missing, and GPAW is built with them" \
+            "Install them, or name another interpreter with GAPFACTORY_PYTHON."
+    have_compiler || die "g++ cannot compile a C++17 program, and GPAW is built with it"
+}
+
+# ---- the environment -------------------------------------------------------------------------------------------
+
+write_gpaw_configuration() { # GPAW's siteconfig: serial, with libxc and BLAS only where the system has them
+    local libraries=() nolibxc=True noblas=True
+    if have_libxc; then
+        libraries+=("'xc'")
+        nolibxc=False
+    fi
+    if have_blas; then
+        libraries+=("'blas'")
+        noblas=False
+    fi
+    cat >"$1" <<EOF_CONFIG
+# Written by deploy/lib.sh. Without libxc GPAW has its built-in LDA, PBE, revPBE, RPBE and PW91.
+compiler = 'g++'
+mpi = False
+nolibxc = $nolibxc
+noblas = $noblas
+libraries = [$(
+        IFS=,
+        printf '%s' "${libraries[*]-}"
+    )]
+EOF_CONFIG
+}
+
+extra_requirements() { # the requirements of one extra of pyproject.toml, one per line
+    "$BIN/python" - "$ROOT/pyproject.toml" "$1" <<'PY'
+import sys, tomllib
+with open(sys.argv[1], "rb") as f:
+    print(*tomllib.load(f)["project"]["optional-dependencies"][sys.argv[2]], sep="\n")
+PY
+}
+
+make_environment() { # argument: the extras to install, e.g. "gpaw" or "gpaw,dev"
+    local extras="$1" stamp="$VENV/.gapfactory-${1//,/-}" siteconfig="$VENV/gpaw-siteconfig.py" wanted gpaw
+    # one stamp per set of extras, written last: what an interrupted run left behind counts for nothing
+    wanted="layout $LAYOUT, $ROOT, $(sha256sum <"$ROOT/pyproject.toml")"
+    if [[ -f "$stamp" && "$(cat "$stamp")" == "$wanted" ]] && "$BIN/python" -c 'import gapfactory, launchpad' 2>/dev/null; then
+        step "environment $VENV is up to date"
+        return
+    fi
+
+    prepare_machine
+    if [[ -e "$VENV" && ! -f "$VENV/pyvenv.cfg" && -n "$(ls -A "$VENV")" ]]; then
+        die "$VENV exists and is not a virtual environment; it is left alone" \
+            "Choose another place with GAPFACTORY_VENV, or remove it."
+    fi
+    if ! python_fits "$BIN/python" || ! "$BIN/python" -m pip --version >/dev/null 2>&1; then
+        step "making the environment $VENV with $("$PYTHON" -V) ($PYTHON)"
+        quietly "$PYTHON" -m venv --clear "$VENV" || die "$PYTHON could not make $VENV"
+    fi
+
+    # one installation at a time, when two scripts start together
+    exec 9>"$VENV/.gapfactory-lock"
+    if command -v flock >/dev/null; then flock 9; fi
+    rm -f "$VENV"/.gapfactory-gpaw*
+    quietly "$BIN/python" -m pip install --upgrade 'pip>=25' || die "pip could not upgrade itself in $VENV"
+
+    write_gpaw_configuration "$siteconfig.new"
+    if ! cmp -s "$siteconfig.new" "$siteconfig" || ! "$BIN/python" -c 'import gpaw' 2>/dev/null; then
+        step "building GPAW ($(grep -q 'nolibxc = True' "$siteconfig.new" && printf 'without' || printf 'with') libxc; less than a minute)"
+        # pip would serve a wheel that it once built against other libraries, hence without its cache
+        mapfile -t gpaw < <(extra_requirements gpaw)
+        GPAW_CONFIG="$siteconfig.new" quietly "$BIN/python" -m pip install --no-cache-dir --force-reinstall --no-deps "${gpaw[@]}" ||
+            die "GPAW could not be built" "Its last lines are above; its configuration is $siteconfig.new."
+        mv "$siteconfig.new" "$siteconfig"
+    fi
+    rm -f "$siteconfig.new"
+
+    step "installing gapfactory[$extras] and what it needs"
+    # editable: the environment always runs the code of this checkout, also after an update of it
+    GPAW_CONFIG="$siteconfig" quietly "$BIN/python" -m pip install --editable "${ROOT}[$extras]" ||
+        die "pip could not install gapfactory[$extras]" "Its last lines are above."
+    quietly "$BIN/python" -m pip check || die "the packages in $VENV contradict each other (above)"
+    "$BIN/python" -c 'import gapfactory, launchpad' || die "the installed package cannot be imported"
+    printf '%s' "$wanted" >"$stamp"
+    if [[ "$extras" == gpaw,dev ]]; then cp "$stamp" "$VENV/.gapfactory-gpaw"; fi # the larger set contains the smaller
+    exec 9>&-
+    step "environment $VENV is ready"
+}

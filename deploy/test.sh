@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Every check of the project: ruff, mypy and the tests. Sets up its environment first.
+#
+#   deploy/test.sh                         everything
+#   deploy/test.sh tests/unit -x           arguments go to pytest; paths replace the default ones
+#
+# All checks run even if an early one fails; the exit code is 0 only when every one passed. Variables: see deploy/lib.sh.
+set -euo pipefail
+# shellcheck source=deploy/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+make_environment gpaw,dev
+
+export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg
+# the tests call the console scripts (gapfactory, gap_fit, lpad, rlaunch) of this environment
+export PATH="$BIN:$PATH" VIRTUAL_ENV="$VENV"
+cd "$ROOT"
+
+failed=()
+check() { # check NAME COMMAND...
+    local name="$1"
+    shift
+    step "$name"
+    "$@" </dev/null || failed+=("$name")
+}
+
+# fast first, so that an early fault is seen early; a path among the arguments replaces all three
+paths=()
+for directory in tests/unit tests/integration tests/acceptance; do
+    if [[ -d "$directory" ]]; then paths+=("$directory"); fi
+done
+for argument in "$@"; do
+    if [[ -e "${argument%%::*}" ]]; then paths=(); fi
+done
+
+check "ruff check" "$BIN/ruff" check .
+check "ruff format" "$BIN/ruff" format --check --quiet .
+check "mypy" "$BIN/mypy"
+check "pytest" "$BIN/python" -m pytest --durations=15 "${paths[@]}" "$@"
+
+if ((${#failed[@]} > 0)); then
+    IFS=,
+    die "failed: ${failed[*]}"
+fi
+step "every check passed"
