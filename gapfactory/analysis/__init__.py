@@ -1,0 +1,1 @@
+"""Judgement: named phases, energy-volume curves, errors, learning curves, similarity map."""

@@ -1,0 +1,160 @@
+"""Published crystal structures of the named phases: cells, sites, sources, and numbers to check them by.
+
+Coordinates are those of the publications, in the setting named; nothing here is fitted or relaxed. The
+published density or shortest contact, where the source prints it, is recomputed in the tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["MISSING", "RECORDS", "PhaseRecord"]
+
+
+@dataclass(frozen=True)
+class PhaseRecord:
+    """One published crystal structure.
+
+    Parameters
+    ----------
+    element, key, label
+        Symbol, key (unique per element) and label for figures.
+    space_group
+        International Tables number.
+    setting
+        Origin choice, as `ase.spacegroup` counts it (1 or 2; 1 also stands for hexagonal axes).
+    cell
+        a, b, c in Å and alpha, beta, gamma in degrees, conventional cell.
+    sites
+        (Wyckoff symbol with its multiplicity, fractional x, y, z) of each independent atom.
+    source
+        The publication, and the compilation where its numbers were read.
+    notes
+        Conditions of the measurement, and what a reader should know.
+    density
+        g/cm^3 as printed by the source, or None.
+    shortest_contact
+        Å as printed by the source, or None.
+    """
+
+    element: str
+    key: str
+    label: str
+    space_group: int
+    setting: int
+    cell: tuple[float, float, float, float, float, float]
+    sites: tuple[tuple[str, float, float, float], ...]
+    source: str
+    notes: str = ""
+    density: float | None = None
+    shortest_contact: float | None = None
+
+
+_THIRD, _TWO_THIRDS = 1.0 / 3.0, 2.0 / 3.0
+
+RECORDS: tuple[PhaseRecord, ...] = (
+    PhaseRecord(
+        "C",
+        "diamond",
+        "diamond",
+        227,
+        1,
+        (3.56679, 3.56679, 3.56679, 90, 90, 90),
+        (("8a", 0.0, 0.0, 0.0),),
+        "R. W. G. Wyckoff, Crystal Structures 1 (1963) 7-83; AMCSD 0011242, COD 9008564",
+    ),
+    PhaseRecord(
+        "C",
+        "lonsdaleite",
+        "lonsdaleite",
+        194,
+        1,
+        (2.508, 2.508, 4.183, 90, 90, 120),
+        (("4f", _THIRD, _TWO_THIRDS, 0.05995),),
+        "A. Yoshiasa, Y. Murai, O. Ohtaka, T. Katsura, Jpn. J. Appl. Phys. 42 (2003) 1694; AFLOW A_hP4_194_f",
+    ),
+    PhaseRecord(
+        "C",
+        "graphite",
+        "graphite",
+        194,
+        1,
+        (2.464, 2.464, 6.711, 90, 90, 120),
+        (("2b", 0.0, 0.0, 0.25), ("2c", _THIRD, _TWO_THIRDS, 0.25)),
+        "P. Trucano, R. Chen, Nature 258 (1975) 136 (neutron diffraction); AFLOW A_hP4_194_bc",
+        "Layers are held by dispersion: a reference functional without it does not bind them at this volume.",
+    ),
+    PhaseRecord(
+        "Si",
+        "diamond",
+        "diamond",
+        227,
+        1,
+        (5.43070, 5.43070, 5.43070, 90, 90, 90),
+        (("8a", 0.0, 0.0, 0.0),),
+        "R. W. G. Wyckoff, Crystal Structures 1 (1963) 7-83; AMCSD 0011243, COD 9008565",
+    ),
+    PhaseRecord(
+        "Si",
+        "oS24",
+        "oS24",
+        63,
+        1,
+        (3.82236, 10.70070, 12.62580, 90, 90, 90),
+        (("8f", 0.0, 0.0284, 0.5903), ("8f", 0.0, 0.2435, 0.5551), ("8f", 0.0, 0.5705, 0.3412)),
+        "D. Y. Kim, S. Stefanoski, O. O. Kurakevych, T. A. Strobel, Nature Materials 14 (2015) 169; "
+        "AFLOW A_oC24_63_3f, ICSD 291479",
+        "Open framework, ambient conditions; oS24 and oC24 name the same structure (Cmcm).",
+    ),
+    PhaseRecord(
+        "Ti",
+        "hcp",
+        "hcp",
+        194,
+        1,
+        (2.95, 2.95, 4.686, 90, 90, 120),
+        (("2c", _THIRD, _TWO_THIRDS, 0.25),),
+        "R. W. G. Wyckoff, Crystal Structures 1 (1963) 9-11; MINCRYST titanium-1, AMCSD 0011195, COD 9008517",
+        "At 25 °C.",
+        density=4.50,
+    ),
+    PhaseRecord(
+        "Ti",
+        "omega",
+        "ω",
+        191,
+        1,
+        (4.6, 4.6, 2.82, 90, 90, 120),
+        (("1a", 0.0, 0.0, 0.0), ("2d", _THIRD, _TWO_THIRDS, 0.5)),
+        "E. S. Chebotareva, S. G. Nuzhdina, Fizika Metallov i Metallovedenie 36 (1973) 200; "
+        "MINCRYST titanium-3",
+        "At 4 GPa.",
+        density=4.62,
+        shortest_contact=2.6558,
+    ),
+    PhaseRecord(
+        "Ti",
+        "bcc",
+        "bcc",
+        229,
+        1,
+        (3.32, 3.32, 3.32, 90, 90, 90),
+        (("2a", 0.0, 0.0, 0.0),),
+        "Y. Liao, Practical Electron Microscopy and Database (GlobalSino), page 1721, Table c",
+        "Stable above about 882 °C; a mechanically unstable crystal at 0 K, kept in shape by its symmetry.",
+    ),
+    PhaseRecord(
+        "B",
+        "alpha-B12",
+        "α-B$_{12}$",
+        166,
+        1,
+        (4.908, 4.908, 12.56559, 90, 90, 120),
+        (("18h", 0.78437, 0.21563, 0.22603), ("18h", 0.19610, 0.80390, 0.02450)),
+        "B. F. Decker, J. S. Kasper, Acta Crystallogr. 12 (1959) 503; AFLOW A_hR12_166_2h",
+        "Hexagonal axes; the cell used is the rhombohedral one with 12 atoms.",
+    ),
+)
+
+#: phases named by the papers that are not offered, each with the reason
+MISSING: dict[str, dict[str, str]] = {}

@@ -1,0 +1,386 @@
+"""Energy against volume: curves, equation of state, and potential against reference.
+
+The comparison is the one of Bernstein et al. (2019), Fig. 3: each method is judged at *its own* minimum
+(a-c), and the curves are drawn at fixed volume with the shape of the cell and the atoms relaxed under the
+crystal's symmetry (d-f).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gapfactory.analysis._symmetry import quiet_spglib
+from gapfactory.errors import EvidenceError, GapFactoryError
+from gapfactory.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "EnergyVolumeCurve",
+    "EnergyVolumeSettings",
+    "EquationOfState",
+    "PhaseComparison",
+    "compare_phase",
+    "energy_volume_curve",
+    "fit_equation_of_state",
+    "relax_at_fixed_volume",
+]
+
+#: eV/Å^3 in GPa
+_GPA = 160.21766208
+
+
+class EnergyVolumeSettings(Settings):
+    """How named phases are turned into energy-volume curves, and when they count as reproduced."""
+
+    volume_factors: tuple[float, ...] = (0.90, 0.94, 0.97, 1.0, 1.03, 1.06, 1.10)
+    """Volumes of the curve, as multiples of the phase's published volume."""
+    force_threshold: float = 0.005
+    """Largest residual force, and cell gradient per atom at constant volume, in eV/Å."""
+    max_steps: int = 300
+    """Steps after which a fixed-volume relaxation counts as failed."""
+    symmetry_precision: float = 1e-4
+    """Tolerance in Å with which the crystal's symmetry is found before it is kept."""
+    energy_tolerance_meV: float = 20.0  # noqa: N815 - the unit keeps its spelling
+    """A phase passes when potential and reference agree on the energy of the minimum to this, in meV/atom."""
+    volume_tolerance_percent: float = 3.0
+    """A phase passes when potential and reference agree on the volume of the minimum to this, in percent."""
+
+
+@dataclass(frozen=True)
+class EnergyVolumeCurve:
+    """Energies of one phase by one method, in ascending order of volume.
+
+    Parameters
+    ----------
+    phase
+        Name of the phase, e.g. ``"Si-diamond"``.
+    method
+        What computed it, e.g. ``"potential"`` or ``"reference"``.
+    volumes, energies
+        Shape (M,), Å^3/atom and eV/atom.
+    failures
+        Volumes (Å^3/atom) that have no energy, each with the reason in words.
+    """
+
+    phase: str
+    method: str
+    volumes: NDArray[np.float64]
+    energies: NDArray[np.float64]
+    failures: tuple[tuple[float, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        volumes = np.asarray(self.volumes, dtype=float)
+        energies = np.asarray(self.energies, dtype=float)
+        if volumes.ndim != 1 or volumes.shape != energies.shape:
+            raise EvidenceError(
+                f"curve of {self.phase!r} by {self.method}: volumes of shape {volumes.shape} and energies of "
+                f"shape {energies.shape} do not pair up; give one energy per volume"
+            )
+        if not (np.isfinite(volumes).all() and np.isfinite(energies).all() and (volumes > 0).all()):
+            raise EvidenceError(
+                f"curve of {self.phase!r} by {self.method} contains NaN, infinite or non-positive values; "
+                "list such points under failures instead"
+            )
+        order = np.argsort(volumes, kind="stable")
+        object.__setattr__(self, "volumes", volumes[order])
+        object.__setattr__(self, "energies", energies[order])
+
+
+@dataclass(frozen=True)
+class EquationOfState:
+    """Third-order Birch-Murnaghan equation of state, per atom.
+
+    Parameters
+    ----------
+    volume
+        Volume of the minimum, Å^3/atom.
+    energy
+        Energy of the minimum, eV/atom.
+    bulk_modulus
+        eV/Å^3 (see `bulk_modulus_GPa`).
+    bulk_modulus_derivative
+        Derivative of the bulk modulus with respect to pressure, dimensionless.
+    residual
+        Root mean square deviation of the points from the fit, eV/atom.
+    """
+
+    volume: float
+    energy: float
+    bulk_modulus: float
+    bulk_modulus_derivative: float
+    residual: float
+    _coefficients: tuple[float, float, float, float] = field(repr=False, default=(0.0, 0.0, 0.0, 0.0))
+
+    @property
+    def bulk_modulus_GPa(self) -> float:  # noqa: N802 - the unit keeps its spelling
+        """Bulk modulus in GPa."""
+        return self.bulk_modulus * _GPA
+
+    def energies(self, volumes: ArrayLike) -> NDArray[np.float64]:
+        """Return the fitted energies (eV/atom) at these volumes (Å^3/atom), same shape."""
+        v = np.asarray(volumes, dtype=float)
+        return np.asarray(np.polyval(self._coefficients, (v / self.volume) ** (-2.0 / 3.0)), dtype=float)
+
+
+def fit_equation_of_state(curve: EnergyVolumeCurve) -> EquationOfState:
+    """Fit the third-order Birch-Murnaghan equation of state to a curve.
+
+    In x = V^(-2/3) this equation is a cubic polynomial (Birch, Phys. Rev. 71, 809 (1947), Eq. 24
+    integrated), so the fit is linear and needs no starting values.
+
+    Raises
+    ------
+    EvidenceError
+        Fewer than five points; the lowest point is the first or the last one, or the fitted minimum lies
+        outside the volumes computed, so that the minimum is not bracketed.
+    """
+    volumes, energies = curve.volumes, curve.energies
+    who = f"curve of {curve.phase!r} by {curve.method}"
+    if len(volumes) < 5:
+        raise EvidenceError(
+            f"{who} has {len(volumes)} usable points; an equation of state needs at least 5"
+            + (f" ({len(curve.failures)} volumes failed)" if curve.failures else "")
+        )
+    lowest = int(np.argmin(energies))
+    if lowest in (0, len(volumes) - 1):
+        side = "smaller" if lowest == 0 else "larger"
+        raise EvidenceError(
+            f"{who}: the minimum is not bracketed, the lowest of {len(volumes)} energies is at the end of "
+            f"the volumes ({volumes[lowest]:.3f} Å^3/atom); add {side} volumes"
+        )
+    # scaled by the lowest point's volume: conditioning does not depend on the size of the atom
+    scale = volumes[lowest]
+    x = (volumes / scale) ** (-2.0 / 3.0)
+    poly = np.polyfit(x, energies, 3)
+    slope, curvature = np.polyder(poly), np.polyder(poly, 2)
+    roots = np.roots(slope)
+    minima = [
+        float(r.real)
+        for r in roots
+        if abs(r.imag) < 1e-9 and r.real > 0 and np.polyval(curvature, r.real) > 0
+    ]
+    if not minima or not x.min() <= minima[0] <= x.max():
+        raise EvidenceError(
+            f"{who}: the fitted equation of state has no minimum between {volumes[0]:.3f} and "
+            f"{volumes[-1]:.3f} Å^3/atom; the points are too noisy or too few around the minimum"
+        )
+    x0 = minima[0]
+    v0 = scale * x0**-1.5
+    # derivatives with respect to V at the minimum, by the chain rule with x = (V/scale)^(-2/3)
+    p2, p3 = float(np.polyval(curvature, x0)), float(np.polyval(np.polyder(poly, 3), x0))
+    e2 = (4.0 / 9.0) * x0**5 * p2 / scale**2
+    e3 = (-(20.0 / 9.0) * x0**6.5 * p2 - (8.0 / 27.0) * x0**7.5 * p3) / scale**3
+    # the same polynomial with the volume scaled by v0, for evaluation
+    rescaled = tuple(float(c) for c in poly * x0 ** np.arange(3, -1, -1))
+    return EquationOfState(
+        volume=float(v0),
+        energy=float(np.polyval(poly, x0)),
+        bulk_modulus=float(v0 * e2),
+        bulk_modulus_derivative=float(-1.0 - v0 * e3 / e2),
+        residual=float(np.sqrt(np.mean((np.polyval(poly, x) - energies) ** 2))),
+        _coefficients=(rescaled[0], rescaled[1], rescaled[2], rescaled[3]),
+    )
+
+
+def relax_at_fixed_volume(
+    atoms: Atoms, calculator: Calculator, settings: EnergyVolumeSettings | None = None
+) -> tuple[float, Atoms]:
+    """Relax atoms and cell shape at constant volume, keeping the crystal's symmetry.
+
+    Parameters
+    ----------
+    atoms
+        The structure; it is not changed.
+    calculator
+        ASE calculator with energy, forces and stress.
+
+    Returns
+    -------
+    energy, relaxed
+        Total energy in eV, and the relaxed structure without calculator and constraints.
+
+    Raises
+    ------
+    EvidenceError
+        The threshold was not reached in the allowed steps, or the energy is not a number.
+    """
+    from ase.constraints import FixSymmetry
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import BFGS
+
+    settings = settings or EnergyVolumeSettings()
+    work = atoms.copy()
+    work.calc = calculator
+    volume = work.get_volume()
+    with quiet_spglib():
+        work.set_constraint(FixSymmetry(work, symprec=settings.symmetry_precision))
+        cell_filter: Any = FrechetCellFilter(work, constant_volume=True)
+        optimiser = BFGS(cell_filter, logfile=None, maxstep=0.1)
+        converged = optimiser.run(fmax=settings.force_threshold, steps=settings.max_steps)
+    energy = float(work.get_potential_energy())
+    if not np.isfinite(energy):
+        raise EvidenceError(
+            f"energy {energy} at {volume / len(work):.3f} Å^3/atom; the potential is not usable here"
+        )
+    if not converged:
+        raise EvidenceError(
+            f"not relaxed to {settings.force_threshold} eV/Å within {settings.max_steps} steps at "
+            f"{volume / len(work):.3f} Å^3/atom; raise max_steps"
+        )
+    # the exponential map keeps the volume only to rounding: a drift would falsify the curve
+    if abs(work.get_volume() - volume) > 1e-6 * volume:
+        raise EvidenceError(
+            f"the volume drifted from {volume:.6f} to {work.get_volume():.6f} Å^3 in the relaxation"
+        )
+    work.calc = None
+    work.set_constraint()
+    return energy, work
+
+
+def energy_volume_curve(
+    atoms: Atoms,
+    calculator: Calculator,
+    volume_factors: Sequence[float] | None = None,
+    *,
+    phase: str,
+    method: str = "potential",
+    settings: EnergyVolumeSettings | None = None,
+) -> EnergyVolumeCurve:
+    """Return the curve of a phase: scaled to each volume, then relaxed at fixed volume with symmetry kept.
+
+    Each volume starts from the scaled published structure, so points do not depend on each other, and a
+    volume that fails is recorded with its reason while the others stand.
+
+    Parameters
+    ----------
+    atoms
+        The phase, e.g. `gapfactory.analysis.phases.NamedPhase.atoms`.
+    volume_factors
+        Multiples of its volume; default from the settings.
+    """
+    settings = settings or EnergyVolumeSettings()
+    factors = tuple(settings.volume_factors if volume_factors is None else volume_factors)
+    volumes, energies, failures = [], [], []
+    for factor in sorted(factors):
+        scaled = atoms.copy()
+        scaled.set_cell(atoms.cell * factor ** (1.0 / 3.0), scale_atoms=True)
+        volume = float(scaled.get_volume()) / len(scaled)
+        try:
+            energy, _ = relax_at_fixed_volume(scaled, calculator, settings)
+        except (GapFactoryError, ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:
+            failures.append((volume, str(error)))
+            continue
+        volumes.append(volume)
+        energies.append(energy / len(scaled))
+    return EnergyVolumeCurve(phase, method, np.array(volumes), np.array(energies), tuple(failures))
+
+
+@dataclass(frozen=True)
+class PhaseComparison:
+    """One named phase, by potential and by reference, each at its own minimum (Fig. 3a-c).
+
+    Parameters
+    ----------
+    phase
+        Name of the phase.
+    energy_error
+        Potential minus reference, eV/atom.
+    volume_error
+        Potential minus reference in percent of the reference volume.
+    bulk_modulus_error
+        Potential minus reference in percent of the reference bulk modulus.
+    energy_tolerance, volume_tolerance
+        What was asked for: eV/atom and percent.
+    potential, reference
+        The two equations of state.
+    """
+
+    phase: str
+    energy_error: float
+    volume_error: float
+    bulk_modulus_error: float
+    energy_tolerance: float
+    volume_tolerance: float
+    potential: EquationOfState
+    reference: EquationOfState
+
+    @property
+    def passes(self) -> bool:
+        """Whether both errors are within the tolerances."""
+        return (
+            abs(self.energy_error) <= self.energy_tolerance
+            and abs(self.volume_error) <= self.volume_tolerance
+        )
+
+    def drawn_energy_error(self, floor: float = 0.001) -> float:
+        """Return the absolute energy error as Fig. 3 draws it: never below the floor (eV/atom)."""
+        return max(abs(self.energy_error), floor)
+
+    def sentence(self, label_noise: float | None = None) -> str:
+        """Return the verdict in words, with the noise floor of the labels (eV/atom) where it is known."""
+        text = (
+            f"{self.phase} {'passes' if self.passes else 'fails'}: energy minimum "
+            f"{abs(self.energy_error) * 1000:.1f} meV/atom {'above' if self.energy_error >= 0 else 'below'} "
+            f"the reference (allowed {self.energy_tolerance * 1000:g}), volume {self.volume_error:+.2f} % "
+            f"(allowed {self.volume_tolerance:g})"
+        )
+        if label_noise is not None:
+            text += f"; label noise {label_noise * 1000:.1f} meV/atom"
+        return text
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON-able numbers with the units in the keys."""
+        return {
+            "phase": self.phase,
+            "passes": self.passes,
+            "energy_error_meV_per_atom": self.energy_error * 1000,
+            "volume_error_percent": self.volume_error,
+            "bulk_modulus_error_percent": self.bulk_modulus_error,
+            "energy_tolerance_meV_per_atom": self.energy_tolerance * 1000,
+            "volume_tolerance_percent": self.volume_tolerance,
+            **{
+                f"{who}_{key}": value
+                for who, eos in (("potential", self.potential), ("reference", self.reference))
+                for key, value in (
+                    ("energy_eV_per_atom", eos.energy),
+                    ("volume_A3_per_atom", eos.volume),
+                    ("bulk_modulus_GPa", eos.bulk_modulus_GPa),
+                    ("fit_residual_meV_per_atom", eos.residual * 1000),
+                )
+            },
+        }
+
+
+def compare_phase(
+    potential: EnergyVolumeCurve, reference: EnergyVolumeCurve, settings: EnergyVolumeSettings | None = None
+) -> PhaseComparison:
+    """Compare the minima of two curves of one phase.
+
+    Raises
+    ------
+    EvidenceError
+        The curves are of different phases, or one of them has no bracketed minimum.
+    """
+    settings = settings or EnergyVolumeSettings()
+    if potential.phase != reference.phase:
+        raise EvidenceError(f"curves of different phases: {potential.phase!r} and {reference.phase!r}")
+    ours, theirs = fit_equation_of_state(potential), fit_equation_of_state(reference)
+    return PhaseComparison(
+        phase=potential.phase,
+        energy_error=ours.energy - theirs.energy,
+        volume_error=100.0 * (ours.volume / theirs.volume - 1.0),
+        bulk_modulus_error=100.0 * (ours.bulk_modulus / theirs.bulk_modulus - 1.0),
+        energy_tolerance=settings.energy_tolerance_meV / 1000.0,
+        volume_tolerance=settings.volume_tolerance_percent,
+        potential=ours,
+        reference=theirs,
+    )

@@ -1,0 +1,151 @@
+"""Named phases that potentials are judged by and never trained on (Bernstein et al. 2019, Figs. 2 and 3).
+
+Every structure is entered from published crystallography, with its source, and checked: multiplicities of the
+Wyckoff sites, space group as spglib finds it, density and shortest contact. A phase whose coordinates could
+not be checked against a source is left out and listed by `missing_phases`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gapfactory.analysis._symmetry import quiet_spglib
+from gapfactory.errors import EvidenceError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from gapfactory.analysis._phase_data import PhaseRecord
+
+__all__ = ["NamedPhase", "elements_with_phases", "missing_phases", "named_phases", "primitive_cell"]
+
+_SYMPREC = 1e-3
+#: atomic mass unit per Å^3 in g/cm^3
+_DENSITY = 1.66053906660
+
+
+@dataclass(frozen=True)
+class NamedPhase:
+    """A known crystal structure of one element.
+
+    Parameters
+    ----------
+    name
+        Unique name, e.g. ``"Si-diamond"``.
+    label
+        Label for figures, e.g. ``"β-tin"``.
+    atoms
+        Primitive cell, periodic, without calculator; a fresh copy for each call.
+    space_group
+        International Tables number.
+    source
+        Publication and compilation.
+    notes
+        Conditions and remarks.
+    density
+        g/cm^3 of this cell.
+    shortest_contact
+        Shortest interatomic distance, Å.
+    """
+
+    name: str
+    label: str
+    atoms: Atoms
+    space_group: int
+    source: str
+    notes: str
+    density: float
+    shortest_contact: float
+
+
+def primitive_cell(atoms: Atoms, symprec: float = _SYMPREC) -> tuple[Atoms, int]:
+    """Return the standardised primitive cell and the space group number that spglib finds.
+
+    Raises
+    ------
+    EvidenceError
+        spglib finds no symmetry, e.g. because two atoms coincide.
+    """
+    import spglib
+    from ase import Atoms
+
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    with quiet_spglib():
+        dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+        found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=False, symprec=symprec)
+    if dataset is None or found is None:
+        raise EvidenceError(f"no symmetry found for {atoms.symbols!s}; do two atoms coincide?")
+    lattice, positions, numbers = found
+    return Atoms(numbers, cell=lattice, scaled_positions=positions, pbc=True), int(dataset.number)
+
+
+def _build(record: PhaseRecord) -> NamedPhase:
+    """Expand a record; refuse it when multiplicities or the space group disagree with what was published."""
+    from ase.spacegroup import crystal
+
+    name = f"{record.element}-{record.key}"
+    atoms = crystal(
+        [record.element] * len(record.sites),
+        basis=[site[1:] for site in record.sites],
+        spacegroup=record.space_group,
+        setting=record.setting,
+        cellpar=record.cell,
+        onduplicates="error",
+    )
+    # the expansion tags atoms with their site; a wrong coordinate shows as a wrong multiplicity
+    multiplicities = [int((atoms.arrays["spacegroup_kinds"] == k).sum()) for k in range(len(record.sites))]
+    published = [int(site[0].rstrip("abcdefghijklmnopqrstuvwxyz")) for site in record.sites]
+    if multiplicities != published:
+        raise EvidenceError(f"{name}: sites expand to {multiplicities} atoms, the source says {published}")
+    primitive, number = primitive_cell(atoms)
+    if number != record.space_group:
+        raise EvidenceError(
+            f"{name}: spglib finds space group {number}, the source says {record.space_group}"
+        )
+    return NamedPhase(
+        name=name,
+        label=record.label,
+        atoms=primitive,
+        space_group=number,
+        source=record.source,
+        notes=record.notes,
+        density=float(primitive.get_masses().sum() / primitive.get_volume() * _DENSITY),
+        shortest_contact=_shortest_contact(primitive),
+    )
+
+
+def _shortest_contact(atoms: Atoms) -> float:
+    from ase.neighborlist import neighbor_list
+
+    cutoff = 1.3 * (atoms.get_volume() / len(atoms)) ** (1.0 / 3.0)
+    while not len(distances := neighbor_list("d", atoms, cutoff)):
+        cutoff *= 1.5
+    return float(distances.min())
+
+
+def elements_with_phases() -> tuple[str, ...]:
+    """Return the symbols of the elements that have named phases, sorted."""
+    from gapfactory.analysis._phase_data import RECORDS
+
+    return tuple(sorted({r.element for r in RECORDS}))
+
+
+def named_phases(element: str) -> tuple[NamedPhase, ...]:
+    """Return the named phases of an element, in the order of the papers; empty when there are none.
+
+    Raises
+    ------
+    EvidenceError
+        A stored structure contradicts its own source (this is a defect of the data, not of the input).
+    """
+    from gapfactory.analysis._phase_data import RECORDS
+
+    return tuple(_build(r) for r in RECORDS if r.element == element)
+
+
+def missing_phases(element: str) -> dict[str, str]:
+    """Return the phases the papers name for this element that are not offered, each with the reason."""
+    from gapfactory.analysis._phase_data import MISSING
+
+    return dict(MISSING.get(element, {}))
