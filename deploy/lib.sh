@@ -100,38 +100,61 @@ administrator() { # prints the prefix that makes a command run as root; fails wh
     fi
 }
 
+apt_update() { # once per run, and only where this user may; the lists of a fresh machine are empty
+    local prefix
+    if [[ -z "${APT_UPDATED:-}" ]] && prefix="$(administrator)"; then
+        step "reading the lists of system packages"
+        # shellcheck disable=SC2086  # the prefix is empty or two words
+        quietly $prefix env DEBIAN_FRONTEND=noninteractive apt-get update || step "apt-get update failed; going on all the same"
+        APT_UPDATED=yes
+    fi
+}
+
 apt_install() { # install these Debian/Ubuntu packages, or say exactly what an administrator has to do
     local prefix
     if ! prefix="$(administrator)"; then
         die "these system packages are missing and this user may not install them: $*" \
             "Ask an administrator to run:" \
             "    apt-get update && apt-get install --no-install-recommends $*" \
-            "(or the equivalents of another distribution), then start this script again."
+            "(or the equivalent of another distribution), then start this script again."
     fi
+    apt_update
     step "installing system packages: $*"
-    # shellcheck disable=SC2086  # the prefix is empty or two words
-    quietly $prefix env DEBIAN_FRONTEND=noninteractive apt-get update || step "apt-get update failed; trying all the same"
     # shellcheck disable=SC2086
     quietly $prefix env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
         die "apt-get could not install: $*" "Its last lines are above."
 }
 
-prepare_machine() { # sets PYTHON; installs what is missing
-    local missing=() version
-    if ! PYTHON="$(find_python)"; then
-        [[ -z "${GAPFACTORY_PYTHON:-}" ]] ||
-            die "GAPFACTORY_PYTHON=$GAPFACTORY_PYTHON is not a working Python 3.$PYTHON_OLDEST to 3.$PYTHON_NEWEST"
-        # Debian 12 and Ubuntu 24.04 have a python3 that fits; an older release has none to offer under any name
-        apt_install python3 python3-venv python3-dev
-        PYTHON="$(find_python)" ||
-            die "no Python 3.$PYTHON_OLDEST to 3.$PYTHON_NEWEST on this machine (python3 is $(python3 -V 2>&1))" \
-                "Install one and name it: GAPFACTORY_PYTHON=/path/to/python3.12 $0"
+apt_python() { # prints the newest packaged Python that fits (python3.12), or python3 where apt knows none by number
+    local minor
+    for ((minor = PYTHON_NEWEST; minor >= PYTHON_OLDEST; minor--)); do
+        if command -v apt-cache >/dev/null && apt-cache show "python3.$minor-venv" >/dev/null 2>&1; then
+            printf 'python3.%d' "$minor"
+            return
+        fi
+    done
+    printf 'python3'
+}
+
+prepare_machine() { # sets PYTHON; installs what is missing, all of it in one go
+    local missing=() name=""
+    if PYTHON="$(find_python)"; then
+        name="$("$PYTHON" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')"
+        python_can_make_environments "$PYTHON" || missing+=("$name-venv")
+        python_has_headers "$PYTHON" || missing+=("$name-dev")
+    elif [[ -n "${GAPFACTORY_PYTHON:-}" ]]; then
+        die "GAPFACTORY_PYTHON=$GAPFACTORY_PYTHON is not a working Python 3.$PYTHON_OLDEST to 3.$PYTHON_NEWEST"
+    else
+        apt_update
+        name="$(apt_python)"
+        missing+=("$name" "$name-venv" "$name-dev")
     fi
-    version="$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
-    python_can_make_environments "$PYTHON" || missing+=("python$version-venv")
-    python_has_headers "$PYTHON" || missing+=("python$version-dev")
     have_compiler || missing+=("g++")
     ((${#missing[@]} == 0)) || apt_install "${missing[@]}"
+
+    PYTHON="$(find_python)" ||
+        die "no Python 3.$PYTHON_OLDEST to 3.$PYTHON_NEWEST on this machine (python3 is $(python3 -V 2>&1))" \
+            "Install one and name it: GAPFACTORY_PYTHON=/path/to/python3.12 $0"
     python_can_make_environments "$PYTHON" ||
         die "$PYTHON cannot make virtual environments (its modules venv and ensurepip are missing)" \
             "Install them, or name another interpreter with GAPFACTORY_PYTHON."
@@ -178,7 +201,11 @@ make_environment() { # argument: the extras to install, e.g. "gpaw" or "gpaw,dev
     local extras="$1" stamp="$VENV/.gapfactory-${1//,/-}" siteconfig="$VENV/gpaw-siteconfig.py" wanted gpaw
     # one stamp per set of extras, written last: what an interrupted run left behind counts for nothing
     wanted="layout $LAYOUT, $ROOT, $(sha256sum <"$ROOT/pyproject.toml")"
+    # one installation at a time, when two scripts start together
+    exec 9<"$ROOT"
+    if command -v flock >/dev/null; then flock 9; fi
     if [[ -f "$stamp" && "$(cat "$stamp")" == "$wanted" ]] && "$BIN/python" -c 'import gapfactory, launchpad' 2>/dev/null; then
+        exec 9<&-
         step "environment $VENV is up to date"
         return
     fi
@@ -193,9 +220,6 @@ make_environment() { # argument: the extras to install, e.g. "gpaw" or "gpaw,dev
         quietly "$PYTHON" -m venv --clear "$VENV" || die "$PYTHON could not make $VENV"
     fi
 
-    # one installation at a time, when two scripts start together
-    exec 9>"$VENV/.gapfactory-lock"
-    if command -v flock >/dev/null; then flock 9; fi
     rm -f "$VENV"/.gapfactory-gpaw*
     quietly "$BIN/python" -m pip install --upgrade 'pip>=25' || die "pip could not upgrade itself in $VENV"
 
@@ -218,6 +242,6 @@ make_environment() { # argument: the extras to install, e.g. "gpaw" or "gpaw,dev
     "$BIN/python" -c 'import gapfactory, launchpad' || die "the installed package cannot be imported"
     printf '%s' "$wanted" >"$stamp"
     if [[ "$extras" == gpaw,dev ]]; then cp "$stamp" "$VENV/.gapfactory-gpaw"; fi # the larger set contains the smaller
-    exec 9>&-
+    exec 9<&-
     step "environment $VENV is ready"
 }
