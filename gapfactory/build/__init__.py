@@ -1,0 +1,21 @@
+"""Random cells with symmetry, dimers and isolated atoms."""
+
+from __future__ import annotations
+
+from gapfactory.build.cells import BuiltCell, build_cell
+from gapfactory.build.clusters import bond_lengths, dimers, isolated_atoms
+from gapfactory.build.settings import BuildSettings, DimerSettings
+from gapfactory.build.volumes import atom_counts, minimum_separations, volume_per_atom
+
+__all__ = [
+    "BuildSettings",
+    "BuiltCell",
+    "DimerSettings",
+    "atom_counts",
+    "bond_lengths",
+    "build_cell",
+    "dimers",
+    "isolated_atoms",
+    "minimum_separations",
+    "volume_per_atom",
+]

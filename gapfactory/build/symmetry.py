@@ -1,0 +1,123 @@
+"""The 230 space groups as operations of the primitive cell, from spglib's database.
+
+Centring is divided out, so that the number of operations is the order of the point group: this is what "1-8 symmetry
+operations" counts in AIRSS and in Bernstein et al. 2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["SpaceGroup", "groups_by_order", "space_group"]
+
+#: Rows: primitive vectors in units of the conventional ones, by centring letter (R: hexagonal axes, obverse).
+_PRIMITIVE: dict[str, tuple[tuple[float, float, float], ...]] = {
+    "P": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "A": ((1, 0, 0), (0, 1 / 2, -1 / 2), (0, 1 / 2, 1 / 2)),
+    "C": ((1 / 2, 1 / 2, 0), (-1 / 2, 1 / 2, 0), (0, 0, 1)),
+    "I": ((-1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (1 / 2, 1 / 2, -1 / 2)),
+    "F": ((0, 1 / 2, 1 / 2), (1 / 2, 0, 1 / 2), (1 / 2, 1 / 2, 0)),
+    "R": ((2 / 3, 1 / 3, 1 / 3), (-1 / 3, 1 / 3, 1 / 3), (-1 / 3, -2 / 3, 1 / 3)),
+}
+
+#: Orders of the point groups and the space-group numbers that have them (ranges inclusive).
+_BY_ORDER: dict[int, tuple[tuple[int, int], ...]] = {
+    1: ((1, 1),),
+    2: ((2, 9),),
+    3: ((143, 146),),
+    4: ((10, 46), (75, 82)),
+    6: ((147, 161), (168, 174)),
+    8: ((47, 74), (83, 122)),
+    12: ((162, 167), (175, 190), (195, 199)),
+    16: ((123, 142),),
+    24: ((191, 194), (200, 220)),
+    48: ((221, 230),),
+}
+
+
+@dataclass(frozen=True)
+class SpaceGroup:
+    """Operations x -> R x + t on fractional coordinates (columns) of the primitive cell, identity first.
+
+    Parameters
+    ----------
+    number
+        International number, 1-230.
+    rotations, translations
+        Shapes (n, 3, 3), integer, and (n, 3), in [0, 1).
+    conventional_rotations
+        The same rotations in the conventional basis, (n, 3, 3), integer: they constrain the lattice.
+    primitive
+        Rows: primitive vectors in units of the conventional ones, (3, 3).
+    """
+
+    number: int
+    rotations: NDArray[np.int64]
+    translations: NDArray[np.float64]
+    conventional_rotations: NDArray[np.int64]
+    primitive: NDArray[np.float64]
+
+    @property
+    def order(self) -> int:
+        """Number of operations, i.e. order of the point group."""
+        return len(self.rotations)
+
+
+def groups_by_order(order: int) -> tuple[int, ...]:
+    """Return the numbers of the space groups whose point group has this order (empty when there are none)."""
+    return tuple(n for low, high in _BY_ORDER.get(order, ()) for n in range(low, high + 1))
+
+
+@lru_cache(maxsize=1)
+def _hall_numbers() -> dict[int, int]:
+    """Return space-group number -> Hall number of spglib's first (standard) setting."""
+    import spglib
+
+    first: dict[int, int] = {}
+    for hall in range(1, 531):
+        kind = spglib.get_spacegroup_type(hall)
+        first.setdefault(int(kind.number), hall)
+    return first
+
+
+@lru_cache(maxsize=230)
+def space_group(number: int) -> SpaceGroup:
+    """Return a space group in its standard setting, reduced to the primitive cell.
+
+    Parameters
+    ----------
+    number
+        International number, 1-230.
+    """
+    import spglib
+
+    hall = _hall_numbers()[number]
+    database = spglib.get_symmetry_from_database(hall)
+    letter = str(spglib.get_spacegroup_type(hall).international_short)[0]
+    primitive = np.array(_PRIMITIVE[letter], dtype=float)
+    # fractional columns: x_conventional = P^T x_primitive
+    to_conventional = primitive.T
+    to_primitive = np.linalg.inv(to_conventional)
+    rotations: list[NDArray[np.int64]] = []
+    conventional: list[NDArray[np.int64]] = []
+    translations: list[NDArray[np.float64]] = []
+    seen: set[bytes] = set()
+    for rotation, translation in zip(database["rotations"], database["translations"], strict=True):
+        key = np.asarray(rotation, dtype=np.int8).tobytes()
+        if key in seen:  # the same point operation with another centring translation
+            continue
+        seen.add(key)
+        reduced = to_primitive @ rotation @ to_conventional
+        rotations.append(np.rint(reduced).astype(np.int64))
+        conventional.append(np.asarray(rotation, dtype=np.int64))
+        # multiples of 1/24 in every primitive cell: remove the noise of the inverse
+        shift = np.rint(24 * (to_primitive @ translation)) / 24
+        translations.append(shift % 1.0)
+    return SpaceGroup(number, np.array(rotations), np.array(translations), np.array(conventional), primitive)
