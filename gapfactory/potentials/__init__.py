@@ -1,0 +1,1 @@
+"""Interatomic potentials: models, fits and calculators."""

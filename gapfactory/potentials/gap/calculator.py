@@ -1,0 +1,177 @@
+"""ASE calculator of a stored potential: energy, forces and stress from one call into QUIP per geometry."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+import numpy as np
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+
+from gapfactory.errors import PotentialError
+from gapfactory.potentials.gap.files import XML_NAME, check_files, read_manifest
+from gapfactory.potentials.gap.sparse import atoms_for_quip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ase import Atoms
+
+__all__ = ["GapCalculator", "load_potential"]
+
+DEFAULT_LIMIT = 1000.0
+
+
+@contextlib.contextmanager
+def _drained() -> Iterator[None]:
+    """Send what compiled code writes to standard output and error to a scratch file while the block runs."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as sink:
+        saved = os.dup(1), os.dup(2)
+        try:
+            os.dup2(sink.fileno(), 1)
+            os.dup2(sink.fileno(), 2)
+            yield
+        finally:
+            os.dup2(saved[0], 1)
+            os.dup2(saved[1], 2)
+            os.close(saved[0])
+            os.close(saved[1])
+
+
+def load_potential(directory: Path) -> GapCalculator:
+    """Return a calculator for the potential in a directory.
+
+    Every file is compared with the manifest and the XML is read completely before QUIP sees it, because a malformed
+    one makes QUIP end the process with exit status 0.
+
+    Raises
+    ------
+    PotentialError
+        If the potential is truncated, altered, incomplete or refused by QUIP.
+    """
+    return GapCalculator(directory)
+
+
+class GapCalculator(Calculator):
+    """A Gaussian approximation potential.
+
+    All properties come from one evaluation per geometry; asking for the energy first and the forces later costs
+    nothing. A calculator holds a handle into compiled memory: it can be neither pickled nor copied. Pass the
+    directory to the other process and load it there.
+
+    Parameters
+    ----------
+    directory
+        Holds `gap.xml`, its sparse-point files and `manifest.json`.
+    properties
+        `all`, or `energy` where forces and stress are not needed.
+
+    Raises
+    ------
+    PotentialError
+        On loading: see `load_potential`. On evaluation: if QUIP fails or a result is not finite, or if the energy
+        lies farther from the free atoms than the manifest's `energy_limit_per_atom`.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+
+    def __init__(self, directory: Path, *, properties: str = "all") -> None:
+        super().__init__()
+        manifest = read_manifest(directory)
+        files = check_files(directory)
+        self.path = directory
+        self.digest = str(manifest.get("digest", ""))
+        self.limit = float(manifest.get("energy_limit_per_atom", DEFAULT_LIMIT))
+        self.e0 = dict(files.e0)
+        self.cutoff = max(_cutoff_of(component.descriptor) for component in files.components)
+        self._only_energy = properties == "energy"
+        self._potential = self._load()
+
+    def _load(self) -> Any:
+        from quippy.potential import Potential
+
+        try:
+            with _drained():
+                potential = Potential("", param_filename=str((self.path / XML_NAME).resolve()))
+        except RuntimeError as error:
+            msg = f"QUIP refuses the potential in {self.path}: {str(error).strip()}"
+            raise PotentialError(msg) from None
+        wanted = ["energy", "energies"] if self._only_energy else ["energy", "energies", "forces", "stress"]
+        potential.calculation_always_required = True
+        potential.set_default_properties(wanted)
+        return potential
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Evaluate everything in one call; see `ase.calculators.calculator.Calculator.calculate`."""
+        super().calculate(atoms, properties or ["energy"], system_changes)
+        prepared = atoms_for_quip(self.atoms, self.cutoff)
+        self._potential.results = {}
+        try:
+            self._potential.calculate(prepared, ["energy"])
+        except RuntimeError as error:
+            msg = (
+                f"QUIP fails on {self.atoms.symbols} with the potential in {self.path}: {str(error).strip()}"
+            )
+            raise PotentialError(msg) from None
+        results = dict(self._potential.results)
+        if not self.atoms.pbc.all():
+            results.pop("stress", None)  # the volume of a box is no property of a molecule
+        for name, value in results.items():
+            if not np.isfinite(value).all():
+                msg = f"the {name} of {self.atoms.symbols} is not finite with the potential in {self.path}"
+                raise PotentialError(msg)
+        free = sum(self.e0.get(int(z), 0.0) for z in self.atoms.numbers)
+        per_atom = (float(results["energy"]) - free) / len(self.atoms)
+        if abs(per_atom) > self.limit:
+            msg = (
+                f"the energy of {self.atoms.symbols} is {per_atom:.4g} eV/atom from the free atoms, beyond "
+                f"{self.limit:g}: the structure lies outside what the potential in {self.path} knows"
+            )
+            raise PotentialError(msg)
+        # `energies` are QUIP's local energies, which already contain the free atoms.
+        self.results = results
+
+    def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
+        """Return one property; stress of what is not periodic in three directions is not defined."""
+        if name == "stress" and atoms is not None and not atoms.pbc.all():
+            msg = "stress is defined only for structures that are periodic in three directions"
+            raise PropertyNotImplementedError(msg)
+        return super().get_property(name, atoms, allow_calculation)
+
+    def _refuse(self) -> NoReturn:
+        msg = (
+            "a GapCalculator cannot be pickled or copied: a copy would share, and free, the same compiled memory. "
+            f"Call load_potential({str(self.path)!r}) where it is needed, and copy atoms with atoms.copy()"
+        )
+        raise PotentialError(msg)
+
+    def __reduce__(self) -> NoReturn:
+        self._refuse()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        self._refuse()
+
+    def __copy__(self) -> NoReturn:
+        self._refuse()
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        self._refuse()
+
+
+def _cutoff_of(descriptor: str) -> float:
+    for word in descriptor.split():
+        if word.startswith("cutoff="):
+            return float(word.removeprefix("cutoff="))
+    msg = f"the descriptor {descriptor!r} states no cutoff"
+    raise PotentialError(msg)

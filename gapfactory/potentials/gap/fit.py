@@ -1,0 +1,334 @@
+"""Fits a Gaussian approximation potential in stages: 2b, then 2b+3b, then 2b+3b+SOAP."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapfactory.errors import FitError
+from gapfactory.potentials.gap.check import Evaluation, evaluate_apart, validate_potential
+from gapfactory.potentials.gap.data import GapFit, StageFit, TrainErrors, checked
+from gapfactory.potentials.gap.deltas import binding_energies, judged, stage_delta
+from gapfactory.potentials.gap.files import (
+    MANIFEST_NAME,
+    XML_NAME,
+    check_files,
+    read_manifest,
+    write_manifest,
+)
+from gapfactory.potentials.gap.memory import LARGEST_CROSS, estimate_memory
+from gapfactory.potentials.gap.program import find_program, program_versions, run_program
+from gapfactory.potentials.gap.sigmas import Sigmas, crystal_sigmas, distance_to_hull
+from gapfactory.potentials.gap.sparse import choose
+from gapfactory.potentials.gap.terms import terms
+from gapfactory.potentials.gap.trainfile import virial_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gapfactory.potentials.gap.data import LabelledStructure
+    from gapfactory.potentials.gap.settings import GapSettings
+    from gapfactory.potentials.gap.sigmas import SigmaSettings
+    from gapfactory.potentials.gap.terms import SpeciesLike, Term
+
+__all__ = ["fit_gap", "structure_sigmas", "train_errors"]
+
+STAGES = ("2b", "2b+3b", "2b+3b+soap")
+_TERM_NAMES = ("2b", "3b", "soap")
+
+
+def structure_sigmas(
+    data: Sequence[LabelledStructure], numbers: Sequence[int], settings: SigmaSettings
+) -> dict[str, Sigmas]:
+    """Return the absolute errors of every structure by id.
+
+    Crystals get theirs from the distance above the hull in volume, composition and energy per atom; isolated atoms
+    and dimers have fixed ones.
+
+    Parameters
+    ----------
+    numbers
+        Atomic numbers of the species; compositions are the fractions of all but the first.
+    """
+    sigmas = {
+        item.id: Sigmas(
+            settings.isolated_energy if item.kind == "isolated" else settings.dimer_energy,
+            settings.dimer_force,
+            settings.virial_high,
+            0.0,
+        )
+        for item in data
+        if item.kind != "crystal"
+    }
+    crystals = [item for item in data if item.kind == "crystal"]
+    volumes = np.array([item.atoms.get_volume() / len(item.atoms) for item in crystals])
+    energies = np.array([item.energy / len(item.atoms) for item in crystals])
+    fractions = np.array([[(item.atoms.numbers == z).mean() for z in numbers[1:]] for item in crystals])
+    above = distance_to_hull(volumes, energies, fractions.reshape(len(crystals), len(numbers) - 1))
+    for item, value in zip(crystals, above, strict=True):
+        sigmas[item.id] = crystal_sigmas(float(value), len(item.atoms), settings)
+    return sigmas
+
+
+def train_errors(
+    data: Sequence[LabelledStructure], found: Evaluation
+) -> tuple[TrainErrors, dict[str, tuple[float, float | None]]]:
+    """Return the errors on the crystals, and by id the energy error (eV/atom) and force error (eV/A, rms)."""
+    residuals: dict[str, tuple[float, float | None]] = {}
+    for k, item in enumerate(data):
+        energy = float(found.energies[k] - item.energy) / len(item.atoms)
+        force = None
+        if item.forces is not None and found.forces is not None:
+            force = float(np.sqrt(np.mean((found.forces[k] - item.forces) ** 2)))
+        residuals[item.id] = (energy, force)
+    chosen = judged(data)
+    energy_errors = np.array([residuals[data[k].id][0] for k in chosen])
+    force_errors = [
+        np.ravel(found.forces[k] - data[k].forces)
+        for k in chosen
+        if data[k].forces is not None and found.forces is not None
+    ]
+    virial_errors = [
+        found.stresses[k] * data[k].atoms.get_volume() / len(data[k].atoms)
+        - np.asarray(data[k].stress) * data[k].atoms.get_volume() / len(data[k].atoms)
+        for k in chosen
+        if virial_of(data[k]) is not None and found.stresses is not None
+    ]
+
+    def summary(parts: Sequence[NDArray[np.float64]]) -> tuple[float | None, float | None]:
+        if not parts:
+            return None, None
+        values = np.concatenate(parts)
+        return float(np.sqrt(np.mean(values**2))), float(np.mean(np.abs(values)))
+
+    force_rmse, force_mae = summary(force_errors)
+    virial_rmse, virial_mae = summary(virial_errors)
+    errors = TrainErrors(
+        n_structures=len(chosen),
+        energy_rmse=float(np.sqrt(np.mean(energy_errors**2))),
+        energy_mae=float(np.mean(np.abs(energy_errors))),
+        force_rmse=force_rmse,
+        force_mae=force_mae,
+        virial_rmse=virial_rmse,
+        virial_mae=virial_mae,
+    )
+    return errors, residuals
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all stages of one fit share."""
+
+    data: list[LabelledStructure]
+    sigmas: Mapping[str, Sigmas]
+    terms: list[Term]
+    points: list[NDArray[np.float64]]
+    e0: Mapping[str, float]
+    settings: GapSettings
+    root: Path
+
+    def run(
+        self, stage: int, deltas: Sequence[float], *, last: bool
+    ) -> tuple[Path, StageFit, Evaluation, str]:
+        """Fit the terms up to `stage`, evaluate the training set with them, and compare."""
+        used = [k for k, term in enumerate(self.terms) if term.stage <= stage]
+        directory = self.root / STAGES[stage]
+        counts, seconds, log = run_program(
+            directory,
+            self.data,
+            self.sigmas,
+            [self.terms[k] for k in used],
+            deltas,
+            [self.points[k] for k in used],
+            self.settings,
+            self.e0,
+        )
+        write_manifest(directory, energy_limit_per_atom=self.settings.energy_limit_per_atom, e0=dict(self.e0))
+        start = time.monotonic()
+        found = evaluate_apart(
+            directory,
+            [item.atoms for item in self.data],
+            properties="all" if last else "energy",
+            timeout_s=self.settings.program.evaluation_timeout_s,
+        )
+        errors, _ = train_errors(self.data, found)
+        report = StageFit(
+            name=STAGES[stage],
+            delta=deltas[stage],
+            n_sparse=tuple(len(self.points[k]) for k in used),
+            targets=counts,
+            wall_s={"fit": seconds, "evaluate": time.monotonic() - start},
+            errors=errors,
+        )
+        return directory, report, found, log
+
+
+def _check_size(
+    data: Sequence[LabelledStructure], species: Sequence[SpeciesLike], settings: GapSettings
+) -> None:
+    """Refuse a fit that cannot succeed before hours are spent on it."""
+    crystals = [item for item in data if item.kind == "crystal"]
+    if not crystals:
+        return
+    atoms = sum(len(item.atoms) for item in crystals)
+    estimate = estimate_memory(
+        n_structures=len(crystals),
+        atoms_per_structure=atoms / len(crystals),
+        volume_per_atom=sum(item.atoms.get_volume() for item in crystals) / atoms,
+        species=species,
+        settings=settings,
+        forces=any(item.forces is not None for item in crystals),
+        virials=any(item.stress is not None for item in crystals),
+    )
+    if estimate.too_many_derivatives:
+        msg = (
+            f"the terms {', '.join(estimate.too_many_derivatives)} have more than {LARGEST_CROSS} derivatives, which "
+            "overflows gap_fit's counters: fit fewer structures, leave out virials, or shorten the cutoff"
+        )
+        raise FitError(msg)
+    limit = settings.program.memory_limit_gb
+    if limit is not None and estimate.peak_bytes > limit * 1e9:
+        msg = (
+            f"the fit needs about {estimate.peak_bytes / 1e9:.3g} GB, more than gap.program.memory_limit_gb = "
+            f"{limit:g}: use a larger machine, fewer structures, or leave out virials"
+        )
+        raise FitError(msg)
+
+
+def fit_gap(
+    data: Sequence[LabelledStructure],
+    *,
+    species: Sequence[SpeciesLike],
+    settings: GapSettings,
+    seed: Callable[[int], np.random.Generator],
+    workdir: Path,
+    progress: Callable[[str], None] | None = None,
+) -> GapFit:
+    """Fit a potential, prove that it is complete, and measure its errors.
+
+    Bernstein, Csányi and Deringer (2019), Methods. The same data, species, settings and seed give the same files to
+    the last byte, whatever the order of the data.
+
+    Parameters
+    ----------
+    data
+        Labelled structures; one isolated atom per species is required.
+    species
+        Species of the potential.
+    settings
+        All numbers.
+    seed
+        Returns the random stream of the sparse points of term number k.
+    workdir
+        A fresh directory is made in it for this fit.
+    progress
+        Called with one line of text as the fit proceeds.
+
+    Raises
+    ------
+    FitError
+        If labels are unusable, the program is missing, fails, runs out of time or did not use all the data.
+    PotentialError
+        If the fitted potential cannot be evaluated.
+    """
+    say = progress or (lambda _: None)
+    begin = time.monotonic()
+    ordered = sorted(species, key=lambda s: s.number)
+    find_program(settings.program)
+    items, duplicates, e0 = checked(data, [s.symbol for s in ordered])
+    sigmas = structure_sigmas(items, [s.number for s in ordered], settings.sigma)
+    limit = settings.sigma.discard_above
+    discarded = tuple(i.id for i in items if limit is not None and sigmas[i.id].above_hull > limit)
+    items = [item for item in items if item.id not in set(discarded)]
+    _check_size(items, ordered, settings)
+    workdir.mkdir(parents=True, exist_ok=True)
+    root = Path(tempfile.mkdtemp(prefix="fit-", dir=workdir))
+
+    all_terms = terms(ordered, settings)
+    structures = [item.atoms for item in items]
+    points = [choose(term, structures, settings, seed(k)) for k, term in enumerate(all_terms)]
+    skipped = tuple(t.name for t, p in zip(all_terms, points, strict=True) if not len(p))
+    kept = [(t, p) for t, p in zip(all_terms, points, strict=True) if len(p)]
+    job = _Job(items, sigmas, [t for t, _ in kept], [p for _, p in kept], e0, settings, root)
+    wall = {"sparse points": time.monotonic() - begin}
+    say(f"{len(items)} structures, {sum(len(p) for _, p in kept)} sparse points")
+
+    stages = sorted({term.stage for term in job.terms})
+    if not stages:
+        msg = "no two atoms of the training data are within the cutoff of any term: nothing can be fitted"
+        raise FitError(msg)
+    residuals = binding_energies(items, e0)
+    deltas = list(settings.delta.fixed) if settings.delta.fixed else []
+    deltas = _spread(deltas, settings) if deltas else [settings.delta.least] * 3
+    reports: list[StageFit] = []
+    for stage in stages[-1:] if settings.delta.fixed else stages:
+        if not settings.delta.fixed:
+            deltas[stage] = stage_delta(stage, items, residuals, ordered, settings)
+        directory, report, found, log = job.run(stage, deltas, last=stage == stages[-1])
+        reports.append(report)
+        residuals = np.array([item.energy for item in items]) - found.energies
+        wall |= {f"{report.name} {name}": seconds for name, seconds in report.wall_s.items()}
+        say(
+            f"{report.name}: delta {report.delta:.4g} eV, error {1000 * report.errors.energy_rmse:.3g} meV/atom"
+        )
+
+    final = _publish(directory, root / "potential")
+    sentinels = [(items[k].atoms, float(found.energies[k])) for k in _sentinels(items)]
+    validate_potential(final, sentinels, timeout_s=settings.program.evaluation_timeout_s)
+    errors, by_id = train_errors(items, found)
+    manifest = read_manifest(final)
+    files = check_files(final)
+    names = [XML_NAME, *(component.file for component in files.components)]
+    wall["total"] = time.monotonic() - begin
+    hashes = {**manifest["files"]}
+    return GapFit(
+        directory=final,
+        files=tuple(final / name for name in (*names, MANIFEST_NAME)),
+        sha256=hashes,
+        digest=str(manifest["digest"]),
+        deltas={_TERM_NAMES[stage]: deltas[stage] for stage in stages},
+        sigmas=sigmas,
+        targets=reports[-1].targets,
+        train_errors=errors,
+        residuals=by_id,
+        energies={item.id: float(e) for item, e in zip(items, found.energies, strict=True)},
+        stages=tuple(reports),
+        wall_s=wall,
+        e0=e0,
+        descriptors=tuple(component.descriptor for component in files.components),
+        skipped=skipped,
+        duplicates=duplicates,
+        discarded=discarded,
+        versions=program_versions(log),
+    )
+
+
+def _spread(fixed: Sequence[float], settings: GapSettings) -> list[float]:
+    """Return given deltas by stage number: a stage that is switched off takes none."""
+    values = iter(fixed)
+    enabled = (True, settings.three_body.enabled, settings.soap.enabled)
+    return [next(values) if on else settings.delta.least for on in enabled]
+
+
+def _sentinels(items: Sequence[LabelledStructure]) -> list[int]:
+    """Return the first structure of every kind: enough to recognise a potential."""
+    kinds = [item.kind for item in items]
+    return sorted(kinds.index(kind) for kind in dict.fromkeys(kinds))
+
+
+def _publish(source: Path, target: Path) -> Path:
+    """Copy the potential's own files, and nothing else, to their final place in one step."""
+    manifest = read_manifest(source)
+    scratch = target.with_name(f".{target.name}.part")
+    scratch.mkdir()
+    for name in (*manifest["files"], MANIFEST_NAME):
+        shutil.copyfile(source / name, scratch / name)
+    return scratch.rename(target)
