@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> int:
         np.full((len(counts), 6), np.nan),
     )
     try:
-        calculator = GapCalculator(Path(directory), properties=properties)
+        calculator: Any = GapCalculator(Path(directory), properties=properties)
         calculator.limit = np.inf  # early stages of a fit may be far off; they are judged by their errors
         for k, (end, count) in enumerate(zip(ends, counts, strict=True)):
             rows = slice(end - count, end)

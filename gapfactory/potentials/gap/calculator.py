@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
@@ -47,8 +47,8 @@ def _drained() -> Iterator[None]:
 def load_potential(directory: Path) -> GapCalculator:
     """Return a calculator for the potential in a directory.
 
-    Every file is compared with the manifest and the XML is read completely before QUIP sees it, because a malformed
-    one makes QUIP end the process with exit status 0.
+    Every file is compared with the manifest and the XML is read completely before QUIP sees it, because a
+    malformed one makes QUIP end the process with exit status 0.
 
     Raises
     ------
@@ -61,9 +61,9 @@ def load_potential(directory: Path) -> GapCalculator:
 class GapCalculator(Calculator):
     """A Gaussian approximation potential.
 
-    All properties come from one evaluation per geometry; asking for the energy first and the forces later costs
-    nothing. A calculator holds a handle into compiled memory: it can be neither pickled nor copied. Pass the
-    directory to the other process and load it there.
+    All properties come from one evaluation per geometry; asking for the energy first and the forces later
+    costs nothing. A calculator holds a handle into compiled memory: it can be neither pickled nor copied.
+    Pass the directory to the other process and load it there.
 
     Parameters
     ----------
@@ -75,14 +75,14 @@ class GapCalculator(Calculator):
     Raises
     ------
     PotentialError
-        On loading: see `load_potential`. On evaluation: if QUIP fails or a result is not finite, or if the energy
-        lies farther from the free atoms than the manifest's `energy_limit_per_atom`.
+        On loading: see `load_potential`. On evaluation: if QUIP fails or a result is not finite, or if the
+        energy lies farther from the free atoms than the manifest's `energy_limit_per_atom`.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - as in ASE
 
     def __init__(self, directory: Path, *, properties: str = "all") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         manifest = read_manifest(directory)
         files = check_files(directory)
         self.path = directory
@@ -114,28 +114,27 @@ class GapCalculator(Calculator):
         system_changes: list[str] = all_changes,
     ) -> None:
         """Evaluate everything in one call; see `ase.calculators.calculator.Calculator.calculate`."""
-        super().calculate(atoms, properties or ["energy"], system_changes)
-        prepared = atoms_for_quip(self.atoms, self.cutoff)
+        super().calculate(atoms, properties or ["energy"], system_changes)  # type: ignore[no-untyped-call]
+        structure: Any = self.atoms
+        prepared = atoms_for_quip(structure, self.cutoff)
         self._potential.results = {}
         try:
             self._potential.calculate(prepared, ["energy"])
         except RuntimeError as error:
-            msg = (
-                f"QUIP fails on {self.atoms.symbols} with the potential in {self.path}: {str(error).strip()}"
-            )
+            msg = f"QUIP fails on {structure.symbols} with the potential in {self.path}: {str(error).strip()}"
             raise PotentialError(msg) from None
         results = dict(self._potential.results)
-        if not self.atoms.pbc.all():
+        if not structure.pbc.all():
             results.pop("stress", None)  # the volume of a box is no property of a molecule
         for name, value in results.items():
             if not np.isfinite(value).all():
-                msg = f"the {name} of {self.atoms.symbols} is not finite with the potential in {self.path}"
+                msg = f"the {name} of {structure.symbols} is not finite with the potential in {self.path}"
                 raise PotentialError(msg)
-        free = sum(self.e0.get(int(z), 0.0) for z in self.atoms.numbers)
-        per_atom = (float(results["energy"]) - free) / len(self.atoms)
+        free = sum((self.e0.get(int(z), 0.0) for z in structure.numbers), 0.0)
+        per_atom = (float(results["energy"]) - free) / len(structure)
         if abs(per_atom) > self.limit:
             msg = (
-                f"the energy of {self.atoms.symbols} is {per_atom:.4g} eV/atom from the free atoms, beyond "
+                f"the energy of {structure.symbols} is {per_atom:.4g} eV/atom from the free atoms, beyond "
                 f"{self.limit:g}: the structure lies outside what the potential in {self.path} knows"
             )
             raise PotentialError(msg)
@@ -147,11 +146,12 @@ class GapCalculator(Calculator):
         if name == "stress" and atoms is not None and not atoms.pbc.all():
             msg = "stress is defined only for structures that are periodic in three directions"
             raise PropertyNotImplementedError(msg)
-        return super().get_property(name, atoms, allow_calculation)
+        return super().get_property(name, atoms, allow_calculation)  # type: ignore[no-untyped-call]
 
     def _refuse(self) -> NoReturn:
         msg = (
-            "a GapCalculator cannot be pickled or copied: a copy would share, and free, the same compiled memory. "
+            "a GapCalculator cannot be pickled or copied: a copy would share, and free, the same "
+            "compiled memory. "
             f"Call load_potential({str(self.path)!r}) where it is needed, and copy atoms with atoms.copy()"
         )
         raise PotentialError(msg)

@@ -57,7 +57,8 @@ def evaluate_apart(
     Raises
     ------
     PotentialError
-        If the process ends without the token, whatever its exit status, or takes longer than `timeout_s` seconds.
+        If the process ends without the token, whatever its exit status, or takes longer than `timeout_s`
+        seconds.
     """
     token = f"evaluated-{secrets.token_hex(8)}"
     counts = np.array([len(atoms) for atoms in structures], dtype=np.int64)
@@ -79,7 +80,8 @@ def evaluate_apart(
         if token not in output or not target.is_file():
             tail = "\n".join(output.rstrip().splitlines()[-15:])
             msg = (
-                f"the evaluation of the potential in {directory} ended early (exit status {status}); its last "
+                f"the evaluation of the potential in {directory} ended early (exit status {status}); its "
+                "last "
                 f"words:\n{tail or '(none)'}"
             )
             raise PotentialError(msg)
@@ -132,8 +134,8 @@ def validate_potential(
     Raises
     ------
     PotentialError
-        If files differ from the manifest, the XML is truncated or malformed, the evaluation ends early, or an energy
-        differs.
+        If files differ from the manifest, the XML is truncated or malformed, the evaluation ends early, or
+        an energy differs.
     """
     if not sentinels:
         msg = f"the potential in {directory} cannot be validated without a sentinel energy: give at least one"
@@ -146,7 +148,8 @@ def validate_potential(
     for k, ((atoms, expected), energy) in enumerate(zip(sentinels, found.energies, strict=True)):
         if not abs(energy - expected) <= tolerance * len(atoms):
             msg = (
-                f"the potential in {directory} gives {energy:.8f} eV for sentinel {k} ({atoms.symbols}), expected "
+                f"the potential in {directory} gives {energy:.8f} eV for sentinel {k} ({atoms.symbols}), "
+                "expected "
                 f"{expected:.8f}: it is not the potential that was fitted"
             )
             raise PotentialError(msg)

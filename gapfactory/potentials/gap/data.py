@@ -129,7 +129,8 @@ class GapFit:
     train_errors
         Errors of the final potential on the crystals of the training set.
     residuals
-        By id: error of the energy (eV/atom), and root-mean-square error of the forces (eV/A, None without forces).
+        By id: error of the energy (eV/atom), and root-mean-square error of the forces (eV/A, None without
+        forces).
     energies
         By id: energy by the final potential, eV; any of them can serve as a sentinel later.
     stages
@@ -178,7 +179,10 @@ def _check_one(item: LabelledStructure, symbols: set[str]) -> None:
         raise FitError(msg)
     strange = sorted(set(item.atoms.symbols) - symbols)
     if strange:
-        msg = f"{where} contains {', '.join(strange)}, which the fit's species ({', '.join(sorted(symbols))}) do not"
+        msg = (
+            f"{where} contains {', '.join(strange)}, which the fit's species "
+            f"({', '.join(sorted(symbols))}) do not"
+        )
         raise FitError(msg)
     if not (np.isfinite(item.atoms.positions).all() and np.isfinite(item.atoms.cell.array).all()):
         msg = f"{where} has positions or a cell that are not finite: quarantine it"
@@ -220,8 +224,8 @@ def checked(
     Raises
     ------
     FitError
-        If a label is not finite or has the wrong shape, an id occurs twice, labels contradict each other, there is
-        not exactly one isolated atom per species, or there is nothing but isolated atoms.
+        If a label is not finite or has the wrong shape, an id occurs twice, labels contradict each other,
+        there is not exactly one isolated atom per species, or there is nothing but isolated atoms.
     """
     items = sorted(data, key=lambda item: item.id)
     wanted = set(symbols)
@@ -254,12 +258,18 @@ def checked(
         if item.kind == "isolated":
             symbol = item.atoms.get_chemical_symbols()[0]
             if symbol in e0:
-                msg = f"there are two isolated atoms of {symbol} in the training data (the second is {item.id!r})"
+                msg = (
+                    f"there are two isolated atoms of {symbol} in the training data (the second is "
+                    f"{item.id!r})"
+                )
                 raise FitError(msg)
             e0[symbol] = float(item.energy)
     missing = sorted(wanted - set(e0))
     if missing:
-        msg = f"no isolated atom of {', '.join(missing)} in the training data: label one, it is the zero of energy"
+        msg = (
+            f"no isolated atom of {', '.join(missing)} in the training data: label one, it is the zero of "
+            "energy"
+        )
         raise FitError(msg)
     if len(kept) == len(e0):
         msg = "the training data hold only isolated atoms: label dimers or crystals first"

@@ -1,4 +1,4 @@
-"""Energy scale (delta) of each term of the potential, from the data and from the errors of the stages before."""
+"""Energy scale (delta) of each term: from the data, then from the errors of the stages before."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ __all__ = ["binding_energies", "judged", "stage_delta"]
 def judged(data: Sequence[LabelledStructure]) -> list[int]:
     """Return the indices of the structures that errors and scales are taken from: the crystals.
 
-    Dimers reach tens of eV per atom and would set every scale. Without crystals everything but isolated atoms counts.
+    Dimers reach tens of eV per atom and would set every scale. Without crystals everything but isolated
+    atoms counts.
     """
     crystals = [k for k, item in enumerate(data) if item.kind == "crystal"]
     return crystals or [k for k, item in enumerate(data) if item.kind != "isolated"]
@@ -29,7 +30,9 @@ def judged(data: Sequence[LabelledStructure]) -> list[int]:
 
 def binding_energies(data: Sequence[LabelledStructure], e0: Mapping[str, float]) -> NDArray[np.float64]:
     """Return the (n,) energies relative to the free atoms, eV in total."""
-    return np.array([item.energy - sum(e0[s] for s in item.atoms.get_chemical_symbols()) for item in data])
+    return np.array(
+        [item.energy - sum((e0[s] for s in item.atoms.get_chemical_symbols()), 0.0) for item in data]
+    )
 
 
 def stage_delta(
@@ -41,16 +44,17 @@ def stage_delta(
 ) -> float:
     """Return delta of a stage in eV.
 
-    Rule `paper` (Bernstein, Csányi and Deringer 2019): the standard deviation of the energies per atom for the
-    two-body term, then the root-mean-square error per atom of the preceding fit. Rule `per-descriptor`: the sum of
-    the absolute residuals over the number of descriptors that share them.
+    Rule `paper` (Bernstein, Csányi and Deringer 2019): the standard deviation of the energies per atom for
+    the two-body term, then the root-mean-square error per atom of the preceding fit. Rule `per-descriptor`:
+    the sum of the absolute residuals over the number of descriptors that share them.
 
     Parameters
     ----------
     stage
         0 two-body, 1 three-body, 2 SOAP.
     residuals
-        (n,) eV in total: energy relative to the free atoms for stage 0, reference minus preceding fit after that.
+        (n,) eV in total: energy relative to the free atoms for stage 0, reference minus preceding fit after
+        that.
     """
     chosen = judged(data)
     sizes = np.array([len(data[k].atoms) for k in chosen])

@@ -1,7 +1,7 @@
 """The files of a potential: read with suspicion, made independent of dates and labels, sealed by a manifest.
 
-A malformed or truncated XML makes QUIP end the whole process with exit status 0 and no exception, so every potential
-is read here first, by a parser of our own choice, down to the last coefficient.
+A malformed or truncated XML makes QUIP end the whole process with exit status 0 and no exception, so every
+potential is read here first, by a parser of our own choice, down to the last coefficient.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Component:
 
 @dataclass(frozen=True)
 class PotentialFiles:
-    """What a directory with a potential holds: terms, free-atom energies by atomic number, version of the program."""
+    """What a directory holds: terms, free-atom energies by atomic number, version of the program."""
 
     components: tuple[Component, ...]
     e0: Mapping[int, float]
@@ -126,7 +126,10 @@ def _component(element: Any, directory: Path) -> Component:
         raise ValueError(msg)
     name = element.get("sparseX_filename") or ""
     if not name or Path(name).name != name:
-        msg = f"the term {descriptor!r} refers to the sparse-point file {name!r}, which is not a plain file name"
+        msg = (
+            f"the term {descriptor!r} refers to the sparse-point file {name!r}, which is not a plain file "
+            "name"
+        )
         raise ValueError(msg)
     zeta = element.get("zeta")
     theta = (element.findtext("theta") or "").split()
@@ -219,7 +222,10 @@ def check_files(
         for symbol, energy in e0.items():
             stored = found.e0.get(atomic_numbers[symbol], 0.0)
             if not math.isclose(stored, energy, rel_tol=1e-12, abs_tol=1e-9):
-                msg = f"the potential in {directory} has {stored} eV for a free {symbol} atom, its label is {energy}"
+                msg = (
+                    f"the potential in {directory} has {stored} eV for a free {symbol} atom, its label is "
+                    f"{energy}"
+                )
                 raise error(msg)
     return found
 
@@ -227,8 +233,8 @@ def check_files(
 def relabel(directory: Path) -> None:
     """Give a fresh potential a fixed label: the program names it by date, and so would every hash differ.
 
-    Sparse-point files are renamed to `gap.xml.sparseX.<label><k>` with it. A file without the program's label is
-    left alone; `check_files` judges it.
+    Sparse-point files are renamed to `gap.xml.sparseX.<label><k>` with it. A file without the program's
+    label is left alone; `check_files` judges it.
     """
     path = directory / XML_NAME
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -321,6 +327,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             msg = f"{name} is missing in {directory}: fetch the potential again from the store"
             raise PotentialError(msg)
         if sha256_of(directory / name) != expected:
-            msg = f"{name} in {directory} is truncated or altered (its sha256 differs): fetch it again from the store"
+            msg = (
+                f"{name} in {directory} is truncated or altered (its sha256 differs): fetch it again from "
+                "the store"
+            )
             raise PotentialError(msg)
     return dict(manifest)

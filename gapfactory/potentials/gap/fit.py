@@ -27,7 +27,6 @@ from gapfactory.potentials.gap.program import find_program, program_versions, ru
 from gapfactory.potentials.gap.sigmas import Sigmas, crystal_sigmas, distance_to_hull
 from gapfactory.potentials.gap.sparse import choose
 from gapfactory.potentials.gap.terms import terms
-from gapfactory.potentials.gap.trainfile import virial_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,8 +49,8 @@ def structure_sigmas(
 ) -> dict[str, Sigmas]:
     """Return the absolute errors of every structure by id.
 
-    Crystals get theirs from the distance above the hull in volume, composition and energy per atom; isolated atoms
-    and dimers have fixed ones.
+    Crystals get theirs from the distance above the hull in volume, composition and energy per atom;
+    isolated atoms and dimers have fixed ones.
 
     Parameters
     ----------
@@ -91,17 +90,16 @@ def train_errors(
         residuals[item.id] = (energy, force)
     chosen = judged(data)
     energy_errors = np.array([residuals[data[k].id][0] for k in chosen])
-    force_errors = [
-        np.ravel(found.forces[k] - data[k].forces)
-        for k in chosen
-        if data[k].forces is not None and found.forces is not None
-    ]
-    virial_errors = [
-        found.stresses[k] * data[k].atoms.get_volume() / len(data[k].atoms)
-        - np.asarray(data[k].stress) * data[k].atoms.get_volume() / len(data[k].atoms)
-        for k in chosen
-        if virial_of(data[k]) is not None and found.stresses is not None
-    ]
+    force_errors: list[NDArray[np.float64]] = []
+    virial_errors: list[NDArray[np.float64]] = []
+    for k in chosen:
+        item = data[k]
+        if item.forces is not None and found.forces is not None:
+            force_errors.append(np.ravel(found.forces[k] - item.forces))
+        if item.stress is not None and item.kind == "crystal" and found.stresses is not None:
+            virial_errors.append(
+                (found.stresses[k] - item.stress) * item.atoms.get_volume() / len(item.atoms)
+            )
 
     def summary(parts: Sequence[NDArray[np.float64]]) -> tuple[float | None, float | None]:
         if not parts:
@@ -190,14 +188,16 @@ def _check_size(
     )
     if estimate.too_many_derivatives:
         msg = (
-            f"the terms {', '.join(estimate.too_many_derivatives)} have more than {LARGEST_CROSS} derivatives, which "
+            f"the terms {', '.join(estimate.too_many_derivatives)} have more than {LARGEST_CROSS} "
+            "derivatives, which "
             "overflows gap_fit's counters: fit fewer structures, leave out virials, or shorten the cutoff"
         )
         raise FitError(msg)
     limit = settings.program.memory_limit_gb
     if limit is not None and estimate.peak_bytes > limit * 1e9:
         msg = (
-            f"the fit needs about {estimate.peak_bytes / 1e9:.3g} GB, more than gap.program.memory_limit_gb = "
+            f"the fit needs about {estimate.peak_bytes / 1e9:.3g} GB, more than "
+            "gap.program.memory_limit_gb = "
             f"{limit:g}: use a larger machine, fewer structures, or leave out virials"
         )
         raise FitError(msg)
@@ -214,8 +214,8 @@ def fit_gap(
 ) -> GapFit:
     """Fit a potential, prove that it is complete, and measure its errors.
 
-    Bernstein, Csányi and Deringer (2019), Methods. The same data, species, settings and seed give the same files to
-    the last byte, whatever the order of the data.
+    Bernstein, Csányi and Deringer (2019), Methods. The same data, species, settings and seed give the same
+    files to the last byte, whatever the order of the data.
 
     Parameters
     ----------
@@ -277,7 +277,8 @@ def fit_gap(
         residuals = np.array([item.energy for item in items]) - found.energies
         wall |= {f"{report.name} {name}": seconds for name, seconds in report.wall_s.items()}
         say(
-            f"{report.name}: delta {report.delta:.4g} eV, error {1000 * report.errors.energy_rmse:.3g} meV/atom"
+            f"{report.name}: delta {report.delta:.4g} eV, error {1000 * report.errors.energy_rmse:.3g} "
+            "meV/atom"
         )
 
     final = _publish(directory, root / "potential")

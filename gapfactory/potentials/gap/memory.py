@@ -74,8 +74,8 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Return the memory and time that a fit of crystals needs, assuming a uniform density.
 
-    Every descriptor is stored with 3 derivatives per atom it depends on for forces and 6 more for virials; the linear
-    system with its factorisation is held twice. Species are taken in equal shares.
+    Every descriptor is stored with 3 derivatives per atom it depends on for forces and 6 more for virials;
+    the linear system with its factorisation is held twice. Species are taken in equal shares.
 
     Parameters
     ----------
@@ -90,7 +90,10 @@ def estimate_memory(
         If a number is not positive.
     """
     if min(n_structures, atoms_per_structure, volume_per_atom) <= 0:
-        msg = f"need positive numbers, got {n_structures} structures of {atoms_per_structure} atoms, {volume_per_atom} A^3"
+        msg = (
+            f"need positive numbers, got {n_structures} structures of {atoms_per_structure} atoms, "
+            f"{volume_per_atom} A^3"
+        )
         raise InputError(msg)
     n_atoms = n_structures * atoms_per_structure
     share = 1.0 / len(species)

@@ -1,7 +1,8 @@
 """Runs the `gap_fit` program once, in a fresh directory, and believes only what can be checked.
 
-The program's exit status proves nothing (it ends with 0 after losing all virials, and with 139 after a complete fit
-that it cannot write), so the counts that it prints and the files that it leaves are compared with what must be there.
+The program's exit status proves nothing (it ends with 0 after losing all virials, and with 139 after a
+complete fit that it cannot write), so the counts that it prints and the files that it leaves are compared
+with what must be there.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ def find_program(settings: ProgramSettings) -> Path:
     for candidate in candidates:
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return candidate.resolve()
-    msg = f"the program {name!r} was not found: `pip install quippy-ase`, or give its path as gap.program.executable"
+    msg = (
+        f"the program {name!r} was not found: `pip install quippy-ase`, or give its path as "
+        "gap.program.executable"
+    )
     raise FitError(msg)
 
 
@@ -117,7 +121,8 @@ def _config(
     parts = []
     for k, (term, n) in enumerate(zip(terms, points, strict=True)):
         parts.append(
-            f"{term.descriptor} {term.covariance} delta={deltas[term.stage]!r} n_sparse={n} sparse_method=FILE "
+            f"{term.descriptor} {term.covariance} delta={deltas[term.stage]!r} n_sparse={n} "
+            "sparse_method=FILE "
             f"sparse_file=sparse_{k}.txt f0=0.0 add_species=F"
         )
     s = settings.sigma
@@ -157,7 +162,8 @@ def run_program(
     Parameters
     ----------
     directory
-        Created here: QUIP trusts an old frame index beside a training file, so no directory is ever used twice.
+        Created here: QUIP trusts an old frame index beside a training file, so no directory is ever used
+        twice.
     deltas
         Energy scale of each stage, eV.
     points
@@ -166,8 +172,8 @@ def run_program(
     Raises
     ------
     FitError
-        If the program is missing, is stopped by the time limit, counts other targets than were written, or leaves
-        an incomplete potential.
+        If the program is missing, is stopped by the time limit, counts other targets than were written, or
+        leaves an incomplete potential.
     """
     program = find_program(settings.program)
     try:

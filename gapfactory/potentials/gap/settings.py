@@ -1,4 +1,4 @@
-"""Settings of a GAP fit; the defaults are Table 1 and the Methods of Bernstein, Csányi and Deringer (2019)."""
+"""Settings of a GAP fit; the defaults follow Bernstein, Csányi and Deringer (2019), Table 1 and Methods."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class TwoBodySettings(Settings):
     sigma: Positive = 0.5
     """Length scale of the kernel in angstrom (Table 1)."""
     n_sparse: Count = 30
-    """Sparse points per pair of species (Table 1), evenly spaced between the shortest and longest distance."""
+    """Sparse points per pair of species (Table 1), evenly spaced between the shortest and longest
+    distance."""
     cutoff_covalent_in_r: Positive = 9.0
     """Cutoff of a covalent element in units of its characteristic radius r (Table 1)."""
     cutoff_metallic_in_r: Positive = 8.2
@@ -36,11 +37,12 @@ class TwoBodySettings(Settings):
     transition_width_in_r: Positive = 0.9
     """Width over which the term is switched off before its cutoff, in r (not in the paper: 1.0 A for Si)."""
     least_spacing_in_sigma: Positive = 0.2
-    """Sparse points are never closer than this many sigma, so that narrow data sets do not make the fit singular."""
+    """Sparse points are never closer than this many sigma, so that narrow data sets do not make the fit
+    singular."""
 
 
 class ThreeBodySettings(Settings):
-    """The three-body term: a squared-exponential kernel of (r1 + r2, (r1 - r2)^2, r12), one per triple of species."""
+    """The three-body term: a squared-exponential kernel of (r1 + r2, (r1 - r2)^2, r12), one per triple."""
 
     enabled: bool = True
     """Whether the potential has a three-body term."""
@@ -78,20 +80,23 @@ class SoapSettings(Settings):
     cutoff_metallic_in_r: Positive = 4.1
     """Cutoff of a metallic element in r (Table 1)."""
     transition_width_in_r: Positive = 0.9
-    """Width over which neighbours are switched off before the cutoff, in r (not in the paper: 1.0 A for Si)."""
+    """Width over which neighbours are switched off before the cutoff, in r (not in the paper: 1.0 A for
+    Si)."""
     central_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the central atom in its own density."""
     duplicate_tolerance: Annotated[float, Field(ge=0)] = 1e-9
-    """An environment whose dot product with a chosen one exceeds 1 - this is a duplicate and is not chosen again."""
+    """An environment whose dot product with a chosen one exceeds 1 - this is a duplicate and is not chosen
+    again."""
 
 
 class DeltaSettings(Settings):
     """How the energy scale delta of each term is set."""
 
     rule: Literal["paper", "per-descriptor"] = "paper"
-    """`paper`: 2b = standard deviation of the energy per atom over the crystals, 3b = root-mean-square error per atom
-    of the 2b-only fit, SOAP = that of the 2b+3b fit. `per-descriptor` (the published program): sum of absolute
-    residual energies over the number of descriptors of the stage within its nearest-neighbour count cutoff."""
+    """`paper`: 2b = standard deviation of the energy per atom over the crystals, 3b = root-mean-square
+    error per atom of the 2b-only fit, SOAP = that of the 2b+3b fit. `per-descriptor` (the published
+    program): sum of absolute residual energies over the number of descriptors of the stage within its
+    nearest-neighbour count cutoff."""
     count_cutoff_in_r: Positive = 2.8
     """`per-descriptor`: pairs and triples are counted within this distance, in r."""
     least: Positive = 1e-3
@@ -141,6 +146,9 @@ class GapSettings(Settings):
     def _deltas_fit_stages(self) -> Self:
         stages = 1 + self.three_body.enabled + self.soap.enabled
         if self.delta.fixed and len(self.delta.fixed) != stages:
-            msg = f"delta.fixed has {len(self.delta.fixed)} values, but there are {stages} terms: give one per term"
+            msg = (
+                f"delta.fixed has {len(self.delta.fixed)} values, but there are {stages} terms: give one "
+                "per term"
+            )
             raise ValueError(msg)
         return self

@@ -1,8 +1,9 @@
 """Expected errors (regularisation) of every label from its distance to the convex hull in volume and energy.
 
-Bernstein, Csányi and Deringer (2019), Methods, "Interatomic potential fitting": the errors are piecewise linear in
-dE, the energy per atom above the convex hull that bounds the points (V, E) from below, at the same volume. With
-several species the points are (V, x_2 .. x_n, E) and the hull is taken at the same volume and composition.
+Bernstein, Csányi and Deringer (2019), Methods, "Interatomic potential fitting": the errors are piecewise
+linear in dE, the energy per atom above the convex hull that bounds the points (V, E) from below, at the
+same volume. With several species the points are (V, x_2 .. x_n, E) and the hull is taken at the same volume
+and composition.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class SigmaSettings(Settings):
     force_noise_floor: Annotated[float, Field(ge=0)] = 0.0
     """Numerical noise of the labels in eV/A: no force error is smaller than this."""
     scaling: Literal["atoms", "program"] = "atoms"
-    """How an error per atom becomes one on the total: `atoms` multiplies by N; `program` (the published program)
-    multiplies energies by sqrt(N/16) and virials by (N/16)^(1/4)."""
+    """How an error per atom becomes one on the total: `atoms` multiplies by N; `program` (the published
+    program) multiplies energies by sqrt(N/16) and virials by (N/16)^(1/4)."""
     isolated_energy: Positive = 1e-4
     """Energy error of isolated atoms in eV."""
     dimer_energy: Positive = 0.1
@@ -57,7 +58,8 @@ class SigmaSettings(Settings):
     dimer_force: Positive = 0.5
     """Force error of dimers in eV/A."""
     discard_above: Positive | None = None
-    """Crystals farther above the hull than this (eV/atom) are left out with all their properties (None: keep all)."""
+    """Crystals farther above the hull than this (eV/atom) are left out with all their properties (None:
+    keep all)."""
 
     @model_validator(mode="after")
     def _window_is_ordered(self) -> Self:
@@ -94,8 +96,8 @@ class Sigmas:
 def crystal_sigmas(above_hull: float, n_atoms: int, settings: SigmaSettings) -> Sigmas:
     """Return the absolute errors of a crystal `above_hull` eV/atom above the hull.
 
-    Errors per configuration are absolute in `gap_fit`: the paper's 1 meV/atom is N x 1 meV on the total energy, and
-    likewise for the virial; errors of forces need no conversion.
+    Errors per configuration are absolute in `gap_fit`: the paper's 1 meV/atom is N x 1 meV on the total
+    energy, and likewise for the virial; errors of forces need no conversion.
 
     Raises
     ------
@@ -103,7 +105,10 @@ def crystal_sigmas(above_hull: float, n_atoms: int, settings: SigmaSettings) -> 
         If `above_hull` is not finite or `n_atoms` is not positive.
     """
     if not np.isfinite(above_hull) or n_atoms < 1:
-        msg = f"no expected error for dE = {above_hull} eV/atom and {n_atoms} atoms: both must be finite, N >= 1"
+        msg = (
+            f"no expected error for dE = {above_hull} eV/atom and {n_atoms} atoms: both must be finite, N "
+            ">= 1"
+        )
         raise InputError(msg)
     s = settings
     d_e = max(0.0, float(above_hull))
@@ -136,8 +141,8 @@ def distance_to_hull(
     Returns
     -------
     NDArray
-        (n,) distances in eV/atom, never negative; 0 for the points that span the hull. A point that is alone at its
-        volume and composition is 0.
+        (n,) distances in eV/atom, never negative; 0 for the points that span the hull. A point that is
+        alone at its volume and composition is 0.
 
     Raises
     ------
@@ -185,8 +190,9 @@ def _hull_1d(v: NDArray[np.float64], e: NDArray[np.float64]) -> NDArray[np.float
 def _hull_nd(axes: NDArray[np.float64], e: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the lower hull at each point by linear programming.
 
-    The hull at a point q is the least energy of any mixture of points with mean coordinates q. Its dual is solved,
-    max a.q + b subject to a.p_i + b <= e_i for all i: few variables, and no degeneracy of coplanar points matters.
+    The hull at a point q is the least energy of any mixture of points with mean coordinates q. Its dual is
+    solved, max a.q + b subject to a.p_i + b <= e_i for all i: few variables, and no degeneracy of coplanar
+    points matters.
     """
     from scipy.optimize import linprog
 
@@ -197,7 +203,8 @@ def _hull_nd(axes: NDArray[np.float64], e: NDArray[np.float64]) -> NDArray[np.fl
     basis = u[:, s > 1e-10 * s[0]] * np.sqrt(len(e))
     depth = e - e.min()
     lower = np.empty(len(e))
-    # Only the hull's corners matter as constraints: they are collected as they are found, so each program stays small.
+    # Only the hull's corners matter as constraints: they are collected as they are found, so each program
+    # stays small.
     corners: list[int] = [int(np.argmin(e))]
     for i, q in enumerate(basis):
         while True:

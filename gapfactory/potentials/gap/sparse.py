@@ -1,7 +1,8 @@
 """Sparse points, chosen here and handed to the fit by file.
 
-`gap_fit`'s own choice of uniform three-body points depends on the order of the rows and its random choices on its
-own generator. Here every choice depends on the data alone (sorted by id) and, for SOAP, on a seeded stream.
+`gap_fit`'s own choice of uniform three-body points depends on the order of the rows and its random choices
+on its own generator. Here every choice depends on the data alone (sorted by id) and, for SOAP, on a seeded
+stream.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def choose(
 
 
 def distance_range(structures: Iterable[Atoms], pair: Sequence[int], cutoff: float) -> tuple[float, float]:
-    """Return the shortest and longest distance of a pair of species within the cutoff (inf, -inf if there is none).
+    """Return the shortest and longest distance of a pair of species (inf, -inf if there is none).
 
     In a crystal the longest is taken as the cutoff itself: lattice images fill every distance.
     """
@@ -104,9 +105,9 @@ def distance_range(structures: Iterable[Atoms], pair: Sequence[int], cutoff: flo
 
 
 def angle_descriptors(atoms: Atoms, triple: Sequence[int], cutoff: float) -> NDArray[np.float64]:
-    """Return the (n, 3) values (r1 + r2, (r1 - r2)^2, r12) of every pair of neighbours of the centres, A and A^2.
+    """Return the (n, 3) values (r1 + r2, (r1 - r2)^2, r12) of every pair of neighbours of the centres.
 
-    Each unordered pair is counted once. The values equal those of QUIP's `angle_3b`.
+    Units A, A^2, A. Each unordered pair is counted once. The values equal those of QUIP's `angle_3b`.
     """
     from ase.neighborlist import neighbor_list
 
@@ -130,7 +131,7 @@ def angle_descriptors(atoms: Atoms, triple: Sequence[int], cutoff: float) -> NDA
 
 
 def _thinned(parts: Iterable[NDArray[np.float64]], spacing: float) -> NDArray[np.float64]:
-    """Return one value per occupied box of side `spacing`: the first in lexical order, so no order matters."""
+    """Return one value per occupied box of side `spacing`, the first in lexical order."""
     kept = np.empty((0, 3))
     pending: list[NDArray[np.float64]] = []
     size = 0
@@ -188,7 +189,10 @@ def soap_vectors(term: Term, structures: Sequence[Atoms]) -> NDArray[np.float64]
         # A bare copy: QUIP's conversion chokes on foreign info and arrays.
         values = np.asarray(descriptor.calc(atoms_for_quip(atoms, term.cutoff))["data"])
         if values.shape != (count, vectors.shape[1]) or not np.isfinite(values).all():
-            msg = f"SOAP of structure {k} ({atoms.symbols}) is not finite or has shape {values.shape}: quarantine it"
+            msg = (
+                f"SOAP of structure {k} ({atoms.symbols}) is not finite or has shape {values.shape}: "
+                "quarantine it"
+            )
             raise FitError(msg)
         vectors[row : row + count] = values
         row += count
@@ -196,7 +200,7 @@ def soap_vectors(term: Term, structures: Sequence[Atoms]) -> NDArray[np.float64]
 
 
 def atoms_for_quip(atoms: Atoms, cutoff: float) -> Atoms:
-    """Return a bare copy that QUIP accepts: species, positions, cell, periodicity, and a box where there is none.
+    """Return a bare copy that QUIP accepts: species, positions, cell and periodicity.
 
     A structure that is not periodic gets a cubic box wider than its extent plus twice the cutoff.
     """
@@ -214,9 +218,9 @@ def leverage_points(
 ) -> NDArray[np.int64]:
     """Return the sorted indices of up to `n` rows drawn without replacement by leverage score, no duplicates.
 
-    The leverage score of a row is its squared norm in the basis of the leading right singular vectors (Mahoney and
-    Drineas 2009), found from the small Gram matrix so that millions of rows fit in memory. A row whose product with
-    a row already chosen exceeds 1 - `tolerance` is passed over.
+    The leverage score of a row is its squared norm in the basis of the leading right singular vectors
+    (Mahoney and Drineas 2009), found from the small Gram matrix so that millions of rows fit in memory. A
+    row whose product with a row already chosen exceeds 1 - `tolerance` is passed over.
 
     Parameters
     ----------

@@ -85,8 +85,8 @@ def _cutoff(
 def terms(species: Sequence[SpeciesLike], settings: GapSettings) -> list[Term]:
     """Return the descriptors of the potential, two-body first, sorted by atomic number within a stage.
 
-    With several species there is one two-body term per pair, one three-body term per centre and pair of neighbours,
-    and one SOAP per centre that sees all species as neighbours.
+    With several species there is one two-body term per pair, one three-body term per centre and pair of
+    neighbours, and one SOAP per centre that sees all species as neighbours.
 
     Raises
     ------
@@ -135,8 +135,10 @@ def terms(species: Sequence[SpeciesLike], settings: GapSettings) -> list[Term]:
                     2,
                     f"soap-{centre.symbol}",
                     (centre.number,),
-                    f"soap l_max={soap.l_max} n_max={soap.n_max} atom_sigma={soap.atom_sigma} cutoff={cutoff} "
-                    f"cutoff_transition_width={width} central_weight={soap.central_weight} n_Z=1 Z={centre.number} "
+                    f"soap l_max={soap.l_max} n_max={soap.n_max} atom_sigma={soap.atom_sigma} "
+                    f"cutoff={cutoff} "
+                    f"cutoff_transition_width={width} central_weight={soap.central_weight} n_Z=1 "
+                    f"Z={centre.number} "
                     f"n_species={len(ordered)} species_Z={{{numbers}}}",
                     f"covariance_type=dot_product zeta={soap.zeta}",
                     cutoff,

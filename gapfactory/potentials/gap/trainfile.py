@@ -56,8 +56,8 @@ def write_training_file(
 ) -> None:
     """Write the training file.
 
-    Virials are written as nine plain numbers in one value: as a nested array QUIP reads none of them, without a word.
-    Errors are absolute; a quantity that is not known is left out, with its error.
+    Virials are written as nine plain numbers in one value: as a nested array QUIP reads none of them,
+    without a word. Errors are absolute; a quantity that is not known is left out, with its error.
     """
     with path.open("w", encoding="ascii") as file:
         for item in data:
@@ -79,6 +79,10 @@ def write_training_file(
             if virial is not None:
                 comment += [f'{VIRIAL}="{_numbers(virial)}"', f"virial_sigma={sigma.virial:.16e}"]
             file.write(f"{len(atoms)}\n{' '.join(comment)}\n")
-            rows = np.hstack([atoms.positions, item.forces]) if has_forces else atoms.positions
+            rows = (
+                atoms.positions
+                if item.forces is None or not has_forces
+                else np.hstack([atoms.positions, item.forces])
+            )
             for symbol, row in zip(atoms.get_chemical_symbols(), rows, strict=True):
                 file.write(f"{symbol} {_numbers(row)}\n")
