@@ -1,8 +1,8 @@
-"""Characteristic radius r and kind of bonding of an element: the one length from which the protocol derives the rest.
+"""Characteristic radius r and kind of bonding of an element: the length that sets all others.
 
-Bernstein et al., npj Comput. Mater. 5, 99 (2019), Methods: volumes of random cells, minimum separations and cutoffs
-are multiples of r, a tabulated covalent or metallic radius (B 0.84, C 0.76, Si 1.11, Ti 1.47 Å). The tables and
-their sources are in `gapfactory._radii`.
+Bernstein et al., npj Comput. Mater. 5, 99 (2019), Methods: volumes of random cells, minimum separations and
+cutoffs are multiples of r, a tabulated covalent or metallic radius (B 0.84, C 0.76, Si 1.11, Ti 1.47 Å). The
+tables and their sources are in `gapfactory._radii`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["Bonding", "Species", "default_bonding", "species", "tabulated_radius
 
 Bonding = Literal["covalent", "metallic"]
 
-#: Hydrogen, the noble gases, the nonmetals, and the usual metalloids B, Si, Ge, As, Sb, Te. The paper makes an
-#: ad-hoc choice for B, C, Si (covalent) and Ti (metallic); this rule extends it and can be overridden.
+#: Hydrogen, the noble gases, the nonmetals, and the usual metalloids B, Si, Ge, As, Sb, Te. The paper makes
+#: an ad-hoc choice for B, C, Si (covalent) and Ti (metallic); this rule extends it and can be overridden.
 _COVALENT_BY_DEFAULT = frozenset(
     "H He B C N O F Ne Si P S Cl Ar Ge As Se Br Kr Sb Te I Xe At Rn Ts Og".split()  # noqa: SIM905
 )
@@ -49,8 +49,8 @@ class Species:
 def default_bonding(symbol: str) -> Bonding:
     """Return the default class of an element: covalent for nonmetals and metalloids, metallic for all others.
 
-    Covalent are hydrogen, the noble gases, C, N, O, F, P, S, Cl, Se, Br, I, At and the metalloids B, Si, Ge, As,
-    Sb, Te.
+    Covalent are hydrogen, the noble gases, C, N, O, F, P, S, Cl, Se, Br, I, At and the metalloids B, Si, Ge,
+    As, Sb, Te.
 
     Raises
     ------

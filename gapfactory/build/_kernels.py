@@ -1,11 +1,13 @@
 """Compiled loops over periodic images. Imported only when a cell is built.
 
 Fractional coordinates refer to the rows of `lattice`; `separation` is (n, n) in Å. Differences are wrapped to
-[-1/2, 1/2] and images are searched as far as the heights of the cell require, so the result does not rest on the
-lattice being reduced; reduction only makes it fast.
+[-1/2, 1/2] and images are searched as far as the heights of the cell require, so the result does not rest on
+the lattice being reduced; reduction only makes it fast.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -14,7 +16,7 @@ __all__ = ["push", "shortest_lattice_vector", "shortest_ratio"]
 
 
 @njit(cache=True)
-def _heights(lattice):  # type: ignore[no-untyped-def]
+def _heights(lattice: Any) -> Any:
     """Distances between opposite faces."""
     cross = np.empty((3, 3))
     for k in range(3):
@@ -31,7 +33,7 @@ def _heights(lattice):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def shortest_lattice_vector(lattice):  # type: ignore[no-untyped-def]
+def shortest_lattice_vector(lattice: Any) -> Any:
     """Length of the shortest non-zero lattice vector."""
     best = np.inf
     for k in range(3):
@@ -52,7 +54,7 @@ def shortest_lattice_vector(lattice):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def shortest_ratio(lattice, fractional, separation):  # type: ignore[no-untyped-def]
+def shortest_ratio(lattice: Any, fractional: Any, separation: Any) -> Any:
     """Smallest distance over minimum separation of all pairs, atoms with their own images included."""
     n = fractional.shape[0]
     own = np.inf
@@ -90,13 +92,22 @@ def shortest_ratio(lattice, fractional, separation):  # type: ignore[no-untyped-
 
 @njit(cache=True)
 def push(
-    lattice, inverse, rotations, inverse_rotations, translations, points, members, separation, step, stall
-):  # type: ignore[no-untyped-def]
+    lattice: Any,
+    inverse: Any,
+    rotations: Any,
+    inverse_rotations: Any,
+    translations: Any,
+    points: Any,
+    members: Any,
+    separation: Any,
+    step: float,
+    stall: int,
+) -> Any:
     """Push atoms apart, symmetry kept, until no pair is nearer than its separation or progress stalls.
 
     Every pair nearer than d1 moves apart along its connection by sqrt(d1^2 - d^2) / 2 each, times `step`;
-    displacements are averaged over the operations, so each orbit moves as one (AIRSS's put-and-shake, described in
-    its manual). Progress is fewer contacts or less total overlap.
+    displacements are averaged over the operations, so each orbit moves as one (AIRSS's put-and-shake,
+    described in its manual). Progress is fewer contacts or less total overlap.
 
     Parameters
     ----------

@@ -1,5 +1,7 @@
-"""Random cells with symmetry, in the manner of AIRSS's buildcell (Pickard and Needs, J. Phys.: Condens. Matter 23,
-053201 (2011)), as used by Bernstein et al., npj Comput. Mater. 5, 99 (2019). Own implementation.
+"""Random cells with symmetry, in the manner of AIRSS's buildcell.
+
+C. J. Pickard and R. J. Needs, J. Phys.: Condens. Matter 23, 053201 (2011); used by Bernstein et al., npj
+Comput. Mater. 5, 99 (2019). Own implementation.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ class BuiltCell:
 
 @lru_cache(maxsize=4096)
 def _feasible(counts: tuple[int, ...], low: int, high: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    """Return (order, space groups) for every order within the range that has a group which can hold the atoms."""
+    """Return (order, space groups) for every order that has a group which can hold the atoms."""
     result = []
     for order in range(low, high + 1):
         groups = tuple(g for g in groups_by_order(order) if fill(g, counts) is not None)
@@ -87,10 +89,11 @@ def build_cell(
 ) -> BuiltCell:
     """Build one random cell.
 
-    Number of atoms, volume and number of symmetry operations are drawn first and kept (the latter for the first half
-    of the attempts), so that a rejected attempt does not distort their distributions. Each attempt draws a space group
-    with that many operations that can hold the atoms, a lattice that obeys it, and positions, as general as the
-    numbers of atoms allow; overlapping atoms are then pushed apart with the symmetry kept.
+    Number of atoms, volume and number of symmetry operations are drawn first and kept (the latter for the
+    first half of the attempts), so that a rejected attempt does not distort their distributions. Each attempt
+    draws a space group with that many operations that can hold the atoms, a lattice that obeys it, and
+    positions, as general as the numbers of atoms allow; overlapping atoms are then pushed apart with the
+    symmetry kept.
 
     Parameters
     ----------
@@ -122,8 +125,8 @@ def build_cell(
     feasible = _feasible(contents.counts, settings.symmetry_operations_min, settings.symmetry_operations_max)
     if not feasible:
         raise BuildError(
-            f"no space group with {settings.symmetry_operations_min} to {settings.symmetry_operations_max} operations "
-            f"holds {contents.n_atoms} atoms ({_formula(contents)}): lower symmetry_operations_min or change the number of atoms"
+            f"no space group with {settings.symmetry_operations_min} to {settings.symmetry_operations_max} "
+            f"operations holds {_formula(contents)}: lower symmetry_operations_min or change the atom counts"
         )
     best = 0.0
     order, groups = feasible[int(rng.integers(len(feasible)))]
@@ -198,7 +201,7 @@ def _attempt(
 def _place(
     rng: np.random.Generator, group: SpaceGroup, chosen: list[list[Site]]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return one random point per orbit, (o, 3), and the atom each operation puts it on, (o, g), in the group's basis."""
+    """Return a random point per orbit, (o, 3), and the atom each operation puts it on, (o, g)."""
     points, members, first_atom = [], [], 0
     for row in chosen:
         for site in row:
@@ -239,7 +242,7 @@ def _formula(contents: Contents) -> str:
 
 
 def _check_packing(contents: Contents, separations: NDArray[np.float64], settings: BuildSettings) -> None:
-    """Refuse at once what no arrangement of equal spheres can meet (one species; mixtures are left to the attempts)."""
+    """Refuse what no arrangement of equal spheres can meet; mixtures are left to the attempts."""
     if len(contents.species) > 1:
         return
     diameter = separations[0, 0] * (1.0 - settings.slack)
@@ -257,8 +260,9 @@ def _reason(
         if best is None
         else f"best of {settings.tries} attempts: {best:.3f} of it"
     )
+    at = f"{contents.volume / contents.n_atoms:.3f} Å^3/atom"
     return (
-        f"minimum separation {span} ({settings.minimum_separation_in_r} r, slack {settings.slack}) cannot be met by "
-        f"{_formula(contents)} at {contents.volume / contents.n_atoms:.3f} Å^3/atom ({how}); raise the volume "
-        "(volume_in_r3_covalent, volume_in_r3_metallic), or lower minimum_separation_in_r, or raise slack"
+        f"minimum separation {span} ({settings.minimum_separation_in_r} r, slack {settings.slack}) cannot be met "
+        f"by {_formula(contents)} at {at} ({how}); raise the volume (volume_in_r3_covalent, "
+        "volume_in_r3_metallic), or lower minimum_separation_in_r, or raise slack"
     )

@@ -51,9 +51,9 @@ def bond_lengths(first: Species, second: Species, settings: DimerSettings) -> np
 def dimers(species: Sequence[Species], settings: DimerSettings, largest_cutoff: float) -> list[Atoms]:
     """Return dimers of every pair of species over the range of bond lengths.
 
-    Each is centred, along x, in a non-periodic cubic box of edge largest cutoff + bond length, so that periodic
-    images do not meet even in a code that is always periodic. Pairs follow the order of `species`, bond lengths
-    ascend within a pair.
+    Each is centred, along x, in a non-periodic cubic box of edge largest cutoff + bond length, so that
+    periodic images do not meet even in a code that is always periodic. Pairs follow the order of `species`,
+    bond lengths ascend within a pair.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Random lattices that obey a point group, of given volume, reduced so that near images are near in index.
 
-Shape as in AIRSS's buildcell: lengths between 1 and 4 (arbitrary units) with one at the lower end, angles uniform in
-(0, 180) degrees, flat cells rejected. The metric is then averaged over the point group, which imposes the crystal
-system without treating any by name.
+Shape as in AIRSS's buildcell: lengths between 1 and 4 (arbitrary units) with one at the lower end, angles
+uniform in (0, 180) degrees, flat cells rejected. The metric is then averaged over the point group, which
+imposes the crystal system without treating any by name.
 """
 
 from __future__ import annotations

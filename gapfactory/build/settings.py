@@ -1,4 +1,4 @@
-"""Settings of the random cells and of the dimers; every length and volume in units of the characteristic radius r."""
+"""Settings of random cells and dimers; lengths and volumes in units of the characteristic radius r."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["BuildSettings", "DimerSettings"]
 
 
 class BuildSettings(Settings):
-    """Random cells. The defaults are those of Bernstein et al. 2019, Methods, where the paper gives a number."""
+    """Random cells; where the paper (Bernstein et al. 2019, Methods) gives a number, it is the default."""
 
     atoms_min: int = Field(6, ge=1, le=200)
     """Smallest number of atoms in a cell."""
@@ -30,12 +30,12 @@ class BuildSettings(Settings):
     """Minimum separation of two atoms, in units of r (of the mean r for two species)."""
 
     slack: float = Field(0.25, ge=0, lt=1)
-    """No pair, periodic images included, is nearer than (1 - slack) x minimum separation, whatever happens. Atoms are
-    pushed towards the full separation; the slack is opened only step by step, see `slack_step`."""
+    """No pair, periodic images included, is nearer than (1 - slack) x minimum separation, whatever happens.
+    Atoms are pushed towards the full separation; the slack is opened only step by step, see `slack_step`."""
 
     slack_step: float = Field(0.01, gt=0, le=1)
-    """The first attempt at a cell must meet the full minimum separation; each failed one is followed by one that may
-    fall short by this much more, up to `slack`."""
+    """The first attempt at a cell must meet the full minimum separation; each failed one is followed by one
+    that may fall short by this much more, up to `slack`."""
 
     volume_in_r3_covalent: float = Field(14.5, gt=0)
     """Mean volume per atom of a covalent species, in units of r^3."""
@@ -53,7 +53,8 @@ class BuildSettings(Settings):
     """Fraction of wide cells in generation 0; later generations have narrow cells only."""
 
     odd_fraction: float = Field(0.2, ge=0, le=1)
-    """Fraction of narrow cells with an odd number of atoms, where an odd number can be had. Wide cells are even."""
+    """Fraction of narrow cells with an odd number of atoms, where an odd number can be had. Wide cells are
+    even."""
 
     tries: int = Field(100, ge=1)
     """Attempts (space group, lattice, positions) at one cell before it is given up."""
@@ -66,16 +67,17 @@ class BuildSettings(Settings):
         for low, high in (("atoms_min", "atoms_max"), ("symmetry_operations_min", "symmetry_operations_max")):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(
-                    f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}: lower {low} or raise {high}"
+                    f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}: "
+                    f"lower {low} or raise {high}"
                 )
         return self
 
 
 class DimerSettings(Settings):
-    """Dimers in vacuum over a wide range of bond lengths: they teach the potential the repulsion at short range.
+    """Dimers in vacuum over a wide range of bond lengths, which teach the repulsion at short range.
 
-    The paper states no numbers. The range is that of the authors' later program, 0.65 to 2.5 times the minimum
-    separation, i.e. 1.17 r to 4.5 r (which is also the range of SOAP for covalent species).
+    The paper states no numbers. The range is that of the authors' later program, 0.65 to 2.5 times the
+    minimum separation, i.e. 1.17 r to 4.5 r (which is also the range of SOAP for covalent species).
     """
 
     bond_lengths: int = Field(40, ge=2)

@@ -1,10 +1,11 @@
 """Special positions of a space group, found as fixed points of its operations.
 
-A site is an affine subspace x = origin + sum_k u_k direction_k of the primitive cell, every generic point of which has
-the same number of symmetry images (its multiplicity). A subset of operations S = (R, t + T), T a lattice translation, has
-the fixed points (R - 1) x = -(t + T); that system has a solution exactly when the affine group generated has finite
-order (no screw or glide residue). Sites are listed once per class of symmetry-equivalent ones, so they are the
-group's Wyckoff positions; a random point of a site is exact and costs nothing.
+A site is an affine subspace x = origin + sum_k u_k direction_k of the primitive cell, every generic point of
+which has the same number of symmetry images, its multiplicity. An operation x -> R x + t + T, T a lattice
+translation, has the fixed points (R - 1) x = -(t + T), which have a solution exactly when it has finite order
+(no screw or glide residue). Intersecting these subspaces, and keeping one of each class of
+symmetry-equivalent ones, gives the Wyckoff positions of the group (1731 in all 230 groups). A random point of
+a site is exact and costs nothing.
 """
 
 from __future__ import annotations
@@ -60,31 +61,17 @@ class Site:
         return len(self.directions)
 
 
-def _null_directions(matrix: NDArray[np.float64], dimension: int) -> NDArray[np.float64]:
-    """Return a primitive integer basis (rows) of the null space of an integer matrix."""
-    if dimension == 3:
-        return np.eye(3)
-    inside = _SMALL_VECTORS[np.abs(_SMALL_VECTORS @ matrix.T).max(axis=1) < _TOLERANCE]
-    first = inside[0]  # the shortest: coprime components
+def _primitive_basis(vectors: NDArray[np.float64], dimension: int) -> NDArray[np.float64]:
+    """Return a basis (rows) of the lattice line or plane from its short integer vectors, shortest first."""
+    if dimension == 0:
+        return np.zeros((0, 3))
+    first = vectors[0]
     if dimension == 1:
         return first[None, :]
-    for second in inside[1:]:
-        cross = np.rint(np.cross(first, second)).astype(int)
-        if np.gcd.reduce(cross) == 1:
+    for second in vectors[1:]:
+        if np.gcd.reduce(np.rint(np.cross(first, second)).astype(int)) == 1:
             return np.array([first, second])
-    raise AssertionError("a lattice plane has a primitive basis of short vectors")
-
-
-def _fixed_points(rotations: NDArray[np.float64], shifts: NDArray[np.float64]) -> Site | None:
-    """Return the common fixed points of affine operations (m, 3, 3), (m, 3); multiplicity not yet known (0)."""
-    matrix = (rotations - np.eye(3)).reshape(-1, 3)
-    target = -shifts.reshape(-1)
-    origin, _, rank, _ = np.linalg.lstsq(matrix, target, rcond=1e-8)
-    if np.abs(matrix @ origin - target).max() > _TOLERANCE:
-        return None
-    if rank == 3:
-        return Site(0, origin, np.zeros((0, 3)))
-    return Site(0, origin, _null_directions(matrix, 3 - int(rank)))
+    raise AssertionError("a lattice plane of a space group has a primitive basis of short vectors")
 
 
 def _orbit_size(group: SpaceGroup, point: NDArray[np.float64]) -> int:
@@ -94,62 +81,78 @@ def _orbit_size(group: SpaceGroup, point: NDArray[np.float64]) -> int:
     return group.order // int(same.sum())
 
 
+def _generic_point(site: Site) -> NDArray[np.float64]:
+    return site.origin + _GENERIC[: site.dimension] @ site.directions
+
+
 def _equivalent(group: SpaceGroup, one: Site, other: Site) -> bool:
-    """Whether some operation of the group (with lattice translations) maps a generic point of `one` into `other`."""
-    point = one.origin + _GENERIC[: one.dimension] @ one.directions
-    images = group.rotations @ point + group.translations - other.origin
-    images = (images - np.rint(images))[:, None, :] + _WIDE_TRANSLATIONS[None, :, :]
-    flat = images.reshape(-1, 3)
-    if other.dimension:
-        basis = other.directions.T
-        flat = flat - flat @ np.linalg.pinv(basis).T @ basis.T
+    """Whether an operation of the group, lattice translations included, maps `one` into `other`."""
+    images = group.rotations @ _generic_point(one) + group.translations - other.origin
+    images -= np.rint(images)
+    if not other.dimension:
+        return bool((np.abs(images).max(axis=1) < _TOLERANCE).any())
+    flat = (images[:, None, :] + _WIDE_TRANSLATIONS).reshape(-1, 3)
+    flat -= flat @ np.linalg.pinv(other.directions) @ other.directions
     return bool((np.abs(flat).max(axis=1) < _TOLERANCE).any())
+
+
+def _subsites(group: SpaceGroup, parent: Site) -> list[Site]:
+    """Return the subspaces of a site that one more operation leaves fixed (with repetitions)."""
+    result = []
+    inside = _SMALL_VECTORS[
+        np.linalg.norm(
+            _SMALL_VECTORS - _SMALL_VECTORS @ np.linalg.pinv(parent.directions) @ parent.directions, axis=1
+        )
+        < _TOLERANCE
+    ]
+    for k in range(1, group.order):
+        matrix = (group.rotations[k] - np.eye(3)) @ parent.directions.T  # (3, d): acts on the parameters u
+        dimension = parent.dimension - int(np.linalg.matrix_rank(matrix, tol=_TOLERANCE))
+        if dimension == parent.dimension:
+            continue
+        moved = (group.rotations[k] - np.eye(3)) @ parent.origin + group.translations[k]
+        targets = -(moved - np.rint(moved)) - _TRANSLATIONS  # (27, 3)
+        parameters = targets @ np.linalg.pinv(matrix).T
+        solved = np.abs(parameters @ matrix.T - targets).max(axis=1) < _TOLERANCE
+        fixed = inside[np.abs(inside @ (group.rotations[k] - np.eye(3)).T).max(axis=1) < _TOLERANCE]
+        directions = _primitive_basis(fixed, dimension)
+        origins = (parent.origin + parameters[solved] @ parent.directions) % 1.0
+        for origin in np.unique(origins.round(6), axis=0, return_index=True)[1]:
+            site = Site(0, origins[origin], directions)
+            result.append(Site(_orbit_size(group, _generic_point(site)), site.origin, directions))
+    return result
 
 
 @lru_cache(maxsize=230)
 def sites(number: int) -> tuple[Site, ...]:
-    """Return the positions of a space group, general position first, each class of equivalent sites once."""
+    """Return the positions of a space group, general position first, each class of equivalent sites once.
+
+    Parameters
+    ----------
+    number
+        International number of the space group, 1-230.
+    """
     group = space_group(number)
-    general = Site(group.order, np.zeros(3), np.eye(3))
-    found = [general]
-    # each found site remembers the operations that define it; intersect with one more operation at a time
-    frontier: list[tuple[Site, NDArray[np.float64], NDArray[np.float64]]] = [
-        (general, np.zeros((0, 3, 3)), np.zeros((0, 3)))
-    ]
-    while frontier:
-        parent, rotations, shifts = frontier.pop(0)
-        for k in range(1, group.order):
-            for extra in _TRANSLATIONS:
-                more_rotations = np.concatenate([rotations, group.rotations[k : k + 1].astype(float)])
-                more_shifts = np.concatenate([shifts, (group.translations[k] + extra)[None, :]])
-                site = _fixed_points(more_rotations, more_shifts)
-                if site is None or site.dimension >= parent.dimension:
-                    continue
-                point = site.origin + _GENERIC[: site.dimension] @ site.directions
-                site = Site(_orbit_size(group, point), site.origin, site.directions)
-                if any(
-                    old.multiplicity == site.multiplicity
-                    and old.dimension == site.dimension
-                    and _equivalent(group, site, old)
-                    for old in found
-                ):
-                    continue
+    found = [Site(group.order, np.zeros(3), np.eye(3))]
+    for parent in found:  # grows while it is walked
+        for site in _subsites(group, parent):
+            alike = (s for s in found if (s.multiplicity, s.dimension) == (site.multiplicity, site.dimension))
+            if not any(_equivalent(group, site, old) for old in alike):
                 found.append(site)
-                frontier.append((site, more_rotations, more_shifts))
     return tuple(found)
 
 
 @lru_cache(maxsize=65536)
 def fill(number: int, counts: tuple[int, ...]) -> tuple[tuple[int, ...], ...] | None:
-    """Return multiplicities that add up to the atoms of each species, or None when the group cannot hold them.
+    """Return multiplicities that add up to the atoms of each species, or None when the group cannot.
 
-    The largest multiplicities first, so that general positions are preferred (AIRSS's rule). Sites without free
-    parameters are used once.
+    The largest multiplicities come first, so that general positions are preferred (AIRSS's rule). Sites
+    without free parameters are used once.
 
     Parameters
     ----------
     number
-        Space group.
+        International number of the space group.
     counts
         Atoms of each species.
     """

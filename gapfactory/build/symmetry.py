@@ -1,16 +1,18 @@
 """The 230 space groups as operations of the primitive cell, from spglib's database.
 
-Centring is divided out, so that the number of operations is the order of the point group: this is what "1-8 symmetry
-operations" counts in AIRSS and in Bernstein et al. 2019.
+Centring is divided out, so that the number of operations is the order of the point group: this is what "1-8
+symmetry operations" counts in AIRSS and in Bernstein et al. 2019.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+
+_T = TypeVar("_T")
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,6 +77,12 @@ def groups_by_order(order: int) -> tuple[int, ...]:
     return tuple(n for low, high in _BY_ORDER.get(order, ()) for n in range(low, high + 1))
 
 
+def _known(entry: _T | None) -> _T:
+    if entry is None:
+        raise AssertionError("every Hall number from 1 to 530 is in spglib's database")
+    return entry
+
+
 @lru_cache(maxsize=1)
 def _hall_numbers() -> dict[int, int]:
     """Return space-group number -> Hall number of spglib's first (standard) setting."""
@@ -82,8 +90,7 @@ def _hall_numbers() -> dict[int, int]:
 
     first: dict[int, int] = {}
     for hall in range(1, 531):
-        kind = spglib.get_spacegroup_type(hall)
-        first.setdefault(int(kind.number), hall)
+        first.setdefault(int(_known(spglib.get_spacegroup_type(hall)).number), hall)
     return first
 
 
@@ -99,8 +106,8 @@ def space_group(number: int) -> SpaceGroup:
     import spglib
 
     hall = _hall_numbers()[number]
-    database = spglib.get_symmetry_from_database(hall)
-    letter = str(spglib.get_spacegroup_type(hall).international_short)[0]
+    database = _known(spglib.get_symmetry_from_database(hall))
+    letter = _known(spglib.get_spacegroup_type(hall)).international_short[0]
     primitive = np.array(_PRIMITIVE[letter], dtype=float)
     # fractional columns: x_conventional = P^T x_primitive
     to_conventional = primitive.T

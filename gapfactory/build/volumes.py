@@ -58,7 +58,7 @@ class Contents:
 
 
 def volume_per_atom(species: Sequence[Species], counts: Sequence[int], settings: BuildSettings) -> float:
-    """Return the mean volume per atom in Å^3: 14.5 r^3 (covalent) or 5.5 r^3 (metallic), averaged over the atoms.
+    """Return the mean volume per atom in Å^3: 14.5 r^3 (covalent) or 5.5 r^3 (metallic) over the atoms.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def volume_per_atom(species: Sequence[Species], counts: Sequence[int], settings:
 
 
 def minimum_separations(species: Sequence[Species], settings: BuildSettings) -> NDArray[np.float64]:
-    """Return the minimum separation of each pair of species, shape (n, n), Å: 1.8 times the mean of the two r."""
+    """Return the minimum separation of each pair, shape (n, n), Å: 1.8 times the mean of the two r."""
     r = np.array([s.radius for s in species])
     return np.asarray(settings.minimum_separation_in_r * 0.5 * (r[:, None] + r[None, :]))
 
@@ -96,8 +96,8 @@ def atom_counts(composition: Mapping[str, int], settings: BuildSettings) -> list
     counts = [n for n in range(settings.atoms_min, settings.atoms_max + 1) if n % unit == 0]
     if not counts:
         raise InputError(
-            f"no multiple of the formula unit ({unit} atoms) lies between atoms_min = {settings.atoms_min} and "
-            f"atoms_max = {settings.atoms_max}: widen that range"
+            f"no multiple of the formula unit ({unit} atoms) lies between atoms_min = {settings.atoms_min} "
+            f"and atoms_max = {settings.atoms_max}: widen that range"
         )
     return counts
 
@@ -112,8 +112,8 @@ def draw_contents(
 ) -> Contents:
     """Draw number of atoms and volume of one cell.
 
-    Generation 0 is half wide; wide cells have even numbers of atoms; 20 % of the narrow ones have odd numbers.
-    Where the formula unit or the range allows one parity only, that one is used.
+    Generation 0 is half wide; wide cells have even numbers of atoms; 20 % of the narrow ones have odd
+    numbers. Where the formula unit or the range allows one parity only, that one is used.
 
     Raises
     ------
