@@ -1,0 +1,41 @@
+"""Reference calculations: real codes or stand-ins behind one interface, in a supervised process."""
+
+from __future__ import annotations
+
+from gapfactory.reference.base import EngineInfo, Label, LabelOutcome, kind_of
+from gapfactory.reference.engines import check_engine, make_engine, parse_settings
+from gapfactory.reference.kpoints import kpoint_grid, kspacing_to_density
+from gapfactory.reference.runner import (
+    CurvePoint,
+    energy_volume_reference,
+    label_structures,
+    relax_phase_reference,
+)
+from gapfactory.reference.settings import (
+    AseSettings,
+    EngineSettings,
+    GpawSettings,
+    ReferenceSettings,
+    settings_hash,
+)
+
+__all__ = [
+    "AseSettings",
+    "CurvePoint",
+    "EngineInfo",
+    "EngineSettings",
+    "GpawSettings",
+    "Label",
+    "LabelOutcome",
+    "ReferenceSettings",
+    "check_engine",
+    "energy_volume_reference",
+    "kind_of",
+    "kpoint_grid",
+    "kspacing_to_density",
+    "label_structures",
+    "make_engine",
+    "parse_settings",
+    "relax_phase_reference",
+    "settings_hash",
+]

@@ -1,0 +1,98 @@
+"""Relaxation of named phases inside the supervised process, with the engine as the calculator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ase.calculators.calculator import Calculator, all_changes
+
+from gapfactory.reference.base import CalculationFailedError, Raw
+from gapfactory.search.phases import relax_at_fixed_volume, relax_phase
+from gapfactory.search.settings import PhaseRelaxSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ase import Atoms
+
+    from gapfactory.reference.base import Engine
+
+__all__ = ["EngineCalculator", "relax_with_engine"]
+
+
+class EngineCalculator(Calculator):
+    """ASE calculator that asks a reference engine; `last` is its last answer."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
+
+    def __init__(self, engine: Engine, *, rung: int, directory: Path) -> None:
+        super().__init__()
+        self._engine = engine
+        self._rung = rung
+        self._scratch = directory
+        self.last: Raw | None = None
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: Any = ("energy",), system_changes: Any = all_changes
+    ) -> None:
+        """Calculate energy, forces and stress at once.
+
+        Raises
+        ------
+        CalculationFailedError
+            As the engine.
+        """
+        super().calculate(atoms, properties, system_changes)
+        raw = self._engine.calculate(self.atoms, rung=self._rung, directory=self._scratch)
+        self.last = raw
+        self.results = {
+            "energy": raw.energy,
+            "free_energy": raw.energy,
+            "forces": raw.forces,
+            "stress": raw.stress,
+        }
+
+
+def relax_with_engine(
+    engine: Engine, atoms: Atoms, task: dict[str, Any], *, rung: int, directory: Path
+) -> tuple[Raw, dict[str, Any]]:
+    """Relax `atoms` as `task` says and return the last calculation and the relaxed structure.
+
+    Parameters
+    ----------
+    engine
+        Calculates.
+    atoms
+        Periodic phase.
+    task
+        ``{"settings": PhaseRelaxSettings, "volume_per_atom": Å^3 or None, "keep_symmetry": bool}``; with a volume
+        the relaxation is at fixed volume.
+    rung, directory
+        As `Engine.calculate`.
+
+    Raises
+    ------
+    CalculationFailedError
+        The relaxation failed or did not converge.
+    """
+    settings = PhaseRelaxSettings.model_validate(task["settings"])
+    calculator = EngineCalculator(engine, rung=rung, directory=directory)
+    keep = bool(task["keep_symmetry"])
+    if task["volume_per_atom"] is None:
+        path = relax_phase(atoms, calculator, settings=settings, keep_symmetry=keep)
+    else:
+        path = relax_at_fixed_volume(
+            atoms,
+            calculator,
+            volume_per_atom=float(task["volume_per_atom"]),
+            settings=settings,
+            keep_symmetry=keep,
+        )
+    if path.status != "converged" or calculator.last is None:
+        raise CalculationFailedError(f"relaxation {path.status}: {path.reason}")
+    return calculator.last, {
+        "positions": path.positions[-1].tolist(),
+        "cell": path.cells[-1].tolist(),
+        "n_steps": path.n_steps,
+        "n_evaluations": path.n_evaluations,
+    }

@@ -1,0 +1,264 @@
+"""The books of one supervised batch: what is pending, what went wrong, what is done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gapfactory.reference.base import Label, LabelOutcome, kind_of
+from gapfactory.reference.child import document_of
+from gapfactory.reference.settings import settings_hash
+from gapfactory.structures import structure_hash
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ase import Atoms
+
+    from gapfactory.reference.settings import EngineSettings
+
+__all__ = ["Session", "WorkItem"]
+
+# A net force beyond this (eV/Å per atom) is no self-consistent result.
+_NET_FORCE = 0.2
+
+
+@dataclass
+class WorkItem:
+    """One structure and how far its calculation has come."""
+
+    id: str
+    atoms: Atoms
+    task: dict[str, Any] | None
+    structure: str
+    settings: str
+    directory: str
+    rung: int = 0
+    history: list[str] = field(default_factory=list)
+
+
+class Session:
+    """State of one batch in the supervising process.
+
+    Parameters
+    ----------
+    items
+        (id, structure, task) in the order in which they are calculated; ids are unique. A task of None is a single
+        point, else see `relaxing.relax_with_engine`.
+    settings
+        Of the engine.
+    directory
+        Existing directory of the batch. Results that an earlier, interrupted batch left there are taken over.
+    rungs
+        Descriptions of the recovery steps.
+    on_result
+        Called once per structure as soon as its outcome is known; receives the outcome and, for a relaxation, what
+        `relax_with_engine` returned.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[tuple[str, Atoms, dict[str, Any] | None]],
+        settings: EngineSettings,
+        directory: Path,
+        rungs: Sequence[str],
+        on_result: Callable[[LabelOutcome, dict[str, Any] | None], None],
+    ) -> None:
+        self.settings = settings
+        self.directory = directory
+        self.rungs = tuple(rungs)[: settings.max_attempts]
+        self.pending: dict[str, WorkItem] = {}
+        self.outcomes: dict[str, LabelOutcome] = {}
+        self.version = "unknown"
+        self.engine = ""
+        self.current: str | None = None
+        self.progressed = False
+        self._on_result = on_result
+        self._current_since = 0.0
+        self._offset = 0
+        self._run = 0
+        for index, (name, atoms, task) in enumerate(items):
+            key = settings_hash(settings, kind_of(atoms))
+            if task is not None:
+                key += ":" + json.dumps(task, sort_keys=True)
+            self.pending[name] = WorkItem(
+                name, atoms, task, structure_hash(atoms), key, f"calculation-{index:05d}"
+            )
+        self._take_over()
+
+    @property
+    def results_file(self) -> Path:
+        """File of events of the current run of the child."""
+        return self.directory / f"results-{self._run:04d}.jsonl"
+
+    @property
+    def job_file(self) -> Path:
+        """File that tells the child what to do."""
+        return self.directory / f"job-{self._run:04d}.json"
+
+    def begin_run(self) -> None:
+        """Write the job of a new child: everything pending, the structures that have failed so far last."""
+        self._run += 1
+        while self.results_file.exists():
+            self._run += 1
+        self._offset = 0
+        self.current = None
+        self.progressed = False
+        ordered = sorted(self.pending.values(), key=lambda item: len(item.history))
+        job = {
+            "settings": self.settings.model_dump(mode="json"),
+            "directory": str(self.directory),
+            "items": [
+                {
+                    "id": item.id,
+                    "structure": document_of(item.atoms),
+                    "task": item.task,
+                    "settings": item.settings,
+                    "directory": item.directory,
+                    "rung": item.rung,
+                }
+                for item in ordered
+            ],
+        }
+        self.job_file.write_text(json.dumps(job))
+
+    def collect(self) -> None:
+        """Read the events the child has completed since the last call."""
+        if not self.results_file.exists():
+            return
+        with self.results_file.open("rb") as stream:
+            stream.seek(self._offset)
+            data = stream.read()
+        complete, separator, _ = data.rpartition(b"\n")
+        self._offset += len(complete) + len(separator)
+        for line in complete.splitlines():
+            event = _parse(line)
+            if event is not None:
+                self._handle(event)
+
+    def overdue(self) -> bool:
+        """Tell whether the structure in hand has used up its time."""
+        return (
+            self.current is not None and time.monotonic() - self._current_since > self.settings.time_limit_s
+        )
+
+    def blame_current(self, reason: str) -> None:
+        """Count a failed attempt against the structure that was being calculated."""
+        if self.current is not None:
+            name, self.current = self.current, None
+            self.fail(name, reason)
+
+    def fail(self, name: str, reason: str) -> None:
+        """Count a failed attempt: climb to the next recovery step, or quarantine."""
+        item = self.pending[name]
+        item.history.append(f"{self.rungs[item.rung]}: {reason}")
+        self.progressed = True
+        if item.rung + 1 < len(self.rungs):
+            item.rung += 1
+            return
+        attempts = len(item.history)
+        text = f"{reason} (quarantined after {attempts} attempt{'s' if attempts > 1 else ''})"
+        self._finish(item, LabelOutcome(name, None, text, attempts, tuple(item.history)), None)
+
+    def _handle(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "engine":
+            self.engine, self.version = event["info"]["engine"], event["info"]["version"]
+            return
+        name = event["id"]
+        item = self.pending.get(name)
+        if item is None:
+            return
+        if kind == "start":
+            self.current, self._current_since, self.progressed = name, time.monotonic(), True
+            return
+        self.current = None
+        if kind == "failed":
+            self.fail(name, str(event["reason"]))
+            return
+        wrong = _what_is_wrong(event, item)
+        if wrong:
+            self.fail(name, wrong)
+        else:
+            self._accept(item, event)
+
+    def _accept(self, item: WorkItem, event: dict[str, Any]) -> None:
+        details = dict(event["details"])
+        if item.history:
+            details["failed_attempts"] = list(item.history)
+        label = Label(
+            energy=float(event["energy"]),
+            forces=np.array(event["forces"], dtype=float).reshape(-1, 3),
+            stress=None if event["stress"] is None else np.array(event["stress"], dtype=float),
+            walltime_s=float(event["walltime_s"]),
+            engine=self.engine,
+            version=self.version,
+            details=details,
+        )
+        outcome = LabelOutcome(item.id, label, "", len(item.history) + 1, tuple(item.history))
+        self._finish(item, outcome, event.get("relaxation"))
+        for path in sorted((self.directory / item.directory).glob("*")):
+            path.unlink()
+
+    def _finish(self, item: WorkItem, outcome: LabelOutcome, relaxation: dict[str, Any] | None) -> None:
+        del self.pending[item.id]
+        self.outcomes[item.id] = outcome
+        self._on_result(outcome, relaxation)
+
+    def _take_over(self) -> None:
+        """Accept sound results of an interrupted batch: same structure, same settings."""
+        by_key = {(item.structure, item.settings): name for name, item in self.pending.items()}
+        for path in sorted(self.directory.glob("results-*.jsonl")):
+            for line in path.read_bytes().splitlines():
+                event = _parse(line)
+                if event is None:
+                    continue
+                if event["event"] == "engine":
+                    self._handle(event)
+                elif event["event"] == "result":
+                    name = by_key.get((event["structure"], event["settings"]))
+                    if name in self.pending and not _what_is_wrong(event, self.pending[name]):
+                        self._accept(self.pending[name], event)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Return a complete event, or None: a line cut short by a crash carries no sentinel."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and event.get("end") is True else None
+
+
+def _what_is_wrong(event: dict[str, Any], item: WorkItem) -> str:
+    """Return why a result cannot be a label of `item`, or an empty string."""
+    if event["structure"] != item.structure:
+        return "the result belongs to another structure than was sent"
+    try:
+        energy = float(event["energy"])
+        forces = np.array(event["forces"], dtype=float)
+        stress = None if event["stress"] is None else np.array(event["stress"], dtype=float)
+    except (TypeError, ValueError) as error:
+        return f"energy, forces or stress are not numbers of one shape ({error})"
+    if forces.shape != (len(item.atoms), 3):
+        return f"forces have shape {forces.shape}, expected ({len(item.atoms)}, 3)"
+    if (stress is not None) != (kind_of(item.atoms) == "crystal"):
+        return "a crystal needs a stress, an isolated structure has none"
+    if stress is not None and stress.shape != (6,):
+        return f"stress has shape {stress.shape}, expected (6,)"
+    for name, values in (
+        ("energy", energy),
+        ("forces", forces),
+        ("stress", 0.0 if stress is None else stress),
+    ):
+        if not np.isfinite(values).all():
+            return f"{name} is not finite"
+    net = float(np.abs(forces.sum(axis=0)).max()) / len(item.atoms)
+    if net > _NET_FORCE:
+        return f"forces sum to {net:.2f} eV/Å per atom instead of zero"
+    return ""

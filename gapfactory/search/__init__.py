@@ -1,0 +1,18 @@
+"""Relaxation of random cells under pressure, and of named phases."""
+
+from __future__ import annotations
+
+from gapfactory.search.phases import relax_at_fixed_volume, relax_phase
+from gapfactory.search.relax import draw_pressure, relax
+from gapfactory.search.settings import PhaseRelaxSettings, RelaxSettings
+from gapfactory.search.trajectory import Trajectory
+
+__all__ = [
+    "PhaseRelaxSettings",
+    "RelaxSettings",
+    "Trajectory",
+    "draw_pressure",
+    "relax",
+    "relax_at_fixed_volume",
+    "relax_phase",
+]

@@ -1,0 +1,70 @@
+"""Settings of the relaxations."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from gapfactory.settings import Settings
+
+__all__ = ["MinimiserSettings", "PhaseRelaxSettings", "RelaxSettings"]
+
+
+class MinimiserSettings(Settings):
+    """How an enthalpy is minimised: optimiser, stopping rule and guards.
+
+    The optimiser is ASE's ``PreconLBFGS`` (Packwood et al., J. Chem. Phys. 144, 164109 (2016)) on the
+    positions and the logarithm of the cell's deformation.
+    """
+
+    force_threshold: float = Field(default=0.01, gt=0)
+    """Residual force on every atom at which a relaxation is converged, in eV/Å (paper: 0.01)."""
+    cell_force_threshold: float = Field(default=0.01, gt=0)
+    """Residual generalised force of the cell, in eV per atom and unit strain: the largest row norm of
+    V (stress + p) / N. At 20 Å^3 per atom the default is 0.08 GPa."""
+    max_steps: int = Field(default=500, ge=0)
+    """Optimiser steps after which a relaxation stops as unconverged."""
+    preconditioner: Literal["none", "exponential"] = "none"
+    """Preconditioner of the L-BFGS: none (a constant initial Hessian), or the exponential one with fixed
+    length and energy scales."""
+    initial_hessian: float = Field(default=70.0, gt=0)
+    """Initial Hessian of the L-BFGS, in eV/Å^2 (also the energy scale of the exponential preconditioner)."""
+    max_step: float = Field(default=0.2, gt=0, le=1.0)
+    """Longest displacement of one atom (or of one row of the scaled cell variables) in a step, in Å."""
+    min_volume_fraction: float = Field(default=0.5, gt=0, lt=1)
+    """A cell below this fraction of its starting volume has collapsed: the relaxation failed."""
+    max_volume_fraction: float = Field(default=4.0, gt=1)
+    """A cell above this multiple of its starting volume has exploded: the relaxation failed."""
+    closest_approach: float = Field(default=0.4, ge=0, lt=1)
+    """Two atoms closer than this fraction of the sum of their covalent radii (Cordero 2008, as tabulated by
+    ASE) have collapsed onto each other: the relaxation failed."""
+
+
+class RelaxSettings(MinimiserSettings):
+    """Relaxation of random cells under a random pressure (paper, Methods, Eq. 5)."""
+
+    pressure_scale_GPa: float = Field(default=1.0, ge=0)
+    """p0 of Eq. 5, in GPa."""
+    pressure_beta: float = Field(default=0.2, ge=0)
+    """beta of Eq. 5: the pressure is exponentially distributed with mean beta p0."""
+    keep_first_steps: int = Field(default=10, ge=0)
+    """Every frame up to this step is kept (step 0 is the starting structure)."""
+    thinning_ratio: float = Field(default=1.25, ge=1)
+    """Later frames are kept when the step number has grown by this ratio since the last one kept; 1 keeps all. The
+    last frame is always kept."""
+    keep_symmetry: bool = False
+    """Keep the space group of the starting structure during the relaxation."""
+
+
+class PhaseRelaxSettings(MinimiserSettings):
+    """Relaxation of named phases, tighter than that of random cells because energies are compared."""
+
+    force_threshold: float = Field(default=0.005, gt=0)
+    """Residual force on every atom at which a relaxation is converged, in eV/Å."""
+    cell_force_threshold: float = Field(default=0.005, gt=0)
+    """Residual generalised force of the cell, in eV per atom and unit strain."""
+    max_steps: int = Field(default=200, ge=0)
+    """Optimiser steps after which a relaxation stops as unconverged."""
+    symmetry_tolerance: float = Field(default=0.01, gt=0)
+    """Distance within which an operation counts as a symmetry of the phase, in Å."""
