@@ -244,7 +244,8 @@ def _power_spectrum(
     """Write the unit power spectrum of channels (S, n_max, (l_max + 1)^2) and return its norm before scaling.
 
     Order: pairs of (species, n) with the second not after the first, degree l fastest; sqrt(2) off the
-    diagonal and 1/sqrt(2l + 1), so that the dot product is the sum of Eq. 4 over all n and n'. Last element zero.
+    diagonal and 1/sqrt(2l + 1), so that the dot product is the sum of Eq. 4 over all n and n'. Last element
+    zero.
     """
     n_species, n_max, n_lm = channels.shape
     for s in range(n_species):

@@ -2,16 +2,16 @@
 
 Bernstein, Csanyi, Deringer, npj Comput. Mater. 5, 99 (2019), Eqs. 1-4: the neighbour density of every atom is
 expanded in radial functions and spherical harmonics, the *coefficients* are averaged over the atoms of the
-cell, and the power spectrum is made of the average. Vectors equal those of QUIP's ``soap ... average=T`` element
-by element (its trailing zero included), so either can be used with the other.
+cell, and the power spectrum is made of the average. Vectors equal those of QUIP's ``soap ... average=T``
+element by element (its trailing zero included), so either can be used with the other.
 
-Why it is fast: since coefficients are averaged first, the cost is one sum over pairs. Both directions of a pair
-are added at once by parity, and with the paper's narrow Gaussians (0.0875 Å on a basis spaced 0.92 Å) no neighbour
-touches more than two radial functions. The radial functions are evaluated, not tabulated: one exponential and a
-short recursion, exact to rounding.
+Why it is fast: since coefficients are averaged first, the cost is one sum over pairs. Both directions of a
+pair are added at once by parity, and with the paper's narrow Gaussians (0.0875 Å on a basis spaced 0.92 Å)
+no neighbour touches more than two radial functions. The radial functions are evaluated, not tabulated: one
+exponential and a short recursion, exact to rounding.
 
-What follows from those numbers and should be known: a neighbour half-way between two radial functions is weighted
-1e-6 of one that sits on a function: the published settings see thin shells.
+What follows from those numbers and should be known: a neighbour half-way between two radial functions is
+weighted 1e-6 of one that sits on a function: the published settings see thin shells.
 """
 
 from __future__ import annotations
@@ -126,13 +126,13 @@ def _pack(
         if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
             msg = f"{where} has positions or cell vectors that are not finite; leave it out"
             raise InputError(msg)
-        full = np.asarray(complete_cell(cell), dtype=np.float64)  # type: ignore[no-untyped-call]
+        full = np.asarray(complete_cell(cell), dtype=np.float64)
         lengths = np.linalg.norm(cell, axis=1)
         volume = abs(float(np.linalg.det(full)))
         if np.any(lengths[atoms.pbc] == 0.0) or volume <= 1e-12 * float(
             np.prod(np.linalg.norm(full, axis=1))
         ):
-            msg = f"{where} is periodic along a null or linearly dependent cell vector {cell.tolist()}: correct it"
+            msg = f"{where} is periodic along a null or dependent cell vector {cell.tolist()}: correct it"
             raise InputError(msg)
         rows = slice(int(offsets[c]), int(offsets[c + 1]))
         try:
@@ -143,7 +143,7 @@ def _pack(
                 f"{sorted(channel_of)}; add it to species"
             )
             raise InputError(msg) from error
-        triangular = np.linalg.qr(full.T, mode="r").T
+        triangular = np.asarray(np.linalg.qr(full.T, mode="r")).T
         # reflecting an axis makes the diagonal positive; the power spectrum does not change under reflections
         triangular = triangular * np.sign(np.diag(triangular))[None, :]
         lower[c] = triangular
@@ -162,8 +162,8 @@ def average_soap(
     structures
         Crystals, slabs or clusters, of any density; cells may be smaller than the cutoff.
     species
-        Atomic numbers that can occur, in the order of the vector's species blocks: the same for all vectors that
-        are to be compared.
+        Atomic numbers that can occur, in the order of the vector's species blocks: the same for all vectors
+        that are to be compared.
     settings
         Basis, cutoff and meaning of the average.
     cores
