@@ -1,0 +1,225 @@
+"""What a campaign will cost, before anything runs: tasks, labels, core-hours and peak memory.
+
+The rates are medians measured on one core of a 2-core x86-64 machine (docs/reference/costs.md); a campaign that has
+run states its own in the report. Treat the hours as right within a factor of two or three.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from gapfactory.protocols.de_novo import picks_of, plan_generation
+from gapfactory.protocols.plan import TaskKind
+
+if TYPE_CHECKING:
+    from gapfactory.campaign.model import Campaign
+
+__all__ = ["CostEstimate", "CostRow", "estimate"]
+
+#: Seconds to make one random cell.
+BUILD_S = 0.01
+#: Seconds per atom to describe a structure for the selection.
+DESCRIBE_S = 0.001
+#: Evaluations of a relaxation.
+STEPS = 150
+#: Seconds of one energy, forces and stress by a GAP: fixed part, and part per atom and sparse SOAP point.
+GAP_FIXED_S, GAP_ATOM_SPARSE_S = 0.012, 8.0e-6
+#: Seconds of a plane-wave single point: per k-point, atom and (300 eV)^-1.5 of cutoff.
+DFT_FIXED_S, DFT_POINT_S = 1.0, 0.02
+#: Seconds of a single point by an analytic potential.
+ANALYTIC_S = 0.05
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """One kind of work.
+
+    Attributes
+    ----------
+    what
+        The kind.
+    tasks
+        Tasks on the queue.
+    items
+        Cells, relaxations, labels or fits.
+    core_hours
+        Estimated.
+    basis
+        How.
+    """
+
+    what: str
+    tasks: int
+    items: int
+    core_hours: float
+    basis: str
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """The plan of a whole campaign.
+
+    Attributes
+    ----------
+    campaign
+        Name.
+    rows
+        By kind of work.
+    labels
+        Labels of random-search structures, held-out ones included.
+    label_budget
+        As set.
+    atom_labels
+        Isolated atoms and dimers.
+    fit_memory_gb, select_memory_gb
+        Peak memory of the last fit and of a selection, GB.
+    warnings
+        What to think of before starting.
+    """
+
+    campaign: str
+    rows: tuple[CostRow, ...]
+    labels: int
+    label_budget: int
+    atom_labels: int
+    fit_memory_gb: float
+    select_memory_gb: float
+    warnings: tuple[str, ...]
+
+    @property
+    def core_hours(self) -> float:
+        """All work together."""
+        return sum(row.core_hours for row in self.rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return {**asdict(self), "core_hours": self.core_hours}
+
+
+def estimate(campaign: Campaign) -> CostEstimate:
+    """Estimate tasks, labels, core-hours and memory of a campaign that uses its whole budget."""
+    generations = 0
+    labels = trained = 0
+    while generations < campaign.schedule.generations and sum(picks_of(campaign, generations)):
+        train, test = picks_of(campaign, generations)
+        trained, labels, generations = trained + train, labels + train + test, generations + 1
+    tasks: dict[TaskKind, int] = dict.fromkeys(TaskKind, 0)
+    for generation in range(min(generations, 2)):
+        repeat = 1 if generation == 0 else generations - 1
+        for task in plan_generation(campaign, generation):
+            tasks[task.kind] += repeat
+    atoms = (campaign.build.atoms_min + campaign.build.atoms_max) / 2
+    initial, later = campaign.cells_of(0), campaign.cells_of(1)
+    relaxations = later * (generations - 1)
+    n_species = len(campaign.species_table)
+    pairs = n_species * (n_species + 1) // 2
+    atom_labels = n_species + campaign.dimers.bond_lengths * pairs
+    curves = len(campaign.phase_names()) * len(campaign.evidence.curves.volume_factors)
+    evaluation = GAP_FIXED_S + GAP_ATOM_SPARSE_S * atoms * campaign.gap.soap.n_sparse
+    single, basis = _single_point(campaign, atoms)
+    fit_s, fit_gb = _fits(campaign, trained, atoms)
+    cells = initial + relaxations
+    frames = campaign.select.frames_histogram_per_label * sum(picks_of(campaign, 0)) * (generations - 1)
+    hour = 3600.0
+    noise = campaign.schedule.noise_cells
+    rows = (
+        CostRow("build", tasks[TaskKind.BUILD], cells, cells * BUILD_S / hour, f"{1000 * BUILD_S:g} ms a cell"),
+        CostRow(
+            "relax",
+            tasks[TaskKind.RELAX],
+            relaxations,
+            relaxations * STEPS * evaluation / hour,
+            f"{STEPS} steps of {1000 * evaluation:.0f} ms",
+        ),
+        CostRow(
+            "select",
+            tasks[TaskKind.SELECT],
+            generations,
+            (initial + 0.25 * relaxations + frames) * atoms * DESCRIBE_S / hour,
+            f"{1000 * DESCRIBE_S:g} ms an atom",
+        ),
+        CostRow(
+            "reference",
+            tasks[TaskKind.REFERENCE],
+            labels + atom_labels + noise + curves,
+            (labels + noise * 2.5 + curves) * single / hour + atom_labels * min(single, 10.0) / hour,
+            basis,
+        ),
+        CostRow("fit", tasks[TaskKind.FIT], generations, fit_s / hour, "gap_fit's covariance loop, three staged fits"),
+        CostRow(
+            "assess",
+            tasks[TaskKind.ASSESS],
+            generations,
+            generations * (labels * evaluation + curves * 20 * evaluation) / hour,
+            "held-out structures and curves",
+        ),
+    )
+    return CostEstimate(
+        campaign=campaign.name,
+        rows=rows,
+        labels=labels,
+        label_budget=campaign.stop.label_budget,
+        atom_labels=atom_labels,
+        fit_memory_gb=fit_gb,
+        select_memory_gb=0.3 + min(max(initial, later), 10_000) ** 2 * 4e-9,
+        warnings=_warnings(campaign, fit_gb),
+    )
+
+
+def _mean_volume(campaign: Campaign) -> float:
+    from gapfactory.build import volume_per_atom
+
+    table = campaign.species_table
+    return sum(
+        weight * volume_per_atom([table[s] for s in formula], list(formula.values()), campaign.build)
+        for formula, weight in campaign.formulas
+    )
+
+
+def _single_point(campaign: Campaign, atoms: float) -> tuple[float, str]:
+    reference = campaign.reference
+    if reference.engine == "ase":
+        return ANALYTIC_S, f"{ANALYTIC_S:g} s a label (analytic)"
+    from math import ceil, pi
+
+    edge = (_mean_volume(campaign) * atoms) ** (1 / 3)
+    points = ceil(reference.kpoint_density * 2 * pi / edge) ** 3 / 2
+    seconds = DFT_FIXED_S + DFT_POINT_S * points * atoms * (reference.cutoff_eV / 300.0) ** 1.5
+    return seconds, f"{seconds:.1f} s a label: {atoms:g} atoms, {points:.0f} k-points, {reference.cutoff_eV:g} eV"
+
+
+def _fits(campaign: Campaign, trained: int, atoms: float) -> tuple[float, float]:
+    """Return the seconds of all fits and the memory (GB) of the last one."""
+    from gapfactory.potentials.gap import estimate_memory
+
+    last = estimate_memory(
+        n_structures=max(trained, 1),
+        atoms_per_structure=atoms,
+        volume_per_atom=_mean_volume(campaign),
+        species=tuple(campaign.species_table.values()),
+        settings=campaign.gap,
+    )
+    # the data grow linearly with the generations: the mean fit costs half of the last
+    generations = max(1, round(trained / max(campaign.select.labels_per_generation, 1)))
+    return last.cpu_s * (generations + 1) / 2, last.peak_bytes / 1e9
+
+
+def _warnings(campaign: Campaign, fit_gb: float) -> tuple[str, ...]:
+    found = []
+    if fit_gb > 16:
+        found.append(
+            f"the last fit needs about {fit_gb:.0f} GB: send fit tasks to a large node, or lower gap.soap.n_sparse "
+            "or stop.label_budget"
+        )
+    reference = campaign.reference
+    if reference.engine == "gpaw" and reference.kpoint_density < 2.5:
+        found.append(
+            f"a k-point density of {reference.kpoint_density:g} leaves a label noise of tens of meV/atom for small "
+            "cells; 2.5 or more is advised"
+        )
+    if campaign.phase_names() == ():
+        found.append("there is no named phase to judge by; the verdict rests on held-out structures alone")
+    if campaign.select.held_out_per_generation == 0:
+        found.append("no structures are held out: errors can only be stated for the training set and named phases")
+    return tuple(found)

@@ -1,0 +1,41 @@
+"""What follows from a campaign's elements by the paper's rules, for people to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gapfactory.campaign.model import Campaign
+
+__all__ = ["derived_values"]
+
+
+def derived_values(campaign: Campaign) -> dict[str, Any]:
+    """Return radius, class, volumes, separations and cutoffs (Å, Å^3), with the rule each comes from."""
+    from gapfactory.build import minimum_separations, volume_per_atom
+    from gapfactory.potentials.gap.terms import terms
+
+    table = campaign.species_table
+    species = tuple(table.values())
+    separations = minimum_separations(species, campaign.build)
+    return {
+        "species": {
+            symbol: {"characteristic_radius_A": item.radius, "bonding": item.bonding}
+            for symbol, item in table.items()
+        },
+        "volume_per_atom_A3": {
+            "".join(f"{s}{n if n > 1 else ''}" for s, n in formula.items()): round(
+                volume_per_atom([table[s] for s in formula], list(formula.values()), campaign.build), 4
+            )
+            for formula, _ in campaign.formulas
+        },
+        "minimum_separation_A": {
+            f"{first.symbol}-{second.symbol}": round(float(separations[i, j]), 4)
+            for i, first in enumerate(species)
+            for j, second in enumerate(species)
+            if i <= j
+        },
+        "cutoffs_A": {term.name: round(term.cutoff, 4) for term in terms(species, campaign.gap)},
+        "phases_judged_by": list(campaign.phase_names()),
+    }
+

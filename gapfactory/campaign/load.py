@@ -1,0 +1,162 @@
+"""Read a campaign file: presets below, the user's keys above, and errors that name the key and the nearest valid one."""
+
+from __future__ import annotations
+
+import difflib
+import io
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from gapfactory.errors import CampaignFileError, UnknownElementError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from gapfactory.campaign.model import Campaign
+
+__all__ = ["campaign_from_mapping", "load_campaign", "merge", "parse_campaign", "to_yaml"]
+
+
+def load_campaign(path: Path) -> Campaign:
+    """Read a campaign file.
+
+    Raises
+    ------
+    CampaignFileError
+        The file cannot be read, is not YAML, or a key or value in it cannot be used.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"campaign file {path} cannot be read: {error}. 'gapfactory campaign init' writes one."
+        raise CampaignFileError(msg) from error
+    return parse_campaign(text, default_name=path.stem)
+
+
+def parse_campaign(text: str, *, default_name: str | None = None) -> Campaign:
+    """Turn the text of a campaign file into a campaign.
+
+    Parameters
+    ----------
+    text
+        YAML 1.2.
+    default_name
+        Name of the campaign if the text gives none.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        msg = f"the campaign file is not valid YAML: {error}"
+        raise CampaignFileError(msg) from error
+    if not isinstance(content, dict):
+        msg = "the campaign file must hold 'key: value' lines, at least 'element: Si'"
+        raise CampaignFileError(msg)
+    return campaign_from_mapping(content, default_name=default_name)
+
+
+def campaign_from_mapping(content: Mapping[str, Any], *, default_name: str | None = None) -> Campaign:
+    """Turn keys and values into a campaign: preset, then the given keys.
+
+    Raises
+    ------
+    CampaignFileError
+        A key is unknown (the nearest valid one is named) or a value cannot be used.
+    """
+    from gapfactory.campaign.model import Campaign
+    from gapfactory.campaign.presets import preset
+
+    given = dict(content)
+    # YAML 1.1 habits: "element: No" is nobelium, not False, but a bare number is a mistake
+    merged: dict[str, Any] = dict(given)
+    if given.get("preset") is not None:
+        merged = merge(preset(str(given["preset"])), given)
+    if merged.get("name") is None:
+        what = merged.get("element") or "campaign"
+        merged["name"] = default_name or f"{str(what).lower()}-{merged.get('preset') or 'de-novo'}"
+    try:
+        return Campaign.model_validate(merged)
+    except UnknownElementError as error:
+        raise CampaignFileError(str(error)) from error
+    except ValidationError as error:
+        raise CampaignFileError(_explain(error, Campaign)) from error
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `below` overlaid by `above`, key by key through nested mappings.
+
+    A nested mapping that changes the reference engine replaces the one below as a whole.
+    """
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            other_engine = "engine" in value and value["engine"] != old.get("engine")
+            result[key] = dict(value) if other_engine else merge(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def to_yaml(content: Mapping[str, Any]) -> str:
+    """Return plain data as YAML text."""
+    from ruamel.yaml import YAML
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    stream = io.StringIO()
+    writer.dump(dict(content), stream)
+    return stream.getvalue()
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say in one line per problem what is wrong, and which key was probably meant."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        location = [part for part in problem["loc"] if part not in {"gpaw", "ase"}]
+        key = ".".join(str(part) for part in location)
+        if problem["type"] == "extra_forbidden":
+            *parents, last = location
+            fields = _fields(model, parents, problem["loc"])
+            near = difflib.get_close_matches(str(last), fields, n=1, cutoff=0.5)
+            where = ".".join([*map(str, parents), near[0]]) if near else ""
+            hint = f"did you mean {where!r}?" if near else f"valid keys here: {', '.join(sorted(fields))}"
+            lines.append(f"unknown key {key!r}; {hint}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            given = problem.get("input")
+            value = f" (given: {given!r})" if key and not isinstance(given, dict | BaseModel) else ""
+            lines.append(f"{key + ': ' if key else ''}{message}{value}")
+    return "the campaign file cannot be used:\n  " + "\n  ".join(lines)
+
+
+def _fields(model: type[BaseModel], parents: Sequence[Any], location: Sequence[Any]) -> list[str]:
+    """Return the valid keys of the nested model at `parents`."""
+    current: Any = model
+    for part in parents:
+        if not (isinstance(current, type) and issubclass(current, BaseModel)):
+            return []
+        field = current.model_fields.get(str(part))
+        if field is None:
+            return []
+        candidates = [field.annotation, *_flatten(field.annotation)]
+        models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        tagged = [m for m in models if "engine" in m.model_fields and m.model_fields["engine"].default in location]
+        chosen = tagged or models
+        if not chosen:
+            return []
+        current = chosen[0]
+    return list(current.model_fields)
+
+
+def _flatten(annotation: Any) -> list[Any]:
+    found = []
+    for inner in get_args(annotation):
+        found.append(inner)
+        found += _flatten(inner)
+    return found

@@ -1,0 +1,245 @@
+"""The campaign: everything that steers one, composed of the settings that live next to the science they steer.
+
+`element: Si` alone is a complete campaign: every other value is the paper's default, derived from the element's
+characteristic radius and bonding class.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from gapfactory.analysis.energy_volume import EnergyVolumeSettings
+from gapfactory.build.settings import BuildSettings, DimerSettings
+from gapfactory.descriptors.settings import SimilaritySettings
+from gapfactory.elements import Bonding, Species, species
+from gapfactory.potentials.gap.settings import GapSettings
+from gapfactory.reference import GpawSettings, ReferenceSettings
+from gapfactory.search.settings import PhaseRelaxSettings, RelaxSettings
+from gapfactory.select.settings import SelectSettings
+from gapfactory.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Campaign",
+    "EvidenceSettings",
+    "ExecutionSettings",
+    "ScheduleSettings",
+    "SpeciesSettings",
+    "StopSettings",
+]
+
+
+class SpeciesSettings(Settings):
+    """What is taken instead of the tabulated properties of one element."""
+
+    radius: float | None = Field(default=None, gt=0.2, lt=4.0)
+    """Characteristic radius r in Å; by default the tabulated covalent or metallic radius."""
+    bonding: Bonding | None = None
+    """Whether the element is primarily covalent or metallic; by default the element's usual class."""
+
+
+class ScheduleSettings(Settings):
+    """Sizes of the loop."""
+
+    cells_per_generation: int = Field(default=10_000, ge=1)
+    """Random cells made and relaxed in every generation (paper: 10 000)."""
+    initial_cells: int | None = Field(default=None, ge=1)
+    """Random cells of the first generation, which are not relaxed; by default as many as later."""
+    generations: int = Field(default=25, ge=1)
+    """Generations at the most, the initial one included."""
+    noise_cells: int = Field(default=4, ge=0)
+    """Cells of the first generation labelled again at a higher k-point density: the noise floor of the labels."""
+    quorum: float = Field(default=0.8, gt=0, le=1)
+    """Fraction of a generation's labels that must succeed for the campaign to go on without a person."""
+
+
+class StopSettings(Settings):
+    """When the campaign ends by itself."""
+
+    label_budget: int = Field(default=2500, ge=1)
+    """Labels of random-search structures at the most, training and held-out together (paper: 2500)."""
+    target_energy_error_mev: float | None = Field(default=None, gt=0)
+    """Stop early once the held-out energy error of low-energy structures is at most this, in meV/atom, and every
+    named phase passes. Needs held-out labels."""
+    patience: int = Field(default=2, ge=1)
+    """Generations in a row that must meet the target."""
+
+
+class EvidenceSettings(Settings):
+    """What the potential is judged by and never trained on."""
+
+    phases: Literal["all", "none"] | tuple[str, ...] = "all"
+    """Named phases of the element: all that are tabulated, none, or a list of names."""
+    curves: EnergyVolumeSettings = EnergyVolumeSettings()
+    """Energy-volume curves of the phases, and when a phase passes."""
+    relax: PhaseRelaxSettings = PhaseRelaxSettings()
+    """How the shape of a named phase is relaxed at each volume, by potential and reference alike."""
+    required: tuple[str, ...] = ()
+    """Phases that decide the verdict of the campaign; by default the one of lowest reference energy."""
+    low_energy_window_ev: float = Field(default=0.1, gt=0)
+    """Held-out structures within this energy above the lowest, in eV/atom, count for the convergence target."""
+
+class ExecutionSettings(Settings):
+    """How work is cut into tasks. None of these values changes a result."""
+
+    build_chunk: int = Field(default=2000, ge=1)
+    """Random cells made by one task of the first generation."""
+    relax_chunk: int = Field(default=50, ge=1)
+    """Relaxations of one task."""
+    reference_chunk: int = Field(default=5, ge=1)
+    """Reference calculations of one task."""
+    workers: int | None = Field(default=None, ge=1)
+    """Local worker processes of `campaign run`; by default one per core."""
+
+
+class Campaign(Settings):
+    """A campaign as its file describes it, with every default filled in."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+    """Name in the database: letters, digits, dot, dash and underscore."""
+    element: str | None = None
+    """One element; or give `composition`."""
+    composition: dict[str, float] | None = None
+    """Formula units with their weights, e.g. `{TiO2: 3, Ti2O3: 1}`."""
+    preset: str | None = None
+    """The preset that the file started from (`gapfactory campaign init --list`)."""
+    protocol: Literal["de-novo-2019"] = "de-novo-2019"
+    """The recipe."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of every random decision: same file, same seed, same results."""
+    species: dict[str, SpeciesSettings] = {}
+    """Per element, what is taken instead of the tabulated radius and class."""
+    schedule: ScheduleSettings = ScheduleSettings()
+    """Sizes of the loop."""
+    stop: StopSettings = StopSettings()
+    """When the campaign ends by itself."""
+    build: BuildSettings = BuildSettings()
+    """Random cells."""
+    dimers: DimerSettings = DimerSettings()
+    """Dimers of the first generation."""
+    relax: RelaxSettings = RelaxSettings()
+    """Relaxation of random cells."""
+    similarity: SimilaritySettings = SimilaritySettings()
+    """The descriptor and kernel that compare whole cells."""
+    select: SelectSettings = SelectSettings()
+    """The selection funnel."""
+    gap: GapSettings = GapSettings()
+    """The potential."""
+    reference: ReferenceSettings = GpawSettings()
+    """The reference method and its settings."""
+    evidence: EvidenceSettings = EvidenceSettings()
+    """What the potential is judged by."""
+    execution: ExecutionSettings = ExecutionSettings()
+    """How work is cut into tasks; changes no result."""
+
+    @field_validator("composition")
+    @classmethod
+    def _formulas(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value is None:
+            return None
+        if not value:
+            msg = "composition is empty; give at least one formula with its weight, e.g. {TiO2: 1}"
+            raise ValueError(msg)
+        for formula, weight in value.items():
+            if not re.fullmatch(r"([A-Z][a-z]?\d*)+", formula):
+                msg = f"{formula!r} is not a formula such as TiO2"
+                raise ValueError(msg)
+            if weight <= 0:
+                msg = f"the weight of {formula} is {weight:g}; weights must be positive"
+                raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Campaign:
+        if (self.element is None) == (self.composition is None):
+            msg = "give exactly one of 'element' (Si) and 'composition' ({TiO2: 1})"
+            raise ValueError(msg)
+        foreign = set(self.species) - set(self.species_table)
+        if foreign:
+            msg = f"species {sorted(foreign)} are not in the composition {sorted(self.species_table)}"
+            raise ValueError(msg)
+        per_generation = self.select.labels_per_generation + self.select.held_out_per_generation
+        if self.stop.label_budget < per_generation:
+            msg = (
+                f"stop.label_budget is {self.stop.label_budget}, less than the {per_generation} labels of a single "
+                "generation; raise it or lower select.labels_per_generation"
+            )
+            raise ValueError(msg)
+        for key, generation in (("initial_cells", 0), ("cells_per_generation", 1)):
+            cells = self.cells_of(generation)
+            if cells < per_generation:
+                msg = (
+                    f"schedule.{key} is {cells}, but {per_generation} of them are to be labelled; make more cells or "
+                    "label fewer"
+                )
+                raise ValueError(msg)
+        if self.stop.target_energy_error_mev is not None and self.select.held_out_per_generation == 0:
+            msg = "stop.target_energy_error_mev needs evidence: set select.held_out_per_generation to 5 or more"
+            raise ValueError(msg)
+        self.required_phases()
+        return self
+
+    @cached_property
+    def formulas(self) -> tuple[tuple[dict[str, int], float], ...]:
+        """Formula units as ``{symbol: count}`` with weights that sum to one, ordered by formula."""
+        from ase.formula import Formula
+
+        weights: Mapping[str, float] = self.composition or {str(self.element): 1.0}
+        total = sum(weights.values())
+        return tuple((dict(Formula(formula).count()), weight / total) for formula, weight in sorted(weights.items()))
+
+    @cached_property
+    def species_table(self) -> dict[str, Species]:
+        """Element symbol -> radius and bonding class, ordered by symbol."""
+        symbols = sorted({symbol for formula, _ in self.formulas for symbol in formula})
+        table = {}
+        for symbol in symbols:
+            own = self.species.get(symbol, SpeciesSettings())
+            table[symbol] = species(symbol, bonding=own.bonding, radius=own.radius)
+        return table
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Atomic numbers of the campaign's elements, ascending."""
+        return tuple(sorted(item.number for item in self.species_table.values()))
+
+    def cells_of(self, generation: int) -> int:
+        """Return how many random cells a generation makes."""
+        if generation == 0 and self.schedule.initial_cells is not None:
+            return self.schedule.initial_cells
+        return self.schedule.cells_per_generation
+
+    def phase_names(self) -> tuple[str, ...]:
+        """Return the names of the phases to judge by.
+
+        Raises
+        ------
+        ValueError
+            A phase was asked for that is not tabulated.
+        """
+        from gapfactory.analysis.phases import named_phases
+
+        wanted = self.evidence.phases
+        if wanted == "none" or self.element is None:
+            return ()
+        known = tuple(phase.name for phase in named_phases(self.element))
+        return known if wanted == "all" else tuple(self._phase(name, known) for name in wanted)
+
+    def required_phases(self) -> tuple[str, ...]:
+        """Return the names of the phases that decide the verdict; empty: the one of lowest reference energy."""
+        known = self.phase_names()
+        return tuple(self._phase(name, known) for name in self.evidence.required)
+
+    def _phase(self, name: str, known: tuple[str, ...]) -> str:
+        """Return the full name of a phase given as ``Si-diamond`` or ``diamond``."""
+        for full in (name, f"{self.element}-{name}"):
+            if full in known:
+                return full
+        msg = f"no named phase {name!r} for {self.element} to judge by; there are: {', '.join(known) or 'none'}"
+        raise ValueError(msg)

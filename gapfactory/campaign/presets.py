@@ -1,0 +1,159 @@
+"""Presets: what a campaign file may start from. Everything that a preset does not name keeps its default."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+from gapfactory.errors import CampaignFileError, InputError
+
+__all__ = ["PRESETS", "Preset", "preset", "starter_file"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named starting point.
+
+    Attributes
+    ----------
+    summary
+        One line for people.
+    content
+        Keys and values as in a campaign file.
+    notes
+        What differs from a published setting, and why.
+    """
+
+    summary: str
+    content: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def _kspacing(value: float) -> float:
+    """Return the k-point density (points per 1/Å, 2 pi included) of VASP's KSPACING (1/Å, 2 pi included)."""
+    return round(1.0 / value, 6)
+
+
+def _paper(
+    element: str, cutoff_ev: float, kspacing: float, xc: str = "PBEsol", notes: tuple[str, ...] = ()
+) -> Preset:
+    functional = "PBEsol" if xc == "PBEsol" else "optB88-vdW"
+    return Preset(
+        f"Bernstein 2019 for {element}: 10 000 cells and 100 labels per generation, 25 generations, {functional}",
+        {
+            "element": element,
+            "reference": {
+                "engine": "gpaw",
+                "xc": xc,
+                "cutoff_eV": cutoff_ev,
+                "kpoint_density": max(_kspacing(kspacing), 2.5),
+            },
+        },
+        (
+            "The paper ran VASP; this is its closest equivalent in GPAW: the same functional and plane-wave cutoff, other PAW sets.",
+            f"The paper's KSPACING of {kspacing:g} 1/Å is a density of {_kspacing(kspacing):g} k-points per 1/Å; at least 2.5 is used.",
+            f"{functional} needs a GPAW that was built with libxc.",
+            *notes,
+        ),
+    )
+
+
+#: Sizes of a campaign that a laptop finishes while one waits: small cells, few sparse points.
+_QUICK: dict[str, Any] = {
+    "build": {"atoms_min": 2, "atoms_max": 8},
+    "dimers": {"bond_lengths": 12},
+    "schedule": {"cells_per_generation": 48, "initial_cells": 400, "generations": 5, "noise_cells": 3},
+    "select": {"labels_per_generation": 18, "held_out_per_generation": 3},
+    "stop": {"label_budget": 105},
+    "relax": {"max_steps": 200},
+    "gap": {
+        "two_body": {"n_sparse": 15},
+        "three_body": {"n_sparse": 40},
+        "soap": {"n_sparse": 200, "n_max": 8, "l_max": 6},
+    },
+    "execution": {"build_chunk": 200, "relax_chunk": 6, "reference_chunk": 3},
+}
+
+PRESETS: dict[str, Preset] = {
+    "quickstart-Si": Preset(
+        "silicon from nothing by real DFT (GPAW, PBE) in about twenty minutes on two cores",
+        {
+            "element": "Si",
+            **copy.deepcopy(_QUICK),
+            "reference": {"engine": "gpaw", "xc": "PBE", "cutoff_eV": 250.0, "kpoint_density": 2.5},
+            "evidence": {"phases": ["diamond", "beta-tin"], "required": ["diamond"]},
+        },
+    ),
+    "quickstart-Ti": Preset(
+        "titanium from nothing with an analytic reference (second-moment potential): a metal in a few minutes",
+        {
+            "element": "Ti",
+            **copy.deepcopy(_QUICK),
+            "reference": {"engine": "ase", "calculator": "second-moment"},
+            "evidence": {"phases": ["hcp", "omega", "bcc"], "required": ["hcp"]},
+        },
+    ),
+    "quickstart-Si-analytic": Preset(
+        "silicon with the Stillinger-Weber potential in place of DFT: the whole loop in a few minutes, for trying things out",
+        {
+            "element": "Si",
+            **copy.deepcopy(_QUICK),
+            "reference": {"engine": "ase", "calculator": "stillinger-weber"},
+            "evidence": {"phases": ["diamond"], "required": ["diamond"]},
+        },
+    ),
+    "de-novo-2019-B": _paper("B", 500.0, 0.25),
+    "de-novo-2019-C": _paper("C", 800.0, 0.35, "optB88-vdW"),
+    "de-novo-2019-Si": _paper("Si", 400.0, 0.25),
+    "de-novo-2019-Ti": _paper("Ti", 285.0, 0.25),
+}
+
+
+def preset(name: str) -> dict[str, Any]:
+    """Return the content of a preset, to be overlaid by a campaign file.
+
+    Raises
+    ------
+    CampaignFileError
+        There is no such preset; the nearest one is named.
+    """
+    found = PRESETS.get(name)
+    if found is None:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(PRESETS)}"
+        msg = f"no preset {name!r}; {hint}"
+        raise CampaignFileError(msg)
+    return copy.deepcopy(found.content)
+
+
+def starter_file(*, element: str | None, preset_name: str | None) -> str:
+    """Return the text of a new campaign file.
+
+    Parameters
+    ----------
+    element
+        Start from an element with the paper's defaults ...
+    preset_name
+        ... or from a preset.
+    """
+    if preset_name is not None:
+        content = preset(preset_name)
+        notes = [PRESETS[preset_name].summary, *PRESETS[preset_name].notes]
+        head = "".join(f"# {line}\n" for line in notes)
+        return (
+            f"{head}preset: {preset_name}\nname: {preset_name.lower()}\nseed: 1\n\n"
+            f"# Any setting of {content['element']} can be overridden below; 'gapfactory campaign show FILE' lists them all.\n"
+        )
+    from gapfactory.elements import species
+
+    if element is None:
+        msg = "give an element or a preset"
+        raise InputError(msg)
+    found = species(element)
+    return (
+        f"# {found.symbol}: {found.bonding}, characteristic radius {found.radius:g} Å; every default follows from these.\n"
+        f"# 'gapfactory campaign show FILE' lists them all, 'gapfactory campaign plan FILE' says what they cost.\n"
+        f"element: {found.symbol}\nname: {found.symbol.lower()}-de-novo\nseed: 1\n"
+    )

@@ -1,0 +1,49 @@
+"""The command tree."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from launchpad.cli import campaign, db, worker
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    help="""Make a machine-learned interatomic potential: explore, label, fit, prove.
+
+    Examples:
+
+      gapfactory campaign init si.yaml --element Si     write a campaign file
+
+      gapfactory campaign plan si.yaml                  what it will cost
+
+      gapfactory campaign run si.yaml                   run it here, with local workers
+
+      gapfactory campaign status                        where everything stands
+    """,
+)
+app.add_typer(campaign.app, name="campaign")
+app.add_typer(worker.app, name="worker")
+app.add_typer(db.app, name="db")
+
+
+def _version(value: bool) -> None:
+    if value:
+        from gapfactory import __version__
+
+        typer.echo(f"gapfactory {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    del version

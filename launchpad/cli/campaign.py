@@ -1,0 +1,279 @@
+"""`gapfactory campaign`: from a file to a tested potential."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launchpad.cli.options import DataOption, JsonOption, NameArgument, UriOption, connect, open_queue
+from launchpad.cli.output import print_json, say, table
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Campaigns: write, check, plan, run, watch, report.")
+
+FileArgument = Annotated[Path, typer.Argument(help="Campaign file (YAML).", show_default=False)]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", "-n", min=1, help="Local worker processes [default: one per core].", show_default=False)
+]
+OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Directory to write to [default: named after the campaign].", show_default=False)]
+
+
+@app.command()
+def init(
+    file: Annotated[Path | None, typer.Argument(help="Campaign file to write.", show_default=False)] = None,
+    element: Annotated[str | None, typer.Option(help="Element to explore, e.g. Si.", show_default=False)] = None,
+    preset: Annotated[str | None, typer.Option(help="Preset to start from; see --list.", show_default=False)] = None,
+    list_presets: Annotated[bool, typer.Option("--list", help="List the presets and stop.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a campaign file.
+
+    Examples:
+
+      gapfactory campaign init --list
+
+      gapfactory campaign init si.yaml --preset quickstart-Si
+
+      gapfactory campaign init ti.yaml --element Ti
+    """
+    from gapfactory.campaign.presets import PRESETS, starter_file
+    from gapfactory.errors import InputError
+
+    if list_presets:
+        table("presets", ["name", "what it is"], [[name, entry.summary] for name, entry in PRESETS.items()])
+        return
+    if file is None or (element is None) == (preset is None):
+        msg = "give a file to write and one of --element and --preset, e.g. 'gapfactory campaign init si.yaml --element Si'"
+        raise InputError(msg)
+    if file.exists() and not force:
+        msg = f"{file} exists; choose another name or add --force"
+        raise InputError(msg)
+    file.write_text(starter_file(element=element, preset_name=preset), encoding="utf-8")
+    say(f"{file} written. Next: gapfactory campaign plan {file}")
+
+
+@app.command()
+def check(file: FileArgument, as_json: JsonOption = False) -> None:
+    """Check a campaign file and the reference code it needs, before anything runs."""
+    from gapfactory.campaign import load_campaign
+    from gapfactory.reference import check_engine
+
+    campaign = load_campaign(file)
+    info = check_engine(campaign.reference)
+    if as_json:
+        print_json({"campaign": campaign.name, "engine": info.engine, "version": info.version, "phases": campaign.phase_names()})
+        return
+    say(f"{file}: campaign {campaign.name!r} can run; reference {info.engine} {info.version} is installed")
+    say(f"judged by: {', '.join(campaign.phase_names()) or 'no named phases'}")
+
+
+@app.command()
+def show(
+    what: Annotated[str, typer.Argument(help="A campaign file, or the name of a stored campaign.", show_default=False)],
+    uri: UriOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every setting of a campaign and what follows from its elements (radius, volumes, separations, cutoffs)."""
+    from gapfactory.campaign import load_campaign, to_yaml
+    from gapfactory.campaign.derived import derived_values
+    from launchpad.database.campaigns import campaign_of, require_campaign
+
+    path = Path(what)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        campaign = load_campaign(path)
+    else:
+        campaign = campaign_of(require_campaign(connect(uri, data), what))
+    content = {"settings": campaign.model_dump(mode="json"), "derived": derived_values(campaign)}
+    if as_json:
+        print_json(content)
+    else:
+        say(to_yaml(content))
+
+
+@app.command()
+def plan(file: FileArgument, as_json: JsonOption = False) -> None:
+    """Say what a campaign will cost (tasks, labels, core-hours, memory) before anything runs."""
+    from gapfactory.campaign import load_campaign
+    from gapfactory.campaign.cost import estimate
+
+    cost = estimate(load_campaign(file))
+    if as_json:
+        print_json(cost.as_dict())
+        return
+    table(
+        f"plan of {cost.campaign}",
+        ["work", "tasks", "items", "core-hours", "how estimated"],
+        [[row.what, row.tasks, row.items, round(row.core_hours, 3), row.basis] for row in cost.rows],
+    )
+    say(f"labels: {cost.labels} (of a budget of {cost.label_budget}), dimers and atoms {cost.atom_labels}")
+    say(f"core-hours: about {cost.core_hours:.2g}; on 2 cores about {cost.core_hours / 2:.2g} h")
+    say(f"memory of the largest fit: about {cost.fit_memory_gb:.2g} GB; of a selection: about {cost.select_memory_gb:.2g} GB")
+    for warning in cost.warnings:
+        say(f"note: {warning}")
+
+
+@app.command()
+def submit(file: FileArgument, uri: UriOption = None, data: DataOption = None) -> None:
+    """Put a campaign on the queue; workers anywhere take it from there."""
+    from gapfactory.campaign import load_campaign
+    from launchpad import service
+
+    campaign = load_campaign(file)
+    _, queue = open_queue(uri, data)
+    created = service.submit(queue, campaign, file.read_text(encoding="utf-8"))
+    say(f"campaign {campaign.name!r} {'submitted' if created else 'was submitted before; nothing changed'}")
+    say("start workers: gapfactory worker start")
+
+
+@app.command()
+def run(
+    file: FileArgument,
+    workers: WorkersOption = None,
+    uri: UriOption = None,
+    data: DataOption = None,
+    out: OutOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+) -> None:
+    """Run a campaign here: submit it, start local workers, show progress, write the report.
+
+    Ctrl-C stops it and leaves everything resumable; the same command goes on where it stopped.
+
+    Example: gapfactory campaign run si.yaml --workers 4
+    """
+    from gapfactory.campaign import load_campaign
+    from launchpad import service
+    from launchpad.cli.live import drive
+
+    campaign = load_campaign(file)
+    located, queue = open_queue(uri, data)
+    service.submit(queue, campaign, file.read_text(encoding="utf-8"))
+    say(f"database: {located.label}")
+    state = drive(located, data, campaign, workers or campaign.execution.workers, quiet=quiet)
+    _finish(state, queue.db, campaign.name, out)
+
+
+def _finish(state: str, database: object, name: str, out: Path | None) -> None:
+    from launchpad.reporting import report_campaign
+
+    if state == "done":
+        path = report_campaign(database, name, out or Path(f"{name}-report"))  # type: ignore[arg-type]
+        say(f"report: {path}")
+        return
+    say(f"campaign {name!r} is {state}: 'gapfactory campaign why {name}' says why, 'gapfactory campaign resume {name}' continues")
+    raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(help="Name of a campaign [default: all].", show_default=False)] = None,
+    uri: UriOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where one campaign, or every campaign, stands."""
+    from launchpad import service
+    from launchpad.database.campaigns import list_campaigns
+
+    database = connect(uri, data)
+    if name is None:
+        records = list_campaigns(database)
+        if as_json:
+            print_json([{"campaign": r["_id"], "state": r["state"], "generation": r["generation"], "reason": r["reason"]} for r in records])
+        else:
+            table("campaigns", ["name", "state", "generation", "reason"], [[r["_id"], r["state"], r["generation"], r["reason"]] for r in records])
+        return
+    found = service.status(database, name)
+    if as_json:
+        print_json(found)
+        return
+    say(f"{name}: {found['state']}{' (' + found['reason'] + ')' if found['reason'] else ''}")
+    say(f"generation {found['generation']} of at most {found['generations']}; labels {found['labels']} of {found['label_budget']}")
+    table("tasks of this generation", ["kind", "state", "number"], [[k, s, n] for k, states in found["tasks"].items() for s, n in states.items()])
+    if found["assessments"]:
+        keys = [k for k in found["assessments"][-1] if k not in {"decision", "reason"}]
+        table("assessments", keys, [[a.get(k) for k in keys] for a in found["assessments"]])
+
+
+@app.command()
+def why(name: NameArgument, uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Explain why a campaign is where it is: what runs, what failed and how, what to do."""
+    from launchpad import service
+
+    found = service.explain(connect(uri, data), name)
+    if as_json:
+        print_json(found)
+        return
+    say(f"{name}: {found['state']}{' (' + found['reason'] + ')' if found['reason'] else ''}")
+    for task in found["failed_tasks"]:
+        say(f"failed: task {task['fw_id']} {task['name']}\n  {task['error']}\n  directory {task['directory']} on {task['host']}")
+    for entry in found["quarantined"]:
+        say(f"not labelled: {entry['id']} ({entry['role']}): {entry['reason']}")
+    for task in found["open_tasks"][:20]:
+        say(f"{task['state'].lower()}: task {task['fw_id']} {task['name']}")
+    for line in found["advice"]:
+        say(f"-> {line}")
+
+
+@app.command()
+def resume(
+    name: NameArgument,
+    workers: WorkersOption = None,
+    here: Annotated[bool, typer.Option("--run/--no-run", help="Also run local workers until the campaign ends.")] = False,
+    retry_labels: Annotated[bool, typer.Option("--retry-labels", help="Also label quarantined structures again.")] = False,
+    uri: UriOption = None,
+    data: DataOption = None,
+    out: OutOption = None,
+) -> None:
+    """Continue a campaign that was halted, cancelled or lost its workers, where it stopped.
+
+    Example: gapfactory campaign resume si-quickstart --run
+    """
+    from launchpad import service
+    from launchpad.cli.live import drive
+    from launchpad.database.campaigns import campaign_of, require_campaign
+
+    located, queue = open_queue(uri, data)
+    done = service.resume(queue, name, retry_labels=retry_labels)
+    say(f"{name}: {done['rerun']} tasks back on the queue, {done['labels_forgotten']} labels to be tried again")
+    if here:
+        campaign = campaign_of(require_campaign(queue.db, name))
+        _finish(drive(located, data, campaign, workers), queue.db, name, out)
+    else:
+        say("start workers: gapfactory worker start")
+
+
+@app.command()
+def cancel(name: NameArgument, uri: UriOption = None, data: DataOption = None) -> None:
+    """End a campaign: nothing new starts. Nothing stored is deleted, and `resume` takes it up again."""
+    from launchpad import service
+
+    _, queue = open_queue(uri, data)
+    say(f"{name}: cancelled, {service.cancel(queue, name)} tasks will not start")
+
+
+@app.command()
+def report(name: NameArgument, out: OutOption = None, uri: UriOption = None, data: DataOption = None) -> None:
+    """Write the report of a campaign (HTML, PNG, CSV), at any time."""
+    from launchpad.reporting import report_campaign
+
+    path = report_campaign(connect(uri, data), name, out or Path(f"{name}-report"))
+    say(f"report: {path}")
+
+
+@app.command("export")
+def export_(
+    name: NameArgument,
+    out: OutOption = None,
+    generation: Annotated[int | None, typer.Option(help="Potential of this generation [default: the newest].", show_default=False)] = None,
+    uri: UriOption = None,
+    data: DataOption = None,
+) -> None:
+    """Write the potential (gap.xml with its files), the training and held-out sets (extxyz) and their checksums."""
+    from launchpad.reporting import export_campaign
+
+    path = export_campaign(connect(uri, data), name, out or Path(f"{name}-export"), generation)
+    say(f"exported to {path}")

@@ -1,0 +1,112 @@
+"""`gapfactory db`: the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launchpad.cli.options import DataOption, JsonOption, UriOption, connect, locate
+from launchpad.cli.output import print_json, say
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="The database: start, stop, look, check, move.")
+
+
+@app.command()
+def start(uri: UriOption = None, data: DataOption = None) -> None:
+    """Start the local server (or say which database is used) and write my_launchpad.yaml for FireWorks' commands.
+
+    Example: gapfactory db start && lpad -l "$(gapfactory db launchpad-file)" get_fws
+    """
+    from launchpad.database.connection import redact
+
+    connect(uri, data)
+    located = locate(uri, data)
+    say(f"running: {located.label}\n  {redact(located.uri)}")
+    if located.data:
+        say(f"  FireWorks' commands read {_launchpad_file(located.uri, located.data)}")
+
+
+@app.command()
+def stop(data: DataOption = None) -> None:
+    """Stop the local server; everything acknowledged is on disk."""
+    from launchpad.database.location import stop_local
+
+    say("stopped" if stop_local(data) else "no local server is running")
+
+
+@app.command()
+def status(uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Say which database is used and whether it runs; starts nothing."""
+    from launchpad.database.location import look
+
+    found = look(uri, data)
+    if as_json:
+        print_json(found)
+        return
+    for key, value in found.items():
+        say(f"{key:12s} {value}")
+
+
+@app.command()
+def check(uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Check that everything stored is whole: references, files by their hashes, indexes. Exit code 1 on a finding."""
+    from launchpad.database.check import check_database
+
+    findings = check_database(connect(uri, data))
+    if as_json:
+        print_json({"findings": findings})
+    else:
+        say("\n".join(findings) if findings else "everything stored is whole")
+    raise typer.Exit(1 if findings else 0)
+
+
+@app.command("launchpad-file")
+def launchpad_file(uri: UriOption = None, data: DataOption = None) -> None:
+    """Write my_launchpad.yaml (mode 0600) for lpad, rlaunch and qlaunch, and print its path.
+
+    Example: rlaunch -l "$(gapfactory db launchpad-file)" rapidfire
+    """
+    from launchpad.database.location import data_directory
+
+    located = locate(uri, data)
+    connect(uri, data)
+    say(str(_launchpad_file(located.uri, located.data or data_directory(data))))
+
+
+@app.command("export")
+def export_(
+    target: Annotated[Path, typer.Argument(help="Archive to write (.tar.gz).")],
+    uri: UriOption = None,
+    data: DataOption = None,
+) -> None:
+    """Write all collections and files as one archive of BSON, to be imported into another database."""
+    from launchpad.database.transfer import export_database
+
+    counts = export_database(connect(uri, data), target)
+    say(f"{sum(counts.values())} documents of {len(counts)} collections written to {target}")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="Archive written by 'gapfactory db export'.")],
+    uri: UriOption = None,
+    data: DataOption = None,
+) -> None:
+    """Read an archive into an empty database."""
+    from launchpad.database.transfer import import_database
+
+    counts = import_database(connect(uri, data), source)
+    say(f"{sum(counts.values())} documents of {len(counts)} collections read from {source}")
+
+
+def _launchpad_file(uri: str, directory: Path) -> Path:
+    from launchpad.queue import write_launchpad_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "my_launchpad.yaml"
+    write_launchpad_file(path, uri)
+    return path

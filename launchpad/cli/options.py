@@ -1,0 +1,64 @@
+"""Options that many commands share, and how they become a database and a queue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+    from launchpad.database.location import Located
+    from launchpad.queue import Queue
+
+__all__ = ["DataOption", "JsonOption", "NameArgument", "UriOption", "connect", "locate", "open_queue"]
+
+UriOption = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        envvar="GAPFACTORY_DB",
+        show_envvar=True,
+        help="MongoDB URI. Without it a local server is used (started when needed).",
+        show_default=False,
+    ),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        envvar="GAPFACTORY_DATA",
+        show_envvar=True,
+        help="Data directory of the local server, on a local disk.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+NameArgument = Annotated[str, typer.Argument(help="Name of the campaign.", show_default=False)]
+
+
+def locate(uri: str | None, data: Path | None) -> Located:
+    """Find the database, starting a local server when none is named."""
+    from launchpad.database.location import locate_database
+
+    return locate_database(uri, data)
+
+
+def connect(uri: str | None, data: Path | None) -> Database[Any]:
+    """Open the database."""
+    from launchpad.database.connection import open_database
+    from launchpad.database.indexes import ensure_indexes
+
+    database = open_database(locate(uri, data).uri)
+    ensure_indexes(database)
+    return database
+
+
+def open_queue(uri: str | None, data: Path | None) -> tuple[Located, Queue]:
+    """Open the queue on the database."""
+    from launchpad.queue import Queue
+
+    located = locate(uri, data)
+    return located, Queue.from_uri(located.uri)

@@ -1,0 +1,74 @@
+"""`gapfactory worker`: processes that take tasks from the queue."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from launchpad.cli.options import DataOption, JsonOption, UriOption, connect, locate
+from launchpad.cli.output import print_json, say, table
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Workers: start, stop, list.")
+
+
+@app.command()
+def start(
+    number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Worker processes [default: one per core].", show_default=False)] = None,
+    category: Annotated[list[str] | None, typer.Option("--category", "-c", help="Only these kinds of task (build, relax, select, reference, fit, assess); repeatable.", show_default=False)] = None,
+    idle_minutes: Annotated[float | None, typer.Option(help="Stop after this long without work [default: never].", show_default=False)] = None,
+    background: Annotated[bool, typer.Option("--background", "-b", help="Return at once; 'gapfactory worker stop' ends them.")] = False,
+    uri: UriOption = None,
+    data: DataOption = None,
+) -> None:
+    """Start worker processes on this machine; one thread each.
+
+    Examples:
+
+      gapfactory worker start -n 8 --background
+
+      gapfactory worker start -c reference --idle-minutes 30
+    """
+    from launchpad.workers import serve
+
+    located = locate(uri, data)
+    serve(
+        located.uri,
+        number or os.cpu_count() or 1,
+        categories=tuple(category or ()),
+        idle_s=None if idle_minutes is None else idle_minutes * 60,
+        background=background,
+        ensure_database=None if located.kind == "given" else lambda: locate(uri, data).uri,
+    )
+
+
+@app.command()
+def stop(
+    uri: UriOption = None,
+    data: DataOption = None,
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="Workers on all machines, not only this one.")] = False,
+) -> None:
+    """Ask the workers to finish their task and stop."""
+    from launchpad.workers import request_stop
+
+    number = request_stop(connect(uri, data), everywhere=everywhere)
+    say(f"{number} workers were asked to stop; they finish the task they are at")
+
+
+@app.command("list")
+def list_(uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """List the workers: where they run, what they do, when they were last heard of."""
+    from launchpad.workers import list_workers
+
+    rows = list_workers(connect(uri, data))
+    if as_json:
+        print_json(rows)
+        return
+    table(
+        "workers",
+        ["host", "pid", "state", "task", "done", "failed", "heard of (s ago)"],
+        [[r["host"], r["pid"], r["state"], r["fw_id"], r["done"], r["failed"], r["age_s"]] for r in rows],
+    )

@@ -1,0 +1,88 @@
+"""Is everything that is stored whole? Asked by `gapfactory db check`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gapfactory.errors import GapFactoryError
+from launchpad.database.campaigns import campaign_of
+from launchpad.database.indexes import COLLECTIONS
+from launchpad.database.packing import unpack_array
+from launchpad.database.potentials import BUCKET
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+__all__ = ["check_database"]
+
+
+def check_database(database: Database[Any]) -> list[str]:
+    """Return what is wrong, one line per finding; an empty list when everything is whole."""
+    return [
+        *_indexes(database),
+        *_campaigns(database),
+        *_selections(database),
+        *_arrays(database),
+        *_files(database),
+    ]
+
+
+def _indexes(database: Database[Any]) -> list[str]:
+    found = []
+    present = set(database.list_collection_names())
+    for name, indexes in COLLECTIONS.items():
+        if name not in present:
+            continue
+        keys = {tuple(key for key, _ in index["key"]) for index in database[name].index_information().values()}
+        found += [f"{name}: the index on {', '.join(index)} is missing" for index in indexes if index not in keys]
+    return found
+
+
+def _campaigns(database: Database[Any]) -> list[str]:
+    found = []
+    for record in database.campaigns.find():
+        try:
+            campaign_of(record)
+        except ValueError as error:
+            found.append(f"campaign {record['_id']!r}: its settings cannot be read by this version: {error}")
+    return found
+
+
+def _selections(database: Database[Any]) -> list[str]:
+    found = []
+    for selection in database.selections.find({}, {"train": 1, "test": 1, "noise": 1}):
+        wanted = {*selection["train"], *selection["test"], *selection["noise"]}
+        stored = {d["_id"] for d in database.structures.find({"_id": {"$in": sorted(wanted)}}, {"_id": 1})}
+        if wanted - stored:
+            found.append(f"selection {selection['_id']!r}: {len(wanted - stored)} chosen structures are not stored")
+    return found
+
+
+def _arrays(database: Database[Any]) -> list[str]:
+    found = []
+    for label in database.labels.find({"status": "done"}, {"forces": 1, "atoms": 1}):
+        try:
+            if unpack_array(label["forces"]).shape != unpack_array(label["atoms"]["positions"]).shape:
+                found.append(f"label {label['_id']!r}: forces and positions differ in shape")
+        except GapFactoryError as error:
+            found.append(f"label {label['_id']!r}: {error}")
+    return found
+
+
+def _files(database: Database[Any]) -> list[str]:
+    import hashlib
+
+    import gridfs
+    from gridfs.errors import CorruptGridFile, NoFile
+
+    files = gridfs.GridFS(database, BUCKET)
+    found = []
+    for potential in database.potentials.find({}, {"files": 1}):
+        for entry in potential["files"]:
+            try:
+                whole = hashlib.sha256(files.get(entry["sha256"]).read()).hexdigest() == entry["sha256"]
+            except (NoFile, CorruptGridFile):
+                whole = False
+            if not whole:
+                found.append(f"potential {potential['_id']!r}: file {entry['name']!r} is missing or damaged")
+    return found

@@ -1,0 +1,89 @@
+"""One way to open the database: majority-acknowledged, journaled, with bounded waiting and clear errors."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from gapfactory.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymongo.database import Database
+
+__all__ = ["DEFAULT_NAME", "clear_database_errors", "durable", "open_database", "redact"]
+
+#: Database used when the URI names none.
+DEFAULT_NAME = "gapfactory"
+
+
+def redact(uri: str) -> str:
+    """Return the URI without its password, fit for messages and logs."""
+    return re.sub(r"(mongodb(?:\+srv)?://[^:/@]+):[^@]*@", r"\1:***@", uri)
+
+
+def durable(database: Database[Any]) -> Database[Any]:
+    """Return the same database with writes acknowledged by the majority and the journal."""
+    from pymongo import ReadPreference, WriteConcern
+
+    return database.with_options(
+        write_concern=WriteConcern(w="majority", j=True), read_preference=ReadPreference.PRIMARY
+    )
+
+
+def open_database(uri: str, *, timeout_ms: int = 10_000) -> Database[Any]:
+    """Connect and make sure that somebody answers.
+
+    Parameters
+    ----------
+    uri
+        A MongoDB URI; its path names the database (default ``gapfactory``).
+    timeout_ms
+        How long to look for a server.
+
+    Raises
+    ------
+    DatabaseError
+        Nothing answers, or it refuses the credentials.
+    """
+    from pymongo import MongoClient
+    from pymongo.errors import ConfigurationError, InvalidURI
+
+    try:
+        client: MongoClient[Any] = MongoClient(uri, serverSelectionTimeoutMS=timeout_ms, tz_aware=True, appname="gapfactory")
+    except (InvalidURI, ConfigurationError, ValueError) as error:
+        msg = f"{redact(uri)!r} is not a usable MongoDB URI: {error}. Expected mongodb://[user:password@]host[:port]/database"
+        raise DatabaseError(msg) from error
+    with clear_database_errors(uri):
+        client.admin.command("ping")
+    return durable(client.get_default_database(DEFAULT_NAME))
+
+
+@contextmanager
+def clear_database_errors(uri: str) -> Iterator[None]:
+    """Turn pymongo's errors into one `DatabaseError` that says what to do.
+
+    Parameters
+    ----------
+    uri
+        Shown in the message, without its password.
+    """
+    from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+
+    try:
+        yield
+    except ConnectionFailure as error:
+        detail = str(error).split(", Timeout:")[0]
+        msg = (
+            f"the database {redact(uri)} does not answer ({detail}). Is it running? 'gapfactory db status' looks, "
+            "'gapfactory db start' starts a local one. Nothing that was stored is lost; 'gapfactory campaign resume' continues."
+        )
+        raise DatabaseError(msg) from error
+    except OperationFailure as error:
+        msg = f"the database {redact(uri)} refused: {error}. Check the user, the password and the rights of its role."
+        raise DatabaseError(msg) from error
+    except PyMongoError as error:
+        msg = f"the database {redact(uri)} failed: {error}"
+        raise DatabaseError(msg) from error

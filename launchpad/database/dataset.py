@@ -1,0 +1,147 @@
+"""Which structures of a campaign are to be labelled, under which settings, and what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from launchpad.database.documents import StructureDocument, label_id, structure_id
+from launchpad.database.labels import labels_of
+from launchpad.database.packing import pack_atoms, unpack_atoms
+from launchpad.database.results import (
+    require_selection,
+    save_structures,
+    structure_documents,
+    structures_by_id,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+    from pymongo.database import Database
+
+    from gapfactory.campaign import Campaign
+    from launchpad.database.labels import StoredLabel
+
+__all__ = ["Item", "LabelledItem", "atom_items", "label_hash", "noise_items", "pick_items", "with_labels"]
+
+Role = Literal["train", "test", "noise", "isolated", "dimer"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A structure that is to be labelled.
+
+    Attributes
+    ----------
+    id
+        Natural key of the structure.
+    atoms
+        The structure.
+    hash
+        Its content hash.
+    role
+        What the label is for.
+    generation
+        Which generation chose it.
+    info
+        Where it came from.
+    """
+
+    id: str
+    atoms: Atoms
+    hash: str
+    role: Role
+    generation: int
+    info: dict[str, Any]
+
+    @property
+    def kind(self) -> Literal["crystal", "isolated", "dimer"]:
+        """What the reference method must know about it."""
+        return self.role if self.role in ("isolated", "dimer") else "crystal"
+
+
+@dataclass(frozen=True)
+class LabelledItem:
+    """An item with its label, if it has one (done or failed)."""
+
+    item: Item
+    label: StoredLabel | None
+
+
+def _item(document: dict[str, Any], role: Role) -> Item:
+    return Item(
+        id=document["_id"],
+        atoms=unpack_atoms(document["atoms"]),
+        hash=document["hash"],
+        role=role,
+        generation=document["generation"],
+        info=document["info"],
+    )
+
+
+def atom_items(database: Database[Any], campaign: Campaign) -> list[Item]:
+    """Return the isolated atoms and dimers of a campaign, storing them on the first call."""
+    from gapfactory.build import dimers, isolated_atoms
+    from gapfactory.structures import composition_of, structure_hash
+
+    species = tuple(campaign.species_table.values())
+    cutoff = campaign.gap.largest_cutoff(species)
+    made: list[tuple[Literal["isolated", "dimer"], list[Atoms]]] = [
+        ("isolated", isolated_atoms(species, cutoff + 2 * max(item.radius for item in species))),
+        ("dimer", dimers(species, campaign.dimers, cutoff)),
+    ]
+    save_structures(
+        database,
+        [
+            StructureDocument(
+                _id=structure_id(campaign.name, 0, stage, index),
+                campaign=campaign.name,
+                generation=0,
+                stage=stage,
+                index=index,
+                composition=composition_of(atoms),
+                hash=structure_hash(atoms),
+                atoms=pack_atoms(atoms),
+            )
+            for stage, group in made
+            for index, atoms in enumerate(group)
+        ],
+    )
+    return [
+        _item(document, stage)
+        for stage, _ in made
+        for document in structure_documents(database, campaign.name, 0, stage)
+    ]
+
+
+def pick_items(database: Database[Any], campaign: Campaign, generation: int) -> list[Item]:
+    """Return what a generation's funnel chose: training picks, then held-out picks, in the order of choice."""
+    selection = require_selection(database, campaign.name, generation)
+    return _chosen(database, selection["train"], "train") + _chosen(database, selection["test"], "test")
+
+
+def noise_items(database: Database[Any], campaign: Campaign) -> list[Item]:
+    """Return the cells that are labelled again at a higher k-point density."""
+    return _chosen(database, require_selection(database, campaign.name, 0)["noise"], "noise")
+
+
+def _chosen(database: Database[Any], ids: Sequence[str], role: Role) -> list[Item]:
+    documents = structures_by_id(database, ids)
+    return [_item(documents[key], role) for key in ids]
+
+
+def label_hash(campaign: Campaign, item: Item) -> str:
+    """Return the settings hash under which an item is labelled."""
+    from gapfactory.reference import settings_hash
+
+    settings = campaign.reference.with_higher_density() if item.role == "noise" else campaign.reference
+    return settings_hash(settings, item.kind)
+
+
+def with_labels(database: Database[Any], campaign: Campaign, items: Sequence[Item]) -> list[LabelledItem]:
+    """Return the items with the labels that the database holds for them."""
+    keys = [label_id(item.hash, label_hash(campaign, item)) for item in items]
+    labels = labels_of(database, keys)
+    return [LabelledItem(item, labels.get(key)) for item, key in zip(items, keys, strict=True)]

@@ -1,0 +1,185 @@
+"""The documents of our collections, validated before they are written.
+
+Identities are natural keys: a task that is killed and run again writes the same documents under the same names.
+``{campaign}/g{generation:03d}/{stage}/{index:06d}`` names a structure, ``{structure hash}-{settings hash}`` a label.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from launchpad.states import CampaignState
+
+__all__ = [
+    "CampaignDocument",
+    "CurveDocument",
+    "LabelDocument",
+    "MetricsDocument",
+    "PotentialDocument",
+    "RelaxationDocument",
+    "SelectionDocument",
+    "StructureDocument",
+    "generation_id",
+    "label_id",
+    "now",
+    "structure_id",
+]
+
+
+def now() -> datetime:
+    """Return the present time in UTC, to the millisecond that BSON keeps."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def structure_id(campaign: str, generation: int, stage: str, index: int) -> str:
+    """Return the natural key of a structure."""
+    return f"{generation_id(campaign, generation)}/{stage}/{index:06d}"
+
+
+def generation_id(campaign: str, generation: int) -> str:
+    """Return the natural key of what exists once per generation (selection, potential, metrics)."""
+    return f"{campaign}/g{generation:03d}"
+
+
+def label_id(structure_hash: str, settings_hash: str) -> str:
+    """Return the key under which a label is shared by all campaigns of the database."""
+    return f"{structure_hash}-{settings_hash}"
+
+
+class _Document(BaseModel):
+    """A strict document; `id` is stored as ``_id``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
+
+    id: str = Field(alias="_id")
+
+    def to_bson(self) -> dict[str, Any]:
+        """Return the document as pymongo wants it."""
+        return self.model_dump(by_alias=True)
+
+
+class CampaignDocument(_Document):
+    """One campaign: its file, what was made of it, and where it stands."""
+
+    file: str
+    settings: dict[str, Any]
+    digest: str
+    state: CampaignState = CampaignState.SUBMITTED
+    reason: str = ""
+    generation: int = 0
+    created: datetime = Field(default_factory=now)
+    updated: datetime = Field(default_factory=now)
+    versions: dict[str, str] = {}
+
+
+class StructureDocument(_Document):
+    """A structure that is kept as such: cells, selected frames, isolated atoms, dimers."""
+
+    campaign: str
+    generation: int = Field(ge=0)
+    stage: Literal["cell", "frame", "isolated", "dimer"]
+    index: int = Field(ge=0)
+    composition: str
+    hash: str
+    atoms: dict[str, Any]
+    info: dict[str, Any] = {}
+
+
+class RelaxationDocument(_Document):
+    """One relaxation with its thinned trajectory in one document (T frames of N atoms)."""
+
+    campaign: str
+    generation: int = Field(ge=1)
+    index: int = Field(ge=0)
+    composition: str
+    status: Literal["converged", "unconverged", "failed"]
+    reason: str = ""
+    pressure_gpa: float
+    n_steps: int
+    n_frames: int
+    numbers: dict[str, Any]
+    steps: dict[str, Any]
+    positions: dict[str, Any]
+    cells: dict[str, Any]
+    energies: dict[str, Any]
+    enthalpies: dict[str, Any]
+    max_forces: dict[str, Any]
+    #: of the last frame, for queries and histograms without unpacking (eV/atom, Å^3/atom)
+    final_energy_per_atom: float | None = None
+    final_volume_per_atom: float | None = None
+    seconds: float = 0.0
+
+
+class SelectionDocument(_Document):
+    """What a generation's funnel chose, in order, and how."""
+
+    campaign: str
+    generation: int = Field(ge=0)
+    train: list[str]
+    test: list[str]
+    noise: list[str] = []
+    report: dict[str, Any]
+    seconds: float = 0.0
+
+
+class LabelDocument(_Document):
+    """A reference calculation of one structure under one settings hash, shared by every campaign."""
+
+    structure_hash: str
+    settings_hash: str
+    kind: Literal["crystal", "isolated", "dimer"]
+    status: Literal["done", "failed"]
+    reason: str = ""
+    attempts: int = 1
+    atoms: dict[str, Any]
+    energy: float | None = None
+    forces: dict[str, Any] | None = None
+    stress: dict[str, Any] | None = None
+    seconds: float = 0.0
+    engine: str
+    version: str = ""
+    details: dict[str, Any] = {}
+    created: datetime = Field(default_factory=now)
+    campaign: str
+
+
+class CurveDocument(_Document):
+    """Energy against volume of one named phase by the reference, shared by every campaign."""
+
+    phase: str
+    settings_hash: str
+    #: Å^3/atom and eV/atom, ascending in volume
+    volumes: list[float]
+    energies: list[float]
+    #: ``[volume, reason]`` of the points that failed
+    failures: list[tuple[float, str]] = []
+    seconds: float = 0.0
+    campaign: str
+
+
+class PotentialDocument(_Document):
+    """A fitted potential: its files (content-addressed in GridFS) and everything it was made from."""
+
+    campaign: str
+    generation: int = Field(ge=0)
+    digest: str
+    files: list[dict[str, Any]]
+    trained_on: list[str]
+    report: dict[str, Any]
+    created: datetime = Field(default_factory=now)
+
+
+class MetricsDocument(_Document):
+    """What the assessment of one generation measured, and what it decided."""
+
+    campaign: str
+    generation: int = Field(ge=0)
+    labels: int
+    decision: Literal["continue", "stop"]
+    reason: str
+    evidence: dict[str, Any]
+    created: datetime = Field(default_factory=now)

@@ -1,0 +1,30 @@
+"""The indexes of our collections, made at start; making them again costs nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+__all__ = ["COLLECTIONS", "ensure_indexes"]
+
+#: Collection -> compound indexes, each a tuple of ascending keys.
+COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "campaigns": (("state",), ("created",)),
+    "structures": (("campaign", "generation", "stage", "index"), ("hash",)),
+    "relaxations": (("campaign", "generation", "index"), ("campaign", "generation", "status")),
+    "selections": (("campaign", "generation"),),
+    "labels": (("structure_hash",), ("status",), ("campaign",)),
+    "curves": (("campaign",),),
+    "potentials": (("campaign", "generation"), ("digest",)),
+    "metrics": (("campaign", "generation"),),
+    "submissions": (("campaign", "generation"),),
+}
+
+
+def ensure_indexes(database: Database[Any]) -> None:
+    """Create every index that is missing."""
+    for name, indexes in COLLECTIONS.items():
+        for keys in indexes:
+            database[name].create_index([(key, 1) for key in keys])

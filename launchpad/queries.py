@@ -1,0 +1,118 @@
+"""The named questions that the CLI, the report and the dashboard ask the database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+__all__ = [
+    "failed_labels",
+    "failed_tasks",
+    "relaxation_counts",
+    "task_counts",
+    "task_seconds",
+    "unfinished_tasks",
+]
+
+#: FireWorks states in the order of a task's life.
+STATES = ("WAITING", "READY", "RESERVED", "RUNNING", "COMPLETED", "FIZZLED", "DEFUSED", "PAUSED")
+
+
+def _counts(rows: Any) -> dict[str, int]:
+    return {str(row["_id"]): int(row["n"]) for row in rows}
+
+
+def task_counts(
+    database: Database[Any], campaign: str, generation: int | None = None
+) -> dict[str, dict[str, int]]:
+    """Return ``{kind: {state: number}}`` of a campaign's tasks."""
+    match: dict[str, Any] = {"spec.campaign": campaign}
+    if generation is not None:
+        match["spec.generation"] = generation
+    rows = database.fireworks.aggregate(
+        [{"$match": match}, {"$group": {"_id": {"kind": "$spec._category", "state": "$state"}, "n": {"$sum": 1}}}]
+    )
+    result: dict[str, dict[str, int]] = {}
+    for row in rows:
+        result.setdefault(row["_id"]["kind"], {})[row["_id"]["state"]] = int(row["n"])
+    return result
+
+
+def unfinished_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]:
+    """Return the tasks that are running or could run, without their specs."""
+    return list(
+        database.fireworks.find(
+            {"spec.campaign": campaign, "state": {"$in": ["READY", "RESERVED", "RUNNING"]}},
+            {"fw_id": 1, "name": 1, "state": 1, "updated_on": 1},
+        ).sort("fw_id", 1)
+    )
+
+
+def failed_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]:
+    """Return the failed tasks with the end of their traceback and their directory."""
+    failed = []
+    for task in database.fireworks.find(
+        {"spec.campaign": campaign, "state": "FIZZLED"}, {"fw_id": 1, "name": 1, "launches": 1}
+    ).sort("fw_id", 1):
+        launches = list(
+            database.launches.find({"launch_id": {"$in": task["launches"]}}, {"launch_id": 1, "action": 1, "launch_dir": 1, "host": 1})
+            .sort("launch_id", -1)
+            .limit(1)
+        )
+        launch = launches[0] if launches else {}
+        exception = ((launch.get("action") or {}).get("stored_data") or {}).get("_exception") or {}
+        trace = exception.get("_stacktrace") or "no traceback was stored; the process was killed or lost its database"
+        failed.append(
+            {
+                "fw_id": task["fw_id"],
+                "name": task["name"],
+                "error": str(trace).strip().splitlines()[-1],
+                "traceback": trace,
+                "directory": launch.get("launch_dir"),
+                "host": launch.get("host"),
+            }
+        )
+    return failed
+
+
+def relaxation_counts(database: Database[Any], campaign: str, generation: int) -> dict[str, int]:
+    """Return ``{status: number}`` of a generation's relaxations."""
+    rows = database.relaxations.aggregate(
+        [
+            {"$match": {"campaign": campaign, "generation": generation}},
+            {"$group": {"_id": "$status", "n": {"$sum": 1}}},
+        ]
+    )
+    return _counts(rows)
+
+
+def failed_labels(database: Database[Any], keys: list[str]) -> list[dict[str, Any]]:
+    """Return which of these labels failed, with their reasons."""
+    return list(
+        database.labels.find({"_id": {"$in": keys}, "status": "failed"}, {"reason": 1, "kind": 1, "attempts": 1}).sort("_id", 1)
+    )
+
+
+def task_seconds(database: Database[Any], campaign: str) -> list[dict[str, Any]]:
+    """Return ``{generation, kind, seconds, tasks}`` of the completed tasks: where the time went."""
+    fireworks = {
+        task["fw_id"]: task["spec"]
+        for task in database.fireworks.find(
+            {"spec.campaign": campaign, "state": "COMPLETED"}, {"fw_id": 1, "spec._category": 1, "spec.generation": 1}
+        )
+    }
+    totals: dict[tuple[int, str], list[float]] = {}
+    for launch in database.launches.find(
+        {"fw_id": {"$in": list(fireworks)}, "state": "COMPLETED"}, {"fw_id": 1, "action.stored_data.seconds": 1}
+    ):
+        spec = fireworks[launch["fw_id"]]
+        seconds = ((launch.get("action") or {}).get("stored_data") or {}).get("seconds") or 0.0
+        entry = totals.setdefault((spec["generation"], spec["_category"]), [0.0, 0])
+        entry[0] += float(seconds)
+        entry[1] += 1
+    return [
+        {"generation": generation, "kind": kind, "seconds": round(total, 3), "tasks": int(number)}
+        for (generation, kind), (total, number) in sorted(totals.items())
+    ]

@@ -1,0 +1,224 @@
+"""What people do with campaigns: submit, look, ask why, resume, cancel. The CLI and the dashboard call these."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gapfactory.errors import StateError
+from launchpad import queries
+from launchpad.database import campaigns
+from launchpad.database.connection import durable
+from launchpad.database.dataset import atom_items, pick_items, with_labels
+from launchpad.database.documents import generation_id, label_id
+from launchpad.states import CampaignState
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+    from gapfactory.campaign import Campaign
+    from launchpad.database.dataset import LabelledItem
+    from launchpad.queue import Queue
+
+__all__ = ["cancel", "explain", "label_overview", "resume", "status", "submit", "versions"]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides a campaign's numbers."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("gapfactory", "ase", "numpy", "scipy", "numba", "spglib", "quippy-ase", "FireWorks", "gpaw", "gpaw-data"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def submit(queue: Queue, campaign: Campaign, text: str) -> bool:
+    """Store a campaign and put its first generation on the queue; again for the same file changes nothing.
+
+    Returns
+    -------
+    bool
+        True if the campaign is new.
+
+    Raises
+    ------
+    StateError
+        A campaign of this name exists with other settings.
+    MissingEngineError
+        The reference code is not installed here.
+    """
+    from gapfactory.reference import check_engine
+    from launchpad.database.indexes import ensure_indexes
+    from launchpad.workflows.generation import submit_generation
+
+    check_engine(campaign.reference)
+    database = durable(queue.db)
+    ensure_indexes(database)
+    created = campaigns.create_campaign(database, campaign, text, versions())
+    submit_generation(queue, campaign, 0)
+    return created
+
+
+def status(database: Database[Any], name: str) -> dict[str, Any]:
+    """Return where a campaign stands, as plain JSON data."""
+    record = campaigns.require_campaign(database, name)
+    campaign = campaigns.campaign_of(record)
+    generation = record["generation"]
+    metrics = list(database.metrics.find({"campaign": name}).sort("generation", 1))
+    potential = database.potentials.find_one({"campaign": name}, sort=[("generation", -1)])
+    return {
+        "campaign": name,
+        "state": record["state"],
+        "reason": record["reason"],
+        "generation": generation,
+        "generations": campaign.schedule.generations,
+        "label_budget": campaign.stop.label_budget,
+        "labels": _labels_done(database, campaign),
+        "tasks": queries.task_counts(database, name, generation),
+        "relaxations": queries.relaxation_counts(database, name, generation),
+        "relaxations_planned": campaign.cells_of(generation) if generation else 0,
+        "potential": None if potential is None else {"generation": potential["generation"], "digest": potential["digest"]},
+        "assessments": [
+            {"generation": m["generation"], "labels": m["labels"], "decision": m["decision"], "reason": m["reason"], **m["evidence"].get("headline", {})}
+            for m in metrics
+        ],
+        "created": record["created"].isoformat(),
+        "updated": record["updated"].isoformat(),
+    }
+
+
+def _labels_done(database: Database[Any], campaign: Campaign) -> int:
+    """Return how many of the chosen structures have a label."""
+    from gapfactory.reference import settings_hash
+
+    ids = [
+        key
+        for selection in database.selections.find({"campaign": campaign.name}, {"train": 1, "test": 1})
+        for key in (*selection["train"], *selection["test"])
+    ]
+    if not ids:
+        return 0
+    hashes = [d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})]
+    suffix = settings_hash(campaign.reference, "crystal")
+    return int(
+        database.labels.count_documents({"_id": {"$in": [label_id(h, suffix) for h in hashes]}, "status": "done"})
+    )
+
+
+def label_overview(database: Database[Any], campaign: Campaign) -> list[LabelledItem]:
+    """Return every structure that was chosen for labelling so far, with its label if there is one."""
+    items = atom_items(database, campaign)
+    for selection in database.selections.find({"campaign": campaign.name}, {"generation": 1}).sort("generation", 1):
+        items += pick_items(database, campaign, selection["generation"])
+    return with_labels(database, campaign, items)
+
+
+def explain(database: Database[Any], name: str) -> dict[str, Any]:
+    """Return why a campaign is where it is: what runs, what failed and with which words, what to do."""
+    record = campaigns.require_campaign(database, name)
+    campaign = campaigns.campaign_of(record)
+    failed = queries.failed_tasks(database, name)
+    open_tasks = queries.unfinished_tasks(database, name)
+    quarantined = [
+        {"id": entry.item.id, "role": entry.item.role, "reason": entry.label.reason}
+        for entry in label_overview(database, campaign)
+        if entry.label is not None and entry.label.status == "failed"
+    ]
+    advice = []
+    state = CampaignState(record["state"])
+    if failed:
+        advice.append(f"read the first failed task's error, mend the cause, then 'gapfactory campaign resume {name}'")
+    if state is CampaignState.HALTED:
+        advice.append(f"{record['reason']}")
+    if not state.ended and not failed and not any(task["state"] in ("RUNNING", "RESERVED") for task in open_tasks):
+        advice.append("nothing is running: start workers with 'gapfactory worker start'")
+    return {
+        "campaign": name,
+        "state": record["state"],
+        "reason": record["reason"],
+        "failed_tasks": failed,
+        "open_tasks": [{"fw_id": t["fw_id"], "name": t["name"], "state": t["state"]} for t in open_tasks],
+        "quarantined": quarantined,
+        "advice": advice,
+    }
+
+
+def resume(queue: Queue, name: str, *, retry_labels: bool = False) -> dict[str, int]:
+    """Put a halted, cancelled or failed campaign back on the queue, where it stopped.
+
+    Parameters
+    ----------
+    queue
+        The queue.
+    name
+        The campaign.
+    retry_labels
+        Also label quarantined structures again.
+
+    Raises
+    ------
+    StateError
+        The campaign has ended by its own stop rule.
+    """
+    from launchpad.workflows.generation import submit_generation
+
+    database = durable(queue.db)
+    record = campaigns.require_campaign(database, name)
+    campaign = campaigns.campaign_of(record)
+    if record["state"] == CampaignState.DONE:
+        msg = f"campaign {name!r} is done ({record['reason']}); submit a new one with a larger budget under another name"
+        raise StateError(msg)
+    forgotten = 0
+    if retry_labels:
+        keys = [e.label.id for e in label_overview(database, campaign) if e.label and e.label.status == "failed"]
+        forgotten = sum(
+            database.labels.delete_one({"_id": key, "status": "failed"}).deleted_count for key in keys
+        )
+        _rerun_references(queue, name)
+    campaigns.set_state(database, name, CampaignState.RUNNING, "resumed")
+    rerun = 0
+    for task in database.fireworks.find({"spec.campaign": name, "state": {"$in": ["FIZZLED", "DEFUSED"]}}, {"fw_id": 1, "state": 1}).sort("fw_id", 1):
+        if task["state"] == "DEFUSED":
+            queue.reignite_fw(task["fw_id"])
+        else:
+            queue.rerun_fw(task["fw_id"])
+        rerun += 1
+    # a submitter that was killed half-way is completed; a generation that is there already stays as it is
+    for generation in range(record["generation"] + 1):
+        submit_generation(queue, campaign, generation)
+    return {"rerun": rerun, "labels_forgotten": forgotten}
+
+
+def _rerun_references(queue: Queue, name: str) -> None:
+    """Run the reference tasks of the newest generation again; their labels that exist are reused."""
+    newest = max((s["generation"] for s in queue.db.selections.find({"campaign": name}, {"generation": 1})), default=0)
+    if queue.db.potentials.find_one({"_id": generation_id(name, newest)}, {"_id": 1}):
+        return
+    for task in queue.db.fireworks.find(
+        {"spec.campaign": name, "spec.generation": newest, "spec._category": "reference", "state": "COMPLETED"}, {"fw_id": 1}
+    ).sort("fw_id", 1):
+        queue.rerun_fw(task["fw_id"])
+
+
+def cancel(queue: Queue, name: str) -> int:
+    """End a campaign: nothing new starts, what runs is let finish. Nothing stored is deleted; `resume` takes it up.
+
+    Returns
+    -------
+    int
+        Tasks that will not start.
+    """
+    database = durable(queue.db)
+    record = campaigns.require_campaign(database, name)
+    if CampaignState(record["state"]) is CampaignState.DONE:
+        msg = f"campaign {name!r} is done already; there is nothing to cancel"
+        raise StateError(msg)
+    campaigns.set_state(database, name, CampaignState.CANCELLED, "cancelled by a person")
+    stopped = 0
+    for task in database.fireworks.find({"spec.campaign": name, "state": {"$in": ["READY", "WAITING"]}}, {"fw_id": 1}).sort("fw_id", 1):
+        queue.defuse_fw(task["fw_id"])
+        stopped += 1
+    return stopped

@@ -1,0 +1,83 @@
+"""What every task of a campaign shares: its database, its campaign, and errors that say whose fault it was."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fireworks import FiretaskBase, FWAction
+
+from gapfactory.errors import StateError
+from launchpad.database.campaigns import campaign_of, mark_running, require_campaign
+from launchpad.database.connection import durable
+from launchpad.states import CampaignState
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+    from pymongo.database import Database
+
+    from gapfactory.campaign import Campaign
+    from gapfactory.seeds import Stage
+    from launchpad.queue import Queue
+
+__all__ = ["CampaignTask", "TaskContext"]
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What a task works with.
+
+    Attributes
+    ----------
+    queue
+        The queue that handed the task out.
+    campaign
+        The resolved campaign.
+    generation
+        The generation this task belongs to.
+    workdir
+        The launch directory: scratch of this attempt alone.
+    """
+
+    queue: Queue
+    campaign: Campaign
+    generation: int
+    workdir: Path
+
+    @cached_property
+    def database(self) -> Database[Any]:
+        """The database, with durable writes."""
+        return durable(self.queue.db)
+
+    def rng(self, stage: Stage, index: int = 0, *, generation: int | None = None) -> Generator:
+        """Return the random stream of one decision."""
+        from gapfactory.seeds import stream
+
+        return stream(self.campaign.seed, self.generation if generation is None else generation, stage, index)
+
+
+class CampaignTask(FiretaskBase):  # type: ignore[misc]
+    """Base of the Firetasks: load the campaign, refuse when it was cancelled, run, report the time."""
+
+    required_params = ("campaign", "generation")
+
+    def run_task(self, fw_spec: dict[str, Any]) -> FWAction:
+        """Run the task as FireWorks asks."""
+        started = time.monotonic()
+        queue = self.launchpad
+        record = require_campaign(durable(queue.db), self["campaign"])
+        if record["state"] == CampaignState.CANCELLED:
+            msg = f"campaign {self['campaign']!r} was cancelled; 'gapfactory campaign resume {self['campaign']}' takes it up again"
+            raise StateError(msg)
+        context = TaskContext(queue, campaign_of(record), self["generation"], Path.cwd())
+        mark_running(context.database, context.campaign.name, context.generation)
+        summary = self.work(context)
+        return FWAction(stored_data={**summary, "seconds": round(time.monotonic() - started, 3)})
+
+    @abstractmethod
+    def work(self, context: TaskContext) -> dict[str, Any]:
+        """Do the work; return a small JSON summary for people."""

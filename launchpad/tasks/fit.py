@@ -1,0 +1,128 @@
+"""Fit the next potential on every label so far, prove it whole, and store it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from fireworks import explicit_serialize
+
+from gapfactory.errors import StateError
+from gapfactory.protocols.de_novo import picks_of
+from gapfactory.seeds import Stage
+from launchpad.database.campaigns import set_state
+from launchpad.database.dataset import atom_items, pick_items, with_labels
+from launchpad.database.documents import PotentialDocument, generation_id
+from launchpad.database.potentials import save_potential, store_files
+from launchpad.states import CampaignState
+from launchpad.tasks.base import CampaignTask, TaskContext
+
+if TYPE_CHECKING:
+    from gapfactory.potentials.gap import GapFit, LabelledStructure
+    from launchpad.database.dataset import LabelledItem
+
+__all__ = ["FitTask"]
+
+
+@explicit_serialize
+class FitTask(CampaignTask):
+    """Fit the potential of a generation once every label of it is decided and the quorum is met."""
+
+    def work(self, context: TaskContext) -> dict[str, Any]:
+        """Gather the labels in the order of their ids, fit, store."""
+        from gapfactory.potentials.gap import fit_gap
+
+        campaign, generation = context.campaign, context.generation
+        key = generation_id(campaign.name, generation)
+        if context.database.potentials.find_one({"_id": key}, {"_id": 1}):
+            return {"reused": 1}
+        entries = with_labels(context.database, campaign, atom_items(context.database, campaign))
+        for earlier in range(generation + 1):
+            entries += with_labels(context.database, campaign, pick_items(context.database, campaign, earlier))
+        _require_quorum(context, entries)
+        data = _training_data(entries)
+        began = time.monotonic()
+        fit = fit_gap(
+            data,
+            species=tuple(campaign.species_table.values()),
+            settings=campaign.gap,
+            seed=lambda k: context.rng(Stage.SPARSE, k),
+            workdir=context.workdir / "fit",
+        )
+        save_potential(
+            context.database,
+            PotentialDocument(
+                _id=key,
+                campaign=campaign.name,
+                generation=generation,
+                digest=fit.digest,
+                files=store_files(context.database, list(fit.files)),
+                trained_on=[structure.id for structure in data],
+                report={**_report(fit), "seconds": round(time.monotonic() - began, 3)},
+            ),
+        )
+        return {"structures": len(data), "energy_rmse_meV": 1000 * fit.train_errors.energy_rmse}
+
+
+def _require_quorum(context: TaskContext, entries: list[LabelledItem]) -> None:
+    """Halt the campaign when isolated atoms or too many of this generation's picks have no label."""
+    campaign, generation = context.campaign, context.generation
+    undecided = [e.item.id for e in entries if e.label is None]
+    if undecided:
+        msg = f"{len(undecided)} structures have no label yet, the first is {undecided[0]!r}; rerun their reference task"
+        raise StateError(msg)
+    failed = [e for e in entries if e.label is not None and e.label.status == "failed"]
+    atoms = [e for e in failed if e.item.role == "isolated"]
+    mine = [e for e in entries if e.item.generation == generation and e.item.kind == "crystal"]
+    good = [e for e in mine if e.label is not None and e.label.status == "done"]
+    wanted = campaign.schedule.quorum * min(len(mine), sum(picks_of(campaign, generation)))
+    if not atoms and mine and len(good) >= wanted:
+        return
+    first = (atoms or failed or [None])[0]
+    why = f" First reason: {first.item.id}: {first.label.reason}" if first and first.label else ""
+    what = "the isolated atom" if atoms else f"{len(mine) - len(good)} of {len(mine)} picks"
+    reason = (
+        f"{what} of generation {generation} could not be labelled (quorum {campaign.schedule.quorum:g}). Mend the cause, "
+        f"then 'gapfactory campaign resume {campaign.name} --retry-labels'.{why}"
+    )
+    set_state(context.database, campaign.name, CampaignState.HALTED, reason)
+    raise StateError(reason)
+
+
+def _training_data(entries: list[LabelledItem]) -> list[LabelledStructure]:
+    from gapfactory.potentials.gap import LabelledStructure
+
+    data = [
+        LabelledStructure(
+            id=entry.item.id,
+            atoms=entry.item.atoms,
+            energy=entry.label.energy,
+            forces=entry.label.forces,
+            stress=entry.label.stress,
+            kind=entry.item.kind,
+        )
+        for entry in entries
+        if entry.item.role != "test" and entry.label is not None and entry.label.status == "done"
+    ]
+    return sorted(data, key=lambda structure: structure.id)
+
+
+def _report(fit: GapFit) -> dict[str, Any]:
+    """Return what is worth keeping of a fit, as plain data."""
+    from dataclasses import asdict
+
+    return {
+        "deltas_eV": dict(fit.deltas),
+        "targets": dict(fit.targets),
+        "train_errors": asdict(fit.train_errors),
+        "stages": [asdict(stage) for stage in fit.stages],
+        "wall_s": dict(fit.wall_s),
+        "e0_eV": dict(fit.e0),
+        "descriptors": list(fit.descriptors),
+        "skipped": list(fit.skipped),
+        "duplicates": list(fit.duplicates),
+        "discarded": list(fit.discarded),
+        "versions": dict(fit.versions),
+        "sigmas": {key: asdict(sigma) for key, sigma in sorted(fit.sigmas.items())},
+        "residuals": {key: list(value) for key, value in sorted(fit.residuals.items())},
+    }

@@ -1,0 +1,93 @@
+"""Relax a range of random cells with the potential of the generation before."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from fireworks import explicit_serialize
+
+from gapfactory.errors import NotFoundError
+from gapfactory.seeds import Stage
+from launchpad.database.documents import RelaxationDocument, structure_id
+from launchpad.database.packing import pack_array, unpack_atoms
+from launchpad.database.potentials import cached_potential, require_potential
+from launchpad.database.results import existing_indices, save_relaxation, structure_documents
+from launchpad.tasks.base import CampaignTask, TaskContext
+
+if TYPE_CHECKING:
+    from gapfactory.search import Trajectory
+
+__all__ = ["RelaxTask", "relaxation_document"]
+
+
+@explicit_serialize
+class RelaxTask(CampaignTask):
+    """Relax the cells ``start <= i < stop`` of a generation, each under its own random pressure."""
+
+    required_params = (*CampaignTask.required_params, "start", "stop")
+
+    def work(self, context: TaskContext) -> dict[str, Any]:
+        """Relax the cells that have no stored result yet; one cell's failure is recorded and harms no other."""
+        from gapfactory.potentials.gap import load_potential
+        from gapfactory.search import draw_pressure, relax
+
+        campaign, generation = context.campaign, context.generation
+        start, stop = self["start"], self["stop"]
+        done = existing_indices(context.database, "relaxations", campaign.name, generation, start, stop)
+        cells = structure_documents(context.database, campaign.name, generation, "cell", start, stop)
+        if len(cells) != stop - start:
+            msg = f"cells {start} to {stop - 1} of generation {generation} should be stored, {len(cells)} are; rerun their build task"
+            raise NotFoundError(msg)
+        record = require_potential(context.database, campaign.name, generation - 1)
+        calculator = load_potential(cached_potential(context.database, record))
+        counts = {"converged": 0, "unconverged": 0, "failed": 0}
+        for cell in cells:
+            index = cell["index"]
+            if index in done:
+                continue
+            pressure = draw_pressure(context.rng(Stage.PRESSURE, index), campaign.relax)
+            began = time.monotonic()
+            trajectory = relax(
+                unpack_atoms(cell["atoms"]), calculator, pressure_GPa=pressure, settings=campaign.relax
+            )
+            counts[trajectory.status] += 1
+            save_relaxation(
+                context.database,
+                relaxation_document(
+                    campaign.name, generation, index, cell["composition"], trajectory, time.monotonic() - began
+                ),
+            )
+        return counts
+
+
+def relaxation_document(
+    campaign: str, generation: int, index: int, composition: str, trajectory: Trajectory, seconds: float
+) -> RelaxationDocument:
+    """Pack a trajectory for the database."""
+    import numpy as np
+
+    frames, atoms = trajectory.positions.shape[:2]
+    has_end = frames > 0 and bool(np.isfinite(trajectory.energies[-1]))
+    return RelaxationDocument(
+        _id=structure_id(campaign, generation, "relaxation", index),
+        campaign=campaign,
+        generation=generation,
+        index=index,
+        composition=composition,
+        status=trajectory.status,
+        reason=trajectory.reason,
+        pressure_gpa=trajectory.pressure_GPa,
+        n_steps=trajectory.n_steps,
+        n_frames=frames,
+        numbers=pack_array(trajectory.numbers, "i4"),
+        steps=pack_array(trajectory.steps, "i8"),
+        positions=pack_array(trajectory.positions),
+        cells=pack_array(trajectory.cells),
+        energies=pack_array(trajectory.energies),
+        enthalpies=pack_array(trajectory.enthalpies),
+        max_forces=pack_array(trajectory.max_forces),
+        final_energy_per_atom=float(trajectory.energies[-1] / atoms) if has_end else None,
+        final_volume_per_atom=float(abs(np.linalg.det(trajectory.cells[-1])) / atoms) if has_end else None,
+        seconds=round(seconds, 3),
+    )

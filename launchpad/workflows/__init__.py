@@ -1,0 +1,3 @@
+"""Translators from a protocol's plan to FireWorks, and their idempotent submission."""
+
+from __future__ import annotations
