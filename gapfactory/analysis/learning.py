@@ -1,0 +1,210 @@
+"""Learning curves with their forecast, and the decision to stop.
+
+The paper stops at a fixed number of labels and leaves "other quality criteria" open; ours looks only at
+structures that the potential was not trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapfactory.errors import EvidenceError
+from gapfactory.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "ConvergenceSettings",
+    "Evidence",
+    "LearningPoint",
+    "PowerLaw",
+    "StopDecision",
+    "decide_stop",
+    "fit_power_law",
+]
+
+
+@dataclass(frozen=True)
+class LearningPoint:
+    """Errors of one generation's potential.
+
+    Parameters
+    ----------
+    generation, n_labels
+        Generation of the potential and number of labels it was fitted to.
+    series
+        What the error is of, e.g. ``"held-out energy"`` or the name of a phase.
+    error
+        RMSE or absolute error, in the unit of the series.
+    unit
+        ``"eV/atom"`` or ``"eV/Å"``.
+    low, high
+        Bounds of the error, NaN where unknown.
+    """
+
+    generation: int
+    n_labels: int
+    series: str
+    error: float
+    unit: str = "eV/atom"
+    low: float = float("nan")
+    high: float = float("nan")
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """error = prefactor * n^(-exponent), fitted in logarithms.
+
+    `scatter` is the standard deviation of ln(error) about the line.
+    """
+
+    prefactor: float
+    exponent: float
+    scatter: float
+
+    def predict(self, n: ArrayLike) -> NDArray[np.float64]:
+        """Return the error expected at n labels, same shape as n."""
+        return np.asarray(self.prefactor * np.asarray(n, dtype=float) ** -self.exponent)
+
+    def labels_for(self, error: float) -> float | None:
+        """Return the labels at which this error is expected, or None when the curve does not fall."""
+        if self.exponent <= 0 or error <= 0:
+            return None
+        return float((self.prefactor / error) ** (1.0 / self.exponent))
+
+
+def fit_power_law(n: ArrayLike, errors: ArrayLike) -> PowerLaw:
+    """Fit a power law to errors against the number of labels, both shape (M,).
+
+    Raises
+    ------
+    EvidenceError
+        Fewer than three points with different n, or values that are not positive.
+    """
+    x, y = np.asarray(n, dtype=float), np.asarray(errors, dtype=float)
+    if x.shape != y.shape or x.ndim != 1 or len(np.unique(x)) < 3:
+        raise EvidenceError(
+            f"a learning curve needs at least 3 sizes to be extrapolated, got {len(np.unique(x))}"
+        )
+    if not (np.isfinite(y).all() and (y > 0).all() and (x > 0).all()):
+        raise EvidenceError("a learning curve needs positive, finite errors and label counts")
+    slope, intercept = np.polyfit(np.log(x), np.log(y), 1)
+    rest = np.log(y) - (slope * np.log(x) + intercept)
+    return PowerLaw(
+        prefactor=float(np.exp(intercept)),
+        exponent=float(-slope),
+        scatter=float(np.sqrt(np.sum(rest**2) / max(len(x) - 2, 1))),
+    )
+
+
+class ConvergenceSettings(Settings):
+    """When a campaign may end before its label budget is spent."""
+
+    energy_error_in_eV: float | None = None  # noqa: N815 - the unit keeps its spelling
+    """Stop when the energy error (RMSE, eV/atom) of held-out structures stays below this; None: never."""
+    energy_window_in_eV: float = 1.0  # noqa: N815 - the unit keeps its spelling
+    """Held-out structures are judged up to this far (eV/atom) above the lowest energy known."""
+    plateau_improvement: float | None = None
+    """Stop when the error fell by less than this fraction over the generations judged; None: never."""
+    generations: int = 3
+    """Number of consecutive generations that must fulfil a criterion."""
+    minimum_structures: int = 10
+    """Held-out structures a generation needs for its error to count."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one generation's potential was measured on, none of it in its own training set.
+
+    Parameters
+    ----------
+    generation, n_labels
+        Generation and labels in its training set.
+    n_structures
+        Held-out structures within the energy window.
+    energy_rmse
+        eV/atom on these, NaN when there are none.
+    phase_errors
+        Absolute energy error (eV/atom) per named phase, where known; reported, never a criterion: a
+        campaign does not know which phases exist.
+    """
+
+    generation: int
+    n_labels: int
+    n_structures: int
+    energy_rmse: float
+    phase_errors: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class StopDecision:
+    """Whether to stop, and why, in words that go into the report."""
+
+    stop: bool
+    reason: str
+
+
+def decide_stop(
+    history: Sequence[Evidence], *, label_budget: int, labels_spent: int, settings: ConvergenceSettings
+) -> StopDecision:
+    """Decide whether a campaign ends, from its label budget and from evidence that was not trained on.
+
+    Parameters
+    ----------
+    history
+        One entry per generation, any order.
+    label_budget, labels_spent
+        Labels allowed and labels made so far (training and held-out, both count).
+    settings
+        The criterion.
+
+    Returns
+    -------
+    StopDecision
+        The same history always gives the same decision.
+    """
+    if labels_spent >= label_budget:
+        return StopDecision(True, f"label budget reached: {labels_spent} of {label_budget}")
+    ordered = sorted(history, key=lambda e: e.generation)
+    usable = [
+        e for e in ordered if e.n_structures >= settings.minimum_structures and np.isfinite(e.energy_rmse)
+    ]
+    window = usable[-settings.generations :]
+    if settings.energy_error_in_eV is None and settings.plateau_improvement is None:
+        return StopDecision(
+            False, f"no convergence criterion set; {labels_spent} of {label_budget} labels made"
+        )
+    if len(window) < settings.generations:
+        return StopDecision(
+            False,
+            f"{len(usable)} generations have at least {settings.minimum_structures} held-out structures; "
+            f"{settings.generations} are needed to judge convergence",
+        )
+    # the last generations must be consecutive and current: a gap is missing evidence, not good evidence
+    span = [e.generation for e in window]
+    if span != list(range(span[0], span[0] + len(span))) or span[-1] != ordered[-1].generation:
+        return StopDecision(False, "evidence of the last generations is incomplete")
+    errors = [e.energy_rmse for e in window]
+    shown = ", ".join(f"{1000 * e:.1f}" for e in errors)
+    target = settings.energy_error_in_eV
+    if target is not None and max(errors) <= target:
+        return StopDecision(
+            True,
+            f"held-out energy errors of the last {len(errors)} generations ({shown} meV/atom) are at most "
+            f"{1000 * target:g} meV/atom",
+        )
+    if settings.plateau_improvement is not None:
+        improvement = 1.0 - errors[-1] / errors[0]
+        if improvement < settings.plateau_improvement:
+            return StopDecision(
+                True,
+                f"held-out energy error no longer falls: {shown} meV/atom, {100 * improvement:.0f} % better "
+                f"over {len(errors)} generations (asked for {100 * settings.plateau_improvement:g} %)",
+            )
+    return StopDecision(False, f"held-out energy errors {shown} meV/atom: not converged yet")

@@ -1,0 +1,28 @@
+"""Figures for reports and papers: analysis results in, matplotlib `Figure` out.
+
+No function touches matplotlib's global state; every figure is drawn by the object-oriented interface on the
+Agg canvas, with units on its axes and the legend outside the data.
+"""
+
+from __future__ import annotations
+
+from gapfactory.figures.campaign import (
+    SelectionStage,
+    energy_distribution,
+    selection_histograms,
+    time_budget,
+)
+from gapfactory.figures.quality import energy_scatter, learning_curve, phase_curves
+from gapfactory.figures.structures import hull_plot, similarity_map_plot
+
+__all__ = [
+    "SelectionStage",
+    "energy_distribution",
+    "energy_scatter",
+    "hull_plot",
+    "learning_curve",
+    "phase_curves",
+    "selection_histograms",
+    "similarity_map_plot",
+    "time_budget",
+]

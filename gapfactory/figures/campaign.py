@@ -1,0 +1,186 @@
+"""What a campaign did: energies by generation, selection stages, where the time went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gapfactory.errors import EvidenceError
+from gapfactory.figures._style import COLOURS, GREY, legend_outside, new_figure, style_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
+
+__all__ = ["SelectionStage", "energy_distribution", "selection_histograms", "time_budget"]
+
+
+@dataclass(frozen=True)
+class SelectionStage:
+    """Structures that one step of the selection kept (Fig. 1b).
+
+    Parameters
+    ----------
+    name
+        E.g. ``"all minima"``, ``"flat histogram"``, ``"CUR"``.
+    energies
+        Shape (n,), enthalpy or energy per atom, eV.
+    """
+
+    name: str
+    energies: tuple[float, ...]
+
+
+def _finite(values: ArrayLike, what: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    array = np.asarray(values, dtype=float).ravel()
+    if not np.isfinite(array).all():
+        raise EvidenceError(f"{what} contains values that are not finite; leave failed structures out")
+    return array
+
+
+def energy_distribution(
+    by_generation: Mapping[int, ArrayLike], *, quantity: str = "energy above the lowest (eV/atom)"
+) -> Figure:
+    """Draw the energies of each generation's labelled structures as points, with median and quartiles.
+
+    Parameters
+    ----------
+    by_generation
+        Energies (n,) in eV/atom above the lowest of the campaign, by generation.
+
+    Raises
+    ------
+    EvidenceError
+        There is no energy at all.
+    """
+    data = {g: _finite(v, f"generation {g}") for g, v in sorted(by_generation.items())}
+    data = {g: v for g, v in data.items() if v.size}
+    if not data:
+        raise EvidenceError("no energies to draw")
+    figure = new_figure(max(4.5, 2.5 + 0.35 * len(data)), 3.8)
+    ax = figure.subplots()
+    # spread points sideways by a fixed sequence: the same data give the same picture
+    golden = 0.6180339887498949
+    for k, (generation, values) in enumerate(data.items()):
+        offsets = ((np.arange(values.size) * golden) % 1.0 - 0.5) * 0.6
+        ax.plot(
+            generation + offsets,
+            np.sort(values),
+            linestyle="none",
+            marker="o",
+            markersize=2.5,
+            alpha=0.45,
+            markeredgewidth=0,
+            color=COLOURS[0],
+            label="structures" if k == 0 else None,
+        )
+        q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
+        ax.plot(
+            [generation - 0.38, generation + 0.38],
+            [median, median],
+            color=COLOURS[1],
+            linewidth=2,
+            label="median" if k == 0 else None,
+        )
+        ax.vlines(generation, q1, q3, color=COLOURS[1], linewidth=1.2, label="quartiles" if k == 0 else "_")
+    pooled = np.concatenate(list(data.values()))
+    if pooled.max() > 3.0:
+        ax.set_yscale("symlog", linthresh=1.0, linscale=1.5)
+        ax.set_ylim(min(0.0, pooled.min()) - 0.05, pooled.max() * 1.3)
+        _switch_ticks(ax, float(pooled.max() * 1.3))
+    _integer_x(ax, list(data))
+    style_axes(ax, "generation", quantity)
+    legend_outside(figure, [ax])
+    return figure
+
+
+def _switch_ticks(ax: object, top: float) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    ticks = [t for t in (0, 0.25, 0.5, 0.75, 1, 2, 5, 10, 20, 50, 100, 1000) if t <= top]
+    axis = ax.yaxis  # type: ignore[attr-defined]
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+
+
+def _integer_x(ax: object, values: Sequence[int]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_xlim(min(values) - 0.7, max(values) + 0.7)  # type: ignore[attr-defined]
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # type: ignore[attr-defined]
+
+
+def selection_histograms(stages: Sequence[SelectionStage], *, bins: int = 24) -> Figure:
+    """Draw how many structures each selection step kept at which energy (Fig. 1b), one panel per step.
+
+    Raises
+    ------
+    EvidenceError
+        No stage has structures.
+    """
+    filled = [(s.name, _finite(s.energies, s.name)) for s in stages]
+    if not any(v.size for _, v in filled):
+        raise EvidenceError("no selection stage has structures to draw")
+    pooled = np.concatenate([v for _, v in filled])
+    zero = pooled.min()
+    # a few exploded cells must not squeeze the rest into one bin
+    top = float(np.quantile(pooled - zero, 0.99)) or 1.0
+    edges = np.linspace(0.0, top, bins + 1)
+    figure = new_figure(5.6, 1.0 + 1.15 * len(filled))
+    all_axes = np.atleast_1d(figure.subplots(len(filled), 1, sharex=True))
+    for i, (ax, (name, values)) in enumerate(zip(all_axes, filled, strict=True)):
+        inside = np.clip(values - zero, 0.0, top)
+        ax.hist(inside, bins=edges, color=COLOURS[i % len(COLOURS)])
+        beyond = int((values - zero > top).sum())
+        note = f", {beyond} beyond the axis counted in the last bin" if beyond else ""
+        style_axes(ax, "", "structures", title=f"{name}: {values.size}{note}")
+    all_axes[-1].set_xlabel("energy above the lowest (eV/atom)", fontsize=9)
+    return figure
+
+
+def time_budget(seconds: Mapping[int, Mapping[str, float]]) -> Figure:
+    """Draw where the time went: hours per generation, stacked by kind of task.
+
+    Parameters
+    ----------
+    seconds
+        Wall seconds by kind of task, by generation.
+
+    Raises
+    ------
+    EvidenceError
+        No time was recorded.
+    """
+    generations = sorted(seconds)
+    kinds = list(dict.fromkeys(k for g in generations for k in seconds[g]))
+    total = sum(sum(seconds[g].values()) for g in generations)
+    if not total > 0:
+        raise EvidenceError("no task times were recorded")
+    unit, scale = (
+        ("hours", 3600.0) if total > 2 * 3600 else (("minutes", 60.0) if total > 120 else ("seconds", 1.0))
+    )
+    figure = new_figure(6.8, max(2.4, 1.2 + 0.28 * len(generations)))
+    ax = figure.subplots()
+    left = np.zeros(len(generations))
+    for i, kind in enumerate(kinds):
+        width = np.array([seconds[g].get(kind, 0.0) for g in generations]) / scale
+        share = 100 * width.sum() * scale / total
+        ax.barh(
+            generations,
+            width,
+            left=left,
+            height=0.7,
+            color=[*COLOURS, GREY][i % (len(COLOURS) + 1)],
+            label=f"{kind} ({share:.0f} %)",
+        )
+        left += width
+    ax.set_yticks(generations)
+    ax.set_ylim(max(generations) + 0.6, min(generations) - 0.6)
+    style_axes(ax, f"task time ({unit})", "generation")
+    legend_outside(figure, [ax])
+    return figure

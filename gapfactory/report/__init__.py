@@ -1,0 +1,26 @@
+"""The report of a campaign: HTML, PNG, CSV and JSON from plain data."""
+
+from __future__ import annotations
+
+from gapfactory.report.data import (
+    Failure,
+    GenerationSummary,
+    HullData,
+    PhaseEvidence,
+    ReportData,
+    ScatterData,
+)
+from gapfactory.report.verdict import Headline, headline
+from gapfactory.report.write import write_report
+
+__all__ = [
+    "Failure",
+    "GenerationSummary",
+    "Headline",
+    "HullData",
+    "PhaseEvidence",
+    "ReportData",
+    "ScatterData",
+    "headline",
+    "write_report",
+]

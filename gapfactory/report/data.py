@@ -1,0 +1,225 @@
+"""What a report is made of: plain, frozen data that any store can fill in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gapfactory.analysis.energy_volume import EnergyVolumeSettings, compare_phase
+from gapfactory.errors import EvidenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gapfactory.analysis.energy_volume import EnergyVolumeCurve, PhaseComparison
+    from gapfactory.analysis.errors import ErrorRow
+    from gapfactory.analysis.learning import LearningPoint, PowerLaw
+    from gapfactory.analysis.similarity_map import SimilarityMap
+    from gapfactory.figures import SelectionStage
+
+__all__ = ["Failure", "GenerationSummary", "HullData", "PhaseEvidence", "ReportData", "ScatterData"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that did not work.
+
+    Parameters
+    ----------
+    generation
+        Where it happened.
+    stage
+        ``"build"``, ``"relax"``, ``"reference"``, ``"fit"``, ``"assess"``.
+    id
+        Structure or task concerned.
+    reason
+        In words.
+    """
+
+    generation: int
+    stage: str
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class GenerationSummary:
+    """What one generation made.
+
+    Parameters
+    ----------
+    generation
+        Number, from 0.
+    built
+        Random cells made.
+    relaxed_converged, relaxed_unconverged, relaxed_failed
+        Relaxations by outcome; all zero in generation 0.
+    selected
+        Structures chosen to be labelled, training and held-out.
+    labelled, reused, quarantined
+        Labels computed in this campaign, labels the group already had, structures that could not be labelled.
+    training_set
+        Labels in the training set of this generation's potential.
+    relaxation_reasons, quarantine_reasons
+        Count by reason.
+    errors
+        Errors of this generation's potential on structures that it was not trained on.
+    training_errors
+        Errors on its own training set.
+    deltas
+        Energy scale (eV) of each term of the potential, by name.
+    seconds
+        Task time by kind of task.
+    """
+
+    generation: int
+    built: int = 0
+    relaxed_converged: int = 0
+    relaxed_unconverged: int = 0
+    relaxed_failed: int = 0
+    selected: int = 0
+    labelled: int = 0
+    reused: int = 0
+    quarantined: int = 0
+    training_set: int = 0
+    relaxation_reasons: Mapping[str, int] = field(default_factory=dict)
+    quarantine_reasons: Mapping[str, int] = field(default_factory=dict)
+    errors: tuple[ErrorRow, ...] = ()
+    training_errors: tuple[ErrorRow, ...] = ()
+    deltas: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PhaseEvidence:
+    """Curves of one named phase by potential and reference.
+
+    Parameters
+    ----------
+    phase, label, source
+        As in `gapfactory.analysis.phases.NamedPhase`.
+    potential, reference
+        The curves, or None where they were not computed.
+    note
+        Why a curve is missing, or what else a reader should know.
+    """
+
+    phase: str
+    label: str
+    source: str = ""
+    potential: EnergyVolumeCurve | None = None
+    reference: EnergyVolumeCurve | None = None
+    note: str = ""
+
+    def compare(self, settings: EnergyVolumeSettings) -> tuple[PhaseComparison | None, str]:
+        """Return the comparison, or None with the reason in words."""
+        if self.potential is None or self.reference is None:
+            missing = [
+                n for n, c in (("potential", self.potential), ("reference", self.reference)) if c is None
+            ]
+            return None, self.note or f"no curve by the {' and the '.join(missing)}"
+        try:
+            return compare_phase(self.potential, self.reference, settings), ""
+        except EvidenceError as error:
+            return None, str(error)
+
+
+@dataclass(frozen=True)
+class ScatterData:
+    """Energies of one generation's structures by the *preceding* potential and by the reference (Fig. 4).
+
+    Parameters
+    ----------
+    generation
+        Generation of the structures; the potential is that of the one before.
+    reference, predicted
+        Shape (n,), eV/atom above the lowest reference energy of the campaign.
+    groups
+        Name of the colour group of each point (e.g. element or kind), or empty.
+    """
+
+    generation: int
+    reference: NDArray[Any]
+    predicted: NDArray[Any]
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HullData:
+    """Structures over volume with the lower hull that sets the sigmas; see `gapfactory.figures.hull_plot`."""
+
+    volumes: NDArray[Any]
+    energies: NDArray[Any]
+    hull_volumes: NDArray[Any]
+    hull_energies: NDArray[Any]
+    distances: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything the report of one campaign shows. Only the first three fields are required.
+
+    Parameters
+    ----------
+    campaign, system, state
+        Name, chemical system (e.g. ``"Si"``) and state (``"finished"``, ``"running"``, ...).
+    state_reason
+        Why the campaign is in this state, e.g. the stop decision in words.
+    settings
+        The campaign's settings as nested plain data.
+    started, finished
+        Times as text, empty where unknown.
+    wall_seconds
+        From submission to the end, or None.
+    label_budget
+        Labels allowed, or None.
+    generations
+        One summary each, any order.
+    learning, forecasts
+        Points of the learning curve, and power laws by series.
+    phases, phase_settings
+        Evidence by named phase and the tolerances it is judged by.
+    phases_missing
+        Phases the papers name but that are not judged, with the reason.
+    label_noise
+        Noise floor of the labels, eV/atom, or None when it was not measured.
+    label_noise_note
+        How it was measured, or why not.
+    scatter, energies, selection, hull, similarity
+        Data of the figures; energies (eV/atom above the lowest) by generation.
+    failures
+        What did not work, one entry each.
+    potential_files
+        sha256 by file name of the final potential.
+    versions, citations
+        Versions of the programs used, and what to cite.
+    """
+
+    campaign: str
+    system: str
+    state: str
+    state_reason: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    started: str = ""
+    finished: str = ""
+    wall_seconds: float | None = None
+    label_budget: int | None = None
+    generations: tuple[GenerationSummary, ...] = ()
+    learning: tuple[LearningPoint, ...] = ()
+    forecasts: Mapping[str, PowerLaw] = field(default_factory=dict)
+    phases: tuple[PhaseEvidence, ...] = ()
+    phase_settings: EnergyVolumeSettings = field(default_factory=EnergyVolumeSettings)
+    phases_missing: Mapping[str, str] = field(default_factory=dict)
+    label_noise: float | None = None
+    label_noise_note: str = ""
+    scatter: ScatterData | None = None
+    energies: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    selection: tuple[SelectionStage, ...] = ()
+    hull: HullData | None = None
+    similarity: SimilarityMap | None = None
+    failures: tuple[Failure, ...] = ()
+    potential_files: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    citations: tuple[str, ...] = ()

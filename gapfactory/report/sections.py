@@ -1,0 +1,249 @@
+"""The figures of a report: what each section draws, tabulates, or lacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gapfactory import figures
+from gapfactory.errors import EvidenceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from matplotlib.figure import Figure
+
+    from gapfactory.report.data import ReportData
+
+__all__ = ["Section", "drawn", "figure_sections", "plain"]
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One figure of the report.
+
+    Parameters
+    ----------
+    key
+        Stem of the file names and anchor in the page.
+    title, caption
+        Heading, and what the figure shows.
+    missing
+        Why there is no figure, in words; empty when there is one.
+    draw
+        Makes the figure.
+    header, rows
+        The same data as a table.
+    """
+
+    key: str
+    title: str
+    caption: str
+    missing: str
+    draw: Callable[[], Figure] | None
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def plain(value: Any) -> Any:
+    """Return a number, text or container as plain JSON-able data; NaN and infinity become None."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
+
+
+def _section(
+    key: str,
+    title: str,
+    caption: str,
+    *,
+    missing: str,
+    draw: Callable[[], Figure] | None,
+    header: tuple[str, ...],
+    rows: Iterable[Row],
+) -> Section:
+    table = tuple(tuple(plain(v) for v in row) for row in rows)
+    return Section(key, title, caption, missing if draw is None else "", draw, header, table)
+
+
+def drawn(section: Section) -> tuple[Figure | None, str]:
+    """Return the figure of a section, or None with the reason in words."""
+    if section.draw is None:
+        return None, section.missing
+    try:
+        return section.draw(), ""
+    except EvidenceError as error:
+        return None, f"Not drawn: {error}."
+
+
+def figure_sections(data: ReportData) -> tuple[Section, ...]:
+    """Return the sections in the order of the page."""
+    return (
+        _learning(data),
+        _phases(data),
+        _scatter(data),
+        _energies(data),
+        _map(data),
+        _hull(data),
+        _selection(data),
+        _time(data),
+    )
+
+
+def _learning(data: ReportData) -> Section:
+    target = data.phase_settings.energy_tolerance_meV / 1000.0 if data.phases else None
+
+    def draw() -> Figure:
+        return figures.learning_curve(
+            data.learning, forecast=data.forecasts, label_noise=data.label_noise, target=target
+        )
+
+    return _section(
+        "learning_curve",
+        "Learning curve",
+        "Errors of each generation's potential against the number of labels it was fitted to: on "
+        "structures that it was not trained on, and at the minimum of each named phase. Energy errors "
+        "below 1 meV/atom are drawn at 1 meV/atom. Bands are 95 % bootstrap intervals, dotted lines "
+        "forecasts of a power law.",
+        missing="No potential has been measured on structures that it was not trained on.",
+        draw=draw if data.learning else None,
+        header=("series", "generation", "labels", "error", "low", "high", "unit"),
+        rows=(
+            (p.series, p.generation, p.n_labels, p.error, p.low, p.high, p.unit)
+            for p in sorted(data.learning, key=lambda p: (p.series, p.n_labels))
+        ),
+    )
+
+
+def _phases(data: ReportData) -> Section:
+    curves = [c for e in data.phases for c in (e.potential, e.reference) if c is not None]
+    usable = [c for c in curves if len(c.volumes)]
+    labels = {e.phase: e.label for e in data.phases}
+    if data.phases:
+        missing = "The energy-volume curves of the named phases have not been computed."
+    else:
+        missing = f"No phases of {data.system} are entered to judge by, so there are no energy-volume curves."
+    rows: list[Row] = []
+    for c in curves:
+        rows += [(c.phase, c.method, v, e, "") for v, e in zip(c.volumes, c.energies, strict=True)]
+        rows += [(c.phase, c.method, v, None, reason) for v, reason in c.failures]
+    return _section(
+        "energy_volume",
+        "Named phases: energy against volume",
+        "Phases that are known from experiment and were never trained on; shape and atoms relaxed at each "
+        "volume with the symmetry kept. Energies are relative to the most stable phase by the reference.",
+        missing=missing,
+        draw=(lambda: figures.phase_curves(usable, labels=labels)) if usable else None,
+        header=("phase", "method", "volume_A3_per_atom", "energy_eV_per_atom", "problem"),
+        rows=rows,
+    )
+
+
+def _scatter(data: ReportData) -> Section:
+    s = data.scatter
+    if s is None or not len(s.reference):
+        return _section(
+            "energy_scatter",
+            "Predicted against reference",
+            "",
+            missing="No structures have been predicted by the potential that came before them.",
+            draw=None,
+            header=(),
+            rows=(),
+        )
+    return _section(
+        "energy_scatter",
+        "Predicted against reference",
+        f"Structures of generation {s.generation}, predicted by the potential before them. The axes are "
+        "linear up to 0.1 eV/atom and logarithmic above.",
+        missing="",
+        draw=lambda: figures.energy_scatter(s.reference, s.predicted, s.groups or None),
+        header=("group", "reference_eV_per_atom", "predicted_eV_per_atom"),
+        rows=zip(s.groups or ("",) * len(s.reference), s.reference, s.predicted, strict=True),
+    )
+
+
+def _energies(data: ReportData) -> Section:
+    any_energy = any(len(values) for values in data.energies.values())
+    return _section(
+        "energy_distribution",
+        "Energies by generation",
+        "Reference energies of the labelled structures of each generation.",
+        missing="No structure has been labelled.",
+        draw=(lambda: figures.energy_distribution(data.energies)) if any_energy else None,
+        header=("generation", "energy_above_lowest_eV_per_atom"),
+        rows=((g, e) for g, values in sorted(data.energies.items()) for e in values),
+    )
+
+
+def _map(data: ReportData) -> Section:
+    m = data.similarity
+    rows: list[Row] = []
+    if m is not None:
+        rows = [(g, *xy, c) for g, xy, c in zip(m.groups, m.coordinates, m.coordination, strict=True)]
+    return _section(
+        "similarity_map",
+        "Similarity map",
+        "Cells rescaled to a shortest bond of one and compared by configuration-averaged SOAP; kernel "
+        "principal components, coloured by the mean coordination number within 1.2 shortest bonds.",
+        missing="Too few structures for a similarity map.",
+        draw=(lambda: figures.similarity_map_plot(m)) if m is not None else None,
+        header=("group", "first", "second", "coordination"),
+        rows=rows,
+    )
+
+
+def _hull(data: ReportData) -> Section:
+    h = data.hull
+    draw: Callable[[], Figure] | None = None
+    if h is not None and len(h.volumes):
+
+        def draw() -> Figure:
+            return figures.hull_plot(h.volumes, h.energies, h.hull_volumes, h.hull_energies, h.distances)
+
+    return _section(
+        "hull",
+        "Energy over volume, hull and sigma",
+        "The training set of the last fit. The distance to the lower hull sets how tightly a structure is "
+        "fitted.",
+        missing="There is no hull: no potential has been fitted.",
+        draw=draw,
+        header=("volume_A3_per_atom", "energy_eV_per_atom", "above_hull_eV_per_atom"),
+        rows=() if h is None else zip(h.volumes, h.energies, h.distances, strict=True),
+    )
+
+
+def _selection(data: ReportData) -> Section:
+    filled = any(s.energies for s in data.selection)
+    return _section(
+        "selection",
+        "Selection of the last generation",
+        "How many structures each step of the selection kept, by energy.",
+        missing="No selection by energy was made (the first generation selects by structure alone).",
+        draw=(lambda: figures.selection_histograms(data.selection)) if filled else None,
+        header=("stage", "energy_eV_per_atom"),
+        rows=((s.name, e) for s in data.selection for e in s.energies),
+    )
+
+
+def _time(data: ReportData) -> Section:
+    seconds = {g.generation: dict(g.seconds) for g in data.generations if g.seconds}
+    known = any(sum(kinds.values()) > 0 for kinds in seconds.values())
+    return _section(
+        "time",
+        "Where the time went",
+        "Time of all tasks by kind and generation. Tasks run next to each other, so the campaign itself "
+        "was shorter.",
+        missing="No task times were recorded.",
+        draw=(lambda: figures.time_budget(seconds)) if known else None,
+        header=("generation", "kind", "seconds"),
+        rows=((g, kind, s) for g, kinds in sorted(seconds.items()) for kind, s in kinds.items()),
+    )

@@ -1,0 +1,195 @@
+"""The first screen of a report in words: what was made, how good, does it pass, what failed, the cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gapfactory.analysis.errors import pick_row
+
+if TYPE_CHECKING:
+    from gapfactory.analysis.energy_volume import PhaseComparison
+    from gapfactory.report.data import ReportData
+
+__all__ = ["Headline", "Verdict", "duration", "headline"]
+
+Verdict = Literal["passes", "fails", "not judged"]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Answers to the five questions.
+
+    Parameters
+    ----------
+    verdict
+        On the most stable named phase (by the reference), which a search must find and describe first.
+    made, quality, judgement, failed, cost
+        One or more sentences each.
+    comparisons
+        Comparison of each phase that could be compared.
+    unjudged
+        Reason for each phase that could not be compared.
+    """
+
+    verdict: Verdict
+    made: tuple[str, ...]
+    quality: tuple[str, ...]
+    judgement: tuple[str, ...]
+    failed: tuple[str, ...]
+    cost: tuple[str, ...]
+    comparisons: tuple[PhaseComparison, ...]
+    unjudged: tuple[tuple[str, str], ...]
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in words with a sensible unit."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 3 * 86400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} d"
+
+
+def headline(data: ReportData) -> Headline:
+    """Return the first screen of the report, from the run's own numbers only."""
+    compared: list[PhaseComparison] = []
+    unjudged: list[tuple[str, str]] = []
+    for evidence in data.phases:
+        comparison, reason = evidence.compare(data.phase_settings)
+        if comparison is None:
+            unjudged.append((evidence.phase, reason))
+        else:
+            compared.append(comparison)
+    compared.sort(key=lambda c: c.reference.energy)
+    verdict: Verdict = "not judged"
+    if compared:
+        verdict = "passes" if compared[0].passes else "fails"
+    return Headline(
+        verdict=verdict,
+        made=_made(data),
+        quality=_quality(data),
+        judgement=_judgement(data, compared, unjudged),
+        failed=_failed(data),
+        cost=_cost(data),
+        comparisons=tuple(compared),
+        unjudged=tuple(unjudged),
+    )
+
+
+def _made(data: ReportData) -> tuple[str, ...]:
+    if not data.generations:
+        return ("Nothing yet: no generation has finished.",)
+    last = max(data.generations, key=lambda g: g.generation)
+    built = sum(g.built for g in data.generations)
+    labelled = sum(g.labelled for g in data.generations)
+    reused = sum(g.reused for g in data.generations)
+    sentences = [
+        f"A potential for {data.system}, generation {last.generation}, fitted to {last.training_set} labels."
+        if last.training_set
+        else f"No potential for {data.system} yet.",
+        f"{built} random cells in {len(data.generations)} generations led to {labelled + reused} labels"
+        + (f", {reused} of them reused" if reused else "")
+        + (f", of a budget of {data.label_budget}." if data.label_budget else "."),
+    ]
+    if data.potential_files:
+        name, digest = next(iter(data.potential_files.items()))
+        sentences.append(f"{name}, sha256 {digest[:12]}…")
+    return tuple(sentences)
+
+
+def _quality(data: ReportData) -> tuple[str, ...]:
+    ordered = sorted(data.generations, key=lambda g: g.generation, reverse=True)
+    measured = next((g for g in ordered if g.errors), None)
+    if measured is None:
+        return ("No errors on structures it was not trained on have been measured.",)
+    sentences = []
+    for quantity, factor, unit in (("energy", 1000.0, "meV/atom"), ("forces", 1.0, "eV/Å")):
+        row = pick_row(measured.errors, quantity)  # type: ignore[arg-type]
+        if row is not None:
+            s = row.summary
+            # NaN bounds compare unequal to themselves
+            span = f" ({s.low * factor:.3g} to {s.high * factor:.3g})" if s.low == s.low else ""
+            noun = {"energy": "Energy", "forces": "Force"}[quantity]
+            sentences.append(
+                f"{noun} error {s.rmse * factor:.3g}{span} {unit} (RMSE) on {row.n_structures} structures "
+                "it was not trained on."
+            )
+    low = pick_row(measured.errors, "energy", "0-0.1 eV")
+    if low is not None:
+        sentences.append(
+            f"Within 0.1 eV/atom of the lowest: {low.summary.rmse * 1000:.3g} meV/atom "
+            f"({low.n_structures} structures)."
+        )
+    if measured is not ordered[0]:
+        sentences.append(f"Measured for generation {measured.generation}, not for the last one.")
+    sentences.append(_noise(data))
+    return tuple(sentences)
+
+
+def _noise(data: ReportData) -> str:
+    if data.label_noise is None:
+        return "Label noise: not measured" + (
+            f" ({data.label_noise_note})." if data.label_noise_note else "."
+        )
+    note = f" ({data.label_noise_note})" if data.label_noise_note else ""
+    return f"Label noise: {data.label_noise * 1000:.1f} meV/atom{note}."
+
+
+def _judgement(
+    data: ReportData, compared: list[PhaseComparison], unjudged: list[tuple[str, str]]
+) -> tuple[str, ...]:
+    if not data.phases:
+        return (f"There are no named phases of {data.system} to judge by; only the errors above speak.",)
+    sentences = []
+    if compared:
+        sentences.append(_upper_first(compared[0].sentence(data.label_noise)) + ".")
+        if data.label_noise is not None and abs(compared[0].energy_error) <= data.label_noise:
+            sentences.append("The energy difference is not larger than the noise of the labels.")
+    if len(compared) > 1:
+        sentences.append(f"{sum(c.passes for c in compared)} of {len(compared)} named phases pass.")
+    sentences += [f"{phase} is not judged: {reason}." for phase, reason in unjudged]
+    return tuple(sentences)
+
+
+def _upper_first(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _failed(data: ReportData) -> tuple[str, ...]:
+    gens = data.generations
+    quarantined = sum(g.quarantined for g in gens)
+    relax_failed = sum(g.relaxed_failed for g in gens)
+    unconverged = sum(g.relaxed_unconverged for g in gens)
+    relaxed = relax_failed + unconverged + sum(g.relaxed_converged for g in gens)
+    sentences = []
+    if quarantined:
+        sentences.append(f"{quarantined} structures could not be labelled.")
+    if relax_failed:
+        sentences.append(f"{relax_failed} of {relaxed} relaxations failed.")
+    if unconverged:
+        sentences.append(f"{unconverged} of {relaxed} relaxations ended before the force threshold.")
+    other = [f for f in data.failures if f.stage not in ("relax", "reference")]
+    if other:
+        sentences.append(f"{len(other)} other tasks failed.")
+    return tuple(sentences) or ("Nothing failed.",)
+
+
+def _cost(data: ReportData) -> tuple[str, ...]:
+    by_kind: dict[str, float] = {}
+    for g in data.generations:
+        for kind, seconds in g.seconds.items():
+            by_kind[kind] = by_kind.get(kind, 0.0) + seconds
+    sentences = []
+    if data.wall_seconds is not None:
+        sentences.append(f"{duration(data.wall_seconds)} from submission to the end.")
+    total = sum(by_kind.values())
+    if total > 0:
+        sentences.append(f"{duration(total)} of task time.")
+        top = sorted(by_kind.items(), key=lambda item: -item[1])[:3]
+        sentences.append(
+            "Most of it: " + ", ".join(f"{kind} {100 * s / total:.0f} %" for kind, s in top if s > 0) + "."
+        )
+    return tuple(sentences) or ("No task times were recorded.",)
