@@ -1,8 +1,8 @@
 """Two small analytic potentials that stand in for a quantum-mechanical code in tests and demonstrations.
 
 Covalent silicon: Stillinger and Weber, Phys. Rev. B 31, 5262 (1985). Metallic titanium: the second-moment
-tight-binding form of Cleri and Rosato, Phys. Rev. B 48, 22 (1993). Both are ASE calculators with energy, forces and
-stress for any cell, small or skewed; they are written for clarity and hundreds of atoms, not for production.
+tight-binding form of Cleri and Rosato, Phys. Rev. B 48, 22 (1993). Both are ASE calculators with energy,
+forces and stress for any cell, small or skewed; they are written for clarity, not for production.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ __all__ = ["SecondMomentTitanium", "StillingerWeberSilicon"]
 class _Analytic(Calculator):
     """Shared plumbing: one neighbour list, and forces and stress from pair vectors and their gradients."""
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "energies", "forces", "stress"]
+    implemented_properties: ClassVar[list[str]] = [  # type: ignore[misc]
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+    ]
     symbol: ClassVar[str]
     cutoff: ClassVar[float]
 
@@ -43,23 +49,24 @@ class _Analytic(Calculator):
         """
         from ase.neighborlist import neighbor_list
 
-        super().calculate(atoms, properties, system_changes)
-        others = set(self.atoms.get_chemical_symbols()) - {self.symbol}
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        structure: Any = self.atoms
+        others = set(structure.get_chemical_symbols()) - {self.symbol}
         if others:
             raise InputError(
-                f"{type(self).__name__} knows {self.symbol} only, not {', '.join(sorted(others))}: choose another "
-                "reference calculator."
+                f"{type(self).__name__} knows {self.symbol} only, not {', '.join(sorted(others))}: "
+                "choose another reference calculator."
             )
-        n = len(self.atoms)
-        first, second, length, vector = neighbor_list("ijdD", self.atoms, self.cutoff)
+        n = len(structure)
+        first, second, length, vector = neighbor_list("ijdD", structure, self.cutoff)
         energies, gradients = self._pair_gradients(n, first, second, length, vector)
         forces = np.zeros((n, 3))
         np.add.at(forces, first, gradients)
         np.add.at(forces, second, -gradients)
         energy = float(energies.sum())
         self.results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
-        if self.atoms.cell.rank == 3:
-            tensor = vector.T @ gradients / self.atoms.get_volume()
+        if structure.cell.rank == 3:
+            tensor = vector.T @ gradients / structure.get_volume()
             self.results["stress"] = (0.5 * (tensor + tensor.T)).ravel()[[0, 4, 8, 5, 2, 1]]
 
     def _pair_gradients(
@@ -106,7 +113,7 @@ class StillingerWeberSilicon(_Analytic):
         pair = self._A * (repulsion - 1.0) * decay
         slope = self._A * decay * (-self._P * repulsion / r - (repulsion - 1.0) * gap**2)
         # every bond is listed twice: half of its energy to each end
-        energies = np.bincount(first, 0.5 * pair, minlength=n)
+        energies = np.bincount(first, 0.5 * pair, minlength=n).astype(float)
         radial = 0.5 * slope
         unit = vector / length[:, None]
         gradients = np.zeros_like(vector)
@@ -127,7 +134,7 @@ class StillingerWeberSilicon(_Analytic):
 
 
 def _pairs_around(first: NDArray[np.int_], n: int) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-    """Return indices (a, b), a < b, of every two directed pairs that start at the same atom; `first` is sorted."""
+    """Return indices a < b of every two directed pairs that start at the same atom; `first` is sorted."""
     counts = np.bincount(first, minlength=n)
     starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
     blocks = [
@@ -140,9 +147,9 @@ def _pairs_around(first: NDArray[np.int_], n: int) -> tuple[NDArray[np.int_], ND
 class SecondMomentTitanium(_Analytic):
     """Titanium in the second-moment approximation: Cleri and Rosato, Phys. Rev. B 48, 22 (1993), Eqs. 1-4.
 
-    E_i = sum_j A exp(-p (r/r0 - 1)) - sqrt(sum_j xi^2 exp(-2 q (r/r0 - 1))). The paper sums over fixed shells of
-    neighbours; random cells need a smooth cutoff instead, so both sums are multiplied by a polynomial that falls
-    from one to zero between `_TAPER` and `cutoff` with two continuous derivatives.
+    E_i = sum_j A exp(-p (r/r0 - 1)) - sqrt(sum_j xi^2 exp(-2 q (r/r0 - 1))). The paper sums over fixed shells
+    of neighbours; random cells need a smooth cutoff instead, so both sums are multiplied by a polynomial that
+    falls from one to zero between `_TAPER` and `cutoff` with two continuous derivatives.
     """
 
     symbol = "Ti"
@@ -167,8 +174,8 @@ class SecondMomentTitanium(_Analytic):
         hopping = self._XI**2 * np.exp(-2.0 * self._Q * stretch)
         moment = np.bincount(first, hopping * taper, minlength=n)
         band = np.sqrt(moment)
-        energies = np.bincount(first, repulsion * taper, minlength=n) - band
-        inverse = np.divide(0.5, band, out=np.zeros_like(band), where=band > 0)
+        energies = np.bincount(first, repulsion * taper, minlength=n).astype(float) - band
+        inverse: NDArray[np.float64] = np.divide(0.5, band, out=np.zeros_like(band), where=band > 0)
         slope = repulsion * (taper_slope - self._P / self._R0 * taper)
         slope -= inverse[first] * hopping * (taper_slope - 2.0 * self._Q / self._R0 * taper)
         return energies, (slope / length)[:, None] * vector

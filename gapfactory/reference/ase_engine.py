@@ -39,7 +39,7 @@ EXTRA_MODULES_VARIABLE = "GAPFACTORY_CALCULATOR_MODULES"
 
 
 class AseEngine:
-    """Calculates with one calculator object; there are no numerics to vary, so a retry repeats the calculation."""
+    """Calculates with one calculator object; there are no numerics to vary, so a retry only repeats."""
 
     def __init__(self, settings: AseSettings) -> None:
         self._settings = settings
@@ -101,9 +101,9 @@ class AseEngine:
         extra = {name.strip() for name in os.environ.get(EXTRA_MODULES_VARIABLE, "").split(",")}
         if module_name not in ALLOWED_MODULES | extra:
             raise InputError(
-                f"calculator {self._settings.calculator!r} comes from module {module_name!r}, which is not allowed: "
-                f"use one of {', '.join(sorted(ALLOWED_MODULES))}, or let the worker's operator add the module to "
-                f"{EXTRA_MODULES_VARIABLE}."
+                f"calculator {self._settings.calculator!r} comes from module {module_name!r}, which is not "
+                f"allowed: use one of {', '.join(sorted(ALLOWED_MODULES))}, or let the worker's operator add "
+                f"the module to {EXTRA_MODULES_VARIABLE}."
             )
         try:
             return getattr(importlib.import_module(module_name), class_name)

@@ -39,7 +39,7 @@ class Label:
     forces
         (N, 3) in eV/Å.
     stress
-        (6,) in eV/Å^3, ASE's sign and Voigt order (xx, yy, zz, yz, xz, xy); None for isolated atoms and dimers.
+        (6,) in eV/Å^3, ASE's sign and Voigt order (xx, yy, zz, yz, xz, xy); None without periodicity.
     walltime_s
         Seconds the successful calculation took.
     engine, version
@@ -85,8 +85,7 @@ class LabelOutcome:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What is installed: name, version, and sha256 of the data sets per species (empty where there are
-    none)."""
+    """What is installed: name, version, and sha256 of the data sets per species, where there are any."""
 
     engine: str
     version: str
@@ -104,7 +103,7 @@ class Raw:
 
 
 class CalculationFailedError(ReferenceCalculationError):
-    """One attempt at one structure failed for a reason of its own (SCF, geometry); the next rung may succeed."""
+    """One attempt at one structure failed for a reason of its own; the next rung may succeed."""
 
     code = "calculation-failed"
 
@@ -135,8 +134,9 @@ class Engine(Protocol):
 
 
 def kind_of(atoms: Atoms) -> StructureKind:
-    """Return how a structure is calculated: without any periodicity it is an isolated atom or (two and more
-    atoms) a molecule like a dimer, else a crystal.
+    """Return how a structure is calculated.
+
+    Without any periodicity it is an isolated atom or, from two atoms on, a dimer; else a crystal.
     """
     if atoms.pbc.any():
         return "crystal"

@@ -1,10 +1,9 @@
-"""The process that runs reference calculations: ``python -P -m gapfactory.reference.child job.json
-results.jsonl``.
+"""The process that runs reference calculations.
 
-It answers with one line of JSON per event: ``start`` before a structure, then ``result`` or ``failed``. A
-line counts only when it is complete, parses, and ends with the sentinel key, so a structure without a
-``result`` line has no result, whatever the exit status says. Faults of the machine end the process with an
-exit status of their own.
+It is started as ``python -P -m gapfactory.reference.child job.json results.jsonl`` and answers with one line
+of JSON per event: ``start`` before a structure, then ``result`` or ``failed``. A line counts only when it is
+complete, parses, and ends with the sentinel key, so a structure without a ``result`` line has no result,
+whatever the exit status says. Faults of the machine end the process with an exit status of their own.
 """
 
 from __future__ import annotations

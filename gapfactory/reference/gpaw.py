@@ -180,8 +180,9 @@ def _setup_hash(symbol: str, xc: str) -> str:
                 if path.is_file():
                     return hashlib.sha256(path.read_bytes()).hexdigest()
     raise MissingEngineError(
-        f"GPAW has no PAW data set for {symbol} with {xc} (searched {', '.join(map(str, gpaw.setup_paths)) or 'nowhere'}): "
-        "`pip install gpaw-data`, or choose a functional that has one."
+        f"GPAW has no PAW data set for {symbol} with {xc} (searched "
+        f"{', '.join(map(str, gpaw.setup_paths)) or 'nowhere'}): `pip install gpaw-data`, or choose a "
+        "functional that has one."
     )
 
 

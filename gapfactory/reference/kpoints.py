@@ -28,7 +28,7 @@ _ROUNDING = 1e-6
 
 
 def kpoint_grid(atoms: Atoms, density: float) -> tuple[int, int, int]:
-    """Return the Gamma-centred grid of `atoms` for a linear density; one point along directions without periodicity.
+    """Return the Gamma-centred grid of `atoms` for a linear density; 1 along directions without periodicity.
 
     Parameters
     ----------

@@ -23,10 +23,15 @@ __all__ = ["EngineCalculator", "relax_with_engine"]
 class EngineCalculator(Calculator):
     """ASE calculator that asks a reference engine; `last` is its last answer."""
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "stress"]
+    implemented_properties: ClassVar[list[str]] = [  # type: ignore[misc]
+        "energy",
+        "free_energy",
+        "forces",
+        "stress",
+    ]
 
     def __init__(self, engine: Engine, *, rung: int, directory: Path) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._engine = engine
         self._rung = rung
         self._scratch = directory
@@ -42,8 +47,9 @@ class EngineCalculator(Calculator):
         CalculationFailedError
             As the engine.
         """
-        super().calculate(atoms, properties, system_changes)
-        raw = self._engine.calculate(self.atoms, rung=self._rung, directory=self._scratch)
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        structure: Any = self.atoms
+        raw = self._engine.calculate(structure, rung=self._rung, directory=self._scratch)
         self.last = raw
         self.results = {
             "energy": raw.energy,
@@ -65,8 +71,8 @@ def relax_with_engine(
     atoms
         Periodic phase.
     task
-        ``{"settings": PhaseRelaxSettings, "volume_per_atom": Å^3 or None, "keep_symmetry": bool}``; with a volume
-        the relaxation is at fixed volume.
+        ``{"settings": PhaseRelaxSettings, "volume_per_atom": Å^3 or None, "keep_symmetry": bool}``; with a
+        volume the relaxation is at fixed volume.
     rung, directory
         As `Engine.calculate`.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from gapfactory.reference.kpoints import kpoint_grid
 from gapfactory.reference.settings import EngineSettings, GpawSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ase import Atoms
@@ -106,8 +106,7 @@ def energy_volume_reference(
     keep_symmetry: bool = True,
     on_point: Callable[[CurvePoint], None] | None = None,
 ) -> list[CurvePoint]:
-    """Return the energy of a phase at given volumes, shape and positions relaxed, all points on one k-point
-    grid.
+    """Return the energy of a phase at given volumes, shape and positions relaxed, all on one k-point grid.
 
     Parameters
     ----------
@@ -162,8 +161,7 @@ def relax_phase_reference(
     relax_settings: PhaseRelaxSettings,
     keep_symmetry: bool = True,
 ) -> CurvePoint:
-    """Relax cell and positions of a named phase at zero pressure with the reference, on the k-point grid of
-    `atoms`.
+    """Relax cell and positions of a phase with the reference, on the k-point grid of `atoms`.
 
     Returns
     -------
@@ -205,7 +203,7 @@ def _point(
 
 
 def _one_grid(settings: EngineSettings, atoms: Atoms) -> EngineSettings:
-    """Return the settings with the k-point grid of `atoms` for every volume; an engine without k-points as it is."""
+    """Return the settings with the k-point grid of `atoms` for every volume (if the engine has k-points)."""
     if isinstance(settings, GpawSettings) and settings.kpoint_grid is None:
         return settings.model_copy(update={"kpoint_grid": kpoint_grid(atoms, settings.kpoint_density)})
     return settings
@@ -248,6 +246,6 @@ def _check(name: str, atoms: Atoms) -> None:
         raise InputError(f"structure {name} has positions or a cell that are not finite: build it again.")
     if kind_of(atoms) == "crystal" and (not atoms.pbc.all() or atoms.get_volume() < 1e-6):
         raise InputError(
-            f"structure {name} has pbc {atoms.pbc.tolist()} and volume {atoms.get_volume():.3g} Å^3: a crystal is "
-            "periodic in three directions and has a volume, an isolated structure in none."
+            f"structure {name} has pbc {atoms.pbc.tolist()} and volume {atoms.get_volume():.3g} Å^3: "
+            "a crystal is periodic in three directions and has a volume, an isolated structure in none."
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from gapfactory.reference.settings import settings_hash
 from gapfactory.structures import structure_hash
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ase import Atoms
@@ -48,8 +48,8 @@ class Session:
     Parameters
     ----------
     items
-        (id, structure, task) in the order in which they are calculated; ids are unique. A task of None is a single
-        point, else see `relaxing.relax_with_engine`.
+        (id, structure, task) in the order in which they are calculated; ids are unique. A task of None is a
+        single point, else see `relaxing.relax_with_engine`.
     settings
         Of the engine.
     directory
@@ -57,8 +57,8 @@ class Session:
     rungs
         Descriptions of the recovery steps.
     on_result
-        Called once per structure as soon as its outcome is known; receives the outcome and, for a relaxation, what
-        `relax_with_engine` returned.
+        Called once per structure as soon as its outcome is known; receives the outcome and, for a relaxation,
+        what `relax_with_engine` returned.
     """
 
     def __init__(

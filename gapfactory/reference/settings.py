@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, JsonValue, field_validator
 
-from gapfactory.reference.base import StructureKind
 from gapfactory.settings import Settings
+
+if TYPE_CHECKING:
+    from gapfactory.reference.base import StructureKind
 
 __all__ = [
     "NAMED_CALCULATORS",
@@ -44,8 +46,7 @@ class EngineSettings(Settings):
     irrelevant: ClassVar[dict[StructureKind, frozenset[str]]] = {}
 
     def with_higher_density(self) -> EngineSettings:
-        """Return the settings of the next level of convergence, to measure the noise of the labels
-        against."""
+        """Return the settings of a higher level of convergence, to measure the labels' noise against."""
         return self
 
 
@@ -59,7 +60,7 @@ class GpawSettings(EngineSettings):
     cutoff_eV: float = Field(default=300.0, ge=100)
     """Kinetic-energy cutoff of the plane waves, in eV."""
     kpoint_density: float = Field(default=2.5, gt=0)
-    """k-points per 1/Å of reciprocal vector, 2 pi included: N_i = max(1, ceil(density |b_i|)); Gamma-centred."""
+    """k-points per 1/Å of reciprocal vector, 2 pi included: N_i = max(1, ceil(density |b_i|)), with Gamma."""
     kpoint_grid: tuple[int, int, int] | None = None
     """One grid for every structure instead of the density: energy-volume and elastic curves need it."""
     smearing_width_eV: float = Field(default=0.1, gt=0)
@@ -113,8 +114,8 @@ class AseSettings(EngineSettings):
         parts = NAMED_CALCULATORS.get(value, value).split(".")
         if len(parts) < 2 or not all(part.isidentifier() for part in parts):
             raise ValueError(
-                f"calculator {value!r} is neither a short name ({', '.join(NAMED_CALCULATORS)}) nor the dotted path of "
-                "a class"
+                f"calculator {value!r} is neither a short name ({', '.join(NAMED_CALCULATORS)}) nor the "
+                "dotted path of a class"
             )
         return value
 

@@ -1,8 +1,8 @@
 """Custodian's job, handlers and validator around the child process.
 
-One child labels many structures. Whatever goes wrong with one of them is counted against that one, which climbs its
-ladder of recovery steps and is quarantined at the end of it; the rest go on in a new child if the old one died.
-Faults of the machine stop the batch with an error and are counted against no structure.
+One child labels many structures. Whatever goes wrong with one of them is counted against that one, which
+climbs its ladder of recovery steps and is quarantined at the end of it; the rest go on, in a new child if the
+old one died. Faults of the machine stop the batch with an error and are counted against no structure.
 """
 
 from __future__ import annotations
@@ -201,16 +201,15 @@ def supervise(session: Session) -> None:
         raise ReferenceCalculationError(f"the batch in {directory} stopped: {error}") from error
     except OSError as error:
         raise ReferenceCalculationError(
-            f"the batch in {directory} cannot be kept: {error}. Free space or give another working directory; "
-            "finished results are taken over."
+            f"the batch in {directory} cannot be kept: {error}. Free space or give another working "
+            "directory; finished results are taken over."
         ) from error
     finally:
         job.terminate()
 
 
 def _known(value: Any) -> Any:
-    """Return an attribute that is set before custodian runs (its objects must be buildable from JSON
-    alone)."""
+    """Return an attribute that is set before custodian runs (its objects are built from JSON alone)."""
     if value is None:
         raise ReferenceCalculationError("custodian's job was run without its session: use supervise().")
     return value
@@ -230,8 +229,8 @@ def _fault(status: int | None, text: str) -> ReferenceCalculationError | InputEr
         return InputError(said or "the reference settings cannot be used.")
     if status == EXIT_DISK:
         return ReferenceCalculationError(
-            f"the reference calculations cannot write their files ({said or 'disk full'}): free space or give another "
-            "working directory; finished results are taken over."
+            f"the reference calculations cannot write their files ({said or 'disk full'}): free space or "
+            "give another working directory; finished results are taken over."
         )
     return None
 

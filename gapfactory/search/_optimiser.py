@@ -43,7 +43,7 @@ class EnthalpyLBFGS(PreconLBFGS):
     def __init__(
         self, filtered: FrechetCellFilter, settings: MinimiserSettings, *, pressure: float, fixed_volume: bool
     ) -> None:
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]
             filtered,
             logfile=None,
             maxstep=settings.max_step,

@@ -24,11 +24,10 @@ class GuardTrippedError(Exception):
 
 
 class Evaluator(Calculator):
-    """ASE calculator that asks another one for energy, forces and stress in a single call and checks the
-    answer.
+    """ASE calculator that asks another one for energy, forces and stress in one call and checks the answer.
 
-    Optimisers ask for the energy first; a calculator that computes only what it is asked for would run twice per
-    step (QUIP through ASE does).
+    Optimisers ask for the energy first; a calculator that computes only what it is asked for would run twice
+    per step (QUIP through ASE does).
 
     Parameters
     ----------
@@ -41,12 +40,15 @@ class Evaluator(Calculator):
         The guards.
     """
 
-    implemented_properties: ClassVar[list[str]] = [*_PROPERTIES, "free_energy"]
+    implemented_properties: ClassVar[list[str]] = [  # type: ignore[misc]
+        *_PROPERTIES,
+        "free_energy",
+    ]
 
     def __init__(self, calculator: Any, start: Atoms, settings: MinimiserSettings) -> None:
         from ase.data import covalent_radii
 
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._inner = calculator
         self._settings = settings
         self._start_volume = float(start.get_volume())
@@ -68,10 +70,11 @@ class Evaluator(Calculator):
         RelaxationError
             The calculator has no stress: a cell cannot be relaxed with it.
         """
-        super().calculate(atoms, properties, system_changes)
-        self._check_structure(self.atoms)
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         # the inner calculator must not see constraints, nor keep a reference to the moving atoms
-        bare = self.atoms.copy()
+        moving: Any = self.atoms
+        self._check_structure(moving)
+        bare = moving.copy()
         bare.set_constraint()
         self.n_evaluations += 1
         self.results = self._check_results(self._ask(bare), len(bare))
@@ -95,8 +98,8 @@ class Evaluator(Calculator):
         missing = [name for name in _PROPERTIES if found.get(name) is None]
         if missing:
             raise RelaxationError(
-                f"{type(self._inner).__name__} gave no {', '.join(missing)}: relax cells with a calculator that has "
-                "energy, forces and stress."
+                f"{type(self._inner).__name__} gave no {', '.join(missing)}: relax cells with a calculator "
+                "that has energy, forces and stress."
             )
         energy = found["energy"] if found.get("free_energy") is None else found["free_energy"]
         stress = np.asarray(found["stress"], dtype=float)
@@ -109,28 +112,26 @@ class Evaluator(Calculator):
             raise GuardTrippedError("a position or cell vector is not finite")
         fraction = atoms.get_volume() / self._start_volume
         if fraction < self._settings.min_volume_fraction:
-            raise GuardTrippedError(
-                f"volume collapsed to {fraction:.2f} of the start (guard {self._settings.min_volume_fraction})"
-            )
+            limit = self._settings.min_volume_fraction
+            raise GuardTrippedError(f"volume collapsed to {fraction:.2f} of the start (guard {limit})")
         if fraction > self._settings.max_volume_fraction:
-            raise GuardTrippedError(
-                f"cell exploded to {fraction:.2f} times the starting volume (guard {self._settings.max_volume_fraction})"
-            )
+            limit = self._settings.max_volume_fraction
+            raise GuardTrippedError(f"cell exploded to {fraction:.2f} times its volume (guard {limit})")
         if self._settings.closest_approach > 0:
             from ase.neighborlist import neighbor_list
 
             distances = neighbor_list("d", atoms, self._reach)
             if len(distances):
                 raise GuardTrippedError(
-                    f"atoms {distances.min():.2f} Å apart (guard {self._settings.closest_approach} of the sum of "
-                    "their covalent radii)"
+                    f"atoms {distances.min():.2f} Å apart (guard {self._settings.closest_approach} of the "
+                    "sum of their covalent radii)"
                 )
 
     def _check_results(self, results: dict[str, Any], n_atoms: int) -> dict[str, Any]:
         if results["forces"].shape != (n_atoms, 3) or results["stress"].shape != (6,):
             raise RelaxationError(
-                f"{type(self._inner).__name__} gave forces of shape {results['forces'].shape} and stress of shape "
-                f"{results['stress'].shape} for {n_atoms} atoms: expected ({n_atoms}, 3) and (6,)."
+                f"{type(self._inner).__name__} gave forces of shape {results['forces'].shape} and stress of "
+                f"shape {results['stress'].shape} for {n_atoms} atoms: expected ({n_atoms}, 3) and (6,)."
             )
         for name in _PROPERTIES:
             if not np.isfinite(results[name]).all():

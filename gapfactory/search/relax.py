@@ -77,7 +77,7 @@ def minimise(
     symmetry_tolerance: float | None,
     fixed_volume: bool = False,
 ) -> Trajectory:
-    """Minimise the enthalpy, or at `fixed_volume` the energy over shape and positions; the core of every relaxation.
+    """Minimise the enthalpy, or at `fixed_volume` the energy over shape and positions.
 
     Parameters are those of `relax`; `symmetry_tolerance` in Å keeps the space group found within it.
 
@@ -109,7 +109,7 @@ def minimise(
                 start.set_constraint(FixSymmetry(start, symprec=symmetry_tolerance))
             filtered = FrechetCellFilter(start, scalar_pressure=pressure, constant_volume=fixed_volume)
             optimiser = EnthalpyLBFGS(filtered, settings, pressure=pressure, fixed_volume=fixed_volume)
-            for converged in optimiser.irun(steps=settings.max_steps):
+            for converged in optimiser.irun(steps=settings.max_steps):  # type: ignore[no-untyped-call]
                 steps = optimiser.nsteps
                 frames.add(steps, start, optimiser)
                 status = "converged" if converged else "unconverged"
@@ -141,7 +141,7 @@ def _bare_copy(atoms: Atoms) -> Atoms:
         raise RelaxationError("there is no atom to relax: give a structure with at least one atom.")
     if not atoms.pbc.all():
         raise RelaxationError(
-            f"pbc is {atoms.pbc.tolist()}: only cells periodic in three directions can be relaxed under pressure."
+            f"pbc is {atoms.pbc.tolist()}: only cells periodic in three directions are relaxed."
         )
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         raise RelaxationError(

@@ -51,8 +51,8 @@ class RelaxSettings(MinimiserSettings):
     keep_first_steps: int = Field(default=10, ge=0)
     """Every frame up to this step is kept (step 0 is the starting structure)."""
     thinning_ratio: float = Field(default=1.25, ge=1)
-    """Later frames are kept when the step number has grown by this ratio since the last one kept; 1 keeps all. The
-    last frame is always kept."""
+    """Later frames are kept when the step number has grown by this ratio since the last one kept (1 keeps
+    all). The last frame is always kept."""
     keep_symmetry: bool = False
     """Keep the space group of the starting structure during the relaxation."""
 

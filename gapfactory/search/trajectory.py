@@ -22,8 +22,9 @@ class Trajectory:
     Attributes
     ----------
     status
-        ``converged``: the last frame meets both force thresholds. ``unconverged``: it does not, but the frames are
-        sound. ``failed``: a guard stopped the relaxation; the frames up to the last sound one are kept (T may be 0).
+        ``converged``: the last frame meets both force thresholds. ``unconverged``: it does not, but the
+        frames are sound. ``failed``: a guard stopped the relaxation; the sound frames before that are kept
+        (T may be 0).
     reason
         Why it stopped, in words.
     pressure_GPa
