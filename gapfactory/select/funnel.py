@@ -225,6 +225,9 @@ class Funnel:
             raise SelectionError(msg)
         return average_soap(atoms, species=self.species, settings=self.similarity, cores=self.cores)
 
+    def _capped(self, n: int, pool: int, needed: int) -> int:
+        """Return how many a histogram keeps: the settings' part of its pool, but what the next step needs.""" return max(min(n, round(self.settings.histogram_keeps_at_most * pool)), needed)
+
     def _histogram(
         self, pool: Pool, n: int, kT: float, group: str, stage: str, rng: Generator
     ) -> tuple[Pool, StageReport]:
@@ -250,8 +253,8 @@ class Funnel:
         n_first = max(
             round(s.minima_histogram_fraction * len(trajectories)),
             round(n_cur * s.minima_histogram_fraction / s.minima_cur_fraction),
-            n_cur,
         )
+        n_first = self._capped(n_first, len(minima.ids), n_cur)
         kept, first = self._histogram(
             minima, n_first, kT, group, "minima-histogram", streams(base + Step.MINIMA_HISTOGRAM)
         )
@@ -274,7 +277,8 @@ class Funnel:
             duplicates=choice.duplicates,
         )
         frames = self._frames(trajectories, {kept.trajectories[i] for i in choice.indices})
-        n_frames = max(round(s.frames_histogram_per_label * sizes["training"]), n_labels)
+        n_frames = round(s.frames_histogram_per_label * sizes["training"])
+        n_frames = self._capped(n_frames, len(frames.ids), n_labels)
         survivors, third = self._histogram(
             frames, n_frames, kT, group, "frames-histogram", streams(base + Step.FRAMES_HISTOGRAM)
         )

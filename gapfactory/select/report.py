@@ -31,10 +31,10 @@ class HistogramReport:
         The pool's lowest value, in eV per atom.
     """
 
-    edges_eV: tuple[float, ...]  # noqa: N815
+    edges_eV: tuple[float, ...]
     pool: tuple[int, ...]
     chosen: tuple[int, ...]
-    lowest_eV: float  # noqa: N815
+    lowest_eV: float
 
     @classmethod
     def of(
@@ -78,7 +78,7 @@ class StageReport:
     pool: int
     requested: int
     chosen: int
-    kT_eV: float | None = None  # noqa: N815
+    kT_eV: float | None = None
     histogram: HistogramReport | None = None
     rank: int | None = None
     duplicates: int | None = None
@@ -111,7 +111,7 @@ class Pick:
     group: str
     order: int
     leverage: float
-    energy_eV: float | None = None  # noqa: N815
+    energy_eV: float | None = None
     trajectory: str | None = None
 
 

@@ -34,6 +34,9 @@ class SelectSettings(Settings):
     for each label."""
     frames_histogram_per_label: float = Field(default=25.0, ge=1)
     """Frames that the second flat histogram keeps for each label (2 500 for 100)."""
+    histogram_keeps_at_most: float = Field(default=0.5, gt=0, le=1)
+    """A flat histogram keeps at most this fraction of its pool (but as many as the next step needs), so that
+    in small campaigns it still prefers low energies; at full size it has no effect."""
 
     minima: Literal["converged", "all"] = "converged"
     """Which endpoints of relaxations count as minima: converged ones, or all (as the published program
@@ -50,7 +53,7 @@ class SelectSettings(Settings):
     bins: Annotated[int, Field(ge=1)] | Literal["auto"] = 10
     """Bins of the histogram: a number (numpy's default is 10) or numpy's automatic choice (the published
     program)."""
-    kt_eV: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.3, 0.2, 0.1)  # noqa: N815
+    kt_eV: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.3, 0.2, 0.1)
     """Temperature of the Boltzmann bias in eV for generations 1, 2, ...; the last holds for all later
     ones."""
 
@@ -66,7 +69,7 @@ class SelectSettings(Settings):
     duplicate_distance: float = Field(default=1e-7, ge=0)
     """Structures whose unit vectors are no further apart are exact duplicates: never two of them are
     chosen."""
-    kernel_memory_GB: float = Field(default=1.0, gt=0)  # noqa: N815
+    kernel_memory_GB: float = Field(default=1.0, gt=0)
     """Memory that the kernel matrix of a large pool may take, in GB (10 000 structures need 0.4)."""
 
     def kt(self, generation: int) -> float:
