@@ -226,7 +226,8 @@ class Funnel:
         return average_soap(atoms, species=self.species, settings=self.similarity, cores=self.cores)
 
     def _capped(self, n: int, pool: int, needed: int) -> int:
-        """Return how many a histogram keeps: the settings' part of its pool, but what the next step needs.""" return max(min(n, round(self.settings.histogram_keeps_at_most * pool)), needed)
+        """Return how many a histogram keeps: at most a part of its pool, at least what is needed."""
+        return max(min(n, round(self.settings.histogram_keeps_at_most * pool)), needed)
 
     def _histogram(
         self, pool: Pool, n: int, kT: float, group: str, stage: str, rng: Generator
