@@ -1,0 +1,228 @@
+"""Ending a launch: store its result once, then bring the workflow up to date.
+
+The launch is the record: once it is COMPLETED, the rest (Firework, children, workflow) follows from it and
+can be redone by anybody. An ordinary result (no change of the workflow's shape or of its children's specs) is
+applied by targeted updates; anything else goes through FireWorks' own code under the journal.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from launchpad.queue import repair
+from launchpad.queue.checkout import iso_now
+from launchpad.queue.lock import LockLostError, WorkflowLock
+
+if TYPE_CHECKING:
+    from launchpad.queue.launchpad import Queue
+
+__all__ = ["complete", "end_without_result"]
+
+logger = logging.getLogger("launchpad.queue")
+
+#: Parts of an action that change more than the states of the children.
+_DYNAMIC = (
+    "update_spec",
+    "mod_spec",
+    "additions",
+    "detours",
+    "append_wfs",
+    "defuse_children",
+    "defuse_workflow",
+)
+
+
+def complete(
+    queue: Queue, launch_id: int, action: dict[str, Any] | None, state: str, moment: float
+) -> dict[str, Any]:
+    """Store the end of a launch and refresh its workflow; safe to repeat.
+
+    Parameters
+    ----------
+    queue
+        The queue.
+    launch_id
+        The launch.
+    action
+        FireWorks' action as a dictionary, or None.
+    state
+        COMPLETED or FIZZLED.
+    moment
+        When the task ended (server's time, seconds since the epoch).
+
+    Returns
+    -------
+    dict
+        The launch's document.
+
+    Raises
+    ------
+    ValueError
+        There is no such launch.
+    """
+    raw = queue.launches.find_one({"launch_id": launch_id}, {"action": 0})
+    if raw is None:
+        msg = f"no launch has the id {launch_id}"
+        raise ValueError(msg)
+    first = _acceptable(raw, state)
+    if first:
+        first = _store(queue, raw, action, state, moment)
+    elif raw["state"] != state:
+        logger.warning(
+            "launch %d of Firework %d is %s; its late result (%s) is not used",
+            launch_id,
+            raw["fw_id"],
+            raw["state"],
+            state,
+        )
+        queue.launches.update_one(
+            {"launch_id": launch_id}, {"$set": {"late": {"state": state, "at": moment}}}
+        )
+        return dict(raw)
+    raw["state"] = state
+    plain = state == "COMPLETED" and not any((action or {}).get(name) for name in _DYNAMIC)
+    if first and plain:
+        try:
+            if _finish_plain(queue, int(raw["fw_id"]), launch_id):
+                return dict(raw)
+        except LockLostError:
+            logger.warning("lock lost while completing launch %d; refreshing", launch_id)
+    if first:
+        for found in list(queue.fireworks.find({"launches": launch_id}, {"fw_id": 1})):
+            queue._refresh_wf(found["fw_id"])
+    else:
+        # an earlier try got this far: it may have died anywhere in between
+        for found in list(queue.fireworks.find({"launches": launch_id}, {"fw_id": 1})):
+            with WorkflowLock(queue, found["fw_id"]) as lock:
+                repair.repair_workflow(queue, lock)
+    return dict(raw)
+
+
+def _acceptable(raw: dict[str, Any], state: str) -> bool:
+    """Return whether a result may still be stored: the launch runs, or was given up but not yet run again."""
+    if raw["state"] in {"RUNNING", "RESERVED"}:
+        return True
+    return raw["state"] == "FIZZLED" and state == "COMPLETED" and bool(raw.get("requeue", {}).get("pending"))
+
+
+def _store(
+    queue: Queue, raw: dict[str, Any], action: dict[str, Any] | None, state: str, moment: float
+) -> bool:
+    """Write the end of a launch; return False if somebody else ended it meanwhile."""
+    from pymongo.errors import DocumentTooLarge
+
+    launch_id = raw["launch_id"]
+    ended = datetime.fromtimestamp(moment, UTC)
+    changes: dict[str, Any] = {"state": state, "time_end": ended.isoformat(), "action": action}
+    started = raw.get("time_start")
+    if isinstance(started, str):
+        began = datetime.fromisoformat(started)
+        began = began if began.tzinfo else began.replace(tzinfo=UTC)
+        changes["runtime_secs"] = max(0.0, (datetime.now(UTC) - began).total_seconds())
+    update: dict[str, Any] = {
+        "$set": changes,
+        "$push": {"state_history": {"state": state, "created_on": ended.isoformat()}},
+    }
+    if "requeue" in raw:
+        update["$unset"] = {"requeue": ""}
+    condition = {"launch_id": launch_id, "state": raw["state"]}
+    try:
+        done = queue.launches.update_one(condition, update)
+    except DocumentTooLarge:
+        if queue.gridfs_fallback is None or not action:
+            raise
+        changes["action"] = {"gridfs_id": _action_in_gridfs(queue, launch_id, action)}
+        done = queue.launches.update_one(condition, update)
+    return done.matched_count == 1
+
+
+def _action_in_gridfs(queue: Queue, launch_id: int, action: dict[str, Any]) -> str:
+    """Store an action that does not fit into a document, once per launch, where FireWorks looks for it."""
+    for found in queue.gridfs_fallback.find({"metadata.launch_id": launch_id}):
+        queue.gridfs_fallback.delete(found._id)  # left by a try that did not get further
+    return str(
+        queue.gridfs_fallback.put(json.dumps(action), encoding="utf-8", metadata={"launch_id": launch_id})
+    )
+
+
+def _finish_plain(queue: Queue, fw_id: int, launch_id: int) -> bool:
+    """Apply an ordinary result to the workflow; return False where FireWorks' own code must do it."""
+    with WorkflowLock(queue, fw_id) as lock:
+        links = {int(node): children for node, children in lock.workflow["links"].items()}
+        parents = {int(node): found for node, found in lock.workflow["parent_links"].items()}
+        states = {int(node): state for node, state in lock.workflow["fw_states"].items()}
+        states[fw_id] = "COMPLETED"
+        if not set(states.values()) <= {"COMPLETED", "RUNNING", "RESERVED", "READY", "WAITING"}:
+            return (
+                False  # FIZZLED parents may be allowed, paused ones must stay: rules that depend on the specs
+            )
+        firework = queue.fireworks.find_one_and_update(
+            {
+                "fw_id": fw_id,
+                "launches": launch_id,
+                "state": {"$in": ["RUNNING", "RESERVED"]},
+                "spec._dupefinder": {"$exists": False},
+            },
+            {"$set": {"state": "COMPLETED", "updated_on": iso_now()}},
+            projection={"fw_id": 1},
+        )
+        if firework is None:
+            return False
+        ready = [
+            child
+            for child in links.get(fw_id, [])
+            if states[child] == "WAITING" and all(states[parent] == "COMPLETED" for parent in parents[child])
+        ]
+        if ready:
+            promoted = queue.fireworks.update_many(
+                {"fw_id": {"$in": ready}, "state": "WAITING", "launches": []},
+                {"$set": {"state": "READY", "updated_on": iso_now()}},
+            )
+            if promoted.matched_count != len(ready):
+                repair.repair_workflow(queue, lock)
+                return True
+        for child in ready:
+            states[child] = "READY"
+        leaves = [node for node, children in links.items() if not children]
+        changes: dict[str, Any] = {f"fw_states.{child}": "READY" for child in ready}
+        changes[f"fw_states.{fw_id}"] = "COMPLETED"
+        changes["state"] = "COMPLETED" if all(states[leaf] == "COMPLETED" for leaf in leaves) else "RUNNING"
+        changes["updated_on"] = datetime.now(UTC)
+        lock.release_with(changes)
+    return True
+
+
+def end_without_result(queue: Queue, launch_id: int, reason: str, *, kind: str, due: float) -> bool:
+    """Give up a running launch, to be run again from `due` on; return False if it had ended already."""
+    ended = iso_now()
+    done = queue.launches.update_one(
+        {"launch_id": launch_id, "state": "RUNNING"},
+        {
+            "$set": {
+                "state": "FIZZLED",
+                "time_end": ended,
+                "requeue": {"pending": True, "kind": kind, "reason": reason, "due": due},
+                "action": {
+                    "stored_data": {
+                        "_message": reason,
+                        "_task": None,
+                        "_exception": {"_stacktrace": reason, "_details": None},
+                    },
+                    "exit": True,
+                    "update_spec": {},
+                    "mod_spec": [],
+                    "additions": [],
+                    "detours": [],
+                    "append_wfs": [],
+                    "defuse_children": False,
+                    "defuse_workflow": False,
+                    "propagate": False,
+                },
+            },
+            "$push": {"state_history": {"state": "FIZZLED", "created_on": ended}},
+        },
+    )
+    return done.matched_count == 1

@@ -1,0 +1,172 @@
+"""Making a workflow consistent again, and running a Firework again after its launch was given up."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from launchpad.queue.journal import finish_update
+from launchpad.queue.lock import WorkflowLock
+
+if TYPE_CHECKING:
+    from launchpad.queue.launchpad import Queue
+
+__all__ = ["repair_workflow", "rerun_locked", "settle"]
+
+logger = logging.getLogger("launchpad.queue")
+
+_LIVE = frozenset({"RUNNING", "RESERVED"})
+
+
+def repair_workflow(queue: Queue, lock: WorkflowLock) -> list[int]:
+    """Bring a locked workflow in line with its Fireworks and launches; return the Fireworks changed.
+
+    An unfinished journal is carried out first. Then: a Firework that is RUNNING although its launch ended
+    takes the launch's state (and its action is applied); a WAITING one whose parents are done becomes READY;
+    the states in the workflow's document are those of the Fireworks.
+    """
+    finish_update(queue, lock)
+    raw = queue.workflows.find_one({"_id": lock.workflow["_id"]})
+    if raw is None:
+        return []
+    fields = {"fw_id": 1, "state": 1, "launches": 1, "spec._allow_fizzled_parents": 1}
+    found = {doc["fw_id"]: doc for doc in queue.fireworks.find({"fw_id": {"$in": raw["nodes"]}}, fields)}
+    states = {fw_id: doc["state"] for fw_id, doc in found.items()}
+    workflow = queue.lazy_workflow(raw)
+    stored = dict(workflow.fw_states)
+    workflow.fw_states.update(states)
+    parents = workflow.links.parent_links
+    changed: set[int] = set()
+    for fw_id in _parents_first(workflow.links):
+        document = found.get(fw_id)
+        if document is None:
+            continue
+        state = states[fw_id]
+        if state in _LIVE and document["launches"]:
+            stale = _ended(queue, document["launches"])
+        elif state == "WAITING":
+            done = {"COMPLETED"}
+            if document.get("spec", {}).get("_allow_fizzled_parents"):
+                done.add("FIZZLED")
+            stale = all(workflow.fw_states.get(parent) in done for parent in parents.get(fw_id, []))
+        else:
+            stale = False
+        if stale:
+            changed |= set(workflow.refresh(fw_id, set()))
+    if changed or stored != workflow.fw_states or raw["state"] != workflow.state:
+        logger.info("repaired the workflow of Firework %d (changed: %s)", lock.fw_id, sorted(changed))
+        queue._update_wf(workflow, changed)
+        return sorted(changed) or [lock.fw_id]
+    return []
+
+
+def _ended(queue: Queue, launch_ids: list[int]) -> bool:
+    """Return whether launches have all ended, and none is waiting for its next try."""
+    fields = {"state": 1, "requeue.pending": 1}
+    launches = list(queue.launches.find({"launch_id": {"$in": launch_ids}}, fields))
+    if any(launch["state"] == "COMPLETED" for launch in launches):
+        return True
+    return bool(launches) and all(
+        launch["state"] not in _LIVE and not launch.get("requeue", {}).get("pending") for launch in launches
+    )
+
+
+def _parents_first(links: dict[int, list[int]]) -> list[int]:
+    """Return the Fireworks of a workflow so that parents precede their children."""
+    waiting = dict.fromkeys(links, 0)
+    for children in links.values():
+        for child in children:
+            waiting[child] += 1
+    order = sorted(fw_id for fw_id, count in waiting.items() if count == 0)
+    for fw_id in order:  # grows while it is read
+        for child in links[fw_id]:
+            waiting[child] -= 1
+            if waiting[child] == 0:
+                order.append(child)
+    return order
+
+
+def rerun_locked(queue: Queue, fw_id: int) -> None:
+    """Archive the launches of a Firework; it, and what followed from it, runs again; the lock is held."""
+    workflow = queue.get_wf_by_fw_id_lzyfw(fw_id)
+    queue._update_wf(workflow, workflow.rerun_fw(fw_id))
+
+
+def settle(queue: Queue, launch_id: int) -> str:
+    """Decide what becomes of a launch that was given up, and do it; safe to repeat and to do twice at once.
+
+    Returns
+    -------
+    str
+        ``rerun``; ``exhausted`` (its bound of tries is reached: FIZZLED); ``superseded`` (it does not matter
+        any more); ``none`` (there is nothing to settle).
+    """
+    launch = queue.launches.find_one({"launch_id": launch_id, "requeue.pending": True}, {"action": 0})
+    if launch is None:
+        return "none"
+    fw_id = int(launch["fw_id"])
+    kind = launch["requeue"]["kind"]
+    count, bound = _count(queue, fw_id, launch_id, kind)
+    firework = queue.fireworks.find_one({"fw_id": fw_id, "launches": launch_id}, {"state": 1})
+    if firework is None:
+        return _close(queue, launch_id, "superseded")
+    with WorkflowLock(queue, fw_id) as lock:
+        firework = queue.fireworks.find_one(
+            {"fw_id": fw_id, "launches": launch_id}, {"state": 1, "launches": 1}
+        )
+        if firework is None or firework["state"] not in {*_LIVE, "FIZZLED"}:
+            return _close(queue, launch_id, "superseded")
+        others = [other for other in firework["launches"] if other != launch_id]
+        if others and queue.launches.find_one(
+            {"launch_id": {"$in": others}, "state": {"$in": ["RUNNING", "RESERVED", "COMPLETED"]}},
+            {"launch_id": 1},
+        ):
+            return _close(queue, launch_id, "superseded")
+        if count <= bound:
+            rerun_locked(queue, fw_id)
+            return _close(queue, launch_id, "rerun")
+        reason = (
+            f"given up after {count} tries that ended by a fault of the infrastructure ({kind}); "
+            f"the last: {launch['requeue']['reason']}"
+        )
+        logger.error("Firework %d: %s", fw_id, reason)
+        queue.retries.update_one({"_id": fw_id}, {"$set": {"exhausted": True}})
+        queue.launches.update_one(
+            {"launch_id": launch_id},
+            {
+                "$set": {
+                    "action.stored_data._message": reason,
+                    "requeue.pending": False,
+                    "requeue.outcome": "exhausted",
+                }
+            },
+        )
+        repair_workflow(queue, lock)
+    return "exhausted"
+
+
+def _close(queue: Queue, launch_id: int, outcome: str) -> str:
+    queue.launches.update_one(
+        {"launch_id": launch_id}, {"$set": {"requeue.pending": False, "requeue.outcome": outcome}}
+    )
+    return outcome
+
+
+def _count(queue: Queue, fw_id: int, launch_id: int, kind: str) -> tuple[int, int]:
+    """Count a launch that was given up, once however often this is asked; return the count and its bound."""
+    if kind == "drained":
+        return 0, 1
+    bound = (
+        len(queue.settings.transient_delays_s)
+        if kind == "transient"
+        else queue.settings.infrastructure_retries
+    )
+    known: dict[str, Any] | None = queue.retries.find_one({"_id": fw_id})
+    if known and known.get("exhausted") and launch_id not in known.get(kind, []):
+        # a person ran it again after it had been given up: its tries start anew
+        queue.retries.update_one(
+            {"_id": fw_id, "exhausted": True}, {"$set": {"dead": [], "transient": [], "exhausted": False}}
+        )
+    queue.retries.update_one({"_id": fw_id}, {"$addToSet": {kind: launch_id}}, upsert=True)
+    now = queue.retries.find_one({"_id": fw_id}) or {}
+    return len(now.get(kind, [])), bound

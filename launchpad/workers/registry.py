@@ -1,0 +1,105 @@
+"""The collection ``workers``: who works where, on what, and who was told to stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymongo.database import Database
+
+    from launchpad.queue.identity import ProcessIdentity
+    from launchpad.queue.launchpad import Queue
+
+__all__ = ["Registration", "list_workers", "worker_id"]
+
+Kind = Literal["worker", "supervisor"]
+
+
+def worker_id(identity: ProcessIdentity) -> str:
+    """Return the id of a process in the collection."""
+    return f"{identity.host}:{identity.pid}:{identity.start}"
+
+
+class Registration:
+    """The entry of the calling process.
+
+    Parameters
+    ----------
+    queue
+        The queue.
+    kind
+        ``worker`` or ``supervisor``.
+    categories
+        What it takes.
+    parent
+        Id of its supervisor, if any.
+    """
+
+    def __init__(
+        self, queue: Queue, kind: Kind, categories: Sequence[str], parent: str | None = None
+    ) -> None:
+        self.queue = queue
+        self.id = worker_id(queue.identity)
+        self._fixed: dict[str, Any] = {
+            **queue.identity.document(),
+            "kind": kind,
+            "categories": list(categories),
+            "supervisor": parent,
+            "started": queue.now(),
+        }
+
+    def report(self, state: str, *, fw_id: int | None = None, done: int = 0, failed: int = 0) -> bool:
+        """Write the present state; return whether somebody asked this process to stop."""
+        changes = {
+            **self._fixed,
+            "state": state,
+            "fw_id": fw_id,
+            "done": done,
+            "failed": failed,
+            "heartbeat": self.queue.now(),
+        }
+        found = self.queue.workers.find_one_and_update(
+            {"_id": self.id}, {"$set": changes}, upsert=True, projection={"stop": 1}
+        )
+        return bool(found and found.get("stop"))
+
+
+def list_workers(
+    database: Database[Any], *, host: str | None = None, silent_s: float = 300.0, all_states: bool = False
+) -> list[dict[str, Any]]:
+    """Return the entries of workers and supervisors, with ``alive`` and ``age_s`` (since it reported).
+
+    ``alive`` is None where it cannot be told; entries of killed processes are there until they are stopped or pruned.
+
+    Parameters
+    ----------
+    database
+        The database.
+    host
+        Only those of this host.
+    silent_s
+        One on another host that has not reported for this long is not counted as alive.
+    all_states
+        Also those that ended.
+    """
+    from launchpad.queue.connection import ServerClock
+    from launchpad.queue.identity import ProcessIdentity
+
+    now = ServerClock(database.client).now()
+    entries = []
+    query: dict[str, Any] = {} if all_states else {"state": {"$ne": "stopped"}}
+    if host is not None:
+        query["host"] = host
+    for entry in database.workers.find(query, sort=[("_id", 1)]):
+        identity = ProcessIdentity.from_document(entry)
+        fate = identity.fate if identity else "unknown"
+        alive = {"alive": True, "dead": False}.get(fate)
+        if alive is None:
+            alive = now - float(entry.get("heartbeat", 0.0)) < silent_s or None
+        if entry.get("state") == "stopped":
+            alive = False
+        age = round(max(0.0, now - float(entry.get("heartbeat", 0.0))), 1)
+        entries.append({**entry, "alive": alive, "age_s": age})
+    return entries

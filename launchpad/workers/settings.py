@@ -1,0 +1,79 @@
+"""How workers and their supervisor behave: every default in one place. Times are in seconds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+
+from gapfactory.settings import Settings
+from launchpad.queue.guard import DEFAULT_ALLOWED
+
+__all__ = ["SupervisorSettings", "WorkerSettings", "default_scratch"]
+
+
+def default_scratch() -> Path:
+    """Return where workers keep launches, logs and spooled results unless told otherwise.
+
+    ``$GAPFACTORY_SCRATCH``, else ``gapfactory/workers`` below ``$XDG_STATE_HOME`` (``~/.local/state``): a place that
+    survives a reboot, because a result that the database could not take yet may wait there.
+    """
+    given = os.environ.get("GAPFACTORY_SCRATCH")
+    if given:
+        return Path(given)
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "gapfactory" / "workers"
+
+
+class WorkerSettings(Settings):
+    """One worker process."""
+
+    categories: tuple[str, ...] = ()
+    """Categories of tasks that it takes; none given means all."""
+
+    allowed: tuple[str, ...] = DEFAULT_ALLOWED
+    """Tasks that it may load and run: ``package.*`` or exact names."""
+
+    poll_min_s: float = Field(default=0.05, gt=0)
+    """First pause after the queue was found empty."""
+
+    poll_max_s: float = Field(default=0.5, gt=0)
+    """Longest pause; reached by doubling."""
+
+    idle_timeout_s: float | None = Field(default=None, gt=0)
+    """It ends after this time without work (None: never)."""
+
+    drain_grace_s: float = Field(default=30.0, ge=0)
+    """When told to stop, it gives the current task this long to finish before it hands it back."""
+
+    report_s: float = Field(default=2.0, gt=0)
+    """It reports its state, and looks whether it was told to stop, this often."""
+
+    keep_failed: int = Field(default=20, ge=0)
+    """Directories of failed launches kept under the scratch directory; older ones are removed."""
+
+
+class SupervisorSettings(Settings):
+    """The supervisor of the workers of one host."""
+
+    reap_s: float = Field(default=2.0, gt=0)
+    """It looks for stuck tasks this often."""
+
+    deep_reap_s: float = Field(default=20.0, gt=0)
+    """It also compares all active workflows with their tasks this often."""
+
+    ensure_s: float = Field(default=2.0, gt=0)
+    """It tries to bring a lost local database back at most this often."""
+
+    restarts: int = Field(default=5, ge=0)
+    """A dead worker is replaced at once, this often within `restart_window_s`; then with growing pauses."""
+
+    restart_window_s: float = Field(default=60.0, gt=0)
+    """See `restarts`."""
+
+    restart_pause_s: float = Field(default=5.0, gt=0)
+    """First of the growing pauses; the longest is `restart_window_s`."""
+
+    kill_after_s: float = Field(default=15.0, ge=0)
+    """On top of the workers' own grace, before `stop` kills those that do not end."""
