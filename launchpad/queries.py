@@ -32,7 +32,10 @@ def task_counts(
     if generation is not None:
         match["spec.generation"] = generation
     rows = database.fireworks.aggregate(
-        [{"$match": match}, {"$group": {"_id": {"kind": "$spec._category", "state": "$state"}, "n": {"$sum": 1}}}]
+        [
+            {"$match": match},
+            {"$group": {"_id": {"kind": "$spec._category", "state": "$state"}, "n": {"$sum": 1}}},
+        ]
     )
     result: dict[str, dict[str, int]] = {}
     for row in rows:
@@ -57,13 +60,19 @@ def failed_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]
         {"spec.campaign": campaign, "state": "FIZZLED"}, {"fw_id": 1, "name": 1, "launches": 1}
     ).sort("fw_id", 1):
         launches = list(
-            database.launches.find({"launch_id": {"$in": task["launches"]}}, {"launch_id": 1, "action": 1, "launch_dir": 1, "host": 1})
+            database.launches.find(
+                {"launch_id": {"$in": task["launches"]}},
+                {"launch_id": 1, "action": 1, "launch_dir": 1, "host": 1},
+            )
             .sort("launch_id", -1)
             .limit(1)
         )
         launch = launches[0] if launches else {}
         exception = ((launch.get("action") or {}).get("stored_data") or {}).get("_exception") or {}
-        trace = exception.get("_stacktrace") or "no traceback was stored; the process was killed or lost its database"
+        trace = (
+            exception.get("_stacktrace")
+            or "no traceback was stored; the process was killed or lost its database"
+        )
         failed.append(
             {
                 "fw_id": task["fw_id"],
@@ -91,7 +100,9 @@ def relaxation_counts(database: Database[Any], campaign: str, generation: int) -
 def failed_labels(database: Database[Any], keys: list[str]) -> list[dict[str, Any]]:
     """Return which of these labels failed, with their reasons."""
     return list(
-        database.labels.find({"_id": {"$in": keys}, "status": "failed"}, {"reason": 1, "kind": 1, "attempts": 1}).sort("_id", 1)
+        database.labels.find(
+            {"_id": {"$in": keys}, "status": "failed"}, {"reason": 1, "kind": 1, "attempts": 1}
+        ).sort("_id", 1)
     )
 
 
@@ -100,12 +111,14 @@ def task_seconds(database: Database[Any], campaign: str) -> list[dict[str, Any]]
     fireworks = {
         task["fw_id"]: task["spec"]
         for task in database.fireworks.find(
-            {"spec.campaign": campaign, "state": "COMPLETED"}, {"fw_id": 1, "spec._category": 1, "spec.generation": 1}
+            {"spec.campaign": campaign, "state": "COMPLETED"},
+            {"fw_id": 1, "spec._category": 1, "spec.generation": 1},
         )
     }
     totals: dict[tuple[int, str], list[float]] = {}
     for launch in database.launches.find(
-        {"fw_id": {"$in": list(fireworks)}, "state": "COMPLETED"}, {"fw_id": 1, "action.stored_data.seconds": 1}
+        {"fw_id": {"$in": list(fireworks)}, "state": "COMPLETED"},
+        {"fw_id": 1, "action.stored_data.seconds": 1},
     ):
         spec = fireworks[launch["fw_id"]]
         seconds = ((launch.get("action") or {}).get("stored_data") or {}).get("seconds") or 0.0

@@ -27,7 +27,18 @@ def versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
-    for name in ("gapfactory", "ase", "numpy", "scipy", "numba", "spglib", "quippy-ase", "FireWorks", "gpaw", "gpaw-data"):
+    for name in (
+        "gapfactory",
+        "ase",
+        "numpy",
+        "scipy",
+        "numba",
+        "spglib",
+        "quippy-ase",
+        "FireWorks",
+        "gpaw",
+        "gpaw-data",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -80,9 +91,17 @@ def status(database: Database[Any], name: str) -> dict[str, Any]:
         "tasks": queries.task_counts(database, name, generation),
         "relaxations": queries.relaxation_counts(database, name, generation),
         "relaxations_planned": campaign.cells_of(generation) if generation else 0,
-        "potential": None if potential is None else {"generation": potential["generation"], "digest": potential["digest"]},
+        "potential": None
+        if potential is None
+        else {"generation": potential["generation"], "digest": potential["digest"]},
         "assessments": [
-            {"generation": m["generation"], "labels": m["labels"], "decision": m["decision"], "reason": m["reason"], **m["evidence"].get("headline", {})}
+            {
+                "generation": m["generation"],
+                "labels": m["labels"],
+                "decision": m["decision"],
+                "reason": m["reason"],
+                **m["evidence"].get("headline", {}),
+            }
             for m in metrics
         ],
         "created": record["created"].isoformat(),
@@ -104,14 +123,18 @@ def _labels_done(database: Database[Any], campaign: Campaign) -> int:
     hashes = [d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})]
     suffix = settings_hash(campaign.reference, "crystal")
     return int(
-        database.labels.count_documents({"_id": {"$in": [label_id(h, suffix) for h in hashes]}, "status": "done"})
+        database.labels.count_documents(
+            {"_id": {"$in": [label_id(h, suffix) for h in hashes]}, "status": "done"}
+        )
     )
 
 
 def label_overview(database: Database[Any], campaign: Campaign) -> list[LabelledItem]:
     """Return every structure that was chosen for labelling so far, with its label if there is one."""
     items = atom_items(database, campaign)
-    for selection in database.selections.find({"campaign": campaign.name}, {"generation": 1}).sort("generation", 1):
+    for selection in database.selections.find({"campaign": campaign.name}, {"generation": 1}).sort(
+        "generation", 1
+    ):
         items += pick_items(database, campaign, selection["generation"])
     return with_labels(database, campaign, items)
 
@@ -130,10 +153,16 @@ def explain(database: Database[Any], name: str) -> dict[str, Any]:
     advice = []
     state = CampaignState(record["state"])
     if failed:
-        advice.append(f"read the first failed task's error, mend the cause, then 'gapfactory campaign resume {name}'")
+        advice.append(
+            f"read the first failed task's error, mend the cause, then 'gapfactory campaign resume {name}'"
+        )
     if state is CampaignState.HALTED:
         advice.append(f"{record['reason']}")
-    if not state.ended and not failed and not any(task["state"] in ("RUNNING", "RESERVED") for task in open_tasks):
+    if (
+        not state.ended
+        and not failed
+        and not any(task["state"] in ("RUNNING", "RESERVED") for task in open_tasks)
+    ):
         advice.append("nothing is running: start workers with 'gapfactory worker start'")
     return {
         "campaign": name,
@@ -169,18 +198,25 @@ def resume(queue: Queue, name: str, *, retry_labels: bool = False) -> dict[str, 
     record = campaigns.require_campaign(database, name)
     campaign = campaigns.campaign_of(record)
     if record["state"] == CampaignState.DONE:
-        msg = f"campaign {name!r} is done ({record['reason']}); submit a new one with a larger budget under another name"
+        msg = (
+            f"campaign {name!r} is done ({record['reason']}); submit a new one with a larger budget under "
+            "another name"
+        )
         raise StateError(msg)
     forgotten = 0
     if retry_labels:
-        keys = [e.label.id for e in label_overview(database, campaign) if e.label and e.label.status == "failed"]
+        keys = [
+            e.label.id for e in label_overview(database, campaign) if e.label and e.label.status == "failed"
+        ]
         forgotten = sum(
             database.labels.delete_one({"_id": key, "status": "failed"}).deleted_count for key in keys
         )
         _rerun_references(queue, name)
     campaigns.set_state(database, name, CampaignState.RUNNING, "resumed")
     rerun = 0
-    for task in database.fireworks.find({"spec.campaign": name, "state": {"$in": ["FIZZLED", "DEFUSED"]}}, {"fw_id": 1, "state": 1}).sort("fw_id", 1):
+    for task in database.fireworks.find(
+        {"spec.campaign": name, "state": {"$in": ["FIZZLED", "DEFUSED"]}}, {"fw_id": 1, "state": 1}
+    ).sort("fw_id", 1):
         if task["state"] == "DEFUSED":
             queue.reignite_fw(task["fw_id"])
         else:
@@ -194,11 +230,19 @@ def resume(queue: Queue, name: str, *, retry_labels: bool = False) -> dict[str, 
 
 def _rerun_references(queue: Queue, name: str) -> None:
     """Run the reference tasks of the newest generation again; their labels that exist are reused."""
-    newest = max((s["generation"] for s in queue.db.selections.find({"campaign": name}, {"generation": 1})), default=0)
+    newest = max(
+        (s["generation"] for s in queue.db.selections.find({"campaign": name}, {"generation": 1})), default=0
+    )
     if queue.db.potentials.find_one({"_id": generation_id(name, newest)}, {"_id": 1}):
         return
     for task in queue.db.fireworks.find(
-        {"spec.campaign": name, "spec.generation": newest, "spec._category": "reference", "state": "COMPLETED"}, {"fw_id": 1}
+        {
+            "spec.campaign": name,
+            "spec.generation": newest,
+            "spec._category": "reference",
+            "state": "COMPLETED",
+        },
+        {"fw_id": 1},
     ).sort("fw_id", 1):
         queue.rerun_fw(task["fw_id"])
 
@@ -218,7 +262,9 @@ def cancel(queue: Queue, name: str) -> int:
         raise StateError(msg)
     campaigns.set_state(database, name, CampaignState.CANCELLED, "cancelled by a person")
     stopped = 0
-    for task in database.fireworks.find({"spec.campaign": name, "state": {"$in": ["READY", "WAITING"]}}, {"fw_id": 1}).sort("fw_id", 1):
+    for task in database.fireworks.find(
+        {"spec.campaign": name, "state": {"$in": ["READY", "WAITING"]}}, {"fw_id": 1}
+    ).sort("fw_id", 1):
         queue.defuse_fw(task["fw_id"])
         stopped += 1
     return stopped

@@ -101,7 +101,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
     """Estimate tasks, labels, core-hours and memory of a campaign that uses its whole budget."""
     generations = 0
     labels = trained = 0
-    while generations < campaign.schedule.generations and sum(picks_of(campaign, generations)):
+    while generations < campaign.schedule.generations and any(picks_of(campaign, generations)):
         train, test = picks_of(campaign, generations)
         trained, labels, generations = trained + train, labels + train + test, generations + 1
     tasks: dict[TaskKind, int] = dict.fromkeys(TaskKind, 0)
@@ -124,7 +124,9 @@ def estimate(campaign: Campaign) -> CostEstimate:
     hour = 3600.0
     noise = campaign.schedule.noise_cells
     rows = (
-        CostRow("build", tasks[TaskKind.BUILD], cells, cells * BUILD_S / hour, f"{1000 * BUILD_S:g} ms a cell"),
+        CostRow(
+            "build", tasks[TaskKind.BUILD], cells, cells * BUILD_S / hour, f"{1000 * BUILD_S:g} ms a cell"
+        ),
         CostRow(
             "relax",
             tasks[TaskKind.RELAX],
@@ -146,7 +148,13 @@ def estimate(campaign: Campaign) -> CostEstimate:
             (labels + noise * 2.5 + curves) * single / hour + atom_labels * min(single, 10.0) / hour,
             basis,
         ),
-        CostRow("fit", tasks[TaskKind.FIT], generations, fit_s / hour, "gap_fit's covariance loop, three staged fits"),
+        CostRow(
+            "fit",
+            tasks[TaskKind.FIT],
+            generations,
+            fit_s / hour,
+            "gap_fit's covariance loop, three staged fits",
+        ),
         CostRow(
             "assess",
             tasks[TaskKind.ASSESS],
@@ -186,7 +194,10 @@ def _single_point(campaign: Campaign, atoms: float) -> tuple[float, str]:
     edge = (_mean_volume(campaign) * atoms) ** (1 / 3)
     points = ceil(reference.kpoint_density * 2 * pi / edge) ** 3 / 2
     seconds = DFT_FIXED_S + DFT_POINT_S * points * atoms * (reference.cutoff_eV / 300.0) ** 1.5
-    return seconds, f"{seconds:.1f} s a label: {atoms:g} atoms, {points:.0f} k-points, {reference.cutoff_eV:g} eV"
+    return (
+        seconds,
+        f"{seconds:.1f} s a label: {atoms:g} atoms, {points:.0f} k-points, {reference.cutoff_eV:g} eV",
+    )
 
 
 def _fits(campaign: Campaign, trained: int, atoms: float) -> tuple[float, float]:
@@ -209,17 +220,21 @@ def _warnings(campaign: Campaign, fit_gb: float) -> tuple[str, ...]:
     found = []
     if fit_gb > 16:
         found.append(
-            f"the last fit needs about {fit_gb:.0f} GB: send fit tasks to a large node, or lower gap.soap.n_sparse "
+            f"the last fit needs about {fit_gb:.0f} GB: send fit tasks to a large node, or lower "
+            "gap.soap.n_sparse "
             "or stop.label_budget"
         )
     reference = campaign.reference
     if reference.engine == "gpaw" and reference.kpoint_density < 2.5:
         found.append(
-            f"a k-point density of {reference.kpoint_density:g} leaves a label noise of tens of meV/atom for small "
+            f"a k-point density of {reference.kpoint_density:g} leaves a label noise of tens of meV/atom "
+            "for small "
             "cells; 2.5 or more is advised"
         )
     if campaign.phase_names() == ():
         found.append("there is no named phase to judge by; the verdict rests on held-out structures alone")
     if campaign.select.held_out_per_generation == 0:
-        found.append("no structures are held out: errors can only be stated for the training set and named phases")
+        found.append(
+            "no structures are held out: errors can only be stated for the training set and named phases"
+        )
     return tuple(found)

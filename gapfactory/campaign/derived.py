@@ -38,4 +38,3 @@ def derived_values(campaign: Campaign) -> dict[str, Any]:
         "cutoffs_A": {term.name: round(term.cutoff, 4) for term in terms(species, campaign.gap)},
         "phases_judged_by": list(campaign.phase_names()),
     }
-

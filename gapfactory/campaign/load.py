@@ -1,4 +1,4 @@
-"""Read a campaign file: presets below, the user's keys above, and errors that name the key and the nearest valid one."""
+"""Read a campaign file: presets below, the user's keys above, errors that name the key and the nearest valid one."""
 
 from __future__ import annotations
 
@@ -146,7 +146,9 @@ def _fields(model: type[BaseModel], parents: Sequence[Any], location: Sequence[A
             return []
         candidates = [field.annotation, *_flatten(field.annotation)]
         models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        tagged = [m for m in models if "engine" in m.model_fields and m.model_fields["engine"].default in location]
+        tagged = [
+            m for m in models if "engine" in m.model_fields and m.model_fields["engine"].default in location
+        ]
         chosen = tagged or models
         if not chosen:
             return []

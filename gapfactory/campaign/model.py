@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from gapfactory.analysis.energy_volume import EnergyVolumeSettings
+from gapfactory.analysis.learning import ConvergenceSettings
 from gapfactory.build.settings import BuildSettings, DimerSettings
 from gapfactory.descriptors.settings import SimilaritySettings
 from gapfactory.elements import Bonding, Species, species
@@ -64,11 +65,8 @@ class StopSettings(Settings):
 
     label_budget: int = Field(default=2500, ge=1)
     """Labels of random-search structures at the most, training and held-out together (paper: 2500)."""
-    target_energy_error_mev: float | None = Field(default=None, gt=0)
-    """Stop early once the held-out energy error of low-energy structures is at most this, in meV/atom, and every
-    named phase passes. Needs held-out labels."""
-    patience: int = Field(default=2, ge=1)
-    """Generations in a row that must meet the target."""
+    convergence: ConvergenceSettings = ConvergenceSettings()
+    """When the campaign ends earlier, on structures that it was not trained on."""
 
 
 class EvidenceSettings(Settings):
@@ -80,16 +78,13 @@ class EvidenceSettings(Settings):
     """Energy-volume curves of the phases, and when a phase passes."""
     relax: PhaseRelaxSettings = PhaseRelaxSettings()
     """How the shape of a named phase is relaxed at each volume, by potential and reference alike."""
-    required: tuple[str, ...] = ()
-    """Phases that decide the verdict of the campaign; by default the one of lowest reference energy."""
-    low_energy_window_ev: float = Field(default=0.1, gt=0)
-    """Held-out structures within this energy above the lowest, in eV/atom, count for the convergence target."""
+
 
 class ExecutionSettings(Settings):
     """How work is cut into tasks. None of these values changes a result."""
 
     build_chunk: int = Field(default=2000, ge=1)
-    """Random cells made by one task of the first generation."""
+    """Random cells made by one task."""
     relax_chunk: int = Field(default=50, ge=1)
     """Relaxations of one task."""
     reference_chunk: int = Field(default=5, ge=1)
@@ -113,7 +108,7 @@ class Campaign(Settings):
     """The recipe."""
     seed: int = Field(default=1, ge=0)
     """Seed of every random decision: same file, same seed, same results."""
-    species: dict[str, SpeciesSettings] = {}
+    species: dict[str, SpeciesSettings] = Field(default_factory=dict)
     """Per element, what is taken instead of the tabulated radius and class."""
     schedule: ScheduleSettings = ScheduleSettings()
     """Sizes of the loop."""
@@ -167,7 +162,8 @@ class Campaign(Settings):
         per_generation = self.select.labels_per_generation + self.select.held_out_per_generation
         if self.stop.label_budget < per_generation:
             msg = (
-                f"stop.label_budget is {self.stop.label_budget}, less than the {per_generation} labels of a single "
+                f"stop.label_budget is {self.stop.label_budget}, less than the {per_generation} labels of "
+                "a single "
                 "generation; raise it or lower select.labels_per_generation"
             )
             raise ValueError(msg)
@@ -175,14 +171,18 @@ class Campaign(Settings):
             cells = self.cells_of(generation)
             if cells < per_generation:
                 msg = (
-                    f"schedule.{key} is {cells}, but {per_generation} of them are to be labelled; make more cells or "
+                    f"schedule.{key} is {cells}, but {per_generation} of them are to be labelled; make "
+                    "more cells or "
                     "label fewer"
                 )
                 raise ValueError(msg)
-        if self.stop.target_energy_error_mev is not None and self.select.held_out_per_generation == 0:
-            msg = "stop.target_energy_error_mev needs evidence: set select.held_out_per_generation to 5 or more"
+        wanted = self.stop.convergence
+        if (
+            wanted.energy_error_in_eV or wanted.plateau_improvement
+        ) and not self.select.held_out_per_generation:
+            msg = "stop.convergence needs evidence: set select.held_out_per_generation to 5 or more"
             raise ValueError(msg)
-        self.required_phases()
+        self.phase_names()
         return self
 
     @cached_property
@@ -192,7 +192,9 @@ class Campaign(Settings):
 
         weights: Mapping[str, float] = self.composition or {str(self.element): 1.0}
         total = sum(weights.values())
-        return tuple((dict(Formula(formula).count()), weight / total) for formula, weight in sorted(weights.items()))
+        return tuple(
+            (dict(Formula(formula).count()), weight / total) for formula, weight in sorted(weights.items())
+        )
 
     @cached_property
     def species_table(self) -> dict[str, Species]:
@@ -231,15 +233,12 @@ class Campaign(Settings):
         known = tuple(phase.name for phase in named_phases(self.element))
         return known if wanted == "all" else tuple(self._phase(name, known) for name in wanted)
 
-    def required_phases(self) -> tuple[str, ...]:
-        """Return the names of the phases that decide the verdict; empty: the one of lowest reference energy."""
-        known = self.phase_names()
-        return tuple(self._phase(name, known) for name in self.evidence.required)
-
     def _phase(self, name: str, known: tuple[str, ...]) -> str:
         """Return the full name of a phase given as ``Si-diamond`` or ``diamond``."""
         for full in (name, f"{self.element}-{name}"):
             if full in known:
                 return full
-        msg = f"no named phase {name!r} for {self.element} to judge by; there are: {', '.join(known) or 'none'}"
+        msg = (
+            f"no named phase {name!r} for {self.element} to judge by; there are: {', '.join(known) or 'none'}"
+        )
         raise ValueError(msg)

@@ -41,7 +41,8 @@ def _paper(
 ) -> Preset:
     functional = "PBEsol" if xc == "PBEsol" else "optB88-vdW"
     return Preset(
-        f"Bernstein 2019 for {element}: 10 000 cells and 100 labels per generation, 25 generations, {functional}",
+        f"Bernstein 2019 for {element}: 10 000 cells and 100 labels per generation, 25 generations, "
+        f"{functional}",
         {
             "element": element,
             "reference": {
@@ -52,8 +53,10 @@ def _paper(
             },
         },
         (
-            "The paper ran VASP; this is its closest equivalent in GPAW: the same functional and plane-wave cutoff, other PAW sets.",
-            f"The paper's KSPACING of {kspacing:g} 1/Å is a density of {_kspacing(kspacing):g} k-points per 1/Å; at least 2.5 is used.",
+            ("The paper ran VASP; this is its closest equivalent in GPAW: the same functional and "
+            "plane-wave cutoff, other PAW sets."),
+            (f"The paper's KSPACING of {kspacing:g} 1/Å is a density of {_kspacing(kspacing):g} k-points "
+            "per 1/Å; at least 2.5 is used."),
             f"{functional} needs a GPAW that was built with libxc.",
             *notes,
         ),
@@ -83,25 +86,27 @@ PRESETS: dict[str, Preset] = {
             "element": "Si",
             **copy.deepcopy(_QUICK),
             "reference": {"engine": "gpaw", "xc": "PBE", "cutoff_eV": 250.0, "kpoint_density": 2.5},
-            "evidence": {"phases": ["diamond", "beta-tin"], "required": ["diamond"]},
+            "evidence": {"phases": ["diamond", "beta-tin"]},
         },
     ),
     "quickstart-Ti": Preset(
-        "titanium from nothing with an analytic reference (second-moment potential): a metal in a few minutes",
+        "titanium from nothing with an analytic reference (second-moment potential): a metal in a few "
+        "minutes",
         {
             "element": "Ti",
             **copy.deepcopy(_QUICK),
             "reference": {"engine": "ase", "calculator": "second-moment"},
-            "evidence": {"phases": ["hcp", "omega", "bcc"], "required": ["hcp"]},
+            "evidence": {"phases": ["hcp", "omega", "bcc"]},
         },
     ),
     "quickstart-Si-analytic": Preset(
-        "silicon with the Stillinger-Weber potential in place of DFT: the whole loop in a few minutes, for trying things out",
+        "silicon with the Stillinger-Weber potential in place of DFT: the whole loop in a few minutes, for "
+        "trying things out",
         {
             "element": "Si",
             **copy.deepcopy(_QUICK),
             "reference": {"engine": "ase", "calculator": "stillinger-weber"},
-            "evidence": {"phases": ["diamond"], "required": ["diamond"]},
+            "evidence": {"phases": ["diamond"]},
         },
     ),
     "de-novo-2019-B": _paper("B", 500.0, 0.25),
@@ -121,8 +126,9 @@ def preset(name: str) -> dict[str, Any]:
     """
     found = PRESETS.get(name)
     if found is None:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(PRESETS)}"
+        near = difflib.get_close_matches(name.lower(), {key.lower(): key for key in PRESETS}, n=1)
+        nearest = next((key for key in PRESETS if near and key.lower() == near[0]), None)
+        hint = f"did you mean {nearest!r}?" if nearest else f"there are: {', '.join(PRESETS)}"
         msg = f"no preset {name!r}; {hint}"
         raise CampaignFileError(msg)
     return copy.deepcopy(found.content)
@@ -144,7 +150,8 @@ def starter_file(*, element: str | None, preset_name: str | None) -> str:
         head = "".join(f"# {line}\n" for line in notes)
         return (
             f"{head}preset: {preset_name}\nname: {preset_name.lower()}\nseed: 1\n\n"
-            f"# Any setting of {content['element']} can be overridden below; 'gapfactory campaign show FILE' lists them all.\n"
+            f"# Any setting of {content['element']} can be overridden below; 'gapfactory campaign show "
+            "FILE' lists them all.\n"
         )
     from gapfactory.elements import species
 
@@ -153,7 +160,9 @@ def starter_file(*, element: str | None, preset_name: str | None) -> str:
         raise InputError(msg)
     found = species(element)
     return (
-        f"# {found.symbol}: {found.bonding}, characteristic radius {found.radius:g} Å; every default follows from these.\n"
-        f"# 'gapfactory campaign show FILE' lists them all, 'gapfactory campaign plan FILE' says what they cost.\n"
+        f"# {found.symbol}: {found.bonding}, characteristic radius {found.radius:g} Å; every default "
+        "follows from these.\n"
+        "# 'gapfactory campaign show FILE' lists them all, 'gapfactory campaign plan FILE' says what they "
+        "cost.\n"
         f"element: {found.symbol}\nname: {found.symbol.lower()}-de-novo\nseed: 1\n"
     )

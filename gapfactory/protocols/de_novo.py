@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gapfactory.analysis.learning import decide_stop
 from gapfactory.protocols.plan import Decision, PlannedTask, TaskKind, chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from gapfactory.analysis.learning import Evidence
     from gapfactory.campaign import Campaign
 
 __all__ = ["decide", "picks_of", "plan_generation"]
@@ -61,15 +63,23 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
             for name in campaign.phase_names()
         ]
     cells = campaign.cells_of(generation)
-    size = execution.build_chunk if generation == 0 else execution.relax_chunk
-    pool: list[str] = []
-    for start, stop in chunks(cells, size):
-        built = add(f"build-{start:06d}", TaskKind.BUILD, start=start, stop=stop)
-        pool.append(
-            built
-            if generation == 0
-            else add(f"relax-{start:06d}", TaskKind.RELAX, (built,), start=start, stop=stop)
-        )
+    built = {
+        start: add(f"build-{start:06d}", TaskKind.BUILD, start=start, stop=stop)
+        for start, stop in chunks(cells, execution.build_chunk)
+    }
+    pool = list(built.values())
+    if generation:
+        size = execution.build_chunk
+        pool = [
+            add(
+                f"relax-{start:06d}",
+                TaskKind.RELAX,
+                [built[first] for first in range(start // size * size, stop, size)],
+                start=start,
+                stop=stop,
+            )
+            for start, stop in chunks(cells, execution.relax_chunk)
+        ]
     select = add("select", TaskKind.SELECT, pool)
     train, test = picks_of(campaign, generation)
     labelled += [
@@ -83,7 +93,7 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
     return tuple(tasks)
 
 
-def decide(campaign: Campaign, generation: int, history: Sequence[Mapping[str, float | bool | None]]) -> Decision:
+def decide(campaign: Campaign, generation: int, history: Sequence[Evidence]) -> Decision:
     """Decide at the end of a generation whether the campaign stops.
 
     Parameters
@@ -93,23 +103,17 @@ def decide(campaign: Campaign, generation: int, history: Sequence[Mapping[str, f
     generation
         The generation that was just assessed.
     history
-        One entry per assessed generation, oldest first: ``labels`` (picks labelled so far), ``energy_error_meV``
-        (held-out, low-energy window; None if unknown), ``phases_pass`` (None without phases).
+        What every assessed generation was measured on, none of it in its training set.
     """
-    stop = campaign.stop
+    spent = sum(sum(picks_of(campaign, earlier)) for earlier in range(generation + 1))
+    stop = decide_stop(
+        history,
+        label_budget=campaign.stop.label_budget,
+        labels_spent=spent,
+        settings=campaign.stop.convergence,
+    )
+    if stop.stop:
+        return Decision("stop", stop.reason)
     if generation + 1 >= campaign.schedule.generations:
         return Decision("stop", f"all {campaign.schedule.generations} generations are done")
-    if sum(picks_of(campaign, generation + 1)) == 0:
-        return Decision("stop", f"the budget of {stop.label_budget} labels is spent")
-    target = stop.target_energy_error_mev
-    if target is not None and len(history) >= stop.patience:
-        recent = history[-stop.patience :]
-        errors = [entry["energy_error_meV"] for entry in recent]
-        passed = all(entry["phases_pass"] is not False for entry in recent)
-        if passed and all(error is not None and error <= target for error in errors):
-            return Decision(
-                "stop",
-                f"converged: the held-out energy error was at most {target:g} meV/atom and every named phase passed "
-                f"in {stop.patience} generations running",
-            )
-    return Decision("continue", f"generation {generation + 1} follows: labels are left and the target is not met")
+    return Decision("continue", stop.reason)

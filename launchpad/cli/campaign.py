@@ -16,23 +16,35 @@ app = typer.Typer(no_args_is_help=True, help="Campaigns: write, check, plan, run
 
 FileArgument = Annotated[Path, typer.Argument(help="Campaign file (YAML).", show_default=False)]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", "-n", min=1, help="Local worker processes [default: one per core].", show_default=False)
+    int | None,
+    typer.Option(
+        "--workers", "-n", min=1, help="Local worker processes [default: one per core].", show_default=False
+    ),
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Directory to write to [default: named after the campaign].", show_default=False)]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Directory to write to [default: named after the campaign].", show_default=False
+    ),
+]
 
 
 @app.command()
 def init(
     file: Annotated[Path | None, typer.Argument(help="Campaign file to write.", show_default=False)] = None,
-    element: Annotated[str | None, typer.Option(help="Element to explore, e.g. Si.", show_default=False)] = None,
-    preset: Annotated[str | None, typer.Option(help="Preset to start from; see --list.", show_default=False)] = None,
+    element: Annotated[
+        str | None, typer.Option(help="Element to explore, e.g. Si.", show_default=False)
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Preset to start from; see --list.", show_default=False)
+    ] = None,
     list_presets: Annotated[bool, typer.Option("--list", help="List the presets and stop.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a campaign file.
 
-    Examples:
-
+    Examples
+    --------
       gapfactory campaign init --list
 
       gapfactory campaign init si.yaml --preset quickstart-Si
@@ -46,7 +58,10 @@ def init(
         table("presets", ["name", "what it is"], [[name, entry.summary] for name, entry in PRESETS.items()])
         return
     if file is None or (element is None) == (preset is None):
-        msg = "give a file to write and one of --element and --preset, e.g. 'gapfactory campaign init si.yaml --element Si'"
+        msg = (
+            "give a file to write and one of --element and --preset, e.g. 'gapfactory campaign init "
+            "si.yaml --element Si'"
+        )
         raise InputError(msg)
     if file.exists() and not force:
         msg = f"{file} exists; choose another name or add --force"
@@ -64,7 +79,14 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
     campaign = load_campaign(file)
     info = check_engine(campaign.reference)
     if as_json:
-        print_json({"campaign": campaign.name, "engine": info.engine, "version": info.version, "phases": campaign.phase_names()})
+        print_json(
+            {
+                "campaign": campaign.name,
+                "engine": info.engine,
+                "version": info.version,
+                "phases": campaign.phase_names(),
+            }
+        )
         return
     say(f"{file}: campaign {campaign.name!r} can run; reference {info.engine} {info.version} is installed")
     say(f"judged by: {', '.join(campaign.phase_names()) or 'no named phases'}")
@@ -72,7 +94,9 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(
-    what: Annotated[str, typer.Argument(help="A campaign file, or the name of a stored campaign.", show_default=False)],
+    what: Annotated[
+        str, typer.Argument(help="A campaign file, or the name of a stored campaign.", show_default=False)
+    ],
     uri: UriOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -111,7 +135,10 @@ def plan(file: FileArgument, as_json: JsonOption = False) -> None:
     )
     say(f"labels: {cost.labels} (of a budget of {cost.label_budget}), dimers and atoms {cost.atom_labels}")
     say(f"core-hours: about {cost.core_hours:.2g}; on 2 cores about {cost.core_hours / 2:.2g} h")
-    say(f"memory of the largest fit: about {cost.fit_memory_gb:.2g} GB; of a selection: about {cost.select_memory_gb:.2g} GB")
+    say(
+        f"memory of the largest fit: about {cost.fit_memory_gb:.2g} GB; of a selection: about "
+        f"{cost.select_memory_gb:.2g} GB"
+    )
     for warning in cost.warnings:
         say(f"note: {warning}")
 
@@ -163,13 +190,18 @@ def _finish(state: str, database: object, name: str, out: Path | None) -> None:
         path = report_campaign(database, name, out or Path(f"{name}-report"))  # type: ignore[arg-type]
         say(f"report: {path}")
         return
-    say(f"campaign {name!r} is {state}: 'gapfactory campaign why {name}' says why, 'gapfactory campaign resume {name}' continues")
+    say(
+        f"campaign {name!r} is {state}: 'gapfactory campaign why {name}' says why, 'gapfactory campaign "
+        f"resume {name}' continues"
+    )
     raise typer.Exit(1)
 
 
 @app.command()
 def status(
-    name: Annotated[str | None, typer.Argument(help="Name of a campaign [default: all].", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a campaign [default: all].", show_default=False)
+    ] = None,
     uri: UriOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -182,24 +214,47 @@ def status(
     if name is None:
         records = list_campaigns(database)
         if as_json:
-            print_json([{"campaign": r["_id"], "state": r["state"], "generation": r["generation"], "reason": r["reason"]} for r in records])
+            print_json(
+                [
+                    {
+                        "campaign": r["_id"],
+                        "state": r["state"],
+                        "generation": r["generation"],
+                        "reason": r["reason"],
+                    }
+                    for r in records
+                ]
+            )
         else:
-            table("campaigns", ["name", "state", "generation", "reason"], [[r["_id"], r["state"], r["generation"], r["reason"]] for r in records])
+            table(
+                "campaigns",
+                ["name", "state", "generation", "reason"],
+                [[r["_id"], r["state"], r["generation"], r["reason"]] for r in records],
+            )
         return
     found = service.status(database, name)
     if as_json:
         print_json(found)
         return
     say(f"{name}: {found['state']}{' (' + found['reason'] + ')' if found['reason'] else ''}")
-    say(f"generation {found['generation']} of at most {found['generations']}; labels {found['labels']} of {found['label_budget']}")
-    table("tasks of this generation", ["kind", "state", "number"], [[k, s, n] for k, states in found["tasks"].items() for s, n in states.items()])
+    say(
+        f"generation {found['generation']} of at most {found['generations']}; labels {found['labels']} of "
+        f"{found['label_budget']}"
+    )
+    table(
+        "tasks of this generation",
+        ["kind", "state", "number"],
+        [[k, s, n] for k, states in found["tasks"].items() for s, n in states.items()],
+    )
     if found["assessments"]:
         keys = [k for k in found["assessments"][-1] if k not in {"decision", "reason"}]
         table("assessments", keys, [[a.get(k) for k in keys] for a in found["assessments"]])
 
 
 @app.command()
-def why(name: NameArgument, uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+def why(
+    name: NameArgument, uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False
+) -> None:
     """Explain why a campaign is where it is: what runs, what failed and how, what to do."""
     from launchpad import service
 
@@ -209,7 +264,10 @@ def why(name: NameArgument, uri: UriOption = None, data: DataOption = None, as_j
         return
     say(f"{name}: {found['state']}{' (' + found['reason'] + ')' if found['reason'] else ''}")
     for task in found["failed_tasks"]:
-        say(f"failed: task {task['fw_id']} {task['name']}\n  {task['error']}\n  directory {task['directory']} on {task['host']}")
+        say(
+            f"failed: task {task['fw_id']} {task['name']}\n  {task['error']}\n  directory "
+            f"{task['directory']} on {task['host']}"
+        )
     for entry in found["quarantined"]:
         say(f"not labelled: {entry['id']} ({entry['role']}): {entry['reason']}")
     for task in found["open_tasks"][:20]:
@@ -222,8 +280,12 @@ def why(name: NameArgument, uri: UriOption = None, data: DataOption = None, as_j
 def resume(
     name: NameArgument,
     workers: WorkersOption = None,
-    here: Annotated[bool, typer.Option("--run/--no-run", help="Also run local workers until the campaign ends.")] = False,
-    retry_labels: Annotated[bool, typer.Option("--retry-labels", help="Also label quarantined structures again.")] = False,
+    here: Annotated[
+        bool, typer.Option("--run/--no-run", help="Also run local workers until the campaign ends.")
+    ] = False,
+    retry_labels: Annotated[
+        bool, typer.Option("--retry-labels", help="Also label quarantined structures again.")
+    ] = False,
     uri: UriOption = None,
     data: DataOption = None,
     out: OutOption = None,
@@ -238,7 +300,10 @@ def resume(
 
     located, queue = open_queue(uri, data)
     done = service.resume(queue, name, retry_labels=retry_labels)
-    say(f"{name}: {done['rerun']} tasks back on the queue, {done['labels_forgotten']} labels to be tried again")
+    say(
+        f"{name}: {done['rerun']} tasks back on the queue, {done['labels_forgotten']} labels to be tried "
+        "again"
+    )
     if here:
         campaign = campaign_of(require_campaign(queue.db, name))
         _finish(drive(located, data, campaign, workers), queue.db, name, out)
@@ -268,7 +333,10 @@ def report(name: NameArgument, out: OutOption = None, uri: UriOption = None, dat
 def export_(
     name: NameArgument,
     out: OutOption = None,
-    generation: Annotated[int | None, typer.Option(help="Potential of this generation [default: the newest].", show_default=False)] = None,
+    generation: Annotated[
+        int | None,
+        typer.Option(help="Potential of this generation [default: the newest].", show_default=False),
+    ] = None,
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:

@@ -25,21 +25,29 @@ STALLED_AFTER = 60.0
 
 
 def drive(
-    located: Located, data: Path | None, campaign: Campaign, workers: int | None = None, *, quiet: bool = False
+    located: Located,
+    data: Path | None,
+    campaign: Campaign,
+    workers: int | None = None,
+    *,
+    quiet: bool = False,
 ) -> str:
     """Run local workers until the campaign ends; return its state.
 
     Ctrl-C drains the workers; what they cannot finish is put back on the queue.
     """
     from launchpad.database.connection import open_database
-    from launchpad.database.location import locate_database
+    from launchpad.database.location import locate_database, scratch_directory
     from launchpad.workers import Supervisor
 
     number = workers or os.cpu_count() or 1
     ensure = None if located.kind == "given" else (lambda: locate_database(None, data).uri)
     database = open_database(located.uri)
-    with Supervisor(located.uri, number, ensure_database=ensure) as supervisor, _Display(campaign, number, quiet) as display:
-        state, last_change, last_seen = "submitted", time.monotonic(), None
+    supervisor = Supervisor(
+        located.uri, number, scratch=scratch_directory(located.data), ensure_database=ensure
+    )
+    state, last_change, last_seen = "submitted", time.monotonic(), None
+    with supervisor, _Display(campaign, number, quiet) as display:
         try:
             while True:
                 supervisor.tick()
@@ -123,19 +131,28 @@ class _Display:
     def update(self, view: dict[str, Any]) -> None:
         """Show the present state."""
         for entry in view["assessments"][self.seen_assessments :]:
-            facts = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in entry.items() if v is not None and k not in {"generation", "decision", "reason"})
+            facts = ", ".join(
+                f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}"
+                for k, v in entry.items()
+                if v is not None and k not in {"generation", "decision", "reason"}
+            )
             self.note(f"generation {entry['generation']}: {facts}; {entry['decision']}: {entry['reason']}")
         self.seen_assessments = len(view["assessments"])
         counts, done = view["counts"], view["counts"].get("COMPLETED", 0)
         total = sum(counts.values())
         relaxed = sum(view["relaxations"].values())
         doing = ", ".join(
-            f"{kind} {states.get('RUNNING', 0)} running" for kind, states in view["tasks"].items() if states.get("RUNNING")
+            f"{kind} {states.get('RUNNING', 0)} running"
+            for kind, states in view["tasks"].items()
+            if states.get("RUNNING")
         )
         if self.progress is not None:
             self.progress.update(self.bars["labels"], completed=view["labels"])
             self.progress.update(
-                self.bars["tasks"], completed=done, total=total, description=f"generation {view['generation']} {doing}"[:34]
+                self.bars["tasks"],
+                completed=done,
+                total=total,
+                description=f"generation {view['generation']} {doing}"[:34],
             )
             return
         line = f"generation {view['generation']}: {done}/{total} tasks, {view['labels']} labels"

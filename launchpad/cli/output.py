@@ -36,7 +36,9 @@ def show_error(error: GapFactoryError) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
-    console(stderr=True).print(Panel(Text(str(error)), title=f"error: {error.code}", title_align="left", border_style="red"))
+    console(stderr=True).print(
+        Panel(Text(str(error)), title=f"error: {error.code}", title_align="left", border_style="red")
+    )
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

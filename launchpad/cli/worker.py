@@ -17,22 +17,41 @@ app = typer.Typer(no_args_is_help=True, help="Workers: start, stop, list.")
 
 @app.command()
 def start(
-    number: Annotated[int | None, typer.Option("--number", "-n", min=1, help="Worker processes [default: one per core].", show_default=False)] = None,
-    category: Annotated[list[str] | None, typer.Option("--category", "-c", help="Only these kinds of task (build, relax, select, reference, fit, assess); repeatable.", show_default=False)] = None,
-    idle_minutes: Annotated[float | None, typer.Option(help="Stop after this long without work [default: never].", show_default=False)] = None,
-    background: Annotated[bool, typer.Option("--background", "-b", help="Return at once; 'gapfactory worker stop' ends them.")] = False,
+    number: Annotated[
+        int | None,
+        typer.Option(
+            "--number", "-n", min=1, help="Worker processes [default: one per core].", show_default=False
+        ),
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--category",
+            "-c",
+            help="Only these kinds of task (build, relax, select, reference, fit, assess); repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    idle_minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop after this long without work [default: never].", show_default=False),
+    ] = None,
+    background: Annotated[
+        bool, typer.Option("--background", "-b", help="Return at once; 'gapfactory worker stop' ends them.")
+    ] = False,
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
     """Start worker processes on this machine; one thread each.
 
-    Examples:
-
+    Examples
+    --------
       gapfactory worker start -n 8 --background
 
       gapfactory worker start -c reference --idle-minutes 30
     """
-    from launchpad.workers import serve
+    from launchpad.database.location import scratch_directory
+    from launchpad.workers.background import serve
 
     located = locate(uri, data)
     serve(
@@ -41,6 +60,7 @@ def start(
         categories=tuple(category or ()),
         idle_s=None if idle_minutes is None else idle_minutes * 60,
         background=background,
+        scratch=scratch_directory(located.data),
         ensure_database=None if located.kind == "given" else lambda: locate(uri, data).uri,
     )
 
@@ -49,10 +69,12 @@ def start(
 def stop(
     uri: UriOption = None,
     data: DataOption = None,
-    everywhere: Annotated[bool, typer.Option("--everywhere", help="Workers on all machines, not only this one.")] = False,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="Workers on all machines, not only this one.")
+    ] = False,
 ) -> None:
     """Ask the workers to finish their task and stop."""
-    from launchpad.workers import request_stop
+    from launchpad.workers.background import request_stop
 
     number = request_stop(connect(uri, data), everywhere=everywhere)
     say(f"{number} workers were asked to stop; they finish the task they are at")
@@ -61,7 +83,7 @@ def stop(
 @app.command("list")
 def list_(uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
     """List the workers: where they run, what they do, when they were last heard of."""
-    from launchpad.workers import list_workers
+    from launchpad.workers.registry import list_workers
 
     rows = list_workers(connect(uri, data))
     if as_json:

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
     from gapfactory.campaign import Campaign
 
-__all__ = ["campaign_of", "create_campaign", "list_campaigns", "mark_running", "require_campaign", "set_state"]
+__all__ = [
+    "campaign_of",
+    "create_campaign",
+    "list_campaigns",
+    "mark_running",
+    "require_campaign",
+    "set_state",
+]
 
 
 def create_campaign(database: Database[Any], campaign: Campaign, text: str, versions: dict[str, str]) -> bool:
@@ -30,7 +37,7 @@ def create_campaign(database: Database[Any], campaign: Campaign, text: str, vers
         A campaign of this name exists with other settings.
     """
     document = CampaignDocument(
-        _id=campaign.name,
+        id=campaign.name,
         file=text,
         settings=campaign.model_dump(mode="json"),
         digest=science_digest(campaign),
@@ -43,8 +50,10 @@ def create_campaign(database: Database[Any], campaign: Campaign, text: str, vers
     stored = database.campaigns.find_one({"_id": key}, {"digest": 1})
     if stored is None or stored["digest"] != document["digest"]:
         msg = (
-            f"a campaign {campaign.name!r} with other settings is in this database already. Give this one another "
-            f"name ('name: ...' in the file or --name), or 'gapfactory campaign show {campaign.name}' to compare."
+            f"a campaign {campaign.name!r} with other settings is in this database already. Give this one "
+            "another "
+            f"name ('name: ...' in the file or --name), or 'gapfactory campaign show {campaign.name}' to "
+            "compare."
         )
         raise StateError(msg)
     return False

@@ -33,8 +33,12 @@ def _indexes(database: Database[Any]) -> list[str]:
     for name, indexes in COLLECTIONS.items():
         if name not in present:
             continue
-        keys = {tuple(key for key, _ in index["key"]) for index in database[name].index_information().values()}
-        found += [f"{name}: the index on {', '.join(index)} is missing" for index in indexes if index not in keys]
+        keys = {
+            tuple(key for key, _ in index["key"]) for index in database[name].index_information().values()
+        }
+        found += [
+            f"{name}: the index on {', '.join(index)} is missing" for index in indexes if index not in keys
+        ]
     return found
 
 
@@ -54,7 +58,9 @@ def _selections(database: Database[Any]) -> list[str]:
         wanted = {*selection["train"], *selection["test"], *selection["noise"]}
         stored = {d["_id"] for d in database.structures.find({"_id": {"$in": sorted(wanted)}}, {"_id": 1})}
         if wanted - stored:
-            found.append(f"selection {selection['_id']!r}: {len(wanted - stored)} chosen structures are not stored")
+            found.append(
+                f"selection {selection['_id']!r}: {len(wanted - stored)} chosen structures are not stored"
+            )
     return found
 
 

@@ -52,9 +52,14 @@ def open_database(uri: str, *, timeout_ms: int = 10_000) -> Database[Any]:
     from pymongo.errors import ConfigurationError, InvalidURI
 
     try:
-        client: MongoClient[Any] = MongoClient(uri, serverSelectionTimeoutMS=timeout_ms, tz_aware=True, appname="gapfactory")
+        client: MongoClient[Any] = MongoClient(
+            uri, serverSelectionTimeoutMS=timeout_ms, tz_aware=True, appname="gapfactory"
+        )
     except (InvalidURI, ConfigurationError, ValueError) as error:
-        msg = f"{redact(uri)!r} is not a usable MongoDB URI: {error}. Expected mongodb://[user:password@]host[:port]/database"
+        msg = (
+            f"{redact(uri)!r} is not a usable MongoDB URI: {error}. Expected "
+            "mongodb://[user:password@]host[:port]/database"
+        )
         raise DatabaseError(msg) from error
     with clear_database_errors(uri):
         client.admin.command("ping")
@@ -77,12 +82,17 @@ def clear_database_errors(uri: str) -> Iterator[None]:
     except ConnectionFailure as error:
         detail = str(error).split(", Timeout:")[0]
         msg = (
-            f"the database {redact(uri)} does not answer ({detail}). Is it running? 'gapfactory db status' looks, "
-            "'gapfactory db start' starts a local one. Nothing that was stored is lost; 'gapfactory campaign resume' continues."
+            f"the database {redact(uri)} does not answer ({detail}). Is it running? 'gapfactory db status' "
+            "looks, "
+            "'gapfactory db start' starts a local one. Nothing that was stored is lost; 'gapfactory "
+            "campaign resume' continues."
         )
         raise DatabaseError(msg) from error
     except OperationFailure as error:
-        msg = f"the database {redact(uri)} refused: {error}. Check the user, the password and the rights of its role."
+        msg = (
+            f"the database {redact(uri)} refused: {error}. Check the user, the password and the rights of "
+            "its role."
+        )
         raise DatabaseError(msg) from error
     except PyMongoError as error:
         msg = f"the database {redact(uri)} failed: {error}"

@@ -84,10 +84,11 @@ def _item(document: dict[str, Any], role: Role) -> Item:
 def atom_items(database: Database[Any], campaign: Campaign) -> list[Item]:
     """Return the isolated atoms and dimers of a campaign, storing them on the first call."""
     from gapfactory.build import dimers, isolated_atoms
+    from gapfactory.potentials.gap.terms import largest_cutoff
     from gapfactory.structures import composition_of, structure_hash
 
     species = tuple(campaign.species_table.values())
-    cutoff = campaign.gap.largest_cutoff(species)
+    cutoff = largest_cutoff(species, campaign.gap)
     made: list[tuple[Literal["isolated", "dimer"], list[Atoms]]] = [
         ("isolated", isolated_atoms(species, cutoff + 2 * max(item.radius for item in species))),
         ("dimer", dimers(species, campaign.dimers, cutoff)),
@@ -96,7 +97,7 @@ def atom_items(database: Database[Any], campaign: Campaign) -> list[Item]:
         database,
         [
             StructureDocument(
-                _id=structure_id(campaign.name, 0, stage, index),
+                id=structure_id(campaign.name, 0, stage, index),
                 campaign=campaign.name,
                 generation=0,
                 stage=stage,

@@ -53,7 +53,9 @@ def label_id(structure_hash: str, settings_hash: str) -> str:
 class _Document(BaseModel):
     """A strict document; `id` is stored as ``_id``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, arbitrary_types_allowed=True
+    )
 
     id: str = Field(alias="_id")
 

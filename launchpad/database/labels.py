@@ -39,10 +39,10 @@ def _document(
     campaign: str, structure_hash: str, settings_hash: str, kind: str, atoms: Atoms, **fields: Any
 ) -> dict[str, Any]:
     return LabelDocument(
-        _id=label_id(structure_hash, settings_hash),
+        id=label_id(structure_hash, settings_hash),
         structure_hash=structure_hash,
         settings_hash=settings_hash,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         atoms=pack_atoms(atoms),
         campaign=campaign,
         **fields,
@@ -94,7 +94,15 @@ def save_failed_label(
 ) -> None:
     """Quarantine a structure that cannot be labelled, with its reason."""
     document = _document(
-        campaign, structure_hash, settings_hash, kind, atoms, status="failed", reason=reason, attempts=attempts, engine=engine
+        campaign,
+        structure_hash,
+        settings_hash,
+        kind,
+        atoms,
+        status="failed",
+        reason=reason,
+        attempts=attempts,
+        engine=engine,
     )
     key = document.pop("_id")
     database.labels.update_one({"_id": key}, {"$setOnInsert": document}, upsert=True)

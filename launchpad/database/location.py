@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Located", "data_directory", "locate_database", "look", "stop_local"]
+__all__ = ["Located", "data_directory", "locate_database", "look", "scratch_directory", "stop_local"]
 
 Kind = Literal["given", "mongod", "embedded"]
 
@@ -50,6 +50,12 @@ def data_directory(given: Path | None = None) -> Path:
         return Path(named).expanduser().resolve()
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "gapfactory" / "database"
+
+
+def scratch_directory(data: Path | None = None) -> Path:
+    """Return where local workers keep launch directories and logs: GAPFACTORY_SCRATCH, or beside the data."""
+    named = os.environ.get("GAPFACTORY_SCRATCH")
+    return Path(named).expanduser().resolve() if named else (data or data_directory()) / "scratch"
 
 
 def locate_database(uri: str | None = None, data: Path | None = None) -> Located:

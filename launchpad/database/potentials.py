@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from launchpad.database.documents import PotentialDocument
 
-__all__ = ["cache_directory", "fetch_potential", "latest_potential", "require_potential", "save_potential", "store_files"]
+__all__ = [
+    "cache_directory",
+    "fetch_potential",
+    "latest_potential",
+    "require_potential",
+    "save_potential",
+    "store_files",
+]
 
 BUCKET = "potential_files"
 
@@ -66,7 +73,10 @@ def require_potential(database: Database[Any], campaign: str, generation: int) -
     """
     document = database.potentials.find_one({"_id": generation_id(campaign, generation)})
     if document is None:
-        msg = f"campaign {campaign!r} has no potential of generation {generation}; 'gapfactory campaign status {campaign}' shows how far it is"
+        msg = (
+            f"campaign {campaign!r} has no potential of generation {generation}; 'gapfactory campaign "
+            f"status {campaign}' shows how far it is"
+        )
         raise NotFoundError(msg)
     return dict(document)
 
@@ -94,10 +104,16 @@ def fetch_potential(database: Database[Any], record: dict[str, Any], directory: 
         try:
             data = files.get(entry["sha256"]).read()
         except (NoFile, CorruptGridFile) as error:
-            msg = f"file {entry['name']!r} of potential {record['_id']!r} is missing or damaged in the database: {error}; fit it again"
+            msg = (
+                f"file {entry['name']!r} of potential {record['_id']!r} is missing or damaged in the "
+                f"database: {error}; fit it again"
+            )
             raise PotentialError(msg) from error
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            msg = f"file {entry['name']!r} of potential {record['_id']!r} was altered in the database; fit it again"
+            msg = (
+                f"file {entry['name']!r} of potential {record['_id']!r} was altered in the database; fit "
+                "it again"
+            )
             raise PotentialError(msg)
         (directory / entry["name"]).write_bytes(data)
     return directory

@@ -54,7 +54,13 @@ def save_structures(database: Database[Any], documents: Iterable[StructureDocume
 
 
 def existing_indices(
-    database: Database[Any], collection: str, campaign: str, generation: int, start: int, stop: int, **equal: Any
+    database: Database[Any],
+    collection: str,
+    campaign: str,
+    generation: int,
+    start: int,
+    stop: int,
+    **equal: Any,
 ) -> set[int]:
     """Return which indices ``start <= i < stop`` are stored already."""
     query = {"campaign": campaign, "generation": generation, "index": {"$gte": start, "$lt": stop}, **equal}
@@ -154,4 +160,3 @@ def save_metrics(database: Database[Any], document: MetricsDocument) -> None:
 def metrics_of(database: Database[Any], campaign: str) -> list[dict[str, Any]]:
     """Return the assessments of a campaign, ordered by generation."""
     return list(database.metrics.find({"campaign": campaign}).sort("generation", 1))
-

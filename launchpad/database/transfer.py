@@ -37,7 +37,9 @@ def export_database(database: Database[Any], target: Path) -> dict[str, int]:
                 buffer.write(bson.encode(document))
                 counts[name] += 1
             _add(archive, f"{name}.bson", buffer.getvalue())
-        _add(archive, "manifest.json", json.dumps({"format": FORMAT, "collections": counts}, indent=2).encode())
+        _add(
+            archive, "manifest.json", json.dumps({"format": FORMAT, "collections": counts}, indent=2).encode()
+        )
     partial.replace(target)
     return counts
 
@@ -60,7 +62,10 @@ def import_database(database: Database[Any], source: Path) -> dict[str, int]:
         The database is not empty.
     """
     if database.campaigns.find_one({}, {"_id": 1}) or database.fireworks.find_one({}, {"_id": 1}):
-        msg = "this database holds campaigns or tasks already; import into an empty one (--db URI or --data DIRECTORY)"
+        msg = (
+            "this database holds campaigns or tasks already; import into an empty one (--db URI or --data "
+            "DIRECTORY)"
+        )
         raise DatabaseError(msg)
     try:
         with tarfile.open(source, "r:gz") as archive:

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import FiretaskBase, FWAction
 
@@ -60,10 +60,10 @@ class TaskContext:
         return stream(self.campaign.seed, self.generation if generation is None else generation, stage, index)
 
 
-class CampaignTask(FiretaskBase):  # type: ignore[misc]
+class CampaignTask(FiretaskBase):
     """Base of the Firetasks: load the campaign, refuse when it was cancelled, run, report the time."""
 
-    required_params = ("campaign", "generation")
+    required_params: ClassVar[tuple[str, ...]] = ("campaign", "generation")
 
     def run_task(self, fw_spec: dict[str, Any]) -> FWAction:
         """Run the task as FireWorks asks."""
@@ -71,7 +71,10 @@ class CampaignTask(FiretaskBase):  # type: ignore[misc]
         queue = self.launchpad
         record = require_campaign(durable(queue.db), self["campaign"])
         if record["state"] == CampaignState.CANCELLED:
-            msg = f"campaign {self['campaign']!r} was cancelled; 'gapfactory campaign resume {self['campaign']}' takes it up again"
+            msg = (
+                f"campaign {self['campaign']!r} was cancelled; 'gapfactory campaign resume "
+                f"{self['campaign']}' takes it up again"
+            )
             raise StateError(msg)
         context = TaskContext(queue, campaign_of(record), self["generation"], Path.cwd())
         mark_running(context.database, context.campaign.name, context.generation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
 
@@ -35,7 +35,7 @@ def draw_composition(campaign: Campaign, rng: Generator) -> dict[str, int]:
 class BuildTask(CampaignTask):
     """Make the random cells ``start <= i < stop`` of a generation, each from its own random stream."""
 
-    required_params = (*CampaignTask.required_params, "start", "stop")
+    required_params: ClassVar[tuple[str, ...]] = (*CampaignTask.required_params, "start", "stop")
 
     def work(self, context: TaskContext) -> dict[str, Any]:
         """Make the cells that are missing."""
@@ -61,7 +61,7 @@ class BuildTask(CampaignTask):
             )
             batch.append(
                 StructureDocument(
-                    _id=structure_id(campaign.name, generation, "cell", index),
+                    id=structure_id(campaign.name, generation, "cell", index),
                     campaign=campaign.name,
                     generation=generation,
                     stage="cell",

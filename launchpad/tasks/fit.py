@@ -38,7 +38,9 @@ class FitTask(CampaignTask):
             return {"reused": 1}
         entries = with_labels(context.database, campaign, atom_items(context.database, campaign))
         for earlier in range(generation + 1):
-            entries += with_labels(context.database, campaign, pick_items(context.database, campaign, earlier))
+            entries += with_labels(
+                context.database, campaign, pick_items(context.database, campaign, earlier)
+            )
         _require_quorum(context, entries)
         data = _training_data(entries)
         began = time.monotonic()
@@ -52,7 +54,7 @@ class FitTask(CampaignTask):
         save_potential(
             context.database,
             PotentialDocument(
-                _id=key,
+                id=key,
                 campaign=campaign.name,
                 generation=generation,
                 digest=fit.digest,
@@ -69,7 +71,10 @@ def _require_quorum(context: TaskContext, entries: list[LabelledItem]) -> None:
     campaign, generation = context.campaign, context.generation
     undecided = [e.item.id for e in entries if e.label is None]
     if undecided:
-        msg = f"{len(undecided)} structures have no label yet, the first is {undecided[0]!r}; rerun their reference task"
+        msg = (
+            f"{len(undecided)} structures have no label yet, the first is {undecided[0]!r}; rerun their "
+            "reference task"
+        )
         raise StateError(msg)
     failed = [e for e in entries if e.label is not None and e.label.status == "failed"]
     atoms = [e for e in failed if e.item.role == "isolated"]
@@ -78,11 +83,14 @@ def _require_quorum(context: TaskContext, entries: list[LabelledItem]) -> None:
     wanted = campaign.schedule.quorum * min(len(mine), sum(picks_of(campaign, generation)))
     if not atoms and mine and len(good) >= wanted:
         return
-    first = (atoms or failed or [None])[0]
-    why = f" First reason: {first.item.id}: {first.label.reason}" if first and first.label else ""
+    reasons = [
+        f" First reason: {e.item.id}: {e.label.reason}" for e in (*atoms, *failed) if e.label is not None
+    ]
+    why = reasons[0] if reasons else ""
     what = "the isolated atom" if atoms else f"{len(mine) - len(good)} of {len(mine)} picks"
     reason = (
-        f"{what} of generation {generation} could not be labelled (quorum {campaign.schedule.quorum:g}). Mend the cause, "
+        f"{what} of generation {generation} could not be labelled (quorum {campaign.schedule.quorum:g}). "
+        "Mend the cause, "
         f"then 'gapfactory campaign resume {campaign.name} --retry-labels'.{why}"
     )
     set_state(context.database, campaign.name, CampaignState.HALTED, reason)

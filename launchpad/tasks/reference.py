@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
 
@@ -23,8 +23,8 @@ __all__ = ["ReferenceTask", "curve_key", "curve_volumes"]
 class ReferenceTask(CampaignTask):
     """Label the isolated atoms and dimers, a range of picks, the noise cells, or the curve of a named phase."""
 
-    required_params = (*CampaignTask.required_params, "what")
-    optional_params = ("start", "stop", "phase")
+    required_params: ClassVar[tuple[str, ...]] = (*CampaignTask.required_params, "what")
+    optional_params: ClassVar[tuple[str, ...]] = ("start", "stop", "phase")
 
     def work(self, context: TaskContext) -> dict[str, Any]:
         """Label what is missing; every result is stored as soon as it exists."""
@@ -119,11 +119,13 @@ def _label_phase(context: TaskContext, phase: str) -> dict[str, Any]:
         relax_settings=campaign.evidence.relax,
     )
     good = [point for point in points if point.energy_per_atom is not None]
-    failures = [[point.volume_per_atom, point.outcome.reason] for point in points if point.energy_per_atom is None]
+    failures = [
+        [point.volume_per_atom, point.outcome.reason] for point in points if point.energy_per_atom is None
+    ]
     save_curve(
         database,
         CurveDocument(
-            _id=key,
+            id=key,
             phase=phase,
             settings_hash=settings_hash(campaign.reference, "crystal"),
             campaign=campaign.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
 
@@ -25,7 +25,7 @@ __all__ = ["RelaxTask", "relaxation_document"]
 class RelaxTask(CampaignTask):
     """Relax the cells ``start <= i < stop`` of a generation, each under its own random pressure."""
 
-    required_params = (*CampaignTask.required_params, "start", "stop")
+    required_params: ClassVar[tuple[str, ...]] = (*CampaignTask.required_params, "start", "stop")
 
     def work(self, context: TaskContext) -> dict[str, Any]:
         """Relax the cells that have no stored result yet; one cell's failure is recorded and harms no other."""
@@ -37,7 +37,10 @@ class RelaxTask(CampaignTask):
         done = existing_indices(context.database, "relaxations", campaign.name, generation, start, stop)
         cells = structure_documents(context.database, campaign.name, generation, "cell", start, stop)
         if len(cells) != stop - start:
-            msg = f"cells {start} to {stop - 1} of generation {generation} should be stored, {len(cells)} are; rerun their build task"
+            msg = (
+                f"cells {start} to {stop - 1} of generation {generation} should be stored, {len(cells)} "
+                "are; rerun their build task"
+            )
             raise NotFoundError(msg)
         record = require_potential(context.database, campaign.name, generation - 1)
         calculator = load_potential(cached_potential(context.database, record))
@@ -55,7 +58,12 @@ class RelaxTask(CampaignTask):
             save_relaxation(
                 context.database,
                 relaxation_document(
-                    campaign.name, generation, index, cell["composition"], trajectory, time.monotonic() - began
+                    campaign.name,
+                    generation,
+                    index,
+                    cell["composition"],
+                    trajectory,
+                    time.monotonic() - began,
                 ),
             )
         return counts
@@ -70,7 +78,7 @@ def relaxation_document(
     frames, atoms = trajectory.positions.shape[:2]
     has_end = frames > 0 and bool(np.isfinite(trajectory.energies[-1]))
     return RelaxationDocument(
-        _id=structure_id(campaign, generation, "relaxation", index),
+        id=structure_id(campaign, generation, "relaxation", index),
         campaign=campaign,
         generation=generation,
         index=index,

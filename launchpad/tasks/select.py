@@ -47,7 +47,7 @@ class SelectTask(CampaignTask):
         save_selection(
             context.database,
             SelectionDocument(
-                _id=key,
+                id=key,
                 campaign=campaign.name,
                 generation=generation,
                 train=report.ids("training"),
@@ -57,7 +57,11 @@ class SelectTask(CampaignTask):
                 seconds=round(time.monotonic() - began, 3),
             ),
         )
-        return {"train": len(report.ids("training")), "test": len(report.ids("held-out")), "notes": list(report.notes)}
+        return {
+            "train": len(report.ids("training")),
+            "test": len(report.ids("held-out")),
+            "notes": list(report.notes),
+        }
 
 
 def _settings(campaign: Campaign, generation: int) -> SelectSettings:
@@ -97,7 +101,9 @@ def _initial(context: TaskContext) -> SelectionReport:
         msg = f"{campaign.cells_of(0)} cells should be stored, {len(cells)} are; rerun the build tasks"
         raise NotFoundError(msg)
     vectors = average_soap(
-        [unpack_atoms(cell["atoms"]) for cell in cells], species=campaign.numbers, settings=campaign.similarity
+        [unpack_atoms(cell["atoms"]) for cell in cells],
+        species=campaign.numbers,
+        settings=campaign.similarity,
     )
     return select_initial(
         [cell["_id"] for cell in cells],
@@ -138,13 +144,18 @@ def _funnel(context: TaskContext) -> SelectionReport:
     small = ("composition", "status", "n_frames", "numbers", "enthalpies", "energies", "cells", "_id")
     summaries = [_summary(r) for r in relaxations(database, campaign.name, generation, fields=small)]
     if len(summaries) != campaign.cells_of(generation):
-        msg = f"{campaign.cells_of(generation)} relaxations should be stored, {len(summaries)} are; rerun the relax tasks"
+        msg = (
+            f"{campaign.cells_of(generation)} relaxations should be stored, {len(summaries)} are; rerun "
+            "the relax tasks"
+        )
         raise NotFoundError(msg)
 
     def structures(ids: Sequence[str]) -> list[Atoms]:
         return _frames(context, ids)
 
-    funnel = Funnel(_settings(campaign, generation), campaign.similarity, campaign.numbers, _weights(campaign))
+    funnel = Funnel(
+        _settings(campaign, generation), campaign.similarity, campaign.numbers, _weights(campaign)
+    )
     report = funnel.run(
         summaries, structures, generation=generation, streams=lambda k: context.rng(Stage.SELECT, k)
     )
@@ -160,7 +171,9 @@ def _frames(context: TaskContext, ids: Sequence[str]) -> list[Atoms]:
             {"_id": {"$in": parents[start : start + 200]}}, {"numbers": 1, "positions": 1, "cells": 1}
         ):
             stored[document["_id"]] = document
-    return [frame_atoms(stored[parent], int(frame)) for parent, frame in (key.split("/frame/") for key in ids)]
+    return [
+        frame_atoms(stored[parent], int(frame)) for parent, frame in (key.split("/frame/") for key in ids)
+    ]
 
 
 def _store_frames(context: TaskContext, report: SelectionReport) -> SelectionReport:
@@ -173,7 +186,7 @@ def _store_frames(context: TaskContext, report: SelectionReport) -> SelectionRep
         parent, frame = key.split("/frame/")
         documents.append(
             StructureDocument(
-                _id=key,
+                id=key,
                 campaign=context.campaign.name,
                 generation=context.generation,
                 stage="frame",
@@ -186,4 +199,3 @@ def _store_frames(context: TaskContext, report: SelectionReport) -> SelectionRep
         )
     save_structures(context.database, documents)
     return report
-

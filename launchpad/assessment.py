@@ -1,0 +1,224 @@
+"""Measure a potential on what it was not trained on; the numbers become the metrics of a generation.
+
+Gathers structures and labels from the database, lets `gapfactory.analysis` judge, and keeps plain data.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from launchpad.database.dataset import noise_items, pick_items, with_labels
+from launchpad.database.labels import curve_of
+from launchpad.tasks.reference import curve_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+    from numpy.typing import NDArray
+    from pymongo.database import Database
+
+    from gapfactory.analysis.energy_volume import EnergyVolumeCurve
+    from gapfactory.analysis.errors import ErrorRecord
+    from gapfactory.campaign import Campaign
+    from launchpad.database.dataset import LabelledItem
+
+__all__ = ["assess", "label_noise", "reference_curve"]
+
+
+def assess(
+    database: Database[Any],
+    campaign: Campaign,
+    generation: int,
+    calculator: Calculator,
+    preceding: Calculator | None,
+    progress: Any = None,
+) -> dict[str, Any]:
+    """Return everything measured about the potential of one generation, as plain data.
+
+    Parameters
+    ----------
+    database, campaign, generation
+        What to judge.
+    calculator
+        The potential of this generation.
+    preceding
+        The potential of the generation before, for Fig. 4; None in the first.
+    progress
+        Called with a line of text now and then.
+    """
+    say = progress or (lambda _: None)
+    held_out = [e for e in _labelled(database, campaign, generation) if e.item.role == "test"]
+    rows = _errors(held_out, calculator, campaign)
+    say(f"{len(held_out)} held-out structures")
+    phases = {name: _phase(database, campaign, name, calculator) for name in campaign.phase_names()}
+    return {
+        "errors": [row.as_dict() for row in rows],
+        "held_out": len(held_out),
+        "phases": phases,
+        "scatter": _scatter(database, campaign, generation, preceding),
+        "headline": _headline(rows, phases),
+        "noise_eV": label_noise(database, campaign),
+        "window": _window(held_out, calculator, campaign),
+    }
+
+
+def _labelled(database: Database[Any], campaign: Campaign, generation: int) -> list[LabelledItem]:
+    """Return every pick of the generations so far that has a label, ordered by id."""
+    entries = []
+    for earlier in range(generation + 1):
+        entries += with_labels(database, campaign, pick_items(database, campaign, earlier))
+    good = [e for e in entries if e.label is not None and e.label.status == "done"]
+    return sorted(good, key=lambda e: e.item.id)
+
+
+def _evaluate(atoms: Atoms, calculator: Calculator) -> tuple[float, NDArray[Any], NDArray[Any] | None]:
+    work = atoms.copy()
+    work.calc = calculator
+    energy = float(work.get_potential_energy())
+    stress = work.get_stress() if all(work.pbc) else None
+    return energy, work.get_forces(), stress
+
+
+def _record(entry: LabelledItem, calculator: Calculator) -> ErrorRecord:
+    from gapfactory.analysis.errors import ErrorRecord
+
+    if entry.label is None:
+        msg = f"{entry.item.id} has no label"
+        raise ValueError(msg)
+    atoms = entry.item.atoms
+    energy, forces, stress = _evaluate(atoms, calculator)
+    volume = atoms.get_volume() if all(atoms.pbc) else 0.0
+    return ErrorRecord(
+        id=entry.item.id,
+        kind=entry.item.kind,
+        n_atoms=len(atoms),
+        energy_reference=entry.label.energy,
+        energy_potential=energy,
+        forces_reference=entry.label.forces,
+        forces_potential=forces,
+        virial_reference=None if entry.label.stress is None else -volume * entry.label.stress,
+        virial_potential=None if stress is None else -volume * stress,
+    )
+
+
+def _errors(entries: Sequence[LabelledItem], calculator: Calculator, campaign: Campaign) -> tuple[Any, ...]:
+    import numpy as np
+
+    from gapfactory.analysis.errors import error_table
+
+    if not entries:
+        return ()
+    rng = np.random.default_rng([campaign.seed, len(entries)])
+    return error_table([_record(entry, calculator) for entry in entries], rng=rng)
+
+
+def _window(entries: Sequence[LabelledItem], calculator: Calculator, campaign: Campaign) -> dict[str, Any]:
+    """Return the held-out energy error within the window of the convergence criterion."""
+    import numpy as np
+
+    window = campaign.stop.convergence.energy_window_in_eV
+    references = [e.label.energy / len(e.item.atoms) for e in entries if e.label is not None]
+    near = [e for e, energy in zip(entries, references, strict=True) if energy - min(references) <= window]
+    if not near:
+        return {"n": 0, "energy_rmse_eV": None}
+    residuals = [_record(e, calculator).residuals("energy")[0] for e in near]
+    return {"n": len(near), "energy_rmse_eV": float(np.sqrt(np.mean(np.square(residuals))))}
+
+
+def reference_curve(database: Database[Any], campaign: Campaign, phase: str) -> EnergyVolumeCurve | None:
+    """Return the reference's curve of a phase, or None while there is none."""
+    import numpy as np
+
+    from gapfactory.analysis.energy_volume import EnergyVolumeCurve
+
+    stored = curve_of(database, curve_key(campaign, phase))
+    if stored is None:
+        return None
+    failures = tuple((float(volume), str(reason)) for volume, reason in stored["failures"])
+    return EnergyVolumeCurve(
+        phase, "reference", np.array(stored["volumes"]), np.array(stored["energies"]), failures
+    )
+
+
+def _phase(database: Database[Any], campaign: Campaign, name: str, calculator: Calculator) -> dict[str, Any]:
+    """Return the potential's curve of a phase and its comparison with the reference's."""
+    from gapfactory.analysis.energy_volume import compare_phase, energy_volume_curve
+    from gapfactory.analysis.phases import named_phases
+    from gapfactory.errors import EvidenceError
+
+    atoms = next(p.atoms for p in named_phases(str(campaign.element)) if p.name == name)
+    curve = energy_volume_curve(atoms, calculator, phase=name, settings=campaign.evidence.curves)
+    found: dict[str, Any] = {
+        "volumes": curve.volumes.tolist(),
+        "energies": curve.energies.tolist(),
+        "failures": [list(failure) for failure in curve.failures],
+        "comparison": None,
+        "note": "",
+    }
+    reference = reference_curve(database, campaign, name)
+    if reference is None:
+        found["note"] = "the reference's curve is not there"
+        return found
+    try:
+        found["comparison"] = compare_phase(curve, reference, campaign.evidence.curves).as_dict()
+    except EvidenceError as error:
+        found["note"] = str(error)
+    return found
+
+
+def _scatter(
+    database: Database[Any], campaign: Campaign, generation: int, preceding: Calculator | None
+) -> dict[str, Any] | None:
+    """Return energies per atom of this generation's picks by reference and by the preceding potential (Fig. 4)."""
+    if preceding is None:
+        return None
+    entries = with_labels(database, campaign, pick_items(database, campaign, generation))
+    rows = []
+    for entry in sorted(entries, key=lambda e: e.item.id):
+        if entry.label is not None and entry.label.status == "done":
+            atoms = entry.item.atoms
+            predicted = _evaluate(atoms, preceding)[0]
+            rows.append((entry.label.energy / len(atoms), predicted / len(atoms)))
+    return {"reference": [r for r, _ in rows], "predicted": [p for _, p in rows]}
+
+
+def label_noise(database: Database[Any], campaign: Campaign) -> dict[str, Any] | None:
+    """Return how far labels move (eV/atom) when the k-point density is raised, or None without such labels."""
+    import numpy as np
+
+    if not database.selections.find_one({"campaign": campaign.name, "generation": 0}, {"_id": 1}):
+        return None
+    items = noise_items(database, campaign)
+    dense = with_labels(database, campaign, items)
+    plain = {e.item.id: e.label for e in with_labels(database, campaign, pick_items(database, campaign, 0))}
+    shifts = []
+    for entry in dense:
+        usual = plain.get(entry.item.id)
+        if entry.label is not None and usual is not None and entry.label.status == usual.status == "done":
+            shifts.append((usual.energy - entry.label.energy) / len(entry.item.atoms))
+    if not shifts:
+        return None
+    return {
+        "rms_eV": float(np.sqrt(np.mean(np.square(shifts)))),
+        "max_eV": float(np.abs(shifts).max()),
+        "cells": len(shifts),
+    }
+
+
+def _headline(rows: Sequence[Any], phases: dict[str, Any]) -> dict[str, Any]:
+    """Return the few numbers that the live progress shows."""
+    from gapfactory.analysis.errors import pick_row
+
+    found: dict[str, Any] = {}
+    energy, force = pick_row(rows, "energy"), pick_row(rows, "forces")
+    if energy is not None:
+        found["energy_rmse_meV"] = 1000 * energy.summary.rmse
+    if force is not None:
+        found["force_rmse_eV_A"] = force.summary.rmse
+    for name, phase in phases.items():
+        if phase["comparison"] is not None:
+            found[f"{name}_meV"] = phase["comparison"]["energy_error_meV_per_atom"]
+            found[f"{name}_volume_percent"] = phase["comparison"]["volume_error_percent"]
+    return found

@@ -1,0 +1,447 @@
+"""Collect what a campaign left in the database into a report, or into files to take away."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from launchpad import queries
+from launchpad.assessment import label_noise, reference_curve
+from launchpad.database.campaigns import campaign_of, require_campaign
+from launchpad.database.dataset import atom_items, pick_items, with_labels
+from launchpad.database.potentials import fetch_potential, latest_potential, require_potential
+from launchpad.database.results import metrics_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pymongo.database import Database
+
+    from gapfactory.analysis.errors import ErrorRow
+    from gapfactory.analysis.learning import LearningPoint, PowerLaw
+    from gapfactory.campaign import Campaign
+    from gapfactory.io.extxyz import LabelledFrame
+    from gapfactory.report import Failure, GenerationSummary, HullData, PhaseEvidence, ReportData, ScatterData
+    from launchpad.database.dataset import LabelledItem
+
+__all__ = ["collect_report", "export_campaign", "report_campaign"]
+
+CITATIONS = (
+    "N. Bernstein, G. Csányi, V. L. Deringer, npj Comput. Mater. 5, 99 (2019): the protocol",
+    "A. P. Bartók, M. C. Payne, R. Kondor, G. Csányi, Phys. Rev. Lett. 104, 136403 (2010): GAP",
+    "A. P. Bartók, R. Kondor, G. Csányi, Phys. Rev. B 87, 184115 (2013): SOAP",
+    "C. J. Pickard, R. J. Needs, J. Phys.: Condens. Matter 23, 053201 (2011): random structure searching",
+    "A. Jain et al., Concurr. Comput. Pract. Exp. 27, 5037 (2015): FireWorks",
+)
+
+
+def report_campaign(database: Database[Any], name: str, directory: Path) -> Path:
+    """Write the report of a campaign as it stands; return the path of its first page."""
+    from gapfactory.report import write_report
+
+    return write_report(collect_report(database, name), directory)
+
+
+def collect_report(database: Database[Any], name: str) -> ReportData:
+    """Gather everything that the report of a campaign shows."""
+    from gapfactory.analysis.phases import missing_phases
+    from gapfactory.report import ReportData
+
+    record = require_campaign(database, name)
+    campaign = campaign_of(record)
+    metrics = metrics_of(database, name)
+    labelled = _labelled_by_generation(database, campaign)
+    noise = label_noise(database, campaign)
+    learning = _learning(metrics)
+    finished = max((m["created"] for m in metrics), default=None) if record["state"] == "done" else None
+    potential = latest_potential(database, name)
+    return ReportData(
+        campaign=name,
+        system=campaign.element or ", ".join(sorted(campaign.composition or {})),
+        state=record["state"],
+        state_reason=record["reason"],
+        settings=campaign.model_dump(mode="json"),
+        started=record["created"].isoformat(timespec="seconds"),
+        finished=finished.isoformat(timespec="seconds") if finished else "",
+        wall_seconds=(finished - record["created"]).total_seconds() if finished else None,
+        label_budget=campaign.stop.label_budget,
+        generations=_generations(database, campaign, metrics, labelled),
+        learning=learning,
+        forecasts=_forecasts(learning),
+        phases=_phases(database, campaign, metrics),
+        phase_settings=campaign.evidence.curves,
+        phases_missing=missing_phases(campaign.element) if campaign.element else {},
+        label_noise=None if noise is None else noise["rms_eV"],
+        label_noise_note=_noise_note(campaign, noise),
+        scatter=_scatter(metrics),
+        energies=_energies(labelled),
+        selection=_selection(database, campaign),
+        hull=_hull(campaign, labelled),
+        similarity=_similarity(campaign, labelled),
+        failures=_failures(database, campaign, labelled),
+        potential_files={f["name"]: f["sha256"] for f in potential["files"]} if potential else {},
+        versions=record["versions"],
+        citations=CITATIONS,
+    )
+
+
+def _labelled_by_generation(database: Database[Any], campaign: Campaign) -> dict[int, list[LabelledItem]]:
+    generations = [
+        s["generation"] for s in database.selections.find({"campaign": campaign.name}, {"generation": 1})
+    ]
+    return {
+        generation: with_labels(database, campaign, pick_items(database, campaign, generation))
+        for generation in sorted(generations)
+    }
+
+
+def _done(entries: Sequence[LabelledItem]) -> list[LabelledItem]:
+    return [e for e in entries if e.label is not None and e.label.status == "done"]
+
+
+def _generations(
+    database: Database[Any],
+    campaign: Campaign,
+    metrics: list[dict[str, Any]],
+    labelled: dict[int, list[LabelledItem]],
+) -> tuple[GenerationSummary, ...]:
+    from gapfactory.report import GenerationSummary
+
+    seconds: dict[int, dict[str, float]] = {}
+    for row in queries.task_seconds(database, campaign.name):
+        seconds.setdefault(row["generation"], {})[row["kind"]] = row["seconds"]
+    errors = {m["generation"]: tuple(_error_row(row) for row in m["evidence"]["errors"]) for m in metrics}
+    found = []
+    for generation, entries in labelled.items():
+        counts = queries.relaxation_counts(database, campaign.name, generation)
+        failed = [e for e in entries if e.label is not None and e.label.status == "failed"]
+        potential = database.potentials.find_one(
+            {"campaign": campaign.name, "generation": generation}, {"report": 1, "trained_on": 1}
+        )
+        reasons = database.relaxations.find(
+            {"campaign": campaign.name, "generation": generation, "status": {"$ne": "converged"}},
+            {"reason": 1},
+        )
+        found.append(
+            GenerationSummary(
+                generation=generation,
+                built=database.structures.count_documents(
+                    {"campaign": campaign.name, "generation": generation, "stage": "cell"}
+                ),
+                relaxed_converged=counts.get("converged", 0),
+                relaxed_unconverged=counts.get("unconverged", 0),
+                relaxed_failed=counts.get("failed", 0),
+                selected=len(entries),
+                labelled=len(_done(entries)),
+                quarantined=len(failed),
+                training_set=len(potential["trained_on"]) if potential else 0,
+                relaxation_reasons=Counter(r["reason"] for r in reasons),
+                quarantine_reasons=Counter(e.label.reason for e in failed if e.label is not None),
+                errors=errors.get(generation, ()),
+                deltas=potential["report"]["deltas_eV"] if potential else {},
+                seconds=seconds.get(generation, {}),
+            )
+        )
+    return tuple(found)
+
+
+def _error_row(row: dict[str, Any]) -> ErrorRow:
+    from gapfactory.analysis.errors import ErrorRow, ErrorSummary
+
+    def number(value: float | None) -> float:
+        return float("nan") if value is None else value
+
+    return ErrorRow(
+        quantity=row["quantity"],
+        group=row["group"],
+        n_structures=row["n_structures"],
+        summary=ErrorSummary(
+            n=row["n_values"],
+            rmse=number(row["rmse"]),
+            mae=number(row["mae"]),
+            max=number(row["max"]),
+            low=number(row["rmse_low"]),
+            high=number(row["rmse_high"]),
+        ),
+    )
+
+
+def _learning(metrics: list[dict[str, Any]]) -> tuple[LearningPoint, ...]:
+    from gapfactory.analysis.learning import LearningPoint
+
+    points = []
+    for entry in metrics:
+        generation, labels = entry["generation"], entry["labels"]
+        for row in entry["evidence"]["errors"]:
+            if row["group"] == "all" and row["quantity"] in ("energy", "forces") and row["rmse"] is not None:
+                unit = "eV/atom" if row["quantity"] == "energy" else "eV/Å"
+                low, high = row["rmse_low"], row["rmse_high"]
+                points.append(
+                    LearningPoint(
+                        generation,
+                        labels,
+                        f"held-out {row['quantity']}",
+                        row["rmse"],
+                        unit,
+                        float("nan") if low is None else low,
+                        float("nan") if high is None else high,
+                    )
+                )
+        for name, phase in entry["evidence"]["phases"].items():
+            if phase["comparison"] is not None:
+                error = abs(phase["comparison"]["energy_error_meV_per_atom"]) / 1000
+                points.append(LearningPoint(generation, labels, name, error))
+    return tuple(points)
+
+
+def _forecasts(points: Sequence[LearningPoint]) -> dict[str, PowerLaw]:
+    from gapfactory.analysis.learning import fit_power_law
+    from gapfactory.errors import EvidenceError
+
+    found = {}
+    for series in sorted({p.series for p in points if p.series.startswith("held-out")}):
+        mine = [p for p in points if p.series == series]
+        try:
+            found[series] = fit_power_law([p.n_labels for p in mine], [p.error for p in mine])
+        except EvidenceError:
+            continue  # too few generations to extrapolate; the curve is drawn without a forecast
+    return found
+
+
+def _phases(
+    database: Database[Any], campaign: Campaign, metrics: list[dict[str, Any]]
+) -> tuple[PhaseEvidence, ...]:
+    import numpy as np
+
+    from gapfactory.analysis.energy_volume import EnergyVolumeCurve
+    from gapfactory.analysis.phases import named_phases
+    from gapfactory.report import PhaseEvidence
+
+    if campaign.element is None:
+        return ()
+    newest = metrics[-1]["evidence"]["phases"] if metrics else {}
+    known = {phase.name: phase for phase in named_phases(campaign.element)}
+    found = []
+    for name in campaign.phase_names():
+        measured = newest.get(name)
+        curve = None
+        if measured is not None:
+            failures = tuple((float(volume), str(reason)) for volume, reason in measured["failures"])
+            curve = EnergyVolumeCurve(
+                name, "potential", np.array(measured["volumes"]), np.array(measured["energies"]), failures
+            )
+        found.append(
+            PhaseEvidence(
+                phase=name,
+                label=known[name].label,
+                source=known[name].source,
+                potential=curve,
+                reference=reference_curve(database, campaign, name),
+                note=measured["note"] if measured else "",
+            )
+        )
+    return tuple(found)
+
+
+def _noise_note(campaign: Campaign, noise: dict[str, Any] | None) -> str:
+    if campaign.reference.engine == "ase":
+        return "an analytic reference has none"
+    if noise is None:
+        return "no cells were labelled at a higher k-point density"
+    return (
+        f"root mean square over {noise['cells']} cells labelled again at 1.6 times the k-point density, "
+        f"largest {1000 * noise['max_eV']:.1f} meV/atom"
+    )
+
+
+def _scatter(metrics: list[dict[str, Any]]) -> ScatterData | None:
+    import numpy as np
+
+    from gapfactory.report import ScatterData
+
+    with_points = [m for m in metrics if m["evidence"]["scatter"] and m["evidence"]["scatter"]["reference"]]
+    if not with_points:
+        return None
+    last = with_points[-1]
+    lowest = min(min(m["evidence"]["scatter"]["reference"]) for m in with_points)
+    scatter = last["evidence"]["scatter"]
+    return ScatterData(
+        last["generation"], np.array(scatter["reference"]) - lowest, np.array(scatter["predicted"]) - lowest
+    )
+
+
+def _energies(labelled: dict[int, list[LabelledItem]]) -> dict[int, list[float]]:
+    energies = {
+        generation: [e.label.energy / len(e.item.atoms) for e in _done(entries) if e.label is not None]
+        for generation, entries in labelled.items()
+    }
+    every = [energy for group in energies.values() for energy in group]
+    lowest = min(every, default=0.0)
+    return {
+        generation: [energy - lowest for energy in group] for generation, group in energies.items() if group
+    }
+
+
+def _selection(database: Database[Any], campaign: Campaign) -> tuple[Any, ...]:
+    """Return the energies that each step of the newest funnel offered and kept, from its stored histograms."""
+    from gapfactory.figures import SelectionStage
+
+    newest = database.selections.find_one(
+        {"campaign": campaign.name, "generation": {"$gte": 1}}, sort=[("generation", -1)]
+    )
+    if newest is None:
+        return ()
+    found: list[SelectionStage] = []
+    for stage in newest["report"]["stages"]:
+        histogram = stage["histogram"]
+        if histogram is None or stage["stage"] == "held-out":
+            continue
+        edges = histogram["edges_eV"]
+        centres = [(a + b) / 2 for a, b in pairwise(edges)]
+        if not found:
+            found.append(SelectionStage("all minima", _repeat(centres, histogram["pool"])))
+        found.append(SelectionStage(stage["stage"], _repeat(centres, histogram["chosen"])))
+    return tuple(found)
+
+
+def _repeat(centres: list[float], counts: list[int]) -> tuple[float, ...]:
+    return tuple(centre for centre, count in zip(centres, counts, strict=True) for _ in range(count))
+
+
+def _hull(campaign: Campaign, labelled: dict[int, list[LabelledItem]]) -> HullData | None:
+    import numpy as np
+    from scipy.spatial import ConvexHull, QhullError
+
+    from gapfactory.potentials.gap import distance_to_hull
+    from gapfactory.report import HullData
+
+    entries = [e for group in labelled.values() for e in _done(group)]
+    if campaign.element is None or len(entries) < 3:
+        return None
+    volumes = np.array([e.item.atoms.get_volume() / len(e.item.atoms) for e in entries])
+    energies = np.array([e.label.energy / len(e.item.atoms) for e in entries if e.label is not None])
+    distances = distance_to_hull(volumes, energies)
+    try:
+        corners = ConvexHull(np.column_stack([volumes, energies])).vertices
+    except QhullError:
+        return None
+    low = np.array(sorted(c for c in corners if distances[c] < 1e-9))
+    order = low[np.argsort(volumes[low])]
+    return HullData(volumes, energies, volumes[order], energies[order], distances)
+
+
+def _similarity(campaign: Campaign, labelled: dict[int, list[LabelledItem]]) -> Any:
+    from gapfactory.analysis.similarity_map import similarity_map
+    from gapfactory.errors import EvidenceError
+
+    if not labelled:
+        return None
+    newest = max(labelled)
+    structures = [e.item.atoms for e in _done(labelled[newest])]
+    try:
+        return similarity_map({campaign.name: structures})
+    except EvidenceError:
+        return None  # too few structures for a map; the report says so
+
+
+def _failures(
+    database: Database[Any], campaign: Campaign, labelled: dict[int, list[LabelledItem]]
+) -> tuple[Failure, ...]:
+    from gapfactory.report import Failure
+
+    found = [
+        Failure(generation, "reference", e.item.id, e.label.reason)
+        for generation, entries in labelled.items()
+        for e in entries
+        if e.label is not None and e.label.status == "failed"
+    ]
+    found += [
+        Failure(0, "reference", e.item.id, e.label.reason)
+        for e in with_labels(database, campaign, atom_items(database, campaign))
+        if e.label is not None and e.label.status == "failed"
+    ]
+    found += [
+        Failure(r["generation"], "relax", r["_id"], r["reason"])
+        for r in database.relaxations.find(
+            {"campaign": campaign.name, "status": "failed"}, {"generation": 1, "reason": 1}
+        ).sort("_id", 1)
+    ]
+    found += [
+        Failure(0, "task", f"{t['fw_id']} {t['name']}", t["error"])
+        for t in queries.failed_tasks(database, campaign.name)
+    ]
+    return tuple(found)
+
+
+def export_campaign(
+    database: Database[Any], name: str, directory: Path, generation: int | None = None
+) -> Path:
+    """Write the potential, the training and held-out sets and a manifest into a directory.
+
+    Parameters
+    ----------
+    database, name
+        The campaign.
+    directory
+        Made if missing.
+    generation
+        Whose potential; the newest by default.
+    """
+    from gapfactory.errors import NotFoundError
+    from gapfactory.io.extxyz import write_training_set
+
+    record = require_campaign(database, name)
+    campaign = campaign_of(record)
+    if generation is None:
+        potential = latest_potential(database, name)
+        if potential is None:
+            msg = (
+                f"campaign {name!r} has no potential yet; 'gapfactory campaign status {name}' shows how "
+                "far it is"
+            )
+            raise NotFoundError(msg)
+    else:
+        potential = require_potential(database, name, generation)
+    fetch_potential(database, potential, directory / "potential")
+    entries = with_labels(database, campaign, atom_items(database, campaign))
+    for group in _labelled_by_generation(database, campaign).values():
+        entries += group
+    good = _done(entries)
+    write_training_set(directory / "train.xyz", _frames([e for e in good if e.item.role != "test"]))
+    held_out = [e for e in good if e.item.role == "test"]
+    if held_out:
+        write_training_set(directory / "held-out.xyz", _frames(held_out))
+    manifest = {
+        "campaign": name,
+        "potential": {
+            "generation": potential["generation"],
+            "digest": potential["digest"],
+            "files": potential["files"],
+        },
+        "settings": campaign.model_dump(mode="json"),
+        "versions": record["versions"],
+        "citations": list(CITATIONS),
+    }
+    (directory / "campaign.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+    return directory
+
+
+def _frames(entries: Sequence[LabelledItem]) -> list[LabelledFrame]:
+    from gapfactory.io.extxyz import LabelledFrame
+
+    return [
+        LabelledFrame(
+            id=entry.item.id,
+            atoms=entry.item.atoms,
+            energy=entry.label.energy,
+            forces=entry.label.forces,
+            stress=entry.label.stress,
+            config_type=entry.item.kind,
+            info=(("generation", entry.item.generation),),
+        )
+        for entry in sorted(entries, key=lambda e: e.item.id)
+        if entry.label is not None
+    ]
