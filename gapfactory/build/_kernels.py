@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-__all__ = ["push", "shortest_lattice_vector", "shortest_ratio"]
+__all__ = ["minkowski", "push", "shortest_lattice_vector", "shortest_ratio"]
+
+
+@njit(cache=True)
+def _norm2(v: Any) -> Any:
+    return v[0] * v[0] + v[1] * v[1] + v[2] * v[2]
 
 
 @njit(cache=True)
@@ -30,6 +35,47 @@ def _heights(lattice: Any) -> Any:
     for k in range(3):
         heights[k] = volume / np.sqrt(cross[k, 0] ** 2 + cross[k, 1] ** 2 + cross[k, 2] ** 2)
     return heights
+
+
+@njit(cache=True)
+def minkowski(lattice: Any) -> Any:
+    """Return the integer transformation to a Minkowski-reduced basis (rows, ascending lengths), as floats.
+
+    Each vector, longest first, is shortened by that combination of the two others, with coefficients -1, 0, 1,
+    which shortens it most, until none does: such a basis is Minkowski-reduced in three dimensions (I. Semaev,
+    Lect. Notes Comput. Sci. 2146, 181 (2001)).
+    """
+    basis = lattice.copy()
+    transformation = np.eye(3)
+    while True:
+        # insertion sort by length, stable
+        for k in range(1, 3):
+            m = k
+            while m > 0 and _norm2(basis[m]) < _norm2(basis[m - 1]) * (1.0 - 1e-12):
+                for a in range(3):
+                    basis[m, a], basis[m - 1, a] = basis[m - 1, a], basis[m, a]
+                    transformation[m, a], transformation[m - 1, a] = (
+                        transformation[m - 1, a],
+                        transformation[m, a],
+                    )
+                m -= 1
+        shortened = False
+        for k in range(2, -1, -1):
+            i, j = (k + 1) % 3, (k + 2) % 3
+            best = _norm2(basis[k]) * (1.0 - 1e-12)
+            best_p, best_q = 0, 0
+            for p in range(-1, 2):
+                for q in range(-1, 2):
+                    length = _norm2(basis[k] + p * basis[i] + q * basis[j])
+                    if length < best:
+                        best, best_p, best_q = length, p, q
+            if best_p != 0 or best_q != 0:
+                basis[k] += best_p * basis[i] + best_q * basis[j]
+                transformation[k] += best_p * transformation[i] + best_q * transformation[j]
+                shortened = True
+                break
+        if not shortened:
+            return transformation
 
 
 @njit(cache=True)

@@ -34,6 +34,10 @@ __all__ = ["BuiltCell", "build_cell"]
 _PUSH_STEP = 0.25
 #: lattices drawn for one attempt before its space group is given up: small cells meet their own images
 _LATTICES = 20
+#: fractional distance below which two images of a point are one atom
+_SAME_POINT = 1e-6
+#: draws of a point on a site before concluding that something is wrong (a non-generic one has no measure)
+_POINTS = 10
 #: a contact at exactly the wanted distance counts as met
 _ROUNDING = 1e-9
 #: packing fraction of the densest arrangement of equal spheres, pi / sqrt(18)
@@ -47,7 +51,7 @@ class BuiltCell:
     Parameters
     ----------
     atoms
-        The cell: periodic, Niggli-reduced, positions inside it; atoms sorted by species.
+        The cell: periodic, Minkowski-reduced, positions inside it; atoms sorted by species.
     volume_range
         Which range the volume was drawn from.
     space_group
@@ -163,10 +167,7 @@ def _attempt(
     largest_own = float(np.diag(per_atom).max())
     lattice, transformation, own_ratio = np.eye(3), np.eye(3), 0.0
     for _ in range(_LATTICES):
-        reduced = reduce_lattice(random_lattice(rng, group, contents.volume))
-        if reduced is None:
-            continue
-        lattice, transformation = reduced
+        lattice, transformation = reduce_lattice(random_lattice(rng, group, contents.volume))
         own_ratio = float(_kernels.shortest_lattice_vector(lattice)) / largest_own
         if own_ratio >= wanted:
             break
@@ -205,27 +206,25 @@ def _place(
     points, members, first_atom = [], [], 0
     for row in chosen:
         for site in row:
-            point = site.origin + rng.random(site.dimension) @ site.directions
-            images = group.rotations @ point + group.translations
+            for _ in range(_POINTS):
+                point = site.origin + rng.random(site.dimension) @ site.directions
+                index = _orbit_index(group.rotations @ point + group.translations)
+                if index.max() + 1 == site.multiplicity:
+                    break
+            else:
+                raise AssertionError(f"a site of multiplicity {site.multiplicity} has generic points")
             points.append(point)
-            members.append(first_atom + _orbit_index(images, site.multiplicity))
+            members.append(first_atom + index)
             first_atom += site.multiplicity
     return np.array(points), np.array(members, dtype=np.int64)
 
 
-def _orbit_index(images: NDArray[np.float64], multiplicity: int) -> NDArray[np.int64]:
-    """Return for each image (g, 3) the index 0..m-1 of the atom it is, equal modulo lattice translations."""
-    n = len(images)
-    if multiplicity == n:
-        return np.arange(n)
+def _orbit_index(images: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return a number for each image (g, 3) of a point; those equal modulo translations share it."""
     delta = images[:, None, :] - images[None, :, :]
-    same = np.abs(delta - np.rint(delta)).max(axis=2) < 1e-6
-    first = same.argmax(axis=1)
-    unique = np.unique(first)
-    if len(unique) != multiplicity:
-        # a random point fell within 1e-6 of a more special one
-        return np.searchsorted(unique, first) % multiplicity
-    return np.searchsorted(unique, first)
+    same = np.abs(delta - np.rint(delta)).max(axis=2) < _SAME_POINT
+    _, index = np.unique(same.argmax(axis=1), return_inverse=True)
+    return np.asarray(index.reshape(-1), dtype=np.int64)
 
 
 def _atoms(contents: Contents, lattice: NDArray[np.float64], fractional: NDArray[np.float64]) -> Atoms:
@@ -262,7 +261,7 @@ def _reason(
     )
     at = f"{contents.volume / contents.n_atoms:.3f} Å^3/atom"
     return (
-        f"minimum separation {span} ({settings.minimum_separation_in_r} r, slack {settings.slack}) cannot be met "
-        f"by {_formula(contents)} at {at} ({how}); raise the volume (volume_in_r3_covalent, "
+        f"minimum separation {span} ({settings.minimum_separation_in_r} r, slack {settings.slack}) cannot "
+        f"be met by {_formula(contents)} at {at} ({how}); raise the volume (volume_in_r3_covalent, "
         "volume_in_r3_metallic), or lower minimum_separation_in_r, or raise slack"
     )

@@ -59,20 +59,15 @@ def random_lattice(rng: np.random.Generator, group: SpaceGroup, volume: float) -
 _PERMUTATIONS = np.array([(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
 
 
-def reduce_lattice(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the Niggli-reduced lattice (rows, right-handed) and the integer T with reduced = T @ lattice.
+def reduce_lattice(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the Minkowski-reduced lattice (rows, right-handed) and the integer T with reduced = T @ lattice.
 
-    None when the reduction fails, which it may for cells that are needles.
+    Its vectors are the shortest that span the lattice, so that near periodic images are near in index.
     """
-    import spglib
+    from gapfactory.build import _kernels
 
-    reduced = spglib.niggli_reduce(lattice, eps=1e-6)
-    if reduced is None:
-        return None
-    transformation = np.rint(reduced @ np.linalg.inv(lattice))
-    if abs(abs(np.linalg.det(transformation)) - 1.0) > 1e-6:
-        return None
-    result = transformation @ lattice
-    if np.linalg.det(result) < 0:
-        transformation, result = -transformation, -result
-    return result, transformation
+    transformation: NDArray[np.float64] = _kernels.minkowski(lattice)
+    reduced = transformation @ lattice
+    if np.linalg.det(reduced) < 0:
+        transformation, reduced = -transformation, -reduced
+    return reduced, transformation

@@ -11,7 +11,7 @@ a site is exact and costs nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Site", "fill", "sites"]
+__all__ = ["Site", "choose", "fill", "sites"]
 
 _TRANSLATIONS = np.array(list(product((-1, 0, 1), repeat=3)), dtype=float)
 _WIDE_TRANSLATIONS = np.array(list(product((-2, -1, 0, 1, 2), repeat=3)), dtype=float)
@@ -156,42 +156,47 @@ def fill(number: int, counts: tuple[int, ...]) -> tuple[tuple[int, ...], ...] | 
     counts
         Atoms of each species.
     """
-    available: dict[int, int] = {}  # multiplicity -> how often it can be used
+    uses: dict[int, int] = {}  # multiplicity -> how often it can be used; -1: any number of times
     for site in sites(number):
-        uses = 1 if site.dimension == 0 else 10**6
-        available[site.multiplicity] = available.get(site.multiplicity, 0) + uses
-    sizes = sorted(available, reverse=True)
+        before = uses.get(site.multiplicity, 0)
+        uses[site.multiplicity] = -1 if site.dimension or before < 0 else before + 1
+    sizes = sorted(uses, reverse=True)
 
-    def search(species: int, left: int, start: int, chosen: list[list[int]]) -> bool:
+    @cache
+    def search(
+        species: int, left: int, start: int, used: tuple[int, ...]
+    ) -> tuple[tuple[int, int], ...] | None:
+        """Return (species, multiplicity) of every remaining orbit, those of one species descending."""
         if left == 0:
-            if species + 1 == len(counts):
-                return True
-            chosen.append([])
-            if search(species + 1, counts[species + 1], 0, chosen):
-                return True
-            chosen.pop()
-            return False
+            return () if species + 1 == len(counts) else search(species + 1, counts[species + 1], 0, used)
         for k in range(start, len(sizes)):
-            size = sizes[k]
-            if size <= left and available[size]:
-                available[size] -= 1
-                chosen[species].append(size)
-                if search(species, left - size, k, chosen):
-                    return True
-                chosen[species].pop()
-                available[size] += 1
-        return False
+            if sizes[k] > left or used[k] == 0:
+                continue
+            rest = used if used[k] < 0 else (*used[:k], used[k] - 1, *used[k + 1 :])
+            tail = search(species, left - sizes[k], k, rest)
+            if tail is not None:
+                return ((species, sizes[k]), *tail)
+        return None
 
-    chosen: list[list[int]] = [[]]
-    return tuple(tuple(c) for c in chosen) if search(0, counts[0], 0, chosen) else None
+    found = search(0, counts[0], 0, tuple(uses[size] for size in sizes))
+    if found is None:
+        return None
+    return tuple(tuple(size for which, size in found if which == k) for k in range(len(counts)))
 
 
 def choose(
     rng: np.random.Generator, number: int, multiplicities: Sequence[Sequence[int]]
 ) -> list[list[Site]]:
-    """Draw, uniformly, a site of each wanted multiplicity; sites without free parameters at most once.
+    """Draw a site for each wanted multiplicity uniformly; one without free parameters is used at most once.
 
-    `multiplicities` comes from `fill`. Sites with free parameters are preferred only by their number.
+    Parameters
+    ----------
+    rng
+        Source of the draws.
+    number
+        International number of the space group.
+    multiplicities
+        Of each species, from `fill`.
     """
     free = list(sites(number))
     result: list[list[Site]] = []

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from gapfactory._spglib import quiet_spglib
+
 _T = TypeVar("_T")
 
 if TYPE_CHECKING:
@@ -89,8 +91,9 @@ def _hall_numbers() -> dict[int, int]:
     import spglib
 
     first: dict[int, int] = {}
-    for hall in range(1, 531):
-        first.setdefault(int(_known(spglib.get_spacegroup_type(hall)).number), hall)
+    with quiet_spglib():
+        for hall in range(1, 531):
+            first.setdefault(int(_known(spglib.get_spacegroup_type(hall)).number), hall)
     return first
 
 
@@ -106,8 +109,9 @@ def space_group(number: int) -> SpaceGroup:
     import spglib
 
     hall = _hall_numbers()[number]
-    database = _known(spglib.get_symmetry_from_database(hall))
-    letter = _known(spglib.get_spacegroup_type(hall)).international_short[0]
+    with quiet_spglib():
+        database = _known(spglib.get_symmetry_from_database(hall))
+        letter = _known(spglib.get_spacegroup_type(hall)).international_short[0]
     primitive = np.array(_PRIMITIVE[letter], dtype=float)
     # fractional columns: x_conventional = P^T x_primitive
     to_conventional = primitive.T

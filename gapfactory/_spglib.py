@@ -1,0 +1,23 @@
+"""spglib without its notice about a future change of its own error handling."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["quiet_spglib"]
+
+
+@contextmanager
+def quiet_spglib() -> Iterator[None]:
+    """Silence the notice that spglib 2.7 and later give on every call.
+
+    Its remedy is a switch for the whole process, which would change what every other user of spglib sees.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*OLD_ERROR_HANDLING.*", category=DeprecationWarning)
+        yield
