@@ -49,7 +49,7 @@ class EnergyVolumeSettings(Settings):
     """Steps after which a fixed-volume relaxation counts as failed."""
     symmetry_precision: float = 1e-4
     """Tolerance in Å with which the crystal's symmetry is found before it is kept."""
-    energy_tolerance_meV: float = 20.0  # noqa: N815 - the unit keeps its spelling
+    energy_tolerance_meV: float = 20.0
     """A phase passes when potential and reference agree on the energy of the minimum to this, in meV/atom."""
     volume_tolerance_percent: float = 3.0
     """A phase passes when potential and reference agree on the volume of the minimum to this, in percent."""

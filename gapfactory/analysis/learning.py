@@ -106,9 +106,9 @@ def fit_power_law(n: ArrayLike, errors: ArrayLike) -> PowerLaw:
 class ConvergenceSettings(Settings):
     """When a campaign may end before its label budget is spent."""
 
-    energy_error_in_eV: float | None = None  # noqa: N815 - the unit keeps its spelling
+    energy_error_in_eV: float | None = None
     """Stop when the energy error (RMSE, eV/atom) of held-out structures stays below this; None: never."""
-    energy_window_in_eV: float = 1.0  # noqa: N815 - the unit keeps its spelling
+    energy_window_in_eV: float = 1.0
     """Held-out structures are judged up to this far (eV/atom) above the lowest energy known."""
     plateau_improvement: float | None = None
     """Stop when the error fell by less than this fraction over the generations judged; None: never."""

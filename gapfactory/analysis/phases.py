@@ -82,17 +82,22 @@ def primitive_cell(atoms: Atoms, symprec: float = _SYMPREC) -> tuple[Atoms, int]
 
 def _build(record: PhaseRecord) -> NamedPhase:
     """Expand a record; refuse it when multiplicities or the space group disagree with what was published."""
+    from ase.data import atomic_numbers, covalent_radii
     from ase.spacegroup import crystal
+    from ase.spacegroup.spacegroup import SpacegroupError
 
     name = f"{record.element}-{record.key}"
-    atoms = crystal(
-        [record.element] * len(record.sites),
-        basis=[site[1:] for site in record.sites],
-        spacegroup=record.space_group,
-        setting=record.setting,
-        cellpar=record.cell,
-        onduplicates="error",
-    )
+    try:
+        atoms = crystal(
+            [record.element] * len(record.sites),
+            basis=[site[1:] for site in record.sites],
+            spacegroup=record.space_group,
+            setting=record.setting,
+            cellpar=record.cell,
+            onduplicates="error",
+        )
+    except SpacegroupError as error:
+        raise EvidenceError(f"{name}: the sites cannot be expanded: {error}") from error
     # the expansion tags atoms with their site; a wrong coordinate shows as a wrong multiplicity
     multiplicities = [int((atoms.arrays["spacegroup_kinds"] == k).sum()) for k in range(len(record.sites))]
     published = [int(site[0].rstrip("abcdefghijklmnopqrstuvwxyz")) for site in record.sites]
@@ -103,6 +108,9 @@ def _build(record: PhaseRecord) -> NamedPhase:
         raise EvidenceError(
             f"{name}: spglib finds space group {number}, the source says {record.space_group}"
         )
+    contact, radius = _shortest_contact(primitive), covalent_radii[atomic_numbers[record.element]]
+    if contact < 1.6 * radius:
+        raise EvidenceError(f"{name}: two atoms are {contact:.2f} Å apart, far below a bond of this element")
     return NamedPhase(
         name=name,
         label=record.label,
@@ -111,7 +119,7 @@ def _build(record: PhaseRecord) -> NamedPhase:
         source=record.source,
         notes=record.notes,
         density=float(primitive.get_masses().sum() / primitive.get_volume() * _DENSITY),
-        shortest_contact=_shortest_contact(primitive),
+        shortest_contact=contact,
     )
 
 

@@ -161,8 +161,11 @@ def time_budget(seconds: Mapping[int, Mapping[str, float]]) -> Figure:
     total = sum(sum(seconds[g].values()) for g in generations)
     if not total > 0:
         raise EvidenceError("no task times were recorded")
-    unit, scale = (
-        ("hours", 3600.0) if total > 2 * 3600 else (("minutes", 60.0) if total > 120 else ("seconds", 1.0))
+    longest = max(sum(seconds[g].values()) for g in generations)
+    unit, scale = next(
+        (name, size)
+        for name, size in (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
+        if longest > 2 * size or size == 1.0
     )
     figure = new_figure(6.8, max(2.4, 1.2 + 0.28 * len(generations)))
     ax = figure.subplots()

@@ -97,6 +97,7 @@ def learning_curve(
         _plain_log_ticks(ax)
     all_axes[-1].set_xlabel("number of labels", fontsize=9)
     _room_for_single_x(all_axes[-1], [p.n_labels for p in points])
+    figure.align_ylabels(list(all_axes))
     legend_outside(figure, list(all_axes))
     return figure
 
@@ -212,7 +213,7 @@ def energy_scatter(
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise EvidenceError("energies to draw must be finite")
     names = list(groups) if groups is not None else ["structures"] * x.size
-    figure = new_figure(6.0, 4.4)
+    figure = new_figure(6.6, 4.6)
     ax = figure.subplots()
     for i, name in enumerate(dict.fromkeys(names)):
         mask = np.array([n == name for n in names])
@@ -238,7 +239,6 @@ def energy_scatter(
     for line in (ax.axvline, ax.axhline):
         line(linear_below, color="#bbbbbb", linestyle=":", linewidth=1)
     style_axes(ax, "reference energy (eV/atom)", "predicted energy (eV/atom)")
-    ax.set_aspect("equal", adjustable="box")
     legend_outside(figure, [ax])
     return figure
 

@@ -59,8 +59,7 @@ def similarity_map_plot(data: SimilarityMap) -> Figure:
         f"first component ({100 * data.explained[0]:.0f} % of the variance)",
         f"second component ({100 * data.explained[1]:.0f} %)",
     )
-    ax.set_xticklabels([])
-    ax.set_yticklabels([])
+    ax.tick_params(labelbottom=False, labelleft=False, length=0)
     ax.legend(
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
@@ -136,7 +135,7 @@ def hull_plot(
     if limit > 0:
         ax.set_ylim(-0.04 * limit, 1.15 * limit)
     hidden = int((e - zero > 1.15 * limit).sum()) if limit > 0 else 0
-    title = f"{hidden} structures lie above the axis" if hidden else None
+    title = f"{hidden} structure{'s' if hidden > 1 else ''} above the axis not shown" if hidden else None
     style_axes(ax, "volume (Å$^3$/atom)", "energy above the lowest (eV/atom)", title=title)
     legend_outside(figure, [ax], title="distance to the hull and sigma")
     return figure

@@ -1,0 +1,234 @@
+"""Training sets as extended XYZ, with the key names that QUIP, ASE and the field use.
+
+The virial is written as nine numbers in one row. A 3x3 array in `Atoms.info` would be written as JSON, which
+``gap_fit`` silently reads as "no virials"; nine flat numbers are what it understands. All numbers are
+written to the last bit, so an exported structure is the structure that was labelled.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gapfactory.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ase import Atoms
+    from numpy.typing import NDArray
+
+__all__ = [
+    "ENERGY_KEY",
+    "FORCES_KEY",
+    "VIRIAL_KEY",
+    "LabelledFrame",
+    "read_training_set",
+    "write_training_set",
+]
+
+ENERGY_KEY = "REF_energy"
+FORCES_KEY = "REF_forces"
+VIRIAL_KEY = "REF_virial"
+CONFIG_TYPE_KEY = "config_type"
+ID_KEY = "gapfactory_id"
+
+_RESERVED = frozenset({FORCES_KEY, VIRIAL_KEY, "Lattice", "Properties", "pbc"})
+#: what can stand in the file without quotes or escapes in every reader
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/+-]*")
+
+#: ASE's Voigt order
+_VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """One labelled structure.
+
+    Parameters
+    ----------
+    id
+        Identity in the campaign, one word.
+    atoms
+        Species, positions, cell, periodicity; its calculator, info and arrays are not written.
+    energy
+        Total energy, eV.
+    forces
+        Shape (N, 3), eV/Å, or None.
+    stress
+        Shape (6,), eV/Å^3, ASE's sign and Voigt order, or None; written as virial = -volume x stress.
+    config_type
+        What the structure is, one word, e.g. ``"crystal"``.
+    info
+        More plain values to write along (numbers, one-word texts, flat arrays), e.g. generation or sigmas.
+    """
+
+    id: str
+    atoms: Atoms
+    energy: float
+    forces: NDArray[np.float64] | None = None
+    stress: NDArray[np.float64] | None = None
+    config_type: str = "crystal"
+    info: tuple[tuple[str, Any], ...] = ()
+
+
+def _to_virial(stress: NDArray[np.float64], volume: float) -> NDArray[np.float64]:
+    """Return the virial (9,), row by row, eV."""
+    matrix = np.empty((3, 3))
+    for value, (i, j) in zip(stress, _VOIGT, strict=True):
+        matrix[i, j] = matrix[j, i] = -volume * value
+    return matrix.ravel()
+
+
+def _to_stress(virial: NDArray[np.float64], volume: float) -> NDArray[np.float64]:
+    matrix = np.asarray(virial, dtype=float).reshape(3, 3)
+    return np.array([-0.5 * (matrix[i, j] + matrix[j, i]) / volume for i, j in _VOIGT])
+
+
+def _value(where: str, key: str, value: Any) -> str:
+    """Return a value as extended XYZ text; numbers to the last bit."""
+    if isinstance(value, bool | np.bool_):
+        return "T" if value else "F"
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        return repr(float(value))
+    if isinstance(value, str):
+        if not _WORD.fullmatch(value):
+            raise InputError(
+                f"{where}: {key} {value!r} must be one word of letters, digits and _.:/+- to be written"
+            )
+        return value
+    if np.ndim(value) == 1:
+        return '"' + " ".join(_value(where, key, v) for v in np.asarray(value).tolist()) + '"'
+    raise InputError(f"{where}: {key!r} has {np.ndim(value)} dimensions; write it flat")
+
+
+def _block(frame: LabelledFrame) -> str:
+    """Return one structure as the lines of the file."""
+    where = f"structure {frame.id}"
+    atoms = frame.atoms
+    columns: list[NDArray[np.float64]] = [np.asarray(atoms.positions, dtype=float)]
+    properties = "species:S:1:pos:R:3"
+    if not np.isfinite(frame.energy):
+        raise InputError(f"{where}: energy {frame.energy} is not a number; leave it out of the set")
+    items: dict[str, Any] = {
+        ID_KEY: frame.id,
+        CONFIG_TYPE_KEY: frame.config_type,
+        ENERGY_KEY: float(frame.energy),
+    }
+    if frame.forces is not None:
+        forces = np.asarray(frame.forces, dtype=float)
+        if forces.shape != (len(atoms), 3) or not np.isfinite(forces).all():
+            raise InputError(f"{where}: forces of shape {forces.shape} must be finite ({len(atoms)}, 3)")
+        columns.append(forces)
+        properties += f":{FORCES_KEY}:R:3"
+    if frame.stress is not None:
+        stress = np.asarray(frame.stress, dtype=float)
+        if stress.shape != (6,) or not np.isfinite(stress).all():
+            raise InputError(f"{where}: stress of shape {stress.shape} must be finite (6,)")
+        if not atoms.pbc.all():
+            raise InputError(f"{where}: a stress needs a cell that is periodic in three directions")
+        items[VIRIAL_KEY] = _to_virial(stress, float(atoms.get_volume()))
+    for key, value in frame.info:
+        if key in items or key in _RESERVED or not _WORD.fullmatch(key):
+            raise InputError(f"{where}: the key {key!r} is taken or not one word")
+        items[key] = value
+    lattice = " ".join(repr(float(x)) for x in atoms.cell.array.ravel())
+    pbc = " ".join("T" if p else "F" for p in atoms.pbc)
+    comment = " ".join(
+        (
+            f'Lattice="{lattice}"',
+            f"Properties={properties}",
+            *(f"{key}={_value(where, key, value)}" for key, value in items.items()),
+            f'pbc="{pbc}"',
+        )
+    )
+    rows = (
+        f"{symbol} {' '.join(repr(float(x)) for x in row)}"
+        for symbol, row in zip(atoms.get_chemical_symbols(), np.hstack(columns), strict=True)
+    )
+    return "\n".join((str(len(atoms)), comment, *rows, ""))
+
+
+def write_training_set(path: Path, frames: Iterable[LabelledFrame]) -> int:
+    """Write a training set, sorted by id, and return the number of structures.
+
+    The file appears whole or not at all. An index that QUIP may have left beside an older file of this name
+    is removed: QUIP would trust it and read only as many structures as the old file had.
+
+    Raises
+    ------
+    InputError
+        No structures, an id given twice, or a label that is not finite or of the wrong shape.
+    """
+    ordered = sorted(frames, key=lambda f: f.id)
+    if not ordered:
+        raise InputError("a training set without structures cannot be written")
+    ids = [f.id for f in ordered]
+    if len(set(ids)) != len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise InputError(f"structure {twice!r} is given twice")
+    blocks = [_block(f) for f in ordered]
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.writelines(blocks)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    path.with_name(path.name + ".idx").unlink(missing_ok=True)
+    return len(blocks)
+
+
+def read_training_set(path: Path) -> list[LabelledFrame]:
+    """Read a training set with the keys of `write_training_set`, in the order of the file.
+
+    Raises
+    ------
+    InputError
+        The file is not extended XYZ, or a structure has no reference energy.
+    """
+    from ase.io.extxyz import XYZError, read_xyz
+
+    frames = []
+    try:
+        with path.open(encoding="utf-8") as stream:
+            images = list(read_xyz(stream, slice(None)))
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}") from error
+    except (XYZError, ValueError, KeyError, IndexError) as error:
+        raise InputError(f"{path} cannot be read as extended XYZ: {error}") from error
+    for number, atoms in enumerate(images):
+        info = dict(atoms.info)
+        if ENERGY_KEY not in info:
+            raise InputError(f"{path}: structure {number} has no {ENERGY_KEY}; is this a labelled set?")
+        virial = info.pop(VIRIAL_KEY, None)
+        forces = atoms.arrays.get(FORCES_KEY)
+        frames.append(
+            LabelledFrame(
+                id=str(info.pop(ID_KEY, number)),
+                atoms=_bare(atoms),
+                energy=float(info.pop(ENERGY_KEY)),
+                forces=None if forces is None else np.array(forces, dtype=float),
+                stress=None if virial is None else _to_stress(virial, float(atoms.get_volume())),
+                config_type=str(info.pop(CONFIG_TYPE_KEY, "crystal")),
+                info=tuple(sorted(info.items())),
+            )
+        )
+    return frames
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    from ase import Atoms as AseAtoms
+
+    return AseAtoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)

@@ -1,0 +1,152 @@
+"""Error tables, intervals, learning curves and the decision to stop, on numbers with known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gapfactory.analysis.errors import ErrorRecord, bootstrap_interval, error_table, pick_row, summarise
+from gapfactory.analysis.learning import ConvergenceSettings, Evidence, decide_stop, fit_power_law
+from gapfactory.errors import EvidenceError
+
+
+def record(name, energy, error, kind="crystal", n=4, forces=None):
+    reference = np.zeros((n, 3)) if forces is not None else None
+    ours = np.full((n, 3), forces) if forces is not None else None
+    return ErrorRecord(name, kind, n, n * energy, n * (energy + error), reference, ours)
+
+
+def test_summary_of_known_numbers():
+    s = summarise([3.0, -4.0])
+    assert (s.n, s.mae, s.max) == (2, 3.5, 4.0)
+    assert s.rmse == pytest.approx(np.sqrt(12.5))
+    with pytest.raises(EvidenceError, match="empty"):
+        summarise([])
+    with pytest.raises(EvidenceError, match="1 of 2"):
+        summarise([1.0, np.nan])
+
+
+def test_table_by_window_and_kind():
+    records = [
+        record("a", -5.0, 0.001, forces=0.1),
+        record("b", -4.95, -0.003, forces=0.2),
+        record("c", -4.5, 0.05),
+        record("d", -3.0, 0.4),
+        record("e", 20.0, 5.0, kind="dimer", n=2),
+    ]
+    rows = error_table(records)
+    assert pick_row(rows, "energy", "0-0.1 eV").n_structures == 2
+    assert pick_row(rows, "energy", "0-0.1 eV").summary.rmse == pytest.approx(np.sqrt((1e-6 + 9e-6) / 2))
+    assert pick_row(rows, "energy", "0.1-1 eV").summary.rmse == pytest.approx(0.05)
+    assert pick_row(rows, "energy", "above 1 eV").summary.rmse == pytest.approx(0.4)
+    assert pick_row(rows, "energy", "kind:dimer").summary.rmse == pytest.approx(5.0)
+    assert pick_row(rows, "energy").n_structures == 5
+    forces = pick_row(rows, "forces")
+    assert forces.n_structures == 2
+    assert forces.summary.n == 24
+    assert forces.summary.rmse == pytest.approx(np.sqrt(0.025))
+    assert pick_row(rows, "virial") is None
+    assert error_table(records[::-1]) == rows
+
+
+def test_windows_count_from_the_lowest_known_energy():
+    rows = error_table([record("a", -5.0, 0.01)], lowest_energy=-5.5)
+    assert pick_row(rows, "energy", "0-0.1 eV") is None
+    assert pick_row(rows, "energy", "0.1-1 eV") is not None
+    # a structure below the lowest known one still belongs to the lowest window
+    rows = error_table([record("a", -5.6, 0.01)], lowest_energy=-5.5)
+    assert pick_row(rows, "energy", "0-0.1 eV") is not None
+
+
+def test_virial_per_atom():
+    r = ErrorRecord("a", "crystal", 5, 0.0, 0.0, None, None, np.zeros(6), np.full(6, 0.5))
+    assert pick_row(error_table([r]), "virial").summary.rmse == pytest.approx(0.1)
+
+
+def test_bad_records_are_refused():
+    with pytest.raises(EvidenceError, match="at least one"):
+        error_table([])
+    with pytest.raises(EvidenceError, match="'a' is given twice"):
+        error_table([record("a", 0, 0), record("a", 0, 0)])
+    bad = ErrorRecord("a", "crystal", 2, 0.0, 0.0, np.zeros((2, 3)), np.zeros((3, 3)))
+    with pytest.raises(EvidenceError, match="do not pair up"):
+        error_table([bad])
+
+
+def test_interval_covers_the_truth_and_respects_correlation():
+    rng = np.random.default_rng(7)
+    covered, widths = 0, []
+    for _ in range(100):
+        # all components of a structure share one error: the worst case of correlation
+        groups = [np.full(24, rng.normal()) for _ in range(60)]
+        low, high = bootstrap_interval(groups, rng, draws=300)
+        covered += low <= 1.0 <= high
+        widths.append(high - low)
+    assert covered >= 85
+    single = bootstrap_interval([np.array([x]) for g in groups for x in g], rng, draws=300)
+    assert np.mean(widths) > 3 * (single[1] - single[0])
+
+
+def test_interval_is_reproducible():
+    groups = [np.array([1.0, 2.0]), np.array([0.5]), np.array([3.0])]
+    one = bootstrap_interval(groups, np.random.default_rng(1))
+    assert one == bootstrap_interval(groups, np.random.default_rng(1))
+    with pytest.raises(EvidenceError, match="empty"):
+        bootstrap_interval([np.empty(0)], np.random.default_rng(1))
+
+
+def test_power_law_is_recovered():
+    n = np.array([50, 100, 200, 400])
+    law = fit_power_law(n, 3.0 * n**-0.7)
+    assert law.prefactor == pytest.approx(3.0)
+    assert law.exponent == pytest.approx(0.7)
+    assert law.scatter == pytest.approx(0.0, abs=1e-12)
+    assert law.predict(800) == pytest.approx(3.0 * 800**-0.7)
+    assert law.labels_for(3.0 * 800**-0.7) == pytest.approx(800)
+    assert fit_power_law(n, n * 1.0).labels_for(1e-3) is None
+    with pytest.raises(EvidenceError, match="at least 3"):
+        fit_power_law([1, 1, 2], [1, 1, 1])
+    with pytest.raises(EvidenceError, match="positive"):
+        fit_power_law([1, 2, 3], [1, 0, 1])
+
+
+def history(*errors, n=20):
+    return [Evidence(g, 100 * (g + 1), n, e) for g, e in enumerate(errors)]
+
+
+CRITERION = ConvergenceSettings(energy_error_in_eV=0.010, plateau_improvement=0.05, generations=3)
+
+
+@pytest.mark.parametrize(
+    ("errors", "stop", "words"),
+    [
+        ((0.1, 0.009, 0.008, 0.007), True, "at most 10 meV/atom"),
+        ((0.1, 0.05, 0.009, 0.008), False, "not converged"),
+        ((0.1, 0.050, 0.049, 0.0485), True, "no longer falls"),
+        ((0.1, 0.05), False, "are needed"),
+        ((0.009, 0.008, 0.007, float("nan")), False, "incomplete"),
+    ],
+)
+def test_stop_on_evidence(errors, stop, words):
+    decision = decide_stop(history(*errors), label_budget=10_000, labels_spent=500, settings=CRITERION)
+    assert decision.stop is stop
+    assert words in decision.reason
+    again = decide_stop(history(*errors)[::-1], label_budget=10_000, labels_spent=500, settings=CRITERION)
+    assert again == decision
+
+
+def test_stop_on_budget_and_without_criterion():
+    assert decide_stop([], label_budget=10, labels_spent=10, settings=CRITERION).stop
+    plain = decide_stop(
+        history(0.001, 0.001, 0.001), label_budget=10, labels_spent=9, settings=ConvergenceSettings()
+    )
+    assert not plain.stop
+    assert "no convergence criterion" in plain.reason
+
+
+def test_few_structures_do_not_count_as_evidence():
+    decision = decide_stop(
+        history(0.001, 0.001, 0.001, n=3), label_budget=10_000, labels_spent=5, settings=CRITERION
+    )
+    assert not decision.stop
+    assert "10 held-out structures" in decision.reason

@@ -1,0 +1,132 @@
+"""Named phases agree with the numbers that their sources print."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.data import atomic_numbers, reference_states
+from ase.neighborlist import neighbor_list
+
+from gapfactory.analysis import _phase_data, phases
+from gapfactory.analysis._phase_data import RECORDS
+from gapfactory.analysis.phases import elements_with_phases, missing_phases, named_phases
+from gapfactory.errors import EvidenceError
+
+ALL = [p for element in ("B", "C", "Si", "Ti") for p in named_phases(element)]
+BY_NAME = {p.name: p for p in ALL}
+
+#: atoms in the primitive cell, neighbours in the first shell, within this distance in Å (textbook structures)
+GEOMETRY = {
+    "C-diamond": (2, 4, 1.7),
+    "C-lonsdaleite": (4, 4, 1.7),
+    "C-graphite": (4, 3, 1.7),
+    "Si-diamond": (2, 4, 2.6),
+    "Si-beta-tin": (2, 6, 2.7),
+    "Si-oS24": (12, 4, 2.6),
+    "Ti-hcp": (2, 12, 3.1),
+    "Ti-bcc": (1, 8, 3.0),
+    "B-alpha-B12": (12, None, 1.9),
+}
+
+
+@pytest.mark.parametrize("phase", ALL, ids=lambda p: p.name)
+def test_geometry(phase):
+    if phase.name not in GEOMETRY:
+        pytest.skip("not a structure with one first shell")
+    n, neighbours, cutoff = GEOMETRY[phase.name]
+    assert len(phase.atoms) == n
+    counts = np.bincount(neighbor_list("i", phase.atoms, cutoff), minlength=n)
+    if neighbours is not None:
+        assert (counts == neighbours).all()
+
+
+def test_icosahedron_of_alpha_boron():
+    """Each atom has five neighbours in its icosahedron, and half of them one more between icosahedra."""
+    counts = np.bincount(neighbor_list("i", BY_NAME["B-alpha-B12"].atoms, 1.87))
+    assert sorted(counts) == [5] * 6 + [6] * 6
+    assert 1.6 < BY_NAME["B-alpha-B12"].shortest_contact < 1.75
+    # density of alpha-boron in handbooks: 2.46 g/cm^3
+    assert BY_NAME["B-alpha-B12"].density == pytest.approx(2.46, abs=0.02)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda r: f"{r.element}-{r.key}")
+def test_published_density_and_contact(record):
+    phase = BY_NAME[f"{record.element}-{record.key}"]
+    assert phase.space_group == record.space_group
+    assert phase.source
+    if record.density is not None:
+        # the sources print two decimals
+        assert phase.density == pytest.approx(record.density, abs=0.01)
+    if record.shortest_contact is not None:
+        assert phase.shortest_contact == pytest.approx(record.shortest_contact, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "density"), [("C-diamond", 3.51), ("C-graphite", 2.26), ("Si-diamond", 2.329)]
+)
+def test_handbook_densities(name, density):
+    assert BY_NAME[name].density == pytest.approx(density, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["C-diamond", "Si-diamond", "Ti-hcp"])
+def test_lattice_constants_agree_with_the_table_in_ase(name):
+    """ASE's own table is an independent source for the common structures."""
+    element = name.split("-")[0]
+    state = reference_states[atomic_numbers[element]]
+    cell = BY_NAME[name].atoms.cell
+    if state["symmetry"] == "diamond":
+        assert cell.lengths()[0] * np.sqrt(2) == pytest.approx(state["a"], abs=0.01)
+    else:
+        assert cell.lengths()[0] == pytest.approx(state["a"], abs=0.01)
+        assert cell.lengths()[2] / cell.lengths()[0] == pytest.approx(state["c/a"], abs=0.005)
+
+
+def test_denser_phases_are_denser():
+    assert BY_NAME["Si-beta-tin"].density > 1.3 * BY_NAME["Si-diamond"].density
+    assert BY_NAME["Si-oS24"].density < BY_NAME["Si-diamond"].density
+    assert BY_NAME["Ti-omega"].density > BY_NAME["Ti-hcp"].density
+
+
+def test_fresh_copies_and_no_calculator():
+    first, second = named_phases("Si")[0], named_phases("Si")[0]
+    first.atoms.positions += 1.0
+    assert not np.allclose(first.atoms.positions, second.atoms.positions)
+    assert second.atoms.calc is None
+    assert second.atoms.pbc.all()
+
+
+def test_what_is_left_out_is_said():
+    assert elements_with_phases() == ("B", "C", "Si", "Ti")
+    assert named_phases("Fe") == ()
+    assert missing_phases("Fe") == {}
+    offered = {p.name for p in named_phases("B")}
+    for name, reason in missing_phases("B").items():
+        assert f"B-{name}" not in offered
+        assert reason
+
+
+@pytest.mark.parametrize(
+    ("site", "words"),
+    [
+        (("8f", 0.0, 0.0, 0.0), "expand to"),
+        (("8f", 0.0, 0.0284, 0.5903), "cannot be expanded"),
+        (("8f", 0.0, 0.05, 0.59), "Å apart"),
+        (("4a", 0.0, 0.5705, 0.3412), "expand to"),
+    ],
+)
+def test_wrong_coordinates_are_noticed(monkeypatch, site, words):
+    """A coordinate that changes a multiplicity, or makes sites coincide, never becomes a phase."""
+    good = next(r for r in RECORDS if r.key == "oS24")
+    bad = _phase_data.PhaseRecord(
+        good.element,
+        good.key,
+        good.label,
+        good.space_group,
+        good.setting,
+        good.cell,
+        (*good.sites[:2], site),
+        "made up",
+    )
+    monkeypatch.setattr(_phase_data, "RECORDS", (bad,))
+    with pytest.raises(EvidenceError, match=words):
+        phases.named_phases("Si")
