@@ -19,8 +19,8 @@ class SelectSettings(Settings):
     fractions.
     """
 
-    labels_per_generation: int = Field(default=100, ge=1)
-    """Structures labelled for training in each generation."""
+    labels_per_generation: int = Field(default=90, ge=1)
+    """Structures labelled for training in each generation; with the held-out ones the paper's N = 100."""
     held_out_per_generation: int = Field(default=10, ge=0)
     """Further structures labelled from the same pool and never trained on."""
     noise_per_generation: int = Field(default=0, ge=0)
