@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from gapfactory.analysis.energy_volume import fit_equation_of_state
 from gapfactory.analysis.errors import pick_row
+from gapfactory.errors import EvidenceError
 
 if TYPE_CHECKING:
-    from gapfactory.analysis.energy_volume import PhaseComparison
+    from gapfactory.analysis.energy_volume import EnergyVolumeCurve, PhaseComparison
     from gapfactory.report.data import ReportData
 
 __all__ = ["Headline", "Verdict", "duration", "headline"]
@@ -56,27 +58,46 @@ def duration(seconds: float) -> str:
 def headline(data: ReportData) -> Headline:
     """Return the first screen of the report, from the run's own numbers only."""
     compared: list[PhaseComparison] = []
+    broken: list[tuple[str, str]] = []
     unjudged: list[tuple[str, str]] = []
+    ranking: list[tuple[float, str, Verdict]] = []
     for evidence in data.phases:
         comparison, reason = evidence.compare(data.phase_settings)
-        if comparison is None:
-            unjudged.append((evidence.phase, reason))
-        else:
+        stability = _reference_energy(evidence.reference)
+        verdict: Verdict
+        if comparison is not None:
             compared.append(comparison)
+            verdict = "passes" if comparison.passes else "fails"
+        elif stability is not None and evidence.potential is not None:
+            # the reference has its minimum and the potential has none: the potential is wrong, not unjudged
+            broken.append((evidence.phase, reason))
+            verdict = "fails"
+        else:
+            unjudged.append((evidence.phase, reason))
+            verdict = "not judged"
+        if stability is not None:
+            ranking.append((stability, evidence.phase, verdict))
     compared.sort(key=lambda c: c.reference.energy)
-    verdict: Verdict = "not judged"
-    if compared:
-        verdict = "passes" if compared[0].passes else "fails"
     return Headline(
-        verdict=verdict,
+        verdict=min(ranking)[2] if ranking else "not judged",
         made=_made(data),
         quality=_quality(data),
-        judgement=_judgement(data, compared, unjudged),
+        judgement=_judgement(data, compared, broken, unjudged),
         failed=_failed(data),
         cost=_cost(data),
         comparisons=tuple(compared),
-        unjudged=tuple(unjudged),
+        unjudged=(*broken, *unjudged),
     )
+
+
+def _reference_energy(curve: EnergyVolumeCurve | None) -> float | None:
+    """Return the energy of the reference's minimum, or None where it has none."""
+    if curve is None:
+        return None
+    try:
+        return fit_equation_of_state(curve).energy
+    except EvidenceError:
+        return None
 
 
 def _made(data: ReportData) -> tuple[str, ...]:
@@ -90,7 +111,8 @@ def _made(data: ReportData) -> tuple[str, ...]:
         f"A potential for {data.system}, generation {last.generation}, fitted to {last.training_set} labels."
         if last.training_set
         else f"No potential for {data.system} yet.",
-        f"{built} random cells in {len(data.generations)} generations led to {labelled + reused} labels"
+        f"{_count(built, 'random cell')} in {_count(len(data.generations), 'generation')} led to "
+        f"{_count(labelled + reused, 'label')}"
         + (f", {reused} of them reused" if reused else "")
         + (f", of a budget of {data.label_budget}." if data.label_budget else "."),
     ]
@@ -139,23 +161,27 @@ def _noise(data: ReportData) -> str:
 
 
 def _judgement(
-    data: ReportData, compared: list[PhaseComparison], unjudged: list[tuple[str, str]]
+    data: ReportData,
+    compared: list[PhaseComparison],
+    broken: list[tuple[str, str]],
+    unjudged: list[tuple[str, str]],
 ) -> tuple[str, ...]:
     if not data.phases:
-        return (f"There are no named phases of {data.system} to judge by; only the errors above speak.",)
-    sentences = []
+        return (f"There are no named phases of {data.system} to judge by; only the errors speak.",)
+    sentences = [f"{phase} fails: {reason}." for phase, reason in broken]
     if compared:
-        sentences.append(_upper_first(compared[0].sentence(data.label_noise)) + ".")
+        sentences.append(compared[0].sentence(data.label_noise) + ".")
         if data.label_noise is not None and abs(compared[0].energy_error) <= data.label_noise:
             sentences.append("The energy difference is not larger than the noise of the labels.")
-    if len(compared) > 1:
-        sentences.append(f"{sum(c.passes for c in compared)} of {len(compared)} named phases pass.")
+    judged = len(compared) + len(broken)
+    if judged > 1:
+        sentences.append(f"{sum(c.passes for c in compared)} of {judged} named phases pass.")
     sentences += [f"{phase} is not judged: {reason}." for phase, reason in unjudged]
     return tuple(sentences)
 
 
-def _upper_first(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _failed(data: ReportData) -> tuple[str, ...]:
@@ -166,14 +192,14 @@ def _failed(data: ReportData) -> tuple[str, ...]:
     relaxed = relax_failed + unconverged + sum(g.relaxed_converged for g in gens)
     sentences = []
     if quarantined:
-        sentences.append(f"{quarantined} structures could not be labelled.")
+        sentences.append(f"{_count(quarantined, 'structure')} could not be labelled.")
     if relax_failed:
         sentences.append(f"{relax_failed} of {relaxed} relaxations failed.")
     if unconverged:
         sentences.append(f"{unconverged} of {relaxed} relaxations ended before the force threshold.")
     other = [f for f in data.failures if f.stage not in ("relax", "reference")]
     if other:
-        sentences.append(f"{len(other)} other tasks failed.")
+        sentences.append(f"{_count(len(other), 'other task')} failed.")
     return tuple(sentences) or ("Nothing failed.",)
 
 
