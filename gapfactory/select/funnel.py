@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -278,31 +278,21 @@ class Funnel:
             duplicates=choice.duplicates,
         )
         frames = self._frames(trajectories, {kept.trajectories[i] for i in choice.indices})
-        n_frames = round(s.frames_histogram_per_label * sizes["training"])
+        n_frames = round(s.frames_histogram_per_label * n_labels)
         n_frames = self._capped(n_frames, len(frames.ids), n_labels)
         survivors, third = self._histogram(
             frames, n_frames, kT, group, "frames-histogram", streams(base + Step.FRAMES_HISTOGRAM)
         )
-        # the pool of chosen trajectories may be smaller than the group's frames, by which shares were capped
-        capped: dict[Purpose, int] = {}
-        room = len(survivors.ids)
-        for purpose in ("training", "held-out"):
-            capped[purpose] = min(sizes[purpose], room)
-            room -= capped[purpose]
         picks, last = choose_labels(
             survivors,
             survivors.ids,
             self._vectors(survivors.ids, structures),
             group=group,
-            sizes=capped,
+            sizes=sizes,
             settings=s,
             zeta=self.similarity.zeta,
             streams=streams,
             base=base,
             cores=self.cores,
         )
-        last = [
-            replace(stage, requested=sizes["training" if stage.stage == "cur" else "held-out"])
-            for stage in last
-        ]
         return picks, [first, second, third, *last]

@@ -100,7 +100,10 @@ def choose_labels(
     base: int,
     cores: int,
 ) -> tuple[list[Pick], list[StageReport]]:
-    """Choose training structures, then held-out ones from what is left."""
+    """Choose training structures, then held-out ones from what is left.
+
+    `vectors` (n, d) are those of `ids`, sorted by id; `pool` tells their energies, None for cells without one.
+    """
     picks: list[Pick] = []
     stages: list[StageReport] = []
     exclude = np.empty(0, dtype=np.int64)
@@ -120,16 +123,19 @@ def choose_labels(
             origin = None if pool is None else pool.trajectories[index]
             score = float(choice.scores[index])
             picks.append(Pick(ids[index], purpose, group, order, score, value, origin))
+        left = np.setdiff1d(np.arange(len(ids)), exclude)
+        histogram = None
+        if pool is not None and left.size:
+            kept = np.searchsorted(left, choice.indices)
+            histogram = HistogramReport.of(pool.values[left], kept, settings.bins)
         stages.append(
             StageReport(
                 group,
                 stage,
-                pool=len(ids) - len(exclude),
+                pool=len(left),
                 requested=n,
                 chosen=len(choice.indices),
-                histogram=None
-                if pool is None
-                else HistogramReport.of(pool.values, choice.indices, settings.bins),
+                histogram=histogram,
                 rank=choice.rank,
                 duplicates=choice.duplicates,
             )

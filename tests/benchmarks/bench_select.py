@@ -60,7 +60,7 @@ def select(n_cells: int, cores: int) -> dict[str, Any]:
     report = select_initial(
         [f"{i:06d}" for i in range(n_cells)],
         vectors,
-        settings=SelectSettings(held_out_per_generation=0),
+        settings=SelectSettings(labels_per_generation=100, held_out_per_generation=0),
         zeta=similarity.zeta,
         streams=lambda k: stream(1, 0, Stage.SELECT, k),
         cores=cores,

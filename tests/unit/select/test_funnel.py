@@ -110,10 +110,11 @@ def test_stages_and_picks() -> None:
         assert pick.energy_eV == by_id[pick.trajectory].enthalpies[frame]
         assert pick.group == "Si"
     for stage in report.stages:
-        assert sum(stage.histogram.pool) == stage.pool + (10 if stage.stage == "held-out" else 0)
+        assert sum(stage.histogram.pool) == stage.pool
         assert sum(stage.histogram.chosen) == stage.chosen
     assert [s.kT_eV for s in report.stages] == [0.3, None, 0.3, None, None]
     assert stages["cur"].rank == 5
+    assert stages["held-out"].pool == stages["cur"].pool - 10
 
 
 def test_paper_sizes() -> None:
@@ -131,12 +132,12 @@ def test_paper_sizes() -> None:
         )
         for i, e in enumerate(rng.exponential(0.2, (10000, 8)))
     ]
-    settings = SelectSettings(held_out_per_generation=0, method="random")
+    settings = SelectSettings(method="random")
     similarity = SimilaritySettings(n_max=2, l_max=1, atom_sigma=0.5, cutoff=4.0)
     funnel = Funnel(settings, similarity, (14,))
     report = funnel.run(trajectories, structures, generation=3, streams=streams)
     assert [(s.stage, s.chosen) for s in report.stages] == [
-        ("minima-histogram", 2500), ("minima-cur", 1000), ("frames-histogram", 2500), ("cur", 100),
+        ("minima-histogram", 2500), ("minima-cur", 1000), ("frames-histogram", 2500), ("cur", 90), ("held-out", 10),
     ]  # fmt: skip
     assert report.stages[2].pool == 8000
     assert report.stages[0].kT_eV == 0.1
@@ -240,6 +241,22 @@ def test_pool_smaller_than_asked_is_said() -> None:
     report = world.run(labels_per_generation=100)
     assert len(report.picks) == frames
     assert any("only" in note for note in report.notes)
+    assert json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_held_out_structures_that_training_used_up_are_said() -> None:
+    """The group has frames enough, but those of the chosen trajectories are fewer."""
+    world = World(n=2)
+    world.trajectories = [
+        TrajectorySummary(t.id, t.group, i == 0, t.frames, t.enthalpies, t.energies, t.volumes)
+        for i, t in enumerate(world.trajectories)
+    ]
+    frames = len(world.trajectories[0].frames)
+    assert frames < frames + len(world.trajectories[1].frames) - 1
+    report = world.run(labels_per_generation=frames, held_out_per_generation=1)
+    assert len(report.ids("training")) == frames
+    assert report.ids("held-out") == []
+    assert any("held-out chose 0 of the 1" in note for note in report.notes)
 
 
 def test_duplicates_leave_a_note() -> None:
