@@ -111,7 +111,10 @@ def test_verdict_is_that_of_the_most_stable_phase():
 
 def test_a_potential_without_a_minimum_fails_rather_than_leaving_the_verdict_to_another_phase():
     data = EXAMPLE.example()
-    falling = EXAMPLE.curve("Si-diamond", "potential", 30.0, -5.42, span=0.2)
+    volumes = data.phases[0].reference.volumes
+    falling = replace(
+        data.phases[0].potential, energies=EXAMPLE.birch_murnaghan(volumes, 30.0, -5.42, 0.55, 4.2)
+    )
     first = headline(replace(data, phases=(replace(data.phases[0], potential=falling), *data.phases[1:])))
     assert first.verdict == "fails"
     assert "Si-diamond fails" in first.judgement[0]
