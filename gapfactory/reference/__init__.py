@@ -5,6 +5,7 @@ from __future__ import annotations
 from gapfactory.reference.base import EngineInfo, Label, LabelOutcome, kind_of
 from gapfactory.reference.engines import check_engine, make_engine, parse_settings
 from gapfactory.reference.kpoints import kpoint_grid, kspacing_to_density
+from gapfactory.reference.noise import LabelNoise, label_noise
 from gapfactory.reference.runner import (
     CurvePoint,
     energy_volume_reference,
@@ -26,6 +27,7 @@ __all__ = [
     "EngineSettings",
     "GpawSettings",
     "Label",
+    "LabelNoise",
     "LabelOutcome",
     "ReferenceSettings",
     "check_engine",
@@ -33,6 +35,7 @@ __all__ = [
     "kind_of",
     "kpoint_grid",
     "kspacing_to_density",
+    "label_noise",
     "label_structures",
     "make_engine",
     "parse_settings",

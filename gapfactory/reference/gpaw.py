@@ -138,7 +138,11 @@ class GpawEngine:
             "xc": s.xc,
             "kpts": {"size": s.kpoint_grid or kpoint_grid(prepared, s.kpoint_density), "gamma": True},
             "occupations": {"name": "fermi-dirac", "width": s.smearing_width_eV},
-            "convergence": {"energy": s.energy_convergence_eV, "density": s.density_convergence},
+            "convergence": {
+                "energy": s.energy_convergence_eV,
+                "density": s.density_convergence,
+                "eigenstates": s.eigenstates_convergence_eV2,
+            },
             "symmetry": {"point_group": s.use_symmetry},
             "maxiter": int(s.max_iterations * more),
             **changes,

@@ -11,12 +11,15 @@ from gapfactory.errors import RelaxationError
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from numpy.typing import NDArray
 
     from gapfactory.search.settings import MinimiserSettings
 
 __all__ = ["Evaluator", "GuardTrippedError"]
 
 _PROPERTIES = ["energy", "forces", "stress"]
+# atoms up to which all pairs are cheaper than a neighbour list
+_MANY = 100
 
 
 class GuardTrippedError(Exception):
@@ -118,12 +121,10 @@ class Evaluator(Calculator):
             limit = self._settings.max_volume_fraction
             raise GuardTrippedError(f"cell exploded to {fraction:.2f} times its volume (guard {limit})")
         if self._settings.closest_approach > 0:
-            from ase.neighborlist import neighbor_list
-
-            distances = neighbor_list("d", atoms, self._reach)
-            if len(distances):
+            closest = _closest_within(atoms, self._reach)
+            if closest is not None:
                 raise GuardTrippedError(
-                    f"atoms {distances.min():.2f} Å apart (guard {self._settings.closest_approach} of the "
+                    f"atoms {closest:.2f} Å apart (guard {self._settings.closest_approach} of the "
                     "sum of their covalent radii)"
                 )
 
@@ -137,3 +138,22 @@ class Evaluator(Calculator):
             if not np.isfinite(results[name]).all():
                 raise GuardTrippedError(f"{name} is not finite")
         return {**results, "free_energy": results["energy"]}
+
+
+def _closest_within(atoms: Atoms, reach: NDArray[np.float64]) -> float | None:
+    """Return the shortest distance (Å) of two atoms, or images, nearer than the sum of their `reach`; None if none."""
+    inverse = np.linalg.inv(atoms.cell.array)
+    # distance of the lattice planes: a vector shorter than half of it has fractional coordinates below 1/2, so
+    # rounding finds the nearest image even in a skewed cell
+    heights = 1.0 / np.linalg.norm(inverse, axis=0)
+    if len(atoms) > _MANY or heights.min() <= 4.0 * reach.max():
+        from ase.neighborlist import neighbor_list
+
+        distances = neighbor_list("d", atoms, reach)
+        return float(distances.min()) if len(distances) else None
+    first, second = np.triu_indices(len(atoms), k=1)
+    fractional = (atoms.positions @ inverse)[first] - (atoms.positions @ inverse)[second]
+    vectors = (fractional - np.round(fractional)) @ atoms.cell.array
+    lengths = np.sqrt((vectors**2).sum(axis=1))
+    near = lengths < reach[first] + reach[second]
+    return float(lengths[near].min()) if near.any() else None

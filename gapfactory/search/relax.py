@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.random import Generator
 
-    from gapfactory.search._optimiser import EnthalpyLBFGS
+    from gapfactory.search._optimiser import EnthalpyFilter
     from gapfactory.search.settings import MinimiserSettings, RelaxSettings
     from gapfactory.search.trajectory import RelaxStatus
 
@@ -86,10 +86,9 @@ def minimise(
     RelaxationError
         As `relax`.
     """
-    from ase.filters import FrechetCellFilter
     from ase.units import GPa
 
-    from gapfactory.search._optimiser import EnthalpyLBFGS
+    from gapfactory.search._optimiser import EnthalpyFilter, EnthalpyLBFGS
     from gapfactory.search.evaluator import Evaluator, GuardTrippedError
 
     start = _bare_copy(atoms)
@@ -107,11 +106,11 @@ def minimise(
                 from ase.constraints import FixSymmetry
 
                 start.set_constraint(FixSymmetry(start, symprec=symmetry_tolerance))
-            filtered = FrechetCellFilter(start, scalar_pressure=pressure, constant_volume=fixed_volume)
-            optimiser = EnthalpyLBFGS(filtered, settings, pressure=pressure, fixed_volume=fixed_volume)
+            filtered = EnthalpyFilter(start, pressure=pressure, fixed_volume=fixed_volume)
+            optimiser = EnthalpyLBFGS(filtered, settings)
             for converged in optimiser.irun(steps=settings.max_steps):  # type: ignore[no-untyped-call]
                 steps = optimiser.nsteps
-                frames.add(steps, start, optimiser)
+                frames.add(steps, filtered)
                 status = "converged" if converged else "unconverged"
         reason = (
             "both residuals below their thresholds" if status == "converged" else _why_not(settings, steps)
@@ -162,8 +161,11 @@ class _Frames:
     kept: list[dict[str, Any]] = field(default_factory=list)
     last: dict[str, Any] | None = None
 
-    def add(self, step: int, atoms: Atoms, optimiser: EnthalpyLBFGS) -> None:
-        force, cell_force = optimiser.residuals()
+    def add(self, step: int, filtered: EnthalpyFilter) -> None:
+        if self.last is not None and self.last["step"] == step:
+            return
+        force, cell_force = filtered.residuals()
+        atoms = filtered.structure
         frame = {
             "step": step,
             "positions": atoms.positions.copy(),
@@ -173,8 +175,6 @@ class _Frames:
             "force": force,
             "cell_force": cell_force,
         }
-        if self.last is not None and self.last["step"] == step:
-            return
         self.last = frame
         if step <= self.keep_first or step >= self.kept[-1]["step"] * self.ratio:
             self.kept.append(frame)

@@ -1,0 +1,74 @@
+"""Calculators that fail in the ways real codes do; admitted only through the operator's environment variable."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from gapfactory.reference.analytic import StillingerWeberSilicon
+
+
+class Faulty(StillingerWeberSilicon):
+    """Does what `faults` says for structures of so many atoms.
+
+    `once` names a directory: a fault happens only the first time, so that a second attempt succeeds.
+    """
+
+    def __init__(self, faults, once=None):
+        super().__init__()
+        self.faults = faults
+        self.once = once
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        super().calculate(atoms, properties, system_changes)
+        fault = self.faults.get(str(len(atoms)))
+        if fault is None:
+            return
+        if self.once is not None:
+            marker = Path(self.once) / f"{fault}-{len(atoms)}"
+            if marker.exists():
+                return
+            marker.touch()
+        getattr(self, f"do_{fault}")()
+
+    def do_raise(self):
+        raise RuntimeError("SCF did not converge")
+
+    def do_kill(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def do_segv(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def do_exit0(self):
+        os._exit(0)
+
+    def do_exit7(self):
+        os._exit(7)
+
+    def do_hang(self):
+        time.sleep(600)
+
+    def do_nan(self):
+        self.results["energy"] = self.results["free_energy"] = float("nan")
+
+    def do_nanforce(self):
+        self.results["forces"] = np.full_like(self.results["forces"], np.nan)
+
+    def do_shape(self):
+        self.results["forces"] = self.results["forces"][:-1]
+
+    def do_stress(self):
+        self.results["stress"] = np.zeros(3)
+
+    def do_netforce(self):
+        self.results["forces"] = self.results["forces"] + 5.0
+
+    def do_memory(self):
+        raise MemoryError
+
+    def do_fill(self):
+        with Path("large").open("wb") as stream:
+            stream.write(bytes(4_000_000))

@@ -1,0 +1,194 @@
+"""Settings, hashes, k-point grids and label noise: everything that needs no calculation."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from pydantic import ValidationError
+
+from gapfactory.errors import InputError, MissingEngineError
+from gapfactory.reference import (
+    AseSettings,
+    GpawSettings,
+    Label,
+    check_engine,
+    kind_of,
+    kpoint_grid,
+    kspacing_to_density,
+    label_noise,
+    make_engine,
+    parse_settings,
+    settings_hash,
+)
+from gapfactory.reference.ase_engine import EXTRA_MODULES_VARIABLE
+
+
+def test_unknown_key_and_engine_are_named():
+    with pytest.raises(ValidationError, match="kpoint_densty"):
+        GpawSettings(kpoint_densty=3)
+    with pytest.raises(ValidationError, match="vaspp"):
+        parse_settings({"engine": "vaspp"})
+
+
+def test_round_trip_through_json():
+    for settings in (
+        GpawSettings(kpoint_density=3.0),
+        AseSettings(calculator="emt", parameters={"asap_cutoff": True}),
+    ):
+        assert parse_settings(settings.model_dump(mode="json")) == settings
+
+
+def test_hash_follows_the_numbers_and_nothing_else():
+    base = GpawSettings()
+    key = settings_hash(base, "crystal")
+    for same in ({"time_limit_s": 5.0}, {"max_attempts": 1}, {"vacuum": 9.0}, {"spin_dimer": "none"}):
+        assert settings_hash(base.model_copy(update=same), "crystal") == key, same
+    for other in ({"kpoint_density": 3.0}, {"cutoff_eV": 400.0}, {"xc": "LDA"}, {"smearing_width_eV": 0.05}):
+        assert settings_hash(base.model_copy(update=other), "crystal") != key, other
+    isolated = settings_hash(base, "isolated")
+    assert settings_hash(base.model_copy(update={"kpoint_density": 9.0}), "isolated") == isolated
+    assert settings_hash(base.model_copy(update={"vacuum": 9.0}), "isolated") != isolated
+    assert len({settings_hash(base, kind) for kind in ("crystal", "isolated", "dimer")}) == 3
+    assert settings_hash(AseSettings(), "crystal") != settings_hash(AseSettings(calculator="emt"), "crystal")
+
+
+def test_kinds():
+    assert kind_of(bulk("Si")) == "crystal"
+    assert kind_of(Atoms("Si", cell=[9] * 3)) == "isolated"
+    assert kind_of(Atoms("Si2", positions=[[0, 0, 0], [0, 0, 2]])) == "dimer"
+
+
+def test_grid_of_a_cube_and_of_silicon():
+    cube = Atoms("Si", cell=[5.0] * 3, pbc=True)
+    # 2 pi / 5 = 1.2566 per Å; times 2.5 is 3.14
+    assert kpoint_grid(cube, 2.5) == (4, 4, 4)
+    assert kpoint_grid(cube, 4.0) == (6, 6, 6)
+    # exactly integer: rounding noise must not add a point
+    assert kpoint_grid(cube, 3 * 5.0 / (2 * np.pi)) == (3, 3, 3)
+    # primitive diamond: |b| = 2 pi sqrt(3) / a = 2.004, so density 2.5 needs 6
+    assert kpoint_grid(bulk("Si", a=5.43), 2.5) == (6, 6, 6)
+    assert kpoint_grid(Atoms("Si", cell=[5.0] * 3), 2.5) == (1, 1, 1)
+    # reciprocal vectors, not lattice vectors, decide in a skewed cell
+    skew = Atoms("Si", cell=[[5, 0, 0], [4.9, 2, 0], [0, 0, 5]], pbc=True)
+    lengths = np.linalg.norm(2 * np.pi * np.linalg.inv(skew.cell.array).T, axis=1)
+    assert kpoint_grid(skew, 2.5) == tuple(int(np.ceil(2.5 * length)) for length in lengths)
+
+
+def test_density_agrees_with_gpaws_definition():
+    gpaw = pytest.importorskip("ase.calculators.calculator")
+    for atoms in (bulk("Si"), bulk("Ti"), Atoms("Si", cell=[3.1, 4.4, 6.7], pbc=True)):
+        theirs = gpaw.kptdensity2monkhorstpack(atoms, kptdensity=2.5, even=False)
+        assert kpoint_grid(atoms, 2.5) == tuple(theirs)
+
+
+def test_kspacing():
+    # VASP: N = max(1, ceil(|b| / KSPACING)) with 2 pi in b
+    atoms = bulk("Si", a=5.43)
+    b = 2 * np.pi * np.sqrt(3) / 5.43
+    assert kpoint_grid(atoms, kspacing_to_density(0.25)) == (int(np.ceil(b / 0.25)),) * 3
+    assert kspacing_to_density(0.25) == pytest.approx(4.0)
+    assert kspacing_to_density(0.25 / (2 * np.pi), includes_2pi=False) == pytest.approx(4.0)
+    with pytest.raises(InputError, match="not positive"):
+        kspacing_to_density(0.0)
+    with pytest.raises(InputError, match="not positive"):
+        kpoint_grid(atoms, -1.0)
+    with pytest.raises(InputError, match="no volume"):
+        kpoint_grid(Atoms("Si", cell=[5, 0, 0], pbc=[True, False, False]), 2.0)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "ase.calculators.espresso.Espresso",
+        "ase.calculators.lammpslib.LAMMPSlib",
+    ],
+)
+def test_code_that_may_run_commands_is_refused(path):
+    with pytest.raises(InputError, match="not allowed"):
+        check_engine(AseSettings(calculator=path))
+
+
+def test_operator_may_allow_a_module_and_a_file_may_not(monkeypatch):
+    settings = AseSettings(calculator="ase.calculators.test.TestCalculator")
+    with pytest.raises(InputError, match=EXTRA_MODULES_VARIABLE):
+        check_engine(settings)
+    monkeypatch.setenv(EXTRA_MODULES_VARIABLE, "ase.calculators.test")
+    with pytest.raises(InputError, match="no class"):
+        check_engine(settings.model_copy(update={"calculator": "ase.calculators.test.Nothing"}))
+
+
+@pytest.mark.parametrize("name", ["stilinger-weber", "os", "a b.c", "", "ase..emt", "x;y.z"])
+def test_names_that_are_no_path(name):
+    with pytest.raises(ValidationError):
+        AseSettings(calculator=name)
+
+
+def test_named_calculators_exist():
+    for name in ("emt", "lj", "morse", "stillinger-weber", "second-moment"):
+        assert check_engine(AseSettings(calculator=name)).engine == "ase"
+
+
+def test_missing_code_names_the_remedy(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "gpaw", None)
+    with pytest.raises(MissingEngineError, match="pip install"):
+        check_engine(GpawSettings())
+
+
+def test_recovery_steps_change_numerics_only():
+    engine = make_engine(GpawSettings())
+    atoms = bulk("Si")
+    allowed = {"mixer", "eigensolver", "nbands", "random", "symmetry", "maxiter"}
+    _, plain = engine.parameters(atoms, rung=0)
+    for rung in range(1, len(engine.rungs())):
+        _, changed = engine.parameters(atoms, rung=rung)
+        for key in set(plain) | set(changed):
+            assert key in allowed or plain.get(key) == changed.get(key), (rung, key)
+    for rung in range(1, len(engine.rungs())):
+        _, spin = engine.parameters(Atoms("Si"), rung=rung)
+        assert spin["hund"] is True
+
+
+def test_isolated_structures_get_our_box_gamma_and_spin():
+    engine = make_engine(GpawSettings(vacuum=5.0))
+    prepared, parameters = engine.parameters(Atoms("C", cell=[30.0] * 3), rung=0)
+    assert prepared.cell.lengths().tolist() == [10.0] * 3
+    assert parameters["kpts"]["size"] == (1, 1, 1)
+    assert parameters["hund"] is True
+    dimer = Atoms("C2", positions=[[0, 0, 0], [0, 0, 1.3]], cell=[30.0] * 3)
+    prepared, parameters = engine.parameters(dimer, rung=0)
+    assert prepared.cell.lengths().tolist() == pytest.approx([10.0, 10.0, 11.3])
+    assert parameters["spinpol"] is True
+    assert prepared.get_initial_magnetic_moments().tolist() == [2.0, 2.0]
+    assert prepared.get_distance(0, 1) == pytest.approx(1.3)
+
+
+def label(energy, n=2, force=0.0):
+    return Label(energy, np.full((n, 3), force), np.zeros(6), 1.0, "ase", "x", {})
+
+
+def test_noise_by_hand():
+    working = {"a": label(-10.0), "b": label(-20.0, n=4, force=0.1), "only": label(0.0)}
+    higher = {"a": label(-10.004), "b": label(-19.992, n=4), "other": label(0.0)}
+    noise = label_noise(working, higher)
+    # per atom: +2 meV and -2 meV
+    assert noise.n_structures == 2
+    assert noise.energy_rms_meV == pytest.approx(2.0)
+    assert noise.energy_max_meV == pytest.approx(2.0)
+    assert noise.energy_shift_meV == pytest.approx(0.0, abs=1e-9)
+    assert noise.force_rms == pytest.approx(np.sqrt(12 * 0.01 / 18))
+    with pytest.raises(InputError, match="both levels"):
+        label_noise(working, {"z": label(0.0)})
+    with pytest.raises(InputError, match="same structure"):
+        label_noise({"a": label(0.0)}, {"a": label(0.0, n=3)})
+
+
+def test_higher_density_is_denser_and_otherwise_equal():
+    settings = GpawSettings(kpoint_density=2.5)
+    higher = settings.with_higher_density()
+    assert higher.kpoint_density == pytest.approx(4.0)
+    assert higher.model_copy(update={"kpoint_density": 2.5}) == settings
+    assert settings_hash(higher, "crystal") != settings_hash(settings, "crystal")
