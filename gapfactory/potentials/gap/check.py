@@ -95,24 +95,23 @@ def evaluate_apart(
 
 def _run(command: list[str], timeout_s: float) -> tuple[str, int]:
     env = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command,
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-    )
-    try:
-        raw, _ = process.communicate(timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        msg = f"the evaluation took longer than {timeout_s:g} s and was stopped"
-        raise PotentialError(msg) from None
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    return raw.decode("utf-8", errors="replace"), process.returncode
+    ) as process:
+        try:
+            raw, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            msg = f"the evaluation took longer than {timeout_s:g} s and was stopped"
+            raise PotentialError(msg) from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        return raw.decode("utf-8", errors="replace"), process.returncode
 
 
 def validate_potential(

@@ -59,9 +59,12 @@ def stage_delta(
     chosen = judged(data)
     sizes = np.array([len(data[k].atoms) for k in chosen])
     values = residuals[chosen]
-    if settings.delta.rule == "paper":
+    if settings.delta.rule != "per-descriptor":
         per_atom = values / sizes
-        delta = float(np.std(per_atom)) if stage == 0 else float(np.sqrt(np.mean(per_atom**2)))
+        if stage == 0:
+            per_atom = per_atom - per_atom.mean()
+        weights = sizes if settings.delta.rule == "total" else 1.0
+        delta = float(np.sqrt(np.mean((weights * per_atom) ** 2)))
     else:
         n = sum(_count(stage, data[k], species, settings) for k in chosen)
         delta = float(np.abs(values).sum() / max(1, n))

@@ -74,6 +74,8 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Return the memory and time that a fit of crystals needs, assuming a uniform density.
 
+    Open structures such as diamond have fewer neighbours within the three-body cutoff than that.
+
     Every descriptor is stored with 3 derivatives per atom it depends on for forces and 6 more for virials;
     the linear system with its factorisation is held twice. Species are taken in equal shares.
 
@@ -104,7 +106,8 @@ def estimate_memory(
     n_sparse = 0
     n_cross: dict[str, float] = {}
     for term in terms(species, settings):
-        neighbours = 4.0 / 3.0 * pi * term.cutoff**3 / volume_per_atom
+        # Minus one: around an atom the volume of one atom holds no other.
+        neighbours = max(0.0, 4.0 / 3.0 * pi * term.cutoff**3 / volume_per_atom - 1.0)
         d = _dimensions(term, len(species), settings)
         if term.stage == 0:
             same = term.numbers[0] == term.numbers[1]
@@ -112,7 +115,8 @@ def estimate_memory(
             points = settings.two_body.n_sparse
         elif term.stage == 1:
             same = term.numbers[1] == term.numbers[2]
-            pairs = neighbours * (neighbours - 1 if neighbours > 1 else 0) / 2 * share**2 * (1 if same else 2)
+            # The program stores every pair of neighbours twice.
+            pairs = neighbours * max(0.0, neighbours - 1.0) * share**2 * (1 if same else 2)
             count, depends = n_atoms * share * pairs, 3.0
             points = settings.three_body.n_sparse
         else:

@@ -119,9 +119,11 @@ def _config(
     terms: Sequence[Term], deltas: Sequence[float], points: Sequence[int], settings: GapSettings
 ) -> str:
     parts = []
+    # The program strips one pair of braces from every value on its way to the descriptor.
     for k, (term, n) in enumerate(zip(terms, points, strict=True)):
+        descriptor = term.descriptor.replace("{", "{{").replace("}", "}}")
         parts.append(
-            f"{term.descriptor} {term.covariance} delta={deltas[term.stage]!r} n_sparse={n} "
+            f"{descriptor} {term.covariance} delta={deltas[term.stage]!r} n_sparse={n} "
             "sparse_method=FILE "
             f"sparse_file=sparse_{k}.txt f0=0.0 add_species=F"
         )

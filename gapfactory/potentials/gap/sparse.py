@@ -107,7 +107,7 @@ def distance_range(structures: Iterable[Atoms], pair: Sequence[int], cutoff: flo
 def angle_descriptors(atoms: Atoms, triple: Sequence[int], cutoff: float) -> NDArray[np.float64]:
     """Return the (n, 3) values (r1 + r2, (r1 - r2)^2, r12) of every pair of neighbours of the centres.
 
-    Units A, A^2, A. Each unordered pair is counted once. The values equal those of QUIP's `angle_3b`.
+    Units A, A^2, A. Each unordered pair is counted once, where QUIP's `angle_3b` gives the same value twice.
     """
     from ase.neighborlist import neighbor_list
 
