@@ -104,7 +104,7 @@ def kernel_leverage(
     zeta
         Exponent of the kernel.
     rank
-        Number of leading vectors, 1 <= rank < n.
+        Number of leading vectors, 1 <= rank < n; capped at the numerical rank of K.
     centred
         Subtract row and column means of K first.
     rng
@@ -125,6 +125,7 @@ def kernel_leverage(
         If the kernel does not fit in memory or the iteration does not converge.
     """
     n = len(vectors)
+    rounding = float(np.finfo(np.float64).eps)
     if n <= _DENSE:
         from scipy.linalg import eigh
 
@@ -132,7 +133,7 @@ def kernel_leverage(
         if centred:
             dense -= dense.mean(axis=0)
             dense -= dense.mean(axis=1)[:, None]
-        _, leading = eigh(dense, subset_by_index=[n - rank, n - 1], overwrite_a=True, check_finite=False)
+        values, leading = eigh(dense, subset_by_index=[n - rank, n - 1], overwrite_a=True, check_finite=False)
     else:
         from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
@@ -144,16 +145,19 @@ def kernel_leverage(
             y = operator.multiply(x - x.mean(axis=0))
             return np.asarray(y - y.mean(axis=0))
 
+        rounding = float(np.finfo(operator.dtype).eps)
         tolerance = 1e-10 if operator.dtype is np.float64 else 1e-6
         matrix = LinearOperator((n, n), matvec=multiply, rmatvec=multiply, matmat=multiply, dtype=np.float64)
         try:
-            _, leading = eigsh(matrix, k=rank, which="LA", v0=rng.standard_normal(n), tol=tolerance)
+            values, leading = eigsh(matrix, k=rank, which="LA", v0=rng.standard_normal(n), tol=tolerance)
         except ArpackNoConvergence as error:
             msg = f"the {rank} leading eigenvectors of {n} structures did not converge: choose fewer"
             raise SelectionError(msg) from error
         finally:
             operator.close()
-    return np.asarray((leading**2).sum(axis=1) / rank)
+    # in a pool of few different structures the last vectors belong to the null space, where they are arbitrary
+    usable = values > values.max() * n * rounding
+    return np.asarray((leading[:, usable] ** 2).sum(axis=1) / np.count_nonzero(usable))
 
 
 def vector_leverage(vectors: NDArray[np.float64], *, rank: int, centred: bool) -> NDArray[np.float64]:

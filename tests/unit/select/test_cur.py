@@ -169,6 +169,22 @@ def test_exact_duplicates_are_never_both_chosen(settings: SelectSettings) -> Non
     assert len(cur(near, 40, settings=settings, zeta=4, rng=np.random.default_rng(1))) == 30
 
 
+@pytest.mark.parametrize("dense", [True, False])
+def test_scores_of_a_pool_of_few_different_structures(
+    monkeypatch: pytest.MonkeyPatch, *, dense: bool
+) -> None:
+    """Beyond the rank of the kernel there is nothing to score: copies share the score of their structure."""
+    base = pool(8)
+    if not dense:
+        monkeypatch.setattr(leverage_module, "_DENSE", 10)
+    scores = leverage_scores(
+        np.tile(base, (50, 1)), 60, settings=KERNEL, zeta=4, rng=np.random.default_rng(0)
+    )
+    np.testing.assert_allclose(scores, 1 / 400, atol=1e-9)
+    chosen = cur(np.tile(base, (50, 1)), 60, settings=KERNEL, zeta=4, rng=np.random.default_rng(0))
+    assert sorted(chosen % 8) == list(range(8))
+
+
 def test_tiny_pools() -> None:
     assert cur([[1.0, 0.0]], 3, settings=KERNEL, zeta=4, rng=np.random.default_rng(0)).tolist() == [0]
     two = cur([[1.0, 0.0], [0.0, 1.0]], 5, settings=KERNEL, zeta=4, rng=np.random.default_rng(0))
