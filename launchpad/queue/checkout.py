@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from launchpad.queue.launchpad import Queue
 
-__all__ = ["Taken", "heartbeat", "iso_now", "ready_query", "take"]
+__all__ = ["Taken", "heartbeat", "iso_now", "ready_query", "take", "undo_interrupted"]
 
 logger = logging.getLogger("launchpad.queue")
 
@@ -87,9 +87,36 @@ def take(
 
     Returns None when nothing is ready, or when the checkout was taken back meanwhile.
     """
+    undo_interrupted(queue)
+    token = uuid.uuid4().hex
+    try:
+        return _take(queue, query, fworker, launch_dir, fw_id, token)
+    except Exception as error:
+        # which of the steps were carried out is not known; this process lives on, so it must clear up itself
+        if queue.database_lost(error):
+            queue.interrupted.append(token)
+        raise
+
+
+def undo_interrupted(queue: Queue) -> None:
+    """Put back what checkouts of this process took that were cut off by the loss of the database."""
+    while queue.interrupted:
+        token = queue.interrupted[0]
+        queue.fireworks.update_one(
+            {"state": "RESERVED", "checkout.token": token},
+            {"$set": {"state": "READY", "updated_on": iso_now()}, "$unset": {"checkout": ""}},
+        )
+        launch = queue.launches.find_one({"checkout": token, "state": "RUNNING"}, {"launch_id": 1})
+        if launch is not None:
+            queue.hand_back(launch["launch_id"], "the database went away during the checkout", kind="drained")
+        queue.interrupted.pop(0)
+
+
+def _take(
+    queue: Queue, query: Mapping[str, Any], fworker: FWorker, launch_dir: str, fw_id: int | None, token: str
+) -> Taken | None:
     from pymongo import ReturnDocument
 
-    token = uuid.uuid4().hex
     wanted = {"fw_id": fw_id, "state": "READY"} if fw_id is not None else ready_query(query)
     claim = {**queue.identity.document(), "token": token, "since": queue.now()}
     raw = queue.fireworks.find_one_and_update(

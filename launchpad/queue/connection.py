@@ -88,6 +88,7 @@ def _indexes() -> dict[str, list[IndexModel]]:
             *single("fw_id", "state_history.reservation_id", "state", "time_start", "time_end", "host", "ip"),
             *single("fworker.name"),
             IndexModel("requeue.pending", sparse=True),
+            IndexModel("checkout", sparse=True),
         ],
         "workflows": [
             *single("name", "created_on", "updated_on", "nodes"),

@@ -16,7 +16,7 @@ from bson import ObjectId
 from fireworks.core.firework import Firework, FWAction, Workflow
 from fireworks.core.launchpad import LaunchPad, LockedWorkflowError
 
-from launchpad.database.connection import clear_database_errors
+from launchpad.database.connection import clear_database_errors, redact
 from launchpad.queue import completion, journal, repair
 from launchpad.queue.checkout import Taken, heartbeat, take
 from launchpad.queue.connection import ServerClock, client_options, database_name, prepare
@@ -93,6 +93,8 @@ class Queue(LaunchPad):
         self.workers = self.db.workers
         #: asked while a result waits for the database; True sends it to the spool at once
         self.give_up: Callable[[], bool] = lambda: False
+        #: checkouts of this process that the loss of the database cut off
+        self.interrupted: list[str] = []
         self.held_tokens: set[str] = set()
         self.locks: list[WorkflowLock] = []
         self._identity = ProcessIdentity.current()
@@ -118,6 +120,9 @@ class Queue(LaunchPad):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return f"<Queue {redact(self.uri)}>"
 
     @property
     def identity(self) -> ProcessIdentity:

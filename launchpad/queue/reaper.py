@@ -282,7 +282,8 @@ def _reservations(work: _Pass) -> None:
             owner = ProcessIdentity.from_document(claim)
             fate = owner.fate if owner else "unknown"
             old = work.now - float(claim["since"]) > work.limit(queue.settings.reserved_grace_s)
-            if fate == "alive" or (fate == "unknown" and not old):
+            # a living process is not asked either: should it go on with this checkout, its token is refused
+            if fate != "dead" and not old:
                 continue
             condition["checkout.token"] = claim["token"]
         else:
@@ -406,14 +407,12 @@ def _lags(work: _Pass, raw: dict[str, Any], fireworks: dict[int, dict[str, Any]]
         if differs and _age(work, found.get("updated_on")) >= grace:
             return True
         if found["state"] == "WAITING":
-            parents = [
-                fireworks[parent] for parent in raw["parent_links"].get(str(fw_id), []) if parent in fireworks
-            ]
+            parents = [fireworks.get(parent, {}) for parent in raw["parent_links"].get(str(fw_id), [])]
             done = {"COMPLETED"} | (
                 {"FIZZLED"} if found.get("spec", {}).get("_allow_fizzled_parents") else set()
             )
             if all(
-                parent["state"] in done and _age(work, parent.get("updated_on")) >= grace
+                parent.get("state") in done and _age(work, parent.get("updated_on")) >= grace
                 for parent in parents
             ):
                 return True

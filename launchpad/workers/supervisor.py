@@ -142,6 +142,7 @@ class Supervisor:
         self._registration: Registration | None = None
         self._next = {"reap": 0.0, "deep": 0.0, "ensure": 0.0, "report": 0.0}
         self._message = ""
+        self._lost_message = ""
         self._database = True
 
     def start(self) -> None:
@@ -169,7 +170,7 @@ class Supervisor:
                 self._next["reap"] = now + self.settings.reap_s
                 if deep:
                     self._next["deep"] = now + self.settings.deep_reap_s
-            self._database, self._message = True, self._message if not self._database else ""
+            self._database, self._lost_message = True, ""
         except Exception as error:
             cause = error.__cause__ if isinstance(error, DatabaseError) else error
             if not is_transient_database_error(cause or error):
@@ -181,7 +182,8 @@ class Supervisor:
         """Return how many workers live, and what is wrong."""
         alive = sum(slot.process is not None for slot in self._slots)
         wanted = sum(not slot.ended for slot in self._slots)
-        return SupervisorStatus(alive, wanted, self.restarts, self._database, self._message, report, stop)
+        message = self._lost_message or self._message
+        return SupervisorStatus(alive, wanted, self.restarts, self._database, message, report, stop)
 
     def stop(self, *, grace_s: float | None = None) -> None:
         """Tell the workers to finish or hand back what they do, wait for them, and kill those that stay.
@@ -282,9 +284,14 @@ class Supervisor:
         process = slot.process
         if process is None:
             return None
-        # look without reaping: as long as it is a zombie, its id cannot be given to a stranger
-        if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return None
+        try:
+            # look without reaping: as long as it is a zombie, its id cannot be given to a stranger
+            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return None
+        except ChildProcessError:
+            # the calling program reaps all children (SIGCHLD ignored): its process group cannot be ended safely
+            slot.process = None
+            return process.wait()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         code = process.wait()
@@ -320,16 +327,16 @@ class Supervisor:
 
     def _lost(self, error: BaseException, now: float) -> None:
         self._database = False
-        self._message = f"the database does not answer: {str(error).split(', Timeout:')[0]}"
+        self._lost_message = f"the database does not answer: {str(error).split(', Timeout:')[0]}"
         if self.ensure_database is None or now < self._next["ensure"]:
             return
         self._next["ensure"] = now + self.settings.ensure_s
-        logger.warning("%s; bringing it back", self._message)
+        logger.warning("%s; bringing it back", self._lost_message)
         try:
             uri = self.ensure_database()
         except (DatabaseError, OSError) as failure:
-            self._message = f"the database could not be brought back: {failure}"
-            logger.warning("%s", self._message)
+            self._lost_message = f"the database could not be brought back: {failure}"
+            logger.warning("%s", self._lost_message)
             return
         if uri != self.uri:
             # the workers know only the old one: they are replaced as they end
