@@ -276,7 +276,7 @@ def energy_volume_curve(
         volume = float(scaled.get_volume()) / len(scaled)
         try:
             energy, _ = relax_at_fixed_volume(scaled, calculator, settings)
-        except (GapFactoryError, ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:
+        except (GapFactoryError, ArithmeticError, RuntimeError, ValueError) as error:
             failures.append((volume, str(error)))
             continue
         volumes.append(volume)

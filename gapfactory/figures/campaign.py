@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from matplotlib.figure import Figure
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["SelectionStage", "energy_distribution", "selection_histograms", "time_budget"]
 
@@ -28,7 +28,8 @@ class SelectionStage:
     name
         E.g. ``"all minima"``, ``"flat histogram"``, ``"CUR"``.
     energies
-        Shape (n,), enthalpy or energy per atom, eV.
+        Shape (n,), enthalpy or energy per atom, eV. Where only a histogram is known: its bin centres,
+        repeated; they are drawn with that histogram's own bins.
     """
 
     name: str
@@ -135,12 +136,21 @@ def selection_histograms(stages: Sequence[SelectionStage], *, bins: int = 24) ->
     all_axes = np.atleast_1d(figure.subplots(len(filled), 1, sharex=True))
     for i, (ax, (name, values)) in enumerate(zip(all_axes, filled, strict=True)):
         inside = np.clip(values - zero, 0.0, top)
-        ax.hist(inside, bins=edges, color=COLOURS[i % len(COLOURS)])
+        ax.hist(inside, bins=_edges(inside, edges), color=COLOURS[i % len(COLOURS)])
         beyond = int((values - zero > top).sum())
         note = f", {beyond} beyond the axis counted in the last bin" if beyond else ""
         style_axes(ax, "", "structures", title=f"{name}: {values.size}{note}")
     all_axes[-1].set_xlabel("energy above the lowest (eV/atom)", fontsize=9)
     return figure
+
+
+def _edges(values: NDArray[np.float64], default: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the bin edges: those of the histogram that the values came from, where they are bin centres."""
+    centres = np.unique(values)
+    if not 2 <= centres.size <= 0.6 * values.size or centres.size > default.size:
+        return default
+    middle = 0.5 * (centres[1:] + centres[:-1])
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
 
 
 def time_budget(seconds: Mapping[int, Mapping[str, float]]) -> Figure:

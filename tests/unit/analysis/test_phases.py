@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ase.data import atomic_numbers, reference_states
@@ -130,3 +132,14 @@ def test_wrong_coordinates_are_noticed(monkeypatch, site, words):
     monkeypatch.setattr(_phase_data, "RECORDS", (bad,))
     with pytest.raises(EvidenceError, match=words):
         phases.named_phases("Si")
+
+
+def test_the_documentation_lists_every_phase_and_every_gap():
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "phases.md").read_text(encoding="utf-8")
+    for phase in ALL:
+        assert f"| `{phase.name}` | {phase.space_group} |" in page
+        assert phase.source in page
+        assert f"{phase.density:.3f}" in page
+    for element in elements_with_phases():
+        for name, reason in missing_phases(element).items():
+            assert f"`{element}-{name}`: {reason}" in page

@@ -156,6 +156,14 @@ def test_selection_histograms_count_every_structure():
         figures.selection_histograms([])
 
 
+def test_selection_given_as_a_histogram_keeps_its_bins():
+    centres = (0.05, 0.15, 0.25, 0.45)
+    energies = tuple(e for e, n in zip(centres, (40, 20, 10, 2), strict=True) for _ in range(n))
+    figure = render(figures.selection_histograms([figures.SelectionStage("pool", energies)]))
+    heights = [p.get_height() for p in figure.axes[0].patches]
+    assert heights == [40, 20, 10, 2]
+
+
 def test_time_budget_adds_up():
     seconds = {0: {"reference": 7200.0, "fit": 3600.0}, 1: {"reference": 9000.0, "relax": 1800.0}}
     figure = render(figures.time_budget(seconds))
