@@ -20,6 +20,7 @@ fi
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg
 cd "$ROOT"
 
-step "running the campaign deploy/quickstart.yaml"
-"$BIN/gapfactory" campaign run deploy/quickstart.yaml "$@"
-step "done; every command of gapfactory is in $BIN (gapfactory --help)"
+step "running the campaign deploy/quickstart.yaml; Ctrl-C stops it, the same command goes on"
+"$BIN/gapfactory" campaign run deploy/quickstart.yaml --out runs/quickstart-report "$@"
+step "done; the report is in $ROOT/runs/quickstart-report"
+say "Next: $BIN/gapfactory campaign --help, and docs/index.md"

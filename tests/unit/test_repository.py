@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -33,10 +35,25 @@ def read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def requirement_names() -> list[str]:
-    """Return the names of all packages that pyproject.toml asks for, extras included."""
-    extras = [r for group in PROJECT["optional-dependencies"].values() for r in group]
-    return [re.split(r"[<>=!~\[; ]", requirement)[0] for requirement in (*PROJECT["dependencies"], *extras)]
+def requirement_names(*extras: str) -> set[str]:
+    """Return the names of the packages that pyproject.toml asks for in the core and in these extras."""
+    groups = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] for extra in extras)]
+    return {re.split(r"[<>=!~\[; ]", requirement)[0].lower() for group in groups for requirement in group}
+
+
+def imported_distributions() -> dict[str, set[str]]:
+    """Return import name -> distributions that provide it, for all that the two packages import from outside."""
+    names: set[str] = set()
+    for package in ("gapfactory", "launchpad"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(read_text(path))):
+                if isinstance(node, ast.Import):
+                    names.update(alias.name.split(".")[0] for alias in node.names)
+                elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                    names.add(node.module.split(".")[0])
+    outside = names - set(sys.stdlib_module_names) - {"gapfactory", "launchpad"}
+    provided = packages_distributions()
+    return {name: {d.lower() for d in provided.get(name, [])} for name in outside}
 
 
 def test_the_two_commands_of_the_readme_exist() -> None:
@@ -100,8 +117,20 @@ def test_precommit_fetches_nothing() -> None:
 @pytest.mark.parametrize("document", ["docs/development.md", "docs/licences.md"])
 def test_every_dependency_is_accounted_for(document: str) -> None:
     text = read_text(ROOT / document).lower()
-    missing = [name for name in requirement_names() if f"`{name.lower()}`" not in text]
+    everything = requirement_names(*PROJECT["optional-dependencies"])
+    missing = [name for name in sorted(everything) if f"`{name}`" not in text]
     assert not missing, f"{document} says nothing about {missing}"
+
+
+def test_every_import_is_declared() -> None:
+    declared = requirement_names("gpaw")
+    undeclared = {name for name, providers in imported_distributions().items() if not providers & declared}
+    assert not undeclared, f"imported, but not in the dependencies of pyproject.toml: {sorted(undeclared)}"
+
+
+def test_every_dependency_is_used() -> None:
+    used = {provider for providers in imported_distributions().values() for provider in providers}
+    assert not requirement_names() - used, "a dependency of the core that nothing imports"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
