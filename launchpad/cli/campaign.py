@@ -321,6 +321,21 @@ def cancel(name: NameArgument, uri: UriOption = None, data: DataOption = None) -
 
 
 @app.command()
+def digest(
+    name: NameArgument, uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False
+) -> None:
+    """Print digests of everything a campaign made; the same file and seed give the same digests."""
+    from launchpad.database.digest import campaign_digests
+
+    found = campaign_digests(connect(uri, data), name)
+    if as_json:
+        print_json(found)
+        return
+    for what, value in found.items():
+        say(f"{what:16s} {value}")
+
+
+@app.command()
 def report(name: NameArgument, out: OutOption = None, uri: UriOption = None, data: DataOption = None) -> None:
     """Write the report of a campaign (HTML, PNG, CSV), at any time."""
     from launchpad.reporting import report_campaign
