@@ -294,8 +294,10 @@ def lookup(document: Any, parts: tuple[str, ...]) -> list[Any]:
 
 def _through_array(array: list[Any], parts: tuple[str, ...]) -> Iterator[Any]:
     part = parts[0]
-    if part.isdigit() and int(part) < len(array):
+    positional = part.isdigit() and int(part) < len(array)
+    if positional:
         yield from lookup(array[int(part)], parts[1:]) if len(parts) > 1 else [array[int(part)]]
     for element in array:
-        if isinstance(element, dict):
+        # Where the number is a position, documents without a field of that name miss nothing.
+        if isinstance(element, dict) and not (positional and part not in element):
             yield from lookup(element, parts)
