@@ -1,14 +1,15 @@
 """Tabulated radii of the elements in Å. Data only; `gapfactory.elements` is the interface.
 
 Covalent radii
-    B. Cordero et al., Dalton Trans. 2832 (2008), doi:10.1039/b801115j, hydrogen to curium (C: sp3; Mn, Fe,
-    Co: low spin). The same numbers as `ase.data.covalent_radii`, against which the tests compare them.
+    B. Cordero et al., Dalton Trans. 2832 (2008), doi:10.1039/b801115j, hydrogen to curium (C: sp3; Mn, Fe, Co: low
+    spin). The same numbers as `ase.data.covalent_radii`, against which the tests compare them.
+
 Metallic radii, twelvefold coordination
-    L. Pauling, J. Am. Chem. Soc. 69, 542 (1947), doi:10.1021/ja01195a024, R(ligancy 12), to 0.01 Å as
-    tabulated by Kaye and Laby. Only metals and semimetals are kept. Lanthanides: B. J. Beaudry and K. A.
-    Gschneidner, Handbook on the Physics and Chemistry of Rare Earths, vol. 1, p. 173 (1978), 12-coordinate
-    radii; that of holmium follows from the lattice constants of the hcp metal. The tests compare every fcc,
-    hcp and bcc metal with the close-packed radius of the metal's own atomic volume.
+    L. Pauling, J. Am. Chem. Soc. 69, 542 (1947), doi:10.1021/ja01195a024, to 0.01 Å as listed by the Python
+    package mendeleev 1.3 (`metallic_radius_c12`); metals and metalloids only. Lanthanides: B. J. Beaudry and K. A.
+    Gschneidner, Handbook on the Physics and Chemistry of Rare Earths, vol. 1, p. 173 (1978), 12-coordinate radii;
+    that of holmium follows from the lattice constants of the hcp metal. The tests compare every fcc, hcp and bcc
+    metal with the close-packed radius of the metal's own atomic volume.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -32,9 +31,6 @@ from gapfactory.elements import Species, species
 from gapfactory.errors import BuildError, InputError
 from gapfactory.seeds import Stage, stream
 from gapfactory.structures import structure_hash
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PAPER = BuildSettings()
 SI = {"Si": species("Si")}
@@ -102,11 +98,16 @@ def test_separations_hold_over_all_images(
         assert set(reduced) == set(unit)
 
 
-def test_the_full_separation_is_the_rule_for_silicon() -> None:
-    """1.8 r at 14.5 r^3 is dilute (packing fraction 0.21): slack is hardly ever needed."""
-    ratios = np.array([build(i).shortest_ratio for i in range(300)])
+def test_the_full_separation_is_the_rule() -> None:
+    """1.8 r at 14.5 r^3 is dilute (packing fraction 0.21): slack is hardly needed; 0.56 at 5.5 r^3 is dense."""
+    silicon = [build(i) for i in range(300)]
+    ratios = np.array([c.shortest_ratio for c in silicon])
     assert ratios.min() > 0.9
-    assert (ratios >= 1 - 1e-8).mean() > 0.9
+    assert (ratios >= 1 - 1e-8).mean() > 0.97
+    assert np.mean([c.attempts for c in silicon]) < 1.3
+    titanium = [build(i, TI, generation=1) for i in range(150)]
+    assert np.mean([c.shortest_ratio >= 1 - 1e-8 for c in titanium]) > 0.7
+    assert np.mean([c.attempts for c in titanium]) < 5
 
 
 def test_no_slack_means_no_slack() -> None:
@@ -258,8 +259,9 @@ def test_same_stream_same_cell_and_different_index_different_cell() -> None:
     assert len({p[0].round(6).tobytes() for p in general}) == len(general) > 10
 
 
-def test_same_cells_from_a_kernel_compiled_for_another_processor(tmp_path: Path) -> None:
-    """numba's cache is kept per processor type, and the generic one gives the same bits."""
+@pytest.mark.slow
+def test_same_cells_from_a_kernel_compiled_for_another_processor() -> None:
+    """One numba cache serves several processor types, and the generic one gives the same bits."""
     code = (
         "from gapfactory.build import BuildSettings, build_cell\n"
         "from gapfactory.elements import species\n"
@@ -270,7 +272,7 @@ def test_same_cells_from_a_kernel_compiled_for_another_processor(tmp_path: Path)
         "                      species={'Ti': species('Ti')}, settings=BuildSettings())\n"
         "    print(structure_hash(cell.atoms))\n"
     )
-    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment, check=True
     )
