@@ -46,12 +46,15 @@ class Taken:
         The Firework's document.
     history_index
         Position of the RUNNING entry in the launch's history, for the heartbeat.
+    token
+        Names this checkout, so that it can be undone.
     """
 
     fw_id: int
     launch_id: int
     raw: dict[str, Any]
     history_index: int
+    token: str
 
 
 def iso_now() -> str:
@@ -162,7 +165,7 @@ def _take(
     )
     raw["launches"] = [*raw.get("launches", []), launch_id]
     raw["state"] = "RUNNING"
-    return Taken(int(raw["fw_id"]), int(launch_id), raw, len(launch["state_history"]) - 1)
+    return Taken(int(raw["fw_id"]), int(launch_id), raw, len(launch["state_history"]) - 1, token)
 
 
 def _attached_before(queue: Queue, fw_id: int, launch_id: int) -> bool:

@@ -277,6 +277,7 @@ class Queue(LaunchPad):
             return load_firework(self, taken.raw)
         except Exception as error:
             if self.database_lost(error):
+                self.interrupted.append(taken.token)  # given back by the next checkout
                 raise
             msg = f"it cannot be built from its document: {type(error).__name__}: {error}"
             raise PermissionError(msg) from error

@@ -1,0 +1,133 @@
+"""The connection is cut before, or after, the server executes each command: every result is there exactly once.
+
+The process lives on, so nothing may depend on a reaper noticing its death. Each cut also hits the driver's own retry,
+so that the code above the driver has to cope.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from urllib.parse import quote_plus, unquote_plus
+
+import pytest
+from fireworks import Firework, Workflow
+from queue_help import ALLOWED, check_consistent, completed_once, run_one
+from queue_tasks import Grow, Nothing
+
+from launchpad.queue import Queue, QueueSettings
+from launchpad.queue.guard import AllowList
+
+pytestmark = pytest.mark.database
+
+_HANDSHAKE = {b"hello", b"ismaster", b"isMaster", b"ping", b"endSessions", b"saslStart", b"saslContinue"}
+
+
+class CutProxy:
+    """Forwards connections to the server, and cuts them at chosen commands."""
+
+    def __init__(self, target, path):
+        self.target, self.path = target, str(path)
+        self.cut_at: set[int] = set()
+        self.after = False
+        self.armed = False
+        self.count = 0
+        self.lock = threading.Lock()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen(16)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def arm(self, cut_at, *, after):
+        self.count, self.cut_at, self.after, self.armed = 0, set(cut_at), after, True
+
+    def close(self):
+        self.listener.close()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _cuts(self, message):
+        name = message[26 : message.index(b"\0", 26)]
+        if not self.armed or name in _HANDSHAKE:
+            return False
+        with self.lock:
+            self.count += 1
+            return self.count in self.cut_at
+
+    def _serve(self, client):
+        server = socket.socket(socket.AF_UNIX)
+        with client, server, contextlib.suppress(OSError):
+            server.connect(self.target)
+            while message := _message(client):
+                cut = self._cuts(message)
+                if cut and not self.after:
+                    return
+                server.sendall(message)
+                answer = _message(server)
+                if cut or answer is None:
+                    return
+                client.sendall(answer)
+
+
+def _message(stream):
+    head = _exactly(stream, 4)
+    return head and head + _exactly(stream, struct.unpack("<i", head)[0] - 4)
+
+
+def _exactly(stream, size):
+    data = b""
+    while len(data) < size:
+        more = stream.recv(size - len(data))
+        if not more:
+            return None
+        data += more
+    return data
+
+
+@pytest.fixture
+def proxy(database_uri, tmp_path):
+    host = database_uri.removeprefix("mongodb://").partition("/")[0]
+    if not host.endswith(".sock"):
+        pytest.skip("the proxy forwards Unix sockets")
+    made = CutProxy(unquote_plus(host), tmp_path / "p.sock")
+    yield made, database_uri.replace(host, quote_plus(made.path))
+    made.close()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_every_command_cut(queue, proxy, after, tmp_path):
+    made, uri = proxy
+    allowed = AllowList(ALLOWED)
+    with Queue.from_uri(uri, allowed=allowed, settings=QueueSettings(completion_limit_s=30), spool=tmp_path) as cut:
+        for k in range(1, 60):
+            parent = Firework(Grow(), name="parent")
+            child = Firework(Nothing(), spec={"pushed": []}, name="child", parents=[parent])
+            ids = sorted(queue.add_wf(Workflow([parent, child])).values())
+            made.arm({k, k + 1}, after=after)
+            idle = 0
+            while idle < 1:
+                try:
+                    idle += run_one(cut) is None
+                except Exception as error:  # noqa: BLE001 - exactly what a worker survives
+                    assert cut.database_lost(error), error
+            commands, made.armed = made.count, False
+            for fw_id in ids:
+                completed_once(queue, fw_id)
+            changed = queue.fireworks.find_one({"fw_id": ids[0]})
+            assert changed["spec"]["pushed"] == [1]
+            workflow = queue.workflows.find_one({"nodes": ids[0]})
+            assert workflow["state"] == "COMPLETED"
+            assert len(workflow["nodes"]) == 3
+            check_consistent(queue)
+            if k > commands:
+                assert k > 30
+                return
+    raise AssertionError("never got past the last command")
