@@ -103,9 +103,21 @@ class Raw:
 
 
 class CalculationFailedError(ReferenceCalculationError):
-    """One attempt at one structure failed for a reason of its own; the next rung may succeed."""
+    """One attempt at one structure failed for a reason of its own.
+
+    Parameters
+    ----------
+    message
+        What happened.
+    hopeless
+        No recovery step can help.
+    """
 
     code = "calculation-failed"
+
+    def __init__(self, message: str, *, hopeless: bool = False) -> None:
+        super().__init__(message)
+        self.hopeless = hopeless
 
 
 class Engine(Protocol):

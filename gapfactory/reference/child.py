@@ -101,7 +101,8 @@ def _one(engine: Engine, item: dict[str, Any], results: TextIOWrapper, directory
             answer |= {"details": raw.details, "relaxation": extra}
     except (CalculationFailedError, RelaxationError, MemoryError) as error:
         text = str(error) or "out of memory"
-        _send(results, {"event": "failed", "reason": text, **answer})
+        hopeless = isinstance(error, CalculationFailedError) and error.hopeless
+        _send(results, {"event": "failed", "reason": text, "hopeless": hopeless, **answer})
         return
     answer |= {
         "energy": raw.energy,

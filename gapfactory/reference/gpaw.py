@@ -94,6 +94,7 @@ class GpawEngine:
         from gpaw import GPAW
 
         self._hash_setups(atoms)
+        self._refuse_overlap(atoms)
         kind = kind_of(atoms)
         prepared, parameters = self.parameters(atoms, rung=rung)
         log = directory / "gpaw.txt"
@@ -165,6 +166,21 @@ class GpawEngine:
             if mixer is not None:
                 parameters["mixer"] = {**mixer, "method": "difference"}
         return prepared, parameters
+
+    def _refuse_overlap(self, atoms: Atoms) -> None:
+        """Refuse atoms inside each other: with enough damping GPAW converges there, to numbers without meaning."""
+        from ase.data import covalent_radii
+
+        from gapfactory.search.evaluator import closest_within
+
+        limit = self._settings.closest_approach
+        closest = closest_within(atoms, limit * covalent_radii[atoms.numbers])
+        if closest is not None:
+            raise CalculationFailedError(
+                f"two atoms are {closest:.2f} Å apart, below {limit} of the sum of their covalent radii: the atomic "
+                "data sets overlap",
+                hopeless=True,
+            )
 
     def _hash_setups(self, atoms: Atoms) -> None:
         for symbol in sorted(set(atoms.symbols)):

@@ -39,6 +39,7 @@ class WorkItem:
     settings: str
     directory: str
     rung: int = 0
+    crashes: int = 0
     history: list[str] = field(default_factory=list)
 
 
@@ -71,7 +72,7 @@ class Session:
     ) -> None:
         self.settings = settings
         self.directory = directory
-        self.rungs = tuple(rungs)[: settings.max_attempts]
+        self.rungs = tuple(rungs)
         self.pending: dict[str, WorkItem] = {}
         self.outcomes: dict[str, LabelOutcome] = {}
         self.version = "unknown"
@@ -147,21 +148,28 @@ class Session:
             self.current is not None and time.monotonic() - self._current_since > self.settings.time_limit_s
         )
 
-    def blame_current(self, reason: str) -> None:
+    def blame_current(self, reason: str, *, crashed: bool) -> None:
         """Count a failed attempt against the structure that was being calculated."""
         if self.current is not None:
             name, self.current = self.current, None
-            self.fail(name, reason)
+            self.fail(name, reason, crashed=crashed)
 
-    def fail(self, name: str, reason: str) -> None:
-        """Count a failed attempt: climb to the next recovery step, or quarantine."""
+    def fail(self, name: str, reason: str, *, hopeless: bool = False, crashed: bool = False) -> None:
+        """Count a failed attempt: climb to the next recovery step, or quarantine.
+
+        The first crash of the process repeats the same step: it may have been killed from outside, and then
+        the label should be that of an undisturbed run. A `hopeless` structure is quarantined at once.
+        """
         item = self.pending[name]
         item.history.append(f"{self.rungs[item.rung]}: {reason}")
         self.progressed = True
-        if item.rung + 1 < len(self.rungs):
-            item.rung += 1
-            return
+        climb = not (crashed and item.crashes == 0)
+        item.crashes += crashed
         attempts = len(item.history)
+        at_top = item.rung + 1 >= len(self.rungs)
+        if not hopeless and attempts < self.settings.max_attempts and not (climb and at_top):
+            item.rung += climb
+            return
         text = f"{reason} (quarantined after {attempts} attempt{'s' if attempts > 1 else ''})"
         self._finish(item, LabelOutcome(name, None, text, attempts, tuple(item.history)), None)
 
@@ -179,7 +187,7 @@ class Session:
             return
         self.current = None
         if kind == "failed":
-            self.fail(name, str(event["reason"]))
+            self.fail(name, str(event["reason"]), hopeless=bool(event["hopeless"]))
             return
         wrong = _what_is_wrong(event, item)
         if wrong:

@@ -76,6 +76,8 @@ class GpawSettings(EngineSettings):
     """Self-consistency iterations of the plain calculation."""
     use_symmetry: bool = True
     """Reduce k-points by the point group where the structure has one; time reversal is always used."""
+    closest_approach: float = Field(default=0.4, ge=0, lt=1)
+    """Structures with two atoms closer than this fraction of the sum of their covalent radii are not labelled."""
     vacuum: float = Field(default=5.0, gt=0)
     """Vacuum on every side of isolated atoms and dimers, in Å; their own box is not used."""
     spin_isolated: Literal["hund", "none"] = "hund"
@@ -83,6 +85,7 @@ class GpawSettings(EngineSettings):
     spin_dimer: Literal["free", "none"] = "free"
     """Spin of dimers: moments start ferromagnetic at Hund's values and relax, or there is none."""
 
+    operational: ClassVar[frozenset[str]] = EngineSettings.operational | {"closest_approach"}
     irrelevant: ClassVar[dict[StructureKind, frozenset[str]]] = {
         "crystal": frozenset({"vacuum", "spin_isolated", "spin_dimer"}),
         "isolated": frozenset({"kpoint_density", "kpoint_grid", "spin_dimer", "use_symmetry"}),

@@ -109,7 +109,7 @@ class _Overdue(ErrorHandler):
         session.collect()
         reason = f"exceeded the time limit of {session.settings.time_limit_s:g} s"
         name = session.current
-        session.blame_current(reason)
+        session.blame_current(reason, crashed=False)
         return {"errors": [f"{name}: {reason}"], "actions": [{"killed": name}]}
 
 
@@ -141,7 +141,9 @@ class _Unfinished(ErrorHandler):
         culprit = session.current
         if culprit is not None:
             last = text.splitlines()[-1] if text else ""
-            session.blame_current(f"{ending} while it was being calculated" + (f": {last}" if last else ""))
+            session.blame_current(
+                f"{ending} while it was being calculated" + (f": {last}" if last else ""), crashed=True
+            )
         self.false_starts = 0 if session.progressed else self.false_starts + 1
         if self.false_starts >= _MAX_FALSE_STARTS:
             self.fault = ReferenceCalculationError(
@@ -187,7 +189,7 @@ def supervise(session: Session) -> None:
         [job],
         validators=[complete],
         # every attempt of every structure may end a child, seen by both handlers
-        max_errors=2 * len(session.pending) * len(session.rungs) + 2 * _MAX_FALSE_STARTS,
+        max_errors=2 * len(session.pending) * session.settings.max_attempts + 2 * _MAX_FALSE_STARTS,
         polling_time_step=_POLL_S,
         monitor_freq=1,
         terminate_on_nonzero_returncode=False,

@@ -57,28 +57,28 @@ class EnthalpyFilter(Filter):
         inside = np.linalg.solve(self._deformation, self.structure.positions.T).T
         return np.concatenate([inside, n * self._log])
 
-    def set_positions(self, new: NDArray[np.float64], **_: Any) -> None:
-        """Move to the variables `new`, (N + 3, 3) in Å."""
+    def set_positions(self, positions: NDArray[np.float64], **kwargs: Any) -> None:
+        """Move to the variables `positions`, (N + 3, 3) in Å."""
         from scipy.linalg import expm, logm
 
         n = len(self.structure)
         self._forces = None
-        log = new[n:] / n
+        log = positions[n:] / n
         deformation = expm(log)
         self.structure.set_cell(self._start @ deformation.T, scale_atoms=True)
-        self.structure.set_positions(new[:n] @ deformation.T)
+        self.structure.set_positions(positions[:n] @ deformation.T)
         # a constraint may have moved the cell a little further
         actual = np.linalg.solve(self._start, self.structure.cell.array).T
         if np.abs(actual - deformation).max() > 1e-12:
             deformation, log = actual, np.real(logm(actual))
         self._log, self._deformation = log, deformation
 
-    def get_potential_energy(self, force_consistent: bool = True) -> float:
-        """Return the enthalpy E + p V in eV."""
-        energy = self.structure.get_potential_energy(force_consistent=force_consistent)
+    def get_potential_energy(self, **kwargs: Any) -> float:
+        """Return the enthalpy E + p V in eV, with the energy that the forces belong to."""
+        energy = self.structure.get_potential_energy(force_consistent=True)
         return float(energy + self.pressure * self.structure.get_volume())
 
-    def get_forces(self, **_: Any) -> NDArray[np.float64]:
+    def get_forces(self, **kwargs: Any) -> NDArray[np.float64]:
         """Return minus the gradient of the enthalpy with respect to the variables, (N + 3, 3) in eV/Å."""
         if self._forces is None:
             self._forces = self._evaluate()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gapfactory.search.settings import MinimiserSettings
 
-__all__ = ["Evaluator", "GuardTrippedError"]
+__all__ = ["Evaluator", "GuardTrippedError", "closest_within"]
 
 _PROPERTIES = ["energy", "forces", "stress"]
 # atoms up to which all pairs are cheaper than a neighbour list
@@ -121,7 +121,7 @@ class Evaluator(Calculator):
             limit = self._settings.max_volume_fraction
             raise GuardTrippedError(f"cell exploded to {fraction:.2f} times its volume (guard {limit})")
         if self._settings.closest_approach > 0:
-            closest = _closest_within(atoms, self._reach)
+            closest = closest_within(atoms, self._reach)
             if closest is not None:
                 raise GuardTrippedError(
                     f"atoms {closest:.2f} Å apart (guard {self._settings.closest_approach} of the "
@@ -140,8 +140,21 @@ class Evaluator(Calculator):
         return {**results, "free_energy": results["energy"]}
 
 
-def _closest_within(atoms: Atoms, reach: NDArray[np.float64]) -> float | None:
-    """Return the shortest distance (Å) of two atoms, or images, nearer than the sum of their `reach`; None if none."""
+def closest_within(atoms: Atoms, reach: NDArray[np.float64]) -> float | None:
+    """Return the shortest distance (Å) of two atoms, or images, nearer than the sum of their `reach`; None if none.
+
+    Parameters
+    ----------
+    atoms
+        Periodic structure, or one without any periodicity (then its cell does not matter).
+    reach
+        (N,) in Å.
+    """
+    if not atoms.pbc.any():
+        first, second = np.triu_indices(len(atoms), k=1)
+        lengths = np.linalg.norm(atoms.positions[first] - atoms.positions[second], axis=1)
+        near = lengths < reach[first] + reach[second]
+        return float(lengths[near].min()) if near.any() else None
     inverse = np.linalg.inv(atoms.cell.array)
     # distance of the lattice planes: a vector shorter than half of it has fractional coordinates below 1/2, so
     # rounding finds the nearest image even in a skewed cell

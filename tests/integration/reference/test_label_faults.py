@@ -17,7 +17,7 @@ from gapfactory.reference.analytic import StillingerWeberSilicon
 from gapfactory.reference.ase_engine import EXTRA_MODULES_VARIABLE
 
 HERE = str(Path(__file__).parent)
-NAMES = dict(enumerate("none one two three four five six seven eight nine".split()))
+NAMES = dict(enumerate(["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]))
 
 
 @pytest.fixture
