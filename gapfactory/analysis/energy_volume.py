@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapfactory.analysis._symmetry import quiet_spglib
+from gapfactory.analysis._symmetry import quiet_spglib, space_group_number
 from gapfactory.errors import EvidenceError, GapFactoryError
 from gapfactory.settings import Settings
 
@@ -31,9 +31,14 @@ __all__ = [
     "compare_phase",
     "energy_volume_curve",
     "fit_equation_of_state",
+    "next_volumes",
     "relax_at_fixed_volume",
 ]
 
+#: Å; symmetry gained to within this counts as another phase
+_SAME_PHASE = 0.01
+#: share of the lowest point's volume within which points are fitted: a third-order equation describes no more
+_FIT_RANGE = 0.15
 #: eV/Å^3 in GPa
 _GPA = 160.21766208
 
@@ -43,6 +48,8 @@ class EnergyVolumeSettings(Settings):
 
     volume_factors: tuple[float, ...] = (0.90, 0.94, 0.97, 1.0, 1.03, 1.06, 1.10)
     """Volumes of the curve, as multiples of the phase's published volume."""
+    extra_volumes: int = 6
+    """Volumes that may be added beyond an end of the curve until its minimum is bracketed."""
     force_threshold: float = 0.005
     """Largest residual force, and cell gradient per atom at constant volume, in eV/Å."""
     max_steps: int = 300
@@ -134,6 +141,7 @@ class EquationOfState:
 def fit_equation_of_state(curve: EnergyVolumeCurve) -> EquationOfState:
     """Fit the third-order Birch-Murnaghan equation of state to a curve.
 
+    Points further than 15 % in volume from the lowest one are left out where at least five remain.
     In x = V^(-2/3) this equation is a cubic polynomial (Birch, Phys. Rev. 71, 809 (1947), Eq. 24
     integrated), so the fit is linear and needs no starting values.
 
@@ -159,6 +167,10 @@ def fit_equation_of_state(curve: EnergyVolumeCurve) -> EquationOfState:
         )
     # scaled by the lowest point's volume: conditioning does not depend on the size of the atom
     scale = volumes[lowest]
+    ratio = volumes / scale
+    near = (ratio > 1 - _FIT_RANGE) & (ratio < 1 + _FIT_RANGE)
+    if near.sum() >= 5:
+        volumes, energies = volumes[near], energies[near]
     x = (volumes / scale) ** (-2.0 / 3.0)
     poly = np.polyfit(x, energies, 3)
     slope, curvature = np.polyder(poly), np.polyder(poly, 2)
@@ -211,7 +223,8 @@ def relax_at_fixed_volume(
     Raises
     ------
     EvidenceError
-        The threshold was not reached in the allowed steps, or the energy is not a number.
+        The threshold was not reached in the allowed steps, the energy is not a number, or the structure
+        gained symmetry and so became another phase (beta-tin turns into diamond when it is stretched).
     """
     from ase.constraints import FixSymmetry
     from ase.filters import FrechetCellFilter
@@ -243,6 +256,11 @@ def relax_at_fixed_volume(
         )
     work.calc = None
     work.set_constraint()
+    before, after = space_group_number(atoms, _SAME_PHASE), space_group_number(work, _SAME_PHASE)
+    if before != after:
+        raise EvidenceError(
+            f"left its phase at {volume / len(work):.3f} Å^3/atom: space group {before} became {after}"
+        )
     return energy, work
 
 
@@ -268,20 +286,54 @@ def energy_volume_curve(
         Multiples of its volume; default from the settings.
     """
     settings = settings or EnergyVolumeSettings()
-    factors = tuple(settings.volume_factors if volume_factors is None else volume_factors)
-    volumes, energies, failures = [], [], []
-    for factor in sorted(factors):
-        scaled = atoms.copy()
-        scaled.set_cell(atoms.cell * factor ** (1.0 / 3.0), scale_atoms=True)
-        volume = float(scaled.get_volume()) / len(scaled)
-        try:
-            energy, _ = relax_at_fixed_volume(scaled, calculator, settings)
-        except (GapFactoryError, ArithmeticError, RuntimeError, ValueError) as error:
-            failures.append((volume, str(error)))
-            continue
-        volumes.append(volume)
-        energies.append(energy / len(scaled))
-    return EnergyVolumeCurve(phase, method, np.array(volumes), np.array(energies), tuple(failures))
+    published = float(atoms.get_volume()) / len(atoms)
+    wanted = [published * f for f in (settings.volume_factors if volume_factors is None else volume_factors)]
+    points: dict[float, float] = {}
+    failures: list[tuple[float, str]] = []
+    while wanted:
+        for volume in sorted(wanted):
+            scaled = atoms.copy()
+            scaled.set_cell(atoms.cell * (volume / published) ** (1.0 / 3.0), scale_atoms=True)
+            try:
+                energy, _ = relax_at_fixed_volume(scaled, calculator, settings)
+            except (GapFactoryError, ArithmeticError, RuntimeError, ValueError) as error:
+                failures.append((volume, str(error)))
+            else:
+                points[volume] = energy / len(scaled)
+        curve = EnergyVolumeCurve(
+            phase, method, np.array(list(points)), np.array(list(points.values())), tuple(sorted(failures))
+        )
+        wanted = next_volumes(curve, settings)
+    return curve
+
+
+def next_volumes(curve: EnergyVolumeCurve, settings: EnergyVolumeSettings | None = None) -> list[float]:
+    """Return the volumes (Å^3/atom) to add so that the minimum becomes bracketed; empty when done.
+
+    One volume at a time is added beyond the end that holds the lowest energy, by the ratio of the last two
+    volumes of the first curve, until the minimum lies inside, a volume fails, or `extra_volumes` have been
+    spent. A pure function of the points so far, so that potential and reference follow one rule and a
+    stopped curve can go on.
+
+    Parameters
+    ----------
+    curve
+        The points so far.
+    settings
+        Of the curve; its `volume_factors` tell how many points there were at first.
+    """
+    settings = settings or EnergyVolumeSettings()
+    volumes, energies = curve.volumes, curve.energies
+    attempted = len(volumes) + len(curve.failures)
+    if len(volumes) < 2 or attempted >= len(settings.volume_factors) + settings.extra_volumes:
+        return []
+    lowest = int(np.argmin(energies))
+    failed = [v for v, _ in curve.failures]
+    if lowest == len(volumes) - 1 and not any(v > volumes[-1] for v in failed):
+        return [float(volumes[-1] ** 2 / volumes[-2])]
+    if lowest == 0 and not any(v < volumes[0] for v in failed):
+        return [float(volumes[0] ** 2 / volumes[1])]
+    return []
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ class NamedPhase:
     label
         Label for figures, e.g. ``"β-tin"``.
     atoms
-        Primitive cell, periodic, without calculator; a fresh copy for each call.
+        Primitive cell, periodic, without calculator; a fresh copy for each call. Phases measured under
+        pressure are scaled to about their volume without it (see the notes), so that curves are centred.
     space_group
         International Tables number.
     source
@@ -44,9 +45,9 @@ class NamedPhase:
     notes
         Conditions and remarks.
     density
-        g/cm^3 of this cell.
+        g/cm^3 of the published cell.
     shortest_contact
-        Shortest interatomic distance, Å.
+        Shortest interatomic distance in the published cell, Å.
     """
 
     name: str
@@ -111,6 +112,8 @@ def _build(record: PhaseRecord) -> NamedPhase:
     contact, radius = _shortest_contact(primitive), covalent_radii[atomic_numbers[record.element]]
     if contact < 1.6 * radius:
         raise EvidenceError(f"{name}: two atoms are {contact:.2f} Å apart, far below a bond of this element")
+    density = float(primitive.get_masses().sum() / primitive.get_volume() * _DENSITY)
+    primitive.set_cell(primitive.cell * record.start_volume_factor ** (1.0 / 3.0), scale_atoms=True)
     return NamedPhase(
         name=name,
         label=record.label,
@@ -118,7 +121,7 @@ def _build(record: PhaseRecord) -> NamedPhase:
         space_group=number,
         source=record.source,
         notes=record.notes,
-        density=float(primitive.get_masses().sum() / primitive.get_volume() * _DENSITY),
+        density=density,
         shortest_contact=contact,
     )
 

@@ -17,6 +17,7 @@ from gapfactory.analysis.energy_volume import (
     compare_phase,
     energy_volume_curve,
     fit_equation_of_state,
+    next_volumes,
     relax_at_fixed_volume,
 )
 from gapfactory.errors import EvidenceError
@@ -175,3 +176,53 @@ def test_failing_volumes_are_recorded_and_the_others_stand():
 def test_unconverged_relaxation_is_an_error():
     with pytest.raises(EvidenceError, match="max_steps"):
         relax_at_fixed_volume(bulk("Cu", "hcp", a=2.5, c=4.6), EMT(), EnergyVolumeSettings(max_steps=1))
+
+
+def test_points_far_from_the_minimum_do_not_bend_the_fit():
+    volumes = 20.0 * np.array([0.7, 0.8, 0.9, 0.94, 0.97, 1.0, 1.03, 1.06, 1.1, 1.3])
+    energies = birch_murnaghan(volumes, 20.0, -5.0, 0.6, 4.3)
+    energies[[0, 1, 9]] += [3.0, 0.5, 1.0]
+    eos = fit_equation_of_state(EnergyVolumeCurve("x", "y", volumes, energies))
+    assert eos.volume == pytest.approx(20.0, rel=1e-4)
+    assert eos.residual < 1e-6
+
+
+def test_curves_are_extended_until_the_minimum_is_inside():
+    """Copper started 20 % too large in volume: volumes are added at the lower end only."""
+    atoms = bulk("Cu", "fcc", a=3.6 * 1.2 ** (1 / 3))
+    curve = energy_volume_curve(atoms, EMT(), phase="Cu-fcc")
+    first = EnergyVolumeSettings().volume_factors
+    assert len(curve.volumes) > len(first)
+    assert curve.volumes[-1] == pytest.approx(max(first) * atoms.get_volume())
+    eos = fit_equation_of_state(curve)
+    right = fit_equation_of_state(energy_volume_curve(bulk("Cu", "fcc", a=3.6), EMT(), phase="Cu-fcc"))
+    assert eos.volume == pytest.approx(right.volume, rel=2e-3)
+    assert eos.energy == pytest.approx(right.energy, abs=2e-3)
+
+
+def test_extension_has_an_end():
+    settings_ = EnergyVolumeSettings(extra_volumes=2)
+    volumes = 20.0 * np.array(settings_.volume_factors)
+    falling = EnergyVolumeCurve("x", "y", volumes, -volumes)
+    (added,) = next_volumes(falling, settings_)
+    assert added == pytest.approx(volumes[-1] ** 2 / volumes[-2])
+    (added,) = next_volumes(EnergyVolumeCurve("x", "y", volumes, volumes), settings_)
+    assert added == pytest.approx(volumes[0] ** 2 / volumes[1])
+    spent = np.append(volumes, [24.0, 25.0])
+    assert next_volumes(EnergyVolumeCurve("x", "y", spent, -spent), settings_) == []
+    # a failure beyond the end says that there is nothing more to be had there
+    assert (
+        next_volumes(EnergyVolumeCurve("x", "y", volumes, -volumes, ((24.0, "exploded"),)), settings_) == []
+    )
+    inside = EnergyVolumeCurve("x", "y", volumes, (volumes - 20.0) ** 2)
+    assert next_volumes(inside, settings_) == []
+
+
+def test_a_structure_that_becomes_another_phase_is_noticed():
+    """Tetragonal copper with its symmetry kept slides into fcc at constant volume (c/a -> sqrt 2)."""
+    from ase import Atoms
+
+    a = (2 * 11.6 / 1.3) ** (1 / 3)
+    tetragonal = Atoms("Cu2", scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], cell=[a, a, 1.3 * a], pbc=True)
+    with pytest.raises(EvidenceError, match="139 became 225"):
+        relax_at_fixed_volume(tetragonal, EMT(), EnergyVolumeSettings(force_threshold=0.001))
