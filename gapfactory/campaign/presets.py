@@ -53,10 +53,14 @@ def _paper(
             },
         },
         (
-            ("The paper ran VASP; this is its closest equivalent in GPAW: the same functional and "
-            "plane-wave cutoff, other PAW sets."),
-            (f"The paper's KSPACING of {kspacing:g} 1/Å is a density of {_kspacing(kspacing):g} k-points "
-            "per 1/Å; at least 2.5 is used."),
+            (
+                "The paper ran VASP; this is its closest equivalent in GPAW: the same functional and "
+                "plane-wave cutoff, other PAW sets."
+            ),
+            (
+                f"The paper's KSPACING of {kspacing:g} 1/Å is a density of {_kspacing(kspacing):g} k-points "
+                "per 1/Å; at least 2.5 is used."
+            ),
             f"{functional} needs a GPAW that was built with libxc.",
             *notes,
         ),

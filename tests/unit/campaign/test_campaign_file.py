@@ -21,7 +21,11 @@ def test_one_line_is_a_complete_campaign_of_the_papers_size() -> None:
     assert campaign.build.minimum_separation_in_r == 1.8
     assert campaign.select.kt_eV == (0.3, 0.2, 0.1)
     assert campaign.similarity.n_max == campaign.similarity.l_max == 12
-    assert (campaign.similarity.atom_sigma, campaign.similarity.cutoff, campaign.similarity.zeta) == (0.0875, 10.5, 4)
+    assert (campaign.similarity.atom_sigma, campaign.similarity.cutoff, campaign.similarity.zeta) == (
+        0.0875,
+        10.5,
+        4,
+    )
     assert (campaign.gap.two_body.n_sparse, campaign.gap.three_body.n_sparse, campaign.gap.soap.n_sparse) == (
         30,
         100,
@@ -56,7 +60,10 @@ def test_values_derive_from_the_radius_as_in_the_paper(
     [
         ({"elemnt": "Si"}, "unknown key 'elemnt'; did you mean 'element'"),
         ({"element": "Si", "gap": {"soap": {"n_sparce": 3}}}, "did you mean 'gap.soap.n_sparse'"),
-        ({"element": "Si", "reference": {"engine": "gpaw", "cutof_eV": 3}}, "did you mean 'reference.cutoff_eV'"),
+        (
+            {"element": "Si", "reference": {"engine": "gpaw", "cutof_eV": 3}},
+            "did you mean 'reference.cutoff_eV'",
+        ),
         ({"element": "Sj"}, "there is no element 'Sj'"),
         ({"element": "Si", "stop": {"label_budget": 3}}, "stop.label_budget is 3, less than the"),
         ({"element": "Si", "schedule": {"cells_per_generation": 10}}, "make more cells or label fewer"),
@@ -77,7 +84,10 @@ def test_values_derive_from_the_radius_as_in_the_paper(
             },
             "stop.convergence needs evidence",
         ),
-        ({"element": "Si", "reference": {"engine": "ase", "calculator": "os.system"}}, "calculator 'os.system'"),
+        (
+            {"element": "Si", "reference": {"engine": "ase", "calculator": "os.system"}},
+            "calculator 'os.system'",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(content: dict[str, object], message: str) -> None:
@@ -104,7 +114,9 @@ def test_every_preset_is_a_campaign_and_its_starter_file_loads(name: str) -> Non
 
 
 def test_the_users_keys_win_over_the_presets_and_other_engines_replace_whole() -> None:
-    campaign = campaign_from_mapping({"preset": "quickstart-Si", "gap": {"soap": {"n_sparse": 50}}, "seed": 7})
+    campaign = campaign_from_mapping(
+        {"preset": "quickstart-Si", "gap": {"soap": {"n_sparse": 50}}, "seed": 7}
+    )
     assert (campaign.gap.soap.n_sparse, campaign.gap.two_body.n_sparse, campaign.seed) == (50, 15, 7)
     merged = merge({"reference": {"engine": "gpaw", "xc": "PBE"}}, {"reference": {"engine": "ase"}})
     assert merged == {"reference": {"engine": "ase"}}

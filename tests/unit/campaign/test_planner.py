@@ -32,7 +32,9 @@ def test_every_cell_is_built_and_relaxed_once_and_after_it_was_built(relax: int,
     cells = campaign.cells_of(1)
     for kind in (TaskKind.BUILD, TaskKind.RELAX):
         tasks = [t for t in plan.values() if t.kind is kind]
-        covered = sorted(i for t in tasks for i in range(int(t.parameters["start"]), int(t.parameters["stop"])))
+        covered = sorted(
+            i for t in tasks for i in range(int(t.parameters["start"]), int(t.parameters["stop"]))
+        )
         assert covered == list(range(cells))
     for task in plan.values():
         if task.kind is TaskKind.RELAX:
