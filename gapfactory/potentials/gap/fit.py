@@ -266,8 +266,7 @@ def fit_gap(
         msg = "no two atoms of the training data are within the cutoff of any term: nothing can be fitted"
         raise FitError(msg)
     residuals = binding_energies(items, e0)
-    deltas = list(settings.delta.fixed) if settings.delta.fixed else []
-    deltas = _spread(deltas, settings) if deltas else [settings.delta.least] * 3
+    deltas = _given_deltas(settings)
     reports: list[StageFit] = []
     for stage in stages[-1:] if settings.delta.fixed else stages:
         if not settings.delta.fixed:
@@ -281,6 +280,9 @@ def fit_gap(
             "meV/atom"
         )
 
+    versions = program_versions(log)
+    if settings.program.openmp_threads > 1 and versions["openmp"] == "no":
+        say("gap_fit is a serial build: openmp_threads has no effect")
     final = _publish(directory, root / "potential")
     sentinels = [(items[k].atoms, float(found.energies[k])) for k in _sentinels(items)]
     validate_potential(final, sentinels, timeout_s=settings.program.evaluation_timeout_s)
@@ -289,11 +291,10 @@ def fit_gap(
     files = check_files(final)
     names = [XML_NAME, *(component.file for component in files.components)]
     wall["total"] = time.monotonic() - begin
-    hashes = {**manifest["files"]}
     return GapFit(
         directory=final,
         files=tuple(final / name for name in (*names, MANIFEST_NAME)),
-        sha256=hashes,
+        sha256=dict(manifest["files"]),
         digest=str(manifest["digest"]),
         deltas={_TERM_NAMES[stage]: deltas[stage] for stage in stages},
         sigmas=sigmas,
@@ -308,15 +309,15 @@ def fit_gap(
         skipped=skipped,
         duplicates=duplicates,
         discarded=discarded,
-        versions=program_versions(log),
+        versions=versions,
     )
 
 
-def _spread(fixed: Sequence[float], settings: GapSettings) -> list[float]:
-    """Return given deltas by stage number: a stage that is switched off takes none."""
-    values = iter(fixed)
+def _given_deltas(settings: GapSettings) -> list[float]:
+    """Return the fixed deltas by stage number (a stage that is switched off takes none), or placeholders."""
+    values = iter(settings.delta.fixed)
     enabled = (True, settings.three_body.enabled, settings.soap.enabled)
-    return [next(values) if on else settings.delta.least for on in enabled]
+    return [next(values) if on and settings.delta.fixed else settings.delta.least for on in enabled]
 
 
 def _sentinels(items: Sequence[LabelledStructure]) -> list[int]:

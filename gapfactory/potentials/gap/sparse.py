@@ -187,7 +187,11 @@ def soap_vectors(term: Term, structures: Sequence[Atoms]) -> NDArray[np.float64]
         if count == 0:
             continue
         # A bare copy: QUIP's conversion chokes on foreign info and arrays.
-        values = np.asarray(descriptor.calc(atoms_for_quip(atoms, term.cutoff))["data"])
+        try:
+            values = np.asarray(descriptor.calc(atoms_for_quip(atoms, term.cutoff))["data"])
+        except RuntimeError as error:
+            msg = f"QUIP cannot describe structure {k} ({atoms.symbols}): {str(error).strip()}; quarantine it"
+            raise FitError(msg) from None
         if values.shape != (count, vectors.shape[1]) or not np.isfinite(values).all():
             msg = (
                 f"SOAP of structure {k} ({atoms.symbols}) is not finite or has shape {values.shape}: "
@@ -202,14 +206,20 @@ def soap_vectors(term: Term, structures: Sequence[Atoms]) -> NDArray[np.float64]
 def atoms_for_quip(atoms: Atoms, cutoff: float) -> Atoms:
     """Return a bare copy that QUIP accepts: species, positions, cell and periodicity.
 
-    A structure that is not periodic gets a cubic box wider than its extent plus twice the cutoff.
+    Directions that are not periodic get a box wider than the extent of the structure plus twice the cutoff, so
+    that no image is seen along them, whatever cell was given.
     """
     from ase import Atoms as AseAtoms
+    from ase.geometry import complete_cell
 
     bare = AseAtoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    if not atoms.pbc.any():
+    if not atoms.pbc.all():
         side = float(np.ptp(atoms.positions, axis=0).max()) + 2 * cutoff + 5.0
-        bare.set_cell([side] * 3)
+        cell = np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)
+        box = np.asarray(complete_cell(cell)) if atoms.pbc.any() else np.eye(3)
+        for k in np.flatnonzero(~atoms.pbc):
+            box[k] *= side / np.linalg.norm(box[k])
+        bare.set_cell(box)
     return bare
 
 
