@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -26,9 +27,19 @@ if TYPE_CHECKING:
 __all__ = ["ServerStatus", "ensure_running", "status", "stop"]
 
 _POLL: Final = 0.02
+# Servers started by this process. They outlive it; while it lives, dead ones are reaped here.
+_CHILDREN: Final[list[subprocess.Popen[bytes]]] = []
 # OP_MSG with the body {ping: 1, $db: "admin"}, so that waiting needs no driver.
 _PING_BODY: Final = b"\x1e\x00\x00\x00\x10ping\x00\x01\x00\x00\x00\x02$db\x00\x06\x00\x00\x00admin\x00\x00"
 _PING: Final = struct.pack("<iiiiIB", 21 + len(_PING_BODY), 1, 0, 2013, 0, 0) + _PING_BODY
+
+
+@atexit.register
+def _let_children_live() -> None:
+    """Keep Popen from complaining that a server outlives the process that started it."""
+    for child in _CHILDREN:
+        if child.poll() is None:
+            child.returncode = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,7 @@ def ensure_running(data_dir: Path | str, *, port: int | None = None, timeout: fl
     uri = _answering(where)
     if uri is not None:
         return uri
+    _CHILDREN[:] = [child for child in _CHILDREN if child.poll() is None]
     with _exclusive(where.start_lock, deadline):
         child: subprocess.Popen[bytes] | None = None
         while time.monotonic() < deadline:
@@ -91,6 +103,7 @@ def ensure_running(data_dir: Path | str, *, port: int | None = None, timeout: fl
                 return uri
             if child is None and not _locked(where):
                 child = _spawn(where, port)
+                _CHILDREN.append(child)
             elif child is not None and child.poll() is not None and not _locked(where):
                 raise DatabaseError(
                     f"the embedded server on {where.data_dir} did not start (exit status {child.returncode}): "

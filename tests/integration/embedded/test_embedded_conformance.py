@@ -1,4 +1,5 @@
 """What drivers may expect of any MongoDB; GAPFACTORY_TEST_URI runs the same tests on a real one."""
+# ruff: noqa: DTZ001 - BSON dates are naive UTC
 
 import datetime as dt
 import os
@@ -221,7 +222,9 @@ def test_refused_updates_change_nothing(db, update, code):
 
 def test_replace_upsert_and_results(db):
     assert db.c.replace_one({"k": 1}, {"v": 1}, upsert=True).upserted_id is not None
-    result = db.c.update_one({"k": 7, "z": {"$gt": 1}}, {"$set": {"v": 2}, "$setOnInsert": {"w": 3}}, upsert=True)
+    result = db.c.update_one(
+        {"k": 7, "z": {"$gt": 1}}, {"$set": {"v": 2}, "$setOnInsert": {"w": 3}}, upsert=True
+    )
     assert db.c.find_one({"_id": result.upserted_id}) == {"_id": result.upserted_id, "k": 7, "v": 2, "w": 3}
     again = db.c.update_one({"k": 7}, {"$set": {"v": 2}, "$setOnInsert": {"w": 9}}, upsert=True)
     assert (again.matched_count, again.modified_count, again.upserted_id) == (1, 0, None)
@@ -239,7 +242,9 @@ def test_find_and_modify(db):
     after = db.c.find_one_and_update({"_id": 0}, {"$inc": {"n": 1}}, return_document=ReturnDocument.AFTER)
     assert after["n"] == 1
     assert db.c.find_one_and_update({"_id": 99}, {"$inc": {"n": 1}}) is None
-    fresh = db.c.find_one_and_replace({"_id": 99}, {"q": 1}, upsert=True, return_document=ReturnDocument.AFTER)
+    fresh = db.c.find_one_and_replace(
+        {"_id": 99}, {"q": 1}, upsert=True, return_document=ReturnDocument.AFTER
+    )
     assert fresh == {"_id": 99, "q": 1}
     assert db.c.find_one_and_delete({"_id": 99}) == {"_id": 99, "q": 1}
     assert db.c.count_documents({}) == 4
@@ -364,14 +369,18 @@ def test_aggregation(db):
         {"$project": {"_id": 0, "short": {"$substr": ["$text", 0, 3]}}},
     )
     assert joined == [{"short": "sec"}]
-    assert run({"$sort": {"v": -1}}, {"$skip": 1}, {"$limit": 1}, {"$project": {"v": 1, "_id": 0}}) == [{"v": 4}]
+    assert run({"$sort": {"v": -1}}, {"$skip": 1}, {"$limit": 1}, {"$project": {"v": 1, "_id": 0}}) == [
+        {"v": 4}
+    ]
     assert run({"$sortByCount": "$g"}, {"$limit": 1})[0]["count"] == 3
     facets = run({"$facet": {"n": [{"$count": "n"}], "top": [{"$sort": {"v": -1}}, {"$limit": 1}]}})
     assert (facets[0]["n"], facets[0]["top"][0]["v"]) == ([{"n": 6}], 5)
 
 
 def test_expressions(db):
-    db.c.insert_one({"_id": 1, "a": 7, "s": "2026-01-02T03:04:05.678", "l": [3, 1, 2], "o": {"k": 1}, "n": None})
+    db.c.insert_one(
+        {"_id": 1, "a": 7, "s": "2026-01-02T03:04:05.678", "l": [3, 1, 2], "o": {"k": 1}, "n": None}
+    )
     cases = [
         ({"$add": ["$a", 1, 0.5]}, 8.5),
         ({"$subtract": ["$a", 10]}, -3),
@@ -392,7 +401,10 @@ def test_expressions(db):
         ({"$in": [1, "$l"]}, True),
         ({"$type": "$missing"}, "missing"),
         ({"$mergeObjects": ["$o", {"z": 2}]}, {"k": 1, "z": 2}),
-        ({"$switch": {"branches": [{"case": {"$eq": ["$a", 7]}, "then": "seven"}], "default": "no"}}, "seven"),
+        (
+            {"$switch": {"branches": [{"case": {"$eq": ["$a", 7]}, "then": "seven"}], "default": "no"}},
+            "seven",
+        ),
         ({"$let": {"vars": {"q": 2}, "in": {"$multiply": ["$$q", "$a"]}}}, 14),
         ({"$literal": "$a"}, "$a"),
     ]

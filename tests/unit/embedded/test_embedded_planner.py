@@ -24,7 +24,9 @@ SCALARS = st.one_of(
     st.sampled_from(["", "a", "b"]),
     st.fixed_dictionaries({"c": st.integers(0, 2)}),
 )
-FIELD = st.one_of(SCALARS, SCALARS, st.lists(SCALARS, max_size=3), st.lists(st.lists(SCALARS, max_size=2), max_size=2))
+FIELD = st.one_of(
+    SCALARS, SCALARS, st.lists(SCALARS, max_size=3), st.lists(st.lists(SCALARS, max_size=2), max_size=2)
+)
 NESTED = st.one_of(
     st.fixed_dictionaries({}, optional={"c": FIELD, "d": SCALARS}),
     st.lists(st.fixed_dictionaries({}, optional={"c": SCALARS}), max_size=3),
@@ -33,13 +35,19 @@ NESTED = st.one_of(
 DOCUMENT = st.fixed_dictionaries({}, optional={"a": FIELD, "b": SCALARS, "n": NESTED})
 PATHS = st.sampled_from(["a", "b", "n.c", "n", "n.d", "a.0"])
 INDEX = st.fixed_dictionaries(
-    {"key": st.lists(st.tuples(PATHS, st.sampled_from([1, -1])), min_size=1, max_size=3, unique_by=lambda p: p[0])},
+    {
+        "key": st.lists(
+            st.tuples(PATHS, st.sampled_from([1, -1])), min_size=1, max_size=3, unique_by=lambda p: p[0]
+        )
+    },
     optional={"sparse": st.just(True)},
 )
 OPERAND = st.one_of(SCALARS, st.lists(SCALARS, max_size=2))
 CONDITION = st.one_of(
     OPERAND,
-    st.dictionaries(st.sampled_from(["$gt", "$gte", "$lt", "$lte", "$eq", "$ne"]), OPERAND, min_size=1, max_size=2),
+    st.dictionaries(
+        st.sampled_from(["$gt", "$gte", "$lt", "$lte", "$eq", "$ne"]), OPERAND, min_size=1, max_size=2
+    ),
     st.fixed_dictionaries({"$in": st.lists(SCALARS, max_size=4)}),
     st.fixed_dictionaries({"$in": st.lists(SCALARS, max_size=4), "$gte": SCALARS}),
     st.fixed_dictionaries({"$exists": st.booleans()}),
@@ -124,7 +132,9 @@ def _sort_key(document, sort):
     query=SIMPLE,
     path=PATHS,
 )
-def test_counts_and_values_from_an_index_equal_those_of_the_documents(stores, documents, indexes, query, path):
+def test_counts_and_values_from_an_index_equal_those_of_the_documents(
+    stores, documents, indexes, query, path
+):
     collection = filled(stores(), documents, indexes)
     fast = group_prefix(list(collection.indexes.values()), query, path)
     if fast is None:
@@ -134,7 +144,9 @@ def test_counts_and_values_from_an_index_equal_those_of_the_documents(stores, do
     pairs = list(from_index(collection, fast, path))
     assert sum(count for _, count in pairs) == len(matches)
     values = [value for value, _ in pairs if value is not None]
-    expected = [value for value in unique(v for d in matches for v in path_values(d, path)) if value is not None]
+    expected = [
+        value for value in unique(v for d in matches for v in path_values(d, path)) if value is not None
+    ]
     assert {encode(value) for value in values} == {encode(value) for value in expected}
 
 
@@ -142,7 +154,9 @@ def test_counts_and_values_from_an_index_equal_those_of_the_documents(stores, do
 @given(
     documents=st.lists(DOCUMENT, min_size=1, max_size=8),
     indexes=st.lists(INDEX, max_size=3),
-    steps=st.lists(st.tuples(st.sampled_from(["insert", "replace", "delete"]), st.integers(0, 9), DOCUMENT), max_size=8),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["insert", "replace", "delete"]), st.integers(0, 9), DOCUMENT), max_size=8
+    ),
 )
 def test_undo_restores_documents_and_indexes(stores, documents, indexes, steps):
     store = stores()
@@ -170,14 +184,17 @@ def _keys(index, collection):
     return [
         prefix + row.to_bytes(8)
         for prefix, row in sorted(
-            (prefix, row) for row, record in collection.records.items() for prefix in index.prefixes(record.document)[0]
+            (prefix, row)
+            for row, record in collection.records.items()
+            for prefix in index.prefixes(record.document)[0]
         )
     ]
 
 
 def _state(collection):
     indexes = {
-        name: (list(index.keys.scan(b"", b"\xff")), index.multikey) for name, index in collection.indexes.items()
+        name: (list(index.keys.scan(b"", b"\xff")), index.multikey)
+        for name, index in collection.indexes.items()
     }
     return [(row, record.raw) for row, record in collection.records.items()], indexes, collection.bytes
 
@@ -186,7 +203,13 @@ def test_a_selective_index_is_used_and_backwards_when_sorted_so(stores):
     store = stores()
     collection = filled(store, [{"a": i % 3, "b": i} for i in range(60)], [{"key": [("a", 1), ("b", 1)]}])
     plan = collection.plan({"a": 1}, {"b": -1}, limited=True)
-    assert (plan.scans[0][0].name, plan.ordered, plan.down, plan.exact, plan.keys) == ("a_1_b_1", True, True, True, 20)
+    assert (plan.scans[0][0].name, plan.ordered, plan.down, plan.exact, plan.keys) == (
+        "a_1_b_1",
+        True,
+        True,
+        True,
+        20,
+    )
     assert [r.document["b"] for r in collection.find({"a": 1}, {"b": -1}, limit=2)] == [58, 55]
     assert collection.plan({"b": 5}) is None
 

@@ -1,4 +1,5 @@
 """The byte encoding orders values as MongoDB does."""
+# ruff: noqa: DTZ001 - BSON dates are naive UTC
 
 import datetime as dt
 from fractions import Fraction
@@ -35,9 +36,12 @@ def test_strings_order_by_their_utf8_bytes(a, b):
     assert (encode(a) < encode(b)) == (x < y)
 
 
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text("ab\0", max_size=3), st.floats(-2, 2))
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 5), st.text("ab\0", max_size=3), st.floats(-2, 2)
+)
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2)
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
 )
 
 
