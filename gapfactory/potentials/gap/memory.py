@@ -18,8 +18,10 @@ __all__ = ["LARGEST_CROSS", "MemoryEstimate", "estimate_memory"]
 
 #: the program counts derivatives in 32-bit integers
 LARGEST_CROSS = 2**31 - 1
-#: multiply-adds per second of the covariance loop on one current core (quippy 0.10 wheels)
-RATE = 1.0e9
+#: measured on one core with the quippy 0.10.3 wheel: seconds per multiply-add of the covariance loop, and per
+#: pair of a derivative and a sparse point, which dominates the two-body and three-body terms
+PER_OPERATION = 0.8e-9
+PER_PAIR = 2.3e-8
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def estimate_memory(
     per_cross = 3 * forces + 6 * virials
     n_targets = round(n_structures + 3 * n_atoms * forces + 6 * n_structures * virials)
     descriptor_bytes = 0.0
-    operations = 0.0
+    cpu_s = 0.0
     n_sparse = 0
     n_cross: dict[str, float] = {}
     for term in terms(species, settings):
@@ -124,7 +126,7 @@ def estimate_memory(
             points = settings.soap.n_sparse
         n_cross[term.name] = count * depends * per_cross
         descriptor_bytes += 8.0 * d * (count + n_cross[term.name])
-        operations += float(points) * d * (count + n_cross[term.name])
+        cpu_s += points * (count + n_cross[term.name]) * (d * PER_OPERATION + PER_PAIR)
         n_sparse += points
     target_by_sparse = 8.0 * n_sparse * n_targets
     first = descriptor_bytes + target_by_sparse
@@ -135,5 +137,5 @@ def estimate_memory(
         covariance_bytes=second,
         n_targets=n_targets,
         n_cross=n_cross,
-        cpu_s=operations / RATE,
+        cpu_s=cpu_s,
     )

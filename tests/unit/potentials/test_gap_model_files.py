@@ -23,7 +23,13 @@ from gapfactory.potentials.gap.files import (
     write_manifest,
 )
 from gapfactory.potentials.gap.memory import estimate_memory
-from gapfactory.potentials.gap.settings import DeltaSettings, GapSettings, SoapSettings, ThreeBodySettings
+from gapfactory.potentials.gap.settings import (
+    DeltaSettings,
+    GapSettings,
+    SoapSettings,
+    ThreeBodySettings,
+    TwoBodySettings,
+)
 from gapfactory.potentials.gap.sigmas import Sigmas
 from gapfactory.potentials.gap.trainfile import expected_targets, virial_of, write_training_file
 
@@ -266,3 +272,18 @@ def test_memory_of_a_whole_campaign_is_what_was_measured() -> None:
     sizes["volume_per_atom"] = 0.0
     with pytest.raises(InputError, match="positive"):
         estimate_memory(**sizes, species=[SI], settings=settings)
+
+
+def test_time_of_a_measured_fit() -> None:
+    """Reference: 200 cells of 8 atoms, SOAP 12/3 within 5 A, 500 points, 15 pair points: 57.6 CPU s, 0.96 GB."""
+    settings = GapSettings(
+        two_body=TwoBodySettings(n_sparse=15, cutoff_covalent_in_r=5.0 / 1.11),
+        three_body=ThreeBodySettings(enabled=False),
+        soap=SoapSettings(n_max=12, l_max=3, n_sparse=500, cutoff_covalent_in_r=5.0 / 1.11),
+    )
+    estimate = estimate_memory(
+        n_structures=200, atoms_per_structure=8, volume_per_atom=20.0, species=[SI], settings=settings
+    )
+    assert estimate.cpu_s == pytest.approx(57.6, rel=0.2)
+    assert estimate.n_cross["soap-Si"] == pytest.approx(384_642, rel=0.05)
+    assert estimate.descriptor_bytes == pytest.approx(0.963e9, rel=0.05)
