@@ -173,6 +173,7 @@ def _judgement(
         sentences.append(compared[0].sentence(data.label_noise) + ".")
         if data.label_noise is not None and abs(compared[0].energy_error) <= data.label_noise:
             sentences.append("The energy difference is not larger than the noise of the labels.")
+    sentences += [c.sentence() + "." for c in compared[1:]]
     judged = len(compared) + len(broken)
     if judged > 1:
         sentences.append(f"{sum(c.passes for c in compared)} of {judged} named phases pass.")
