@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from launchpad import queries
 from launchpad.assessment import label_noise, reference_curve
 from launchpad.database.campaigns import campaign_of, require_campaign
 from launchpad.database.dataset import atom_items, pick_items, with_labels
+from launchpad.database.packing import unpack_array
 from launchpad.database.potentials import fetch_potential, latest_potential, require_potential
-from launchpad.database.results import metrics_of
+from launchpad.database.results import metrics_of, relaxations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -286,7 +286,9 @@ def _energies(labelled: dict[int, list[LabelledItem]]) -> dict[int, list[float]]
 
 
 def _selection(database: Database[Any], campaign: Campaign) -> tuple[Any, ...]:
-    """Return the energies that each step of the newest funnel offered and kept, from its stored histograms."""
+    """Return enthalpies per atom of the newest funnel: all frames, all minima, and what was chosen from them."""
+    import numpy as np
+
     from gapfactory.figures import SelectionStage
 
     newest = database.selections.find_one(
@@ -294,21 +296,21 @@ def _selection(database: Database[Any], campaign: Campaign) -> tuple[Any, ...]:
     )
     if newest is None:
         return ()
-    found: list[SelectionStage] = []
-    for stage in newest["report"]["stages"]:
-        histogram = stage["histogram"]
-        if histogram is None or stage["stage"] == "held-out":
-            continue
-        edges = histogram["edges_eV"]
-        centres = [(a + b) / 2 for a, b in pairwise(edges)]
-        if not found:
-            found.append(SelectionStage("all minima", _repeat(centres, histogram["pool"])))
-        found.append(SelectionStage(stage["stage"], _repeat(centres, histogram["chosen"])))
-    return tuple(found)
-
-
-def _repeat(centres: list[float], counts: list[int]) -> tuple[float, ...]:
-    return tuple(centre for centre, count in zip(centres, counts, strict=True) for _ in range(count))
+    frames, minima = [], []
+    fields = ("status", "numbers", "enthalpies")
+    for relaxation in relaxations(database, campaign.name, newest["generation"], fields=fields):
+        enthalpies = unpack_array(relaxation["enthalpies"]) / len(unpack_array(relaxation["numbers"]))
+        frames += [float(value) for value in enthalpies if np.isfinite(value)]
+        if relaxation["status"] == "converged":
+            minima.append(float(enthalpies[-1]))
+    chosen = [pick["energy_eV"] for pick in newest["report"]["picks"] if pick["energy_eV"] is not None]
+    if not minima or not chosen:
+        return ()
+    lowest = min(frames)
+    return tuple(
+        SelectionStage(name, tuple(value - lowest for value in values))
+        for name, values in (("all frames", frames), ("minima", minima), ("chosen to be labelled", chosen))
+    )
 
 
 def _hull(campaign: Campaign, labelled: dict[int, list[LabelledItem]]) -> HullData | None:
