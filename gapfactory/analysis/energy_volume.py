@@ -117,7 +117,9 @@ class EquationOfState:
     bulk_modulus_derivative
         Derivative of the bulk modulus with respect to pressure, dimensionless.
     residual
-        Root mean square deviation of the points from the fit, eV/atom.
+        Root mean square deviation of the fitted points, eV/atom.
+    fitted_between
+        Smallest and largest volume that was fitted, Å^3/atom.
     """
 
     volume: float
@@ -125,6 +127,7 @@ class EquationOfState:
     bulk_modulus: float
     bulk_modulus_derivative: float
     residual: float
+    fitted_between: tuple[float, float]
     _coefficients: tuple[float, float, float, float] = field(repr=False, default=(0.0, 0.0, 0.0, 0.0))
 
     @property
@@ -199,6 +202,7 @@ def fit_equation_of_state(curve: EnergyVolumeCurve) -> EquationOfState:
         bulk_modulus=float(v0 * e2),
         bulk_modulus_derivative=float(-1.0 - v0 * e3 / e2),
         residual=float(np.sqrt(np.mean((np.polyval(poly, x) - energies) ** 2))),
+        fitted_between=(float(volumes[0]), float(volumes[-1])),
         _coefficients=(rescaled[0], rescaled[1], rescaled[2], rescaled[3]),
     )
 

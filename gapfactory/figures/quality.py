@@ -156,8 +156,13 @@ def phase_curves(curves: Sequence[EnergyVolumeCurve], *, labels: Mapping[str, st
         except EvidenceError:
             ax.plot(curve.volumes, curve.energies - zero, **line)
         else:
-            v = np.linspace(curve.volumes[0], curve.volumes[-1], 120)
+            low, high = eos.fitted_between
+            v = np.linspace(low, high, 120)
             ax.plot(v, eos.energies(v) - zero, **line)
+            # far from the minimum the equation says nothing: straight lines to those points
+            for outside in (curve.volumes <= low, curve.volumes >= high):
+                if outside.sum() > 1:
+                    ax.plot(curve.volumes[outside], curve.energies[outside] - zero, **line)
         ax.plot(
             curve.volumes,
             curve.energies - zero,
