@@ -14,6 +14,11 @@ make_environment gpaw,dev
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg
 # the tests call the console scripts (gapfactory, gap_fit, lpad, rlaunch) of this environment
 export PATH="$BIN:$PATH" VIRTUAL_ENV="$VENV"
+# and must never meet the database of the person who runs them
+unset GAPFACTORY_DB GAPFACTORY_DATA GAPFACTORY_SCRATCH
+XDG_DATA_HOME="$(mktemp -d)"
+export XDG_DATA_HOME
+trap 'rm -rf "$XDG_DATA_HOME"' EXIT
 cd "$ROOT"
 
 failed=()
