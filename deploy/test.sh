@@ -14,11 +14,11 @@ make_environment gpaw,dev
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg
 # the tests call the console scripts (gapfactory, gap_fit, lpad, rlaunch) of this environment
 export PATH="$BIN:$PATH" VIRTUAL_ENV="$VENV"
-# and must never meet the database of the person who runs them
+# and must never meet the database or the scratch of the person who runs them
 unset GAPFACTORY_DB GAPFACTORY_DATA GAPFACTORY_SCRATCH
-XDG_DATA_HOME="$(mktemp -d)"
-export XDG_DATA_HOME
-trap 'rm -rf "$XDG_DATA_HOME"' EXIT
+private="$(mktemp -d)"
+trap 'rm -rf "$private"' EXIT
+export XDG_DATA_HOME="$private/data" XDG_STATE_HOME="$private/state"
 cd "$ROOT"
 
 failed=()
