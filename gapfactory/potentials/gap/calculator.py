@@ -156,16 +156,8 @@ class GapCalculator(Calculator):
         )
         raise PotentialError(msg)
 
-    def __reduce__(self) -> NoReturn:
-        self._refuse()
-
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        self._refuse()
-
-    def __copy__(self) -> NoReturn:
-        self._refuse()
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
+        """Refuse: pickle, copy.copy and copy.deepcopy all come through here."""
         self._refuse()
 
 
