@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import signal
 import sys
@@ -22,6 +23,8 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     from launchpad.embedded.instance import EmbeddedServer
 
+    # Documents live long and hold no cycles: keep the collector from walking them again and again.
+    gc.disable()
     try:
         server = EmbeddedServer(
             options.data,
@@ -32,6 +35,9 @@ def main() -> int:
     except DatabaseError as error:
         logging.getLogger(__name__).error("%s", error)
         return 1
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    gc.enable()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     server.run()

@@ -70,7 +70,7 @@ class ServerStatus:
     bytes: int
 
 
-def ensure_running(data_dir: Path | str, *, port: int | None = None, timeout: float = 60.0) -> str:
+def ensure_running(data_dir: Path | str, *, port: int | None = None, timeout: float = 300.0) -> str:
     """Return the URI of the server on a data directory, starting one when none runs.
 
     Any number of processes may call this at once: one of them starts the server, the others wait.
@@ -82,12 +82,13 @@ def ensure_running(data_dir: Path | str, *, port: int | None = None, timeout: fl
     port
         For a server that must be started: loopback TCP port instead of a Unix socket (0 chooses).
     timeout
-        Longest time to wait in seconds.
+        Longest time to wait in seconds: a large database takes a while to load (about 30 s per million small
+        documents). A server that ends instead of starting is noticed at once.
 
     Raises
     ------
     DatabaseError
-        When no server comes up in time; the text quotes its log.
+        When no server comes up; the text quotes its log.
     """
     where = locations(data_dir)
     deadline = time.monotonic() + timeout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import selectors
@@ -110,9 +109,6 @@ class Server:
 
     def serve(self) -> None:
         """Serve until `stop`, then close everything, the store included."""
-        # The documents live long and hold no cycles: keep the collector from walking them.
-        gc.collect()
-        gc.freeze()
         idle_since = time.monotonic()
         try:
             while not self._stopping:

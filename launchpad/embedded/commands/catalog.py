@@ -93,7 +93,7 @@ def rename_collection(context: Context) -> dict[str, Any]:
     return {}
 
 
-@command("listCollections", action="login")
+@command("listCollections", action="read")
 def list_collections(context: Context) -> dict[str, Any]:
     """List the collections of a database."""
     predicate = compile_filter(context.command.get("filter") or {})

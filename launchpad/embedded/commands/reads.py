@@ -10,6 +10,7 @@ from launchpad.embedded.commands.grouping import from_index
 from launchpad.embedded.commands.registry import Context, command
 from launchpad.embedded.errors import CommandError
 from launchpad.embedded.expressions import path_values
+from launchpad.embedded.filters import compile_filter
 from launchpad.embedded.planner import group_prefix
 from launchpad.embedded.projections import compile_projection
 from launchpad.embedded.wire import MAX_DOCUMENT, raw_document
@@ -70,9 +71,12 @@ def find(context: Context) -> dict[str, Any]:
         limit, single = -limit, True
     projection = compile_projection(body.get("projection") or {})
     collection = context.store.get(context.database, name)
+    query = body.get("filter") or {}
     records: list[Any] = []
-    if collection is not None:
-        records = collection.find(body.get("filter") or {}, body.get("sort"), skip=skip, limit=limit)
+    if collection is None:
+        compile_filter(query)  # a malformed filter is an error all the same
+    else:
+        records = collection.find(query, body.get("sort"), skip=skip, limit=limit)
     items = records if projection is None else _projected(records, projection)
     return cursor_reply(context, f"{context.database}.{name}", items, batch, single=single)
 
@@ -145,6 +149,8 @@ class _Lookup:
         self._context = context
 
     def find(self, collection: str, query: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        if collection.startswith("system."):
+            raise CommandError(13, f"$lookup from {collection} is not allowed")
         target = self._context.store.get(self._context.database, collection)
         return [] if target is None else [record.document for record in target.find(query)]
 
@@ -163,7 +169,10 @@ def aggregate(context: Context) -> dict[str, Any]:
             raise CommandError(238, f"{next(iter(stage))} is not supported by the embedded server")
     name = context.collection_name()
     collection = context.store.get(context.database, name)
-    items: list[Any] = [] if collection is None else list(_aggregate(context, collection, stages))
+    if collection is None:
+        items: list[Any] = list(run_pipeline([], stages, _Lookup(context)))
+    else:
+        items = list(_aggregate(context, collection, stages))
     options = context.command.get("cursor") or {}
     return cursor_reply(
         context, f"{context.database}.{name}", items, options.get("batchSize", _FIRST_BATCH), single=False

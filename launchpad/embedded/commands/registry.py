@@ -121,7 +121,9 @@ class Context:
     @property
     def owner(self) -> str:
         """Whom a cursor belongs to."""
-        return str(sorted(self.peer.users)) if self.peer.users else "trusted"
+        if self.peer.users:
+            return str(sorted(self.peer.users))
+        return "trusted" if self.peer.trusted else "anonymous"
 
     def session_key(self, session: dict[str, Any]) -> bytes:
         """Return what a session's replies are kept under; sessions of two users never meet."""

@@ -1,5 +1,5 @@
 """Starting, finding and stopping the server; authentication and roles over TCP."""
-# ruff: noqa: S106, PLW0108, PT012 - passwords of throw-away servers; calls that must fail
+# ruff: noqa: S106, S107, PLW0108, PT012 - passwords of throw-away servers; calls that must fail
 
 import os
 import signal
