@@ -229,11 +229,11 @@ def _run(
     directory = workdir.resolve()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        session = Session(items, settings, directory, make_engine(settings).rungs(), deliver)
     except OSError as error:
         raise ReferenceCalculationError(
             f"the working directory {directory} cannot be used: {error}. Free space or give another one."
         ) from error
+    session = Session(items, settings, directory, make_engine(settings).rungs(), deliver)
     if session.pending:
         supervise(session)
     return [session.outcomes[name] for name in names]

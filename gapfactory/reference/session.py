@@ -79,6 +79,7 @@ class Session:
         self.engine = ""
         self.current: str | None = None
         self.progressed = False
+        self.consumer_error: Exception | None = None
         self._on_result = on_result
         self._current_since = 0.0
         self._offset = 0
@@ -216,7 +217,12 @@ class Session:
     def _finish(self, item: WorkItem, outcome: LabelOutcome, relaxation: dict[str, Any] | None) -> None:
         del self.pending[item.id]
         self.outcomes[item.id] = outcome
-        self._on_result(outcome, relaxation)
+        try:
+            self._on_result(outcome, relaxation)
+        except Exception as error:
+            # the caller's own trouble must not be taken for ours
+            self.consumer_error = error
+            raise
 
     def _take_over(self) -> None:
         """Accept sound results of an interrupted batch: same structure, same settings."""

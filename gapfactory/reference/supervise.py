@@ -202,6 +202,8 @@ def supervise(session: Session) -> None:
             raise unfinished.fault from error
         raise ReferenceCalculationError(f"the batch in {directory} stopped: {error}") from error
     except OSError as error:
+        if error is session.consumer_error:
+            raise
         raise ReferenceCalculationError(
             f"the batch in {directory} cannot be kept: {error}. Free space or give another working "
             "directory; finished results are taken over."

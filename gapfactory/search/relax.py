@@ -62,7 +62,7 @@ def relax(atoms: Atoms, calculator: Any, *, pressure_GPa: float, settings: Relax
         settings=settings,
         keep_first=settings.keep_first_steps,
         thinning_ratio=settings.thinning_ratio,
-        symmetry_tolerance=0.01 if settings.keep_symmetry else None,
+        symmetry_tolerance=settings.symmetry_tolerance if settings.keep_symmetry else None,
     )
 
 

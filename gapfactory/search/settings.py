@@ -39,6 +39,8 @@ class MinimiserSettings(Settings):
     closest_approach: float = Field(default=0.4, ge=0, lt=1)
     """Two atoms closer than this fraction of the sum of their covalent radii (Cordero 2008, as tabulated by
     ASE) have collapsed onto each other: the relaxation failed."""
+    symmetry_tolerance: float = Field(default=0.01, gt=0)
+    """Distance within which an operation counts as a symmetry, where symmetry is kept, in Å."""
 
 
 class RelaxSettings(MinimiserSettings):
@@ -66,5 +68,3 @@ class PhaseRelaxSettings(MinimiserSettings):
     """Residual generalised force of the cell, in eV per atom and unit strain."""
     max_steps: int = Field(default=200, ge=0)
     """Optimiser steps after which a relaxation stops as unconverged."""
-    symmetry_tolerance: float = Field(default=0.01, gt=0)
-    """Distance within which an operation counts as a symmetry of the phase, in Å."""

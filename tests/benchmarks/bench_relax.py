@@ -73,8 +73,8 @@ def main(n_cells):
             calls = sum(p.n_evaluations for p in paths)
             converged = sum(p.status == "converged" for p in paths)
             print(
-                f"{symbol} {preconditioner:11s}: {converged}/{len(paths)} converged, {calls / len(paths):.0f} calls and "
-                f"{np.mean([len(p) for p in paths]):.0f} kept frames each, {3600 * len(paths) / total:.0f} "
+                f"{symbol} {preconditioner:11s}: {converged}/{len(paths)} converged, {calls / len(paths):.0f} calls, "
+                f"{np.mean([len(p) for p in paths]):.0f} frames each, {3600 * len(paths) / total:.0f} "
                 f"relaxations/core-hour, {1e3 * spent[0] / calls:.2f} ms potential + "
                 f"{1e3 * (total - spent[0]) / calls:.2f} ms rest per call"
             )

@@ -80,6 +80,14 @@ def test_label_is_complete(labels):
     assert np.abs(label.forces.sum(axis=0)).max() < 0.05
 
 
+def test_another_process_gives_the_same_bits(labels, tmp_path):
+    _, outcomes = labels
+    (again,) = label_structures([("again", rattled_silicon())], FAST, tmp_path)
+    assert again.label.energy == outcomes["base"].label.energy
+    np.testing.assert_array_equal(again.label.forces, outcomes["base"].label.forces)
+    np.testing.assert_array_equal(again.label.stress, outcomes["base"].label.stress)
+
+
 def test_carbon_atom_is_a_triplet_without_stress(labels):
     _, outcomes = labels
     label = outcomes["carbon"].label

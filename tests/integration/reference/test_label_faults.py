@@ -12,9 +12,16 @@ import pytest
 from ase.build import bulk
 
 from gapfactory.errors import InputError, MissingEngineError, ReferenceCalculationError
-from gapfactory.reference import AseSettings, GpawSettings, label_structures
-from gapfactory.reference.analytic import StillingerWeberSilicon
+from gapfactory.reference import (
+    AseSettings,
+    GpawSettings,
+    energy_volume_reference,
+    label_structures,
+    relax_phase_reference,
+)
+from gapfactory.reference.analytic import SecondMomentTitanium, StillingerWeberSilicon
 from gapfactory.reference.ase_engine import EXTRA_MODULES_VARIABLE
+from gapfactory.search import PhaseRelaxSettings, relax_at_fixed_volume
 
 HERE = str(Path(__file__).parent)
 NAMES = dict(enumerate(["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]))
@@ -246,11 +253,66 @@ def test_settings_that_cannot_be_used(tmp_path):
     assert label_structures([], AseSettings(), tmp_path) == []
 
 
-def test_a_failing_consumer_stops_the_child(tmp_path):
+@pytest.mark.parametrize("error", [KeyError, ConnectionResetError])
+def test_a_failing_consumer_stops_the_child(tmp_path, error):
     def consumer(outcome):
-        raise KeyError(outcome.id)
+        raise error(outcome.id)
 
-    with pytest.raises(KeyError):
+    with pytest.raises(error):
         label_structures(structures(), AseSettings(), tmp_path, consumer)
     children = [p for p in Path("/proc").glob("[0-9]*") if _parent(p) == os.getpid()]
     assert not [p for p in children if b"gapfactory.reference.child" in (p / "cmdline").read_bytes()]
+
+
+@pytest.mark.gap
+def test_quip_potential_by_dotted_path(tmp_path):
+    settings = AseSettings(
+        calculator="quippy.potential.Potential",
+        arguments=("IP SW",),
+        parameters={
+            "param_str": '<SW_params n_types="1" label="x"><per_type_data type="1" atomic_num="14" />'
+            '<per_pair_data atnum_i="14" atnum_j="14" AA="7.049556277" BB="0.6022245584" p="4" q="0" a="1.80" '
+            'sigma="2.0951" eps="2.16826" /><per_triplet_data atnum_c="14" atnum_j="14" atnum_k="14" '
+            'lambda="21.0" gamma="1.20" eps="2.16826" /></SW_params>'
+        },
+    )
+    items = structures((2, 8))
+    for (_, atoms), outcome in zip(items, label_structures(items, settings, tmp_path), strict=True):
+        oracle = atoms.copy()
+        oracle.calc = StillingerWeberSilicon()
+        assert outcome.label is not None, outcome.reason
+        assert outcome.label.energy == pytest.approx(oracle.get_potential_energy(), abs=1e-6)
+        np.testing.assert_allclose(outcome.label.forces, oracle.get_forces(), atol=1e-5)
+        np.testing.assert_allclose(outcome.label.stress, oracle.get_stress(), atol=1e-6)
+
+
+def test_curve_with_shape_relaxation_equals_the_same_in_this_process(tmp_path):
+    start = bulk("Ti", a=2.95, c=4.8)
+    settings = AseSettings(calculator="second-moment")
+    relax_settings = PhaseRelaxSettings()
+    volumes = [16.0, 17.5, 19.0]
+    points = energy_volume_reference(start, volumes, settings, tmp_path, relax_settings=relax_settings)
+    for volume, point in zip(volumes, points, strict=True):
+        here = relax_at_fixed_volume(
+            start, SecondMomentTitanium(), volume_per_atom=volume, settings=relax_settings
+        )
+        assert point.n_steps == here.n_steps > 0
+        assert point.energy_per_atom == here.energies[-1] / 2
+        np.testing.assert_array_equal(point.atoms.positions, here.positions[-1])
+        assert point.atoms.get_volume() / 2 == pytest.approx(volume, rel=1e-10)
+    relaxed = relax_phase_reference(start, settings, tmp_path / "phase", relax_settings=relax_settings)
+    assert relaxed.energy_per_atom <= min(p.energy_per_atom for p in points)
+    assert relaxed.volume_per_atom == pytest.approx(relaxed.atoms.get_volume() / 2)
+
+
+def test_curve_reports_a_point_that_cannot_be_had(faulty, tmp_path):
+    settings = faulty({"2": "raise"}, max_attempts=1)
+    (point,) = energy_volume_reference(
+        bulk("Si"), [20.0], settings, tmp_path, relax_settings=PhaseRelaxSettings()
+    )
+    assert point.energy_per_atom is None
+    assert "SCF did not converge" in point.outcome.reason
+    with pytest.raises(InputError, match="distinct"):
+        energy_volume_reference(
+            bulk("Si"), [20.0, 20.0], settings, tmp_path, relax_settings=PhaseRelaxSettings()
+        )
