@@ -12,8 +12,9 @@ from launchpad.database.labels import curve_of, save_curve, save_failed_label, s
 from launchpad.tasks.base import CampaignTask, TaskContext
 
 if TYPE_CHECKING:
+    from gapfactory.analysis.energy_volume import EnergyVolumeCurve
     from gapfactory.campaign import Campaign
-    from gapfactory.reference import LabelOutcome
+    from gapfactory.reference import CurvePoint, LabelOutcome
     from launchpad.database.dataset import Item
 
 __all__ = ["ReferenceTask", "curve_key", "curve_volumes"]
@@ -105,23 +106,26 @@ def _phase_atoms(campaign: Campaign, name: str) -> Any:
 
 
 def _label_phase(context: TaskContext, phase: str) -> dict[str, Any]:
+    from gapfactory.analysis.energy_volume import next_volumes
     from gapfactory.reference import energy_volume_reference, settings_hash
 
     campaign, database = context.campaign, context.database
     key = curve_key(campaign, phase)
     if curve_of(database, key) is not None:
         return {"phase": phase, "reused": 1}
-    points = energy_volume_reference(
-        _phase_atoms(campaign, phase),
-        curve_volumes(campaign, phase),
-        campaign.reference,
-        context.workdir / "curve",
-        relax_settings=campaign.evidence.relax,
-    )
-    good = [point for point in points if point.energy_per_atom is not None]
-    failures = [
-        [point.volume_per_atom, point.outcome.reason] for point in points if point.energy_per_atom is None
-    ]
+    points: list[CurvePoint] = []
+    wanted = curve_volumes(campaign, phase)
+    while wanted:
+        points += energy_volume_reference(
+            _phase_atoms(campaign, phase),
+            wanted,
+            campaign.reference,
+            context.workdir / "curve",
+            relax_settings=campaign.evidence.relax,
+        )
+        wanted = next_volumes(_curve(phase, points), campaign.evidence.curves)
+    curve = _curve(phase, points)
+    seconds = sum(point.outcome.label.walltime_s for point in points if point.outcome.label is not None)
     save_curve(
         database,
         CurveDocument(
@@ -129,10 +133,21 @@ def _label_phase(context: TaskContext, phase: str) -> dict[str, Any]:
             phase=phase,
             settings_hash=settings_hash(campaign.reference, "crystal"),
             campaign=campaign.name,
-            volumes=[point.volume_per_atom for point in good],
-            energies=[point.energy_per_atom for point in good],
-            failures=failures,
-            seconds=sum(p.outcome.label.walltime_s for p in good if p.outcome.label is not None),
+            volumes=curve.volumes.tolist(),
+            energies=curve.energies.tolist(),
+            failures=list(curve.failures),
+            seconds=seconds,
         ),
     )
-    return {"phase": phase, "points": len(good), "failed": len(failures)}
+    return {"phase": phase, "points": len(curve.volumes), "failed": len(curve.failures)}
+
+
+def _curve(phase: str, points: list[CurvePoint]) -> EnergyVolumeCurve:
+    import numpy as np
+
+    from gapfactory.analysis.energy_volume import EnergyVolumeCurve
+
+    good = [(p.volume_per_atom, p.energy_per_atom) for p in points if p.energy_per_atom is not None]
+    failures = tuple((p.volume_per_atom, p.outcome.reason) for p in points if p.energy_per_atom is None)
+    volumes, energies = np.array(good, dtype=float).reshape(-1, 2).T
+    return EnergyVolumeCurve(phase, "reference", volumes, energies, failures)
