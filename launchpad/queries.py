@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,28 +63,46 @@ def failed_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]
         launches = list(
             database.launches.find(
                 {"launch_id": {"$in": task["launches"]}},
-                {"launch_id": 1, "action": 1, "launch_dir": 1, "host": 1},
+                {"launch_id": 1, "fw_id": 1, "action": 1, "launch_dir": 1, "host": 1, "requeue": 1},
             )
             .sort("launch_id", -1)
             .limit(1)
         )
         launch = launches[0] if launches else {}
-        exception = ((launch.get("action") or {}).get("stored_data") or {}).get("_exception") or {}
-        trace = (
-            exception.get("_stacktrace")
-            or "no traceback was stored; the process was killed or lost its database"
-        )
+        stored = (launch.get("action") or {}).get("stored_data") or {}
+        trace = (stored.get("_exception") or {}).get("_stacktrace") or ""
+        last = str(trace).strip().splitlines()[-1:]
         failed.append(
             {
                 "fw_id": task["fw_id"],
                 "name": task["name"],
-                "error": str(trace).strip().splitlines()[-1],
+                # the whole message: a clear error may have several lines, the last one alone says little
+                "error": str(
+                    stored.get("_message")
+                    or (launch.get("requeue") or {}).get("reason")
+                    or (
+                        last[0]
+                        if last
+                        else "its process was killed, or lost its database, and left no message"
+                    )
+                ),
                 "traceback": trace,
-                "directory": launch.get("launch_dir"),
+                "directory": _kept_directory(launch),
                 "host": launch.get("host"),
             }
         )
     return failed
+
+
+def _kept_directory(launch: dict[str, Any]) -> str | None:
+    """Return where a worker of ours keeps a failed launch; those of others stay where they ran."""
+    given = launch.get("launch_dir")
+    if not given:
+        return None
+    place = PurePath(given)
+    if place.parent.name != "launches":
+        return str(given)
+    return str(place.parent.parent / "failed" / f"{launch['fw_id']}-{launch['launch_id']}")
 
 
 def relaxation_counts(database: Database[Any], campaign: str, generation: int) -> dict[str, int]:

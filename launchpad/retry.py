@@ -45,7 +45,8 @@ _TRANSIENT_ERRNO = frozenset(
 #: Server error codes that mean "not now": fail-over, shutdown, interrupted by either, write-concern or socket
 #: timeouts.
 _TRANSIENT_CODES = frozenset(
-    {6, 7, 50, 64, 89, 91, 112, 134, 189, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436}
+    # 14031: the server's disk is full
+    {6, 7, 50, 64, 89, 91, 112, 134, 189, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436, 14031}
 )
 
 
@@ -57,12 +58,22 @@ class TransientFault(ServiceError):  # noqa: N818 - a fault of the machinery, no
 
 def is_transient_database_error(error: BaseException) -> bool:
     """Return whether another try of the same database command can succeed."""
-    from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError, WTimeoutError
+    from pymongo.errors import (
+        BulkWriteError,
+        ConnectionFailure,
+        OperationFailure,
+        PyMongoError,
+        WTimeoutError,
+    )
 
     if isinstance(error, ConnectionFailure | WTimeoutError):
         return True
     if isinstance(error, OperationFailure) and error.code in _TRANSIENT_CODES:
         return True
+    if isinstance(error, BulkWriteError):
+        # its own code says only "some failed"; a failure that another try does not cure outweighs the others
+        failed = error.details.get("writeErrors") or []
+        return bool(failed) and all(entry.get("code") in _TRANSIENT_CODES for entry in failed)
     return isinstance(error, PyMongoError) and (
         error.has_error_label("RetryableWriteError") or error.has_error_label("TransientTransactionError")
     )

@@ -152,12 +152,15 @@ def explain(database: Database[Any], name: str) -> dict[str, Any]:
     ]
     advice = []
     state = CampaignState(record["state"])
-    if failed:
+    if failed and not (state is CampaignState.HALTED and quarantined):
+        advice.append(f"mend the cause of the failed task, then 'gapfactory campaign resume {name} --run'")
+    if state is CampaignState.HALTED and quarantined:
         advice.append(
-            f"read the first failed task's error, mend the cause, then 'gapfactory campaign resume {name}'"
+            f"mend what kept structures from being labelled, then 'gapfactory campaign resume {name} "
+            "--retry-labels --run'"
         )
-    if state is CampaignState.HALTED:
-        advice.append(f"{record['reason']}")
+    if state is CampaignState.CANCELLED:
+        advice.append(f"'gapfactory campaign resume {name} --run' takes it up again")
     if (
         not state.ended
         and not failed
@@ -203,17 +206,10 @@ def resume(queue: Queue, name: str, *, retry_labels: bool = False) -> dict[str, 
             "another name"
         )
         raise StateError(msg)
-    forgotten = 0
+    forgotten = rerun = 0
     if retry_labels:
-        keys = [
-            e.label.id for e in label_overview(database, campaign) if e.label and e.label.status == "failed"
-        ]
-        forgotten = sum(
-            database.labels.delete_one({"_id": key, "status": "failed"}).deleted_count for key in keys
-        )
-        _rerun_references(queue, name)
+        forgotten, rerun = _retry_labels(queue, campaign)
     campaigns.set_state(database, name, CampaignState.RUNNING, "resumed")
-    rerun = 0
     for task in database.fireworks.find(
         {"spec.campaign": name, "state": {"$in": ["FIZZLED", "DEFUSED"]}}, {"fw_id": 1, "state": 1}
     ).sort("fw_id", 1):
@@ -228,14 +224,27 @@ def resume(queue: Queue, name: str, *, retry_labels: bool = False) -> dict[str, 
     return {"rerun": rerun, "labels_forgotten": forgotten}
 
 
-def _rerun_references(queue: Queue, name: str) -> None:
-    """Run the reference tasks of the newest generation again; their labels that exist are reused."""
+def _retry_labels(queue: Queue, campaign: Campaign) -> tuple[int, int]:
+    """Forget the quarantined labels of the generation that is not fitted yet, and run its reference tasks again.
+
+    Those of earlier generations stay: potentials were fitted without them, and no task would make them again.
+    """
+    database, name = durable(queue.db), campaign.name
     newest = max(
-        (s["generation"] for s in queue.db.selections.find({"campaign": name}, {"generation": 1})), default=0
+        (s["generation"] for s in database.selections.find({"campaign": name}, {"generation": 1})), default=0
     )
-    if queue.db.potentials.find_one({"_id": generation_id(name, newest)}, {"_id": 1}):
-        return
-    for task in queue.db.fireworks.find(
+    if database.potentials.find_one({"_id": generation_id(name, newest)}, {"_id": 1}):
+        return 0, 0
+    keys = [
+        entry.label.id
+        for entry in label_overview(database, campaign)
+        if entry.label and entry.label.status == "failed" and entry.item.generation == newest
+    ]
+    forgotten = sum(
+        database.labels.delete_one({"_id": key, "status": "failed"}).deleted_count for key in keys
+    )
+    rerun = 0
+    for task in database.fireworks.find(
         {
             "spec.campaign": name,
             "spec.generation": newest,
@@ -245,6 +254,8 @@ def _rerun_references(queue: Queue, name: str) -> None:
         {"fw_id": 1},
     ).sort("fw_id", 1):
         queue.rerun_fw(task["fw_id"])
+        rerun += 1
+    return forgotten, rerun
 
 
 def cancel(queue: Queue, name: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -184,17 +184,34 @@ def run(
 
 
 def _finish(state: str, database: object, name: str, out: Path | None) -> None:
+    from launchpad import service
     from launchpad.reporting import report_campaign
 
     if state == "done":
         path = report_campaign(database, name, out or Path(f"{name}-report"))  # type: ignore[arg-type]
         say(f"report: {path}")
         return
-    say(
-        f"campaign {name!r} is {state}: 'gapfactory campaign why {name}' says why, 'gapfactory campaign "
-        f"resume {name}' continues"
-    )
+    if state == "interrupted":
+        say(f"campaign {name!r} is stopped, nothing is lost; the same command goes on where it stopped")
+        raise typer.Exit(130)
+    _explain(service.explain(database, name), brief=True)  # type: ignore[arg-type]
     raise typer.Exit(1)
+
+
+def _explain(found: dict[str, Any], *, brief: bool = False) -> None:
+    """Print why a campaign is where it is; briefly after a run, in full for `why`."""
+    say(f"{found['campaign']}: {found['state']}{' (' + found['reason'] + ')' if found['reason'] else ''}")
+    for task in found["failed_tasks"][: 3 if brief else None]:
+        say(f"failed: task {task['fw_id']} {task['name']}\n  {task['error']}")
+        if task["directory"]:
+            say(f"  directory {task['directory']} on {task['host']}")
+    for entry in found["quarantined"][: 5 if brief else None]:
+        say(f"not labelled: {entry['id']} ({entry['role']}): {entry['reason']}")
+    if not brief:
+        for task in found["open_tasks"][:20]:
+            say(f"{task['state'].lower()}: task {task['fw_id']} {task['name']}")
+    for line in found["advice"]:
+        say(f"-> {line}")
 
 
 @app.command()
@@ -247,8 +264,38 @@ def status(
         [[k, s, n] for k, states in found["tasks"].items() for s, n in states.items()],
     )
     if found["assessments"]:
-        keys = [k for k in found["assessments"][-1] if k not in {"decision", "reason"}]
-        table("assessments", keys, [[a.get(k) for k in keys] for a in found["assessments"]])
+        _assessments(found["assessments"])
+
+
+def _assessments(entries: list[dict[str, Any]]) -> None:
+    """Print the headline of every generation; names short enough for several phases on 80 columns."""
+    phases = [
+        key.removesuffix("_meV")
+        for key in dict.fromkeys(key for entry in entries for key in entry)
+        if key.endswith("_meV") and key != "energy_rmse_meV"
+    ]
+    short = [phase.split("-", 1)[-1] for phase in phases]
+    table(
+        "assessments: held-out RMS errors; energy and volume of named phases against the reference",
+        ["gen", "labels", "E\nmeV/at", "F\neV/Å", *(f"{name}\nmeV/at, V %" for name in short)],
+        [
+            [
+                entry["generation"],
+                entry["labels"],
+                entry.get("energy_rmse_meV"),
+                entry.get("force_rmse_eV_A"),
+                *(_phase_cell(entry, phase) for phase in phases),
+            ]
+            for entry in entries
+        ],
+    )
+
+
+def _phase_cell(entry: dict[str, Any], phase: str) -> str | None:
+    energy, volume = entry.get(f"{phase}_meV"), entry.get(f"{phase}_volume_percent")
+    if energy is None:
+        return None
+    return f"{energy:.4g}, " + ("-" if volume is None else f"{volume:.2g}")
 
 
 @app.command()
@@ -262,18 +309,7 @@ def why(
     if as_json:
         print_json(found)
         return
-    say(f"{name}: {found['state']}{' (' + found['reason'] + ')' if found['reason'] else ''}")
-    for task in found["failed_tasks"]:
-        say(
-            f"failed: task {task['fw_id']} {task['name']}\n  {task['error']}\n  directory "
-            f"{task['directory']} on {task['host']}"
-        )
-    for entry in found["quarantined"]:
-        say(f"not labelled: {entry['id']} ({entry['role']}): {entry['reason']}")
-    for task in found["open_tasks"][:20]:
-        say(f"{task['state'].lower()}: task {task['fw_id']} {task['name']}")
-    for line in found["advice"]:
-        say(f"-> {line}")
+    _explain(found)
 
 
 @app.command()

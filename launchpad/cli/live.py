@@ -22,6 +22,8 @@ __all__ = ["drive"]
 INTERVAL = 1.0
 #: Seconds without any change, running task or waiting work after which a person is needed.
 STALLED_AFTER = 60.0
+#: Looks in a row that find failed tasks and nothing that could still run, before a run ends.
+LOOKS = 2
 
 
 def drive(
@@ -35,6 +37,12 @@ def drive(
     """Run local workers until the campaign ends; return its state.
 
     Ctrl-C drains the workers; what they cannot finish is put back on the queue.
+
+    Returns
+    -------
+    str
+        A state of the campaign that ends it (``halted`` also when a task failed and nothing else can run),
+        ``stalled`` (nothing happens, nobody knows why) or ``interrupted`` (Ctrl-C).
     """
     from launchpad.database.connection import open_database
     from launchpad.database.location import locate_database, scratch_directory
@@ -46,35 +54,61 @@ def drive(
     supervisor = Supervisor(
         located.uri, number, scratch=scratch_directory(located.data), ensure_database=ensure
     )
-    state, last_change, last_seen = "submitted", time.monotonic(), None
-    with supervisor, _Display(campaign, number, quiet) as display:
+    last_change, last_seen, dead_ends = time.monotonic(), None, 0
+    with _Display(campaign, number, quiet) as display:
         try:
-            while True:
-                supervisor.tick()
-                view = _look(database, campaign)
-                if view is not None:
-                    display.update(view)
-                    state = view["state"]
-                    if CampaignState(state).ended:
-                        return str(state)
-                    if view != last_seen or view["active"]:
-                        last_seen, last_change = view, time.monotonic()
-                    elif time.monotonic() - last_change > STALLED_AFTER:
-                        return "stalled"
-                time.sleep(INTERVAL)
+            with supervisor:
+                while True:
+                    display.trouble(supervisor.tick().message)
+                    view = _look(database, campaign)
+                    if view is not None:
+                        display.update(view)
+                        if CampaignState(view["state"]).ended:
+                            return str(view["state"])
+                        # a failed task may be what the last running one waits for: look again before ending
+                        dead_ends = dead_ends + 1 if view["failed"] and not view["active"] else 0
+                        if dead_ends >= LOOKS:
+                            return _halt(database, campaign.name, view["failed"])
+                        if view != last_seen or view["active"]:
+                            last_seen, last_change = view, time.monotonic()
+                        elif time.monotonic() - last_change > STALLED_AFTER:
+                            return "stalled"
+                    try:
+                        time.sleep(INTERVAL)
+                    except KeyboardInterrupt:
+                        display.note(
+                            "stopping: the workers finish or hand back what they are at; nothing is lost"
+                        )
+                        raise
         except KeyboardInterrupt:
-            display.note("stopping: the workers hand back what they are at; nothing is lost")
             return "interrupted"
+
+
+def _halt(database: Any, name: str, failed: list[dict[str, Any]]) -> str:
+    """Record that the campaign cannot go on without a person."""
+    from launchpad.database.campaigns import set_state
+
+    first = failed[0]
+    set_state(
+        database,
+        name,
+        CampaignState.HALTED,
+        f"task {first['fw_id']} {first['name']} failed: {first['error']}",
+    )
+    return str(CampaignState.HALTED)
 
 
 def _look(database: Any, campaign: Campaign) -> dict[str, Any] | None:
     """Return what to show, or None while the database does not answer (the supervisor restarts a local one)."""
     from pymongo.errors import PyMongoError
 
-    from launchpad import service
+    from launchpad import queries, service
 
     try:
         view = service.status(database, campaign.name)
+        everywhere = queries.task_counts(database, campaign.name)
+        failed = any(states.get("FIZZLED") for states in everywhere.values())
+        view["failed"] = queries.failed_tasks(database, campaign.name) if failed else []
     except PyMongoError:
         return None
     counts: dict[str, int] = {}
@@ -82,7 +116,10 @@ def _look(database: Any, campaign: Campaign) -> dict[str, Any] | None:
         for state, number in states.items():
             counts[state] = counts.get(state, 0) + number
     view["counts"] = counts
-    view["active"] = counts.get("RUNNING", 0) + counts.get("RESERVED", 0) + counts.get("READY", 0)
+    # of all generations: the next one is on the queue before its first task makes it the present one
+    view["active"] = sum(
+        states.get(name, 0) for states in everywhere.values() for name in ("RUNNING", "RESERVED", "READY")
+    )
     view.pop("updated")
     return view
 
@@ -95,7 +132,9 @@ class _Display:
         self.progress: Progress | None = None
         self.bars: dict[str, TaskID] = {}
         self.last_line = ""
+        self.last_trouble = ""
         self.seen_assessments = 0
+        self.seen_failures: set[int] = set()
 
     def __enter__(self) -> _Display:
         import sys
@@ -128,8 +167,18 @@ class _Display:
 
             say(text)
 
+    def trouble(self, message: str) -> None:
+        """Say once what is wrong with the database or the workers, and once when it is over."""
+        if message != self.last_trouble:
+            self.last_trouble = message
+            self.note(message or "the trouble is over: going on")
+
     def update(self, view: dict[str, Any]) -> None:
         """Show the present state."""
+        for task in view["failed"]:
+            if task["fw_id"] not in self.seen_failures:
+                self.seen_failures.add(task["fw_id"])
+                self.note(f"failed: task {task['fw_id']} {task['name']}: {task['error']}")
         for entry in view["assessments"][self.seen_assessments :]:
             facts = ", ".join(
                 f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}"

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["console", "print_json", "say", "show_error", "table"]
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Return a console on standard output (or error)."""
+def console(*, stderr: bool = False, wrap: bool = False) -> Console:
+    """Return a console on standard output (or error); lines are wrapped at its width, or left to the terminal."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return Console(stderr=stderr, highlight=False, soft_wrap=not wrap)
 
 
 def say(text: str) -> None:
@@ -36,23 +36,30 @@ def show_error(error: GapFactoryError) -> None:
     from rich.panel import Panel
     from rich.text import Text
 
-    console(stderr=True).print(
-        Panel(Text(str(error)), title=f"error: {error.code}", title_align="left", border_style="red")
+    # wrapped: a panel on a console that does not wrap is cut at its right edge, and the remedy stands last
+    console(stderr=True, wrap=True).print(
+        Panel(
+            Text(str(error), overflow="fold"),
+            title=f"error: {error.code}",
+            title_align="left",
+            border_style="red",
+        )
     )
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Print a table; numbers to the right."""
+    """Print a table that fits the width of the terminal; numbers to the right and never broken."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    out = Table(title=title, title_justify="left", header_style="bold")
+    out = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for position, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[position], int | float | None) for row in rows)
-        out.add_column(name, justify="right" if numeric else "left")
+        out.add_column(Text(name), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
     for row in rows:
         out.add_row(*(Text(_cell(value)) for value in row))
-    console().print(out)
+    console(wrap=True).print(out)
 
 
 def _cell(value: Any) -> str:

@@ -12,8 +12,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pymongo.database import Database
+    from pymongo.errors import OperationFailure, PyMongoError
 
-__all__ = ["DEFAULT_NAME", "clear_database_errors", "durable", "open_database", "redact"]
+__all__ = [
+    "DEFAULT_NAME",
+    "clear_database_errors",
+    "describe_database_error",
+    "durable",
+    "open_database",
+    "redact",
+]
+
+#: Server error codes that are about who one is and what one may do.
+_AUTHENTICATION = frozenset({11, 13, 18})
 
 #: Database used when the URI names none.
 DEFAULT_NAME = "gapfactory"
@@ -75,25 +86,41 @@ def clear_database_errors(uri: str) -> Iterator[None]:
     uri
         Shown in the message, without its password.
     """
-    from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+    from pymongo.errors import PyMongoError
 
     try:
         yield
-    except ConnectionFailure as error:
-        detail = str(error).split(", Timeout:")[0]
-        msg = (
-            f"the database {redact(uri)} does not answer ({detail}). Is it running? 'gapfactory db status' "
-            "looks, "
-            "'gapfactory db start' starts a local one. Nothing that was stored is lost; 'gapfactory "
-            "campaign resume' continues."
-        )
-        raise DatabaseError(msg) from error
-    except OperationFailure as error:
-        msg = (
-            f"the database {redact(uri)} refused: {error}. Check the user, the password and the rights of "
-            "its role."
-        )
-        raise DatabaseError(msg) from error
     except PyMongoError as error:
-        msg = f"the database {redact(uri)} failed: {error}"
-        raise DatabaseError(msg) from error
+        raise DatabaseError(describe_database_error(error, f"the database {redact(uri)}")) from error
+
+
+def describe_database_error(error: PyMongoError, name: str) -> str:
+    """Say what happened and what to do about it.
+
+    Parameters
+    ----------
+    error
+        What pymongo raised.
+    name
+        What to call the database, without a password.
+    """
+    from pymongo.errors import ConnectionFailure, OperationFailure
+
+    if isinstance(error, ConnectionFailure):
+        detail = str(error).split(", Timeout:")[0].split(" (configured timeouts:")[0]
+        return (
+            f"{name} does not answer ({detail}). Is it running? 'gapfactory db status' looks, 'gapfactory db "
+            "start' starts a local one. Nothing that was stored is lost; 'gapfactory campaign resume' continues."
+        )
+    if isinstance(error, OperationFailure) and error.code in _AUTHENTICATION:
+        return f"{name} refused: {_plain(error)}. Check the user, the password and the rights of its role."
+    if isinstance(error, OperationFailure):
+        return f"{name} refused: {_plain(error)}"
+    return f"{name} failed: {error}"
+
+
+def _plain(error: OperationFailure) -> str:
+    """Return the server's words without the dump of its reply."""
+    details = error.details or {}
+    writes = details.get("writeErrors") or []
+    return str(writes[0].get("errmsg") if writes else details.get("errmsg") or error)
