@@ -28,6 +28,18 @@ def load_example():
 
 EXAMPLE = load_example()
 
+#: without figures: most tests are about words, and drawing is what takes time
+BARE = {
+    "learning": (),
+    "forecasts": {},
+    "phases": (),
+    "scatter": None,
+    "energies": {},
+    "selection": (),
+    "hull": None,
+    "similarity": None,
+}
+
 
 class Page(HTMLParser):
     """Collects tags, links, ids and text, and fails on tags that do not match."""
@@ -176,11 +188,12 @@ def test_empty_campaign_is_reported_in_words(tmp_path):
 
 
 def test_stale_figures_of_an_earlier_report_are_removed(tmp_path):
-    write_report(EXAMPLE.example(), tmp_path)
+    write_report(EXAMPLE.example(**BARE | {"hull": EXAMPLE.example().hull}), tmp_path)
     assert (tmp_path / "hull.png").exists()
-    write_report(EXAMPLE.example(hull=None, scatter=None), tmp_path)
+    assert (tmp_path / "hull.csv").exists()
+    write_report(EXAMPLE.example(**BARE), tmp_path)
     assert not (tmp_path / "hull.png").exists()
-    assert not (tmp_path / "energy_scatter.csv").exists()
+    assert not (tmp_path / "hull.csv").exists()
     assert not list(tmp_path.glob(".*"))
 
 
@@ -196,6 +209,7 @@ def test_hostile_names_are_escaped_everywhere(tmp_path):
         failures=(EXAMPLE.Failure(0, HOSTILE, HOSTILE, "=HYPERLINK(1)"),),
         potential_files={HOSTILE: HOSTILE},
         phases_missing={HOSTILE: HOSTILE},
+        **BARE,
     )
     generation = GenerationSummary(0, quarantine_reasons={HOSTILE: 1}, deltas={HOSTILE: 1.0})
     data = replace(data, generations=(generation,))
@@ -208,13 +222,13 @@ def test_hostile_names_are_escaped_everywhere(tmp_path):
 
 def test_many_failures_are_cut_in_the_page_only(tmp_path):
     failures = tuple(EXAMPLE.Failure(1, "relax", f"s{i}", "why") for i in range(400))
-    page = page_of(EXAMPLE.example(failures=failures), tmp_path)
+    page = page_of(EXAMPLE.example(failures=failures, **BARE), tmp_path)
     assert "50 of 400 are shown" in " ".join(page.text)
     assert len((tmp_path / "failures.csv").read_text(encoding="utf-8").splitlines()) == 401
 
 
 def test_one_generation_and_broken_figure_data_do_not_stop_the_report(tmp_path):
-    data = EXAMPLE.example(generations=1, energies={0: [float("nan")]})
+    data = EXAMPLE.example(generations=1, **BARE | {"energies": {0: [float("nan")]}})
     page = page_of(data, tmp_path)
     assert "Not drawn: generation 0 contains values that are not finite" in " ".join(page.text)
     assert not (tmp_path / "energy_distribution.png").exists()
