@@ -22,7 +22,7 @@ from launchpad.queue.checkout import Taken, heartbeat, take
 from launchpad.queue.connection import ServerClock, client_options, database_name, prepare
 from launchpad.queue.guard import AllowList
 from launchpad.queue.identity import ProcessIdentity
-from launchpad.queue.lazy import GuardedFirework, load_firework
+from launchpad.queue.lazy import GuardedFirework, build_firework, load_firework
 from launchpad.queue.lock import WorkflowLock
 from launchpad.queue.settings import QueueSettings
 from launchpad.queue.spool import Spool
@@ -274,11 +274,8 @@ class Queue(LaunchPad):
         if reason is not None:
             raise PermissionError(reason)
         try:
-            return load_firework(self, taken.raw)
+            return build_firework(self, taken.raw)
         except Exception as error:
-            if self.database_lost(error):
-                self.interrupted.append(taken.token)  # given back by the next checkout
-                raise
             msg = f"it cannot be built from its document: {type(error).__name__}: {error}"
             raise PermissionError(msg) from error
 

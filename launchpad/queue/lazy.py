@@ -10,7 +10,7 @@ from fireworks.core.launchpad import LazyFirework, get_action_from_gridfs
 if TYPE_CHECKING:
     from launchpad.queue.launchpad import Queue
 
-__all__ = ["GuardedFirework", "load_firework", "load_launches"]
+__all__ = ["GuardedFirework", "build_firework", "load_firework", "load_launches"]
 
 _LAUNCH_LISTS = ("launches", "archived_launches")
 
@@ -26,10 +26,15 @@ def load_launches(queue: Queue, launch_ids: list[int]) -> list[Launch]:
     return launches
 
 
-def load_firework(queue: Queue, raw: dict[str, Any]) -> Firework:
-    """Return the Firework of a raw document, with its launches and with foreign objects made inert."""
+def build_firework(queue: Queue, raw: dict[str, Any]) -> Firework:
+    """Return the Firework of a raw document without its launches, foreign objects made inert (no command)."""
     content = {name: value for name, value in raw.items() if name not in _LAUNCH_LISTS}
-    firework = Firework.from_dict(queue.allowed.inert(content))
+    return Firework.from_dict(queue.allowed.inert(content))
+
+
+def load_firework(queue: Queue, raw: dict[str, Any]) -> Firework:
+    """Return the Firework of a raw document with its launches, foreign objects made inert."""
+    firework = build_firework(queue, raw)
     for name in _LAUNCH_LISTS:
         setattr(firework, name, load_launches(queue, raw.get(name, [])))
     return firework
@@ -63,8 +68,7 @@ class GuardedFirework(LazyFirework):
                 raise ValueError(msg)
             self.before = {"state": raw["state"], "updated_on": raw.get("updated_on")}
             self._lids = {name: raw.get(name, []) for name in _LAUNCH_LISTS}
-            content = {name: value for name, value in raw.items() if name not in _LAUNCH_LISTS}
-            self._fw = Firework.from_dict(self._queue.allowed.inert(content))
+            self._fw = build_firework(self._queue, raw)
         return self._fw
 
     def _get_launch_data(self, name: str) -> Any:

@@ -14,6 +14,7 @@ launch without heartbeat               older than the lease                     
 fault of the infrastructure in a task  launch with a pending ``requeue``               run again after a pause
 launch ended, Firework still RUNNING   states of the two                               workflow repaired
 parents done, Firework still WAITING   states in an active workflow                    workflow repaired
+worker that was killed                 pid and start time on this host                 its entry says so
 =====================================  ==============================================  =======================
 """
 
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["ReapReport", "reap"]
 
 logger = logging.getLogger("launchpad.queue")
+
+#: Workers that ended are listed (on request) for a day.
+_REMEMBER_WORKERS_S = 86_400.0
 
 _ACTIVE_WORKFLOWS = ["READY", "RESERVED", "RUNNING", "WAITING", "FIZZLED"]
 
@@ -172,6 +176,7 @@ def reap(
         _lost_launches(work)
         _pending(work)
         _ended_but_running(work)
+        _departed_workers(work)
         if deep:
             _inconsistent_workflows(work)
     finally:
@@ -199,7 +204,9 @@ def _lease(queue: Queue, now: float) -> str | None:
         if held is None:
             return None  # just released; the next pass is near
         owner = ProcessIdentity.from_document(held)
-        if held["until"] > now and (owner is None or owner.fate != "dead"):
+        # one's own is left from a pass that lost the database
+        living = owner is None or (owner.fate != "dead" and owner != queue.identity)
+        if held["until"] > now and living:
             return None
         taken = queue.leases.update_one({"_id": "reaper", "token": held["token"]}, {"$set": lease})
         return token if taken.matched_count == 1 else None
@@ -377,6 +384,20 @@ def _ended_but_running(work: _Pass) -> None:
         if any(_age(work, raw.get("time_end")) < work.limit(queue.settings.refresh_grace_s) for raw in known):
             continue  # whoever ended it is probably still at it
         _repair(work, int(fw_id), name="locks")
+
+
+def _departed_workers(work: _Pass) -> None:
+    """Note the end of workers that could not do so themselves; forget those that ended long ago."""
+    workers = work.queue.workers
+    for entry in list(
+        workers.find({"state": {"$ne": "stopped"}}, {"host": 1, "node": 1, "pid": 1, "start": 1})
+    ):
+        identity = ProcessIdentity.from_document(entry)
+        if identity is not None and identity.fate == "dead":
+            workers.update_one(
+                {"_id": entry["_id"]}, {"$set": {"state": "stopped", "fw_id": None, "killed": True}}
+            )
+    workers.delete_many({"state": "stopped", "heartbeat": {"$lt": work.now - _REMEMBER_WORKERS_S}})
 
 
 def _inconsistent_workflows(work: _Pass) -> None:

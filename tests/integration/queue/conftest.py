@@ -57,7 +57,9 @@ def queue(database_uri, tmp_path):
     from launchpad.queue import Queue
     from launchpad.queue.guard import AllowList
 
-    with Queue.from_uri(database_uri, allowed=AllowList(("queue_tasks.*",)), spool=tmp_path / "spool") as opened:
+    with Queue.from_uri(
+        database_uri, allowed=AllowList(("queue_tasks.*",)), spool=tmp_path / "spool"
+    ) as opened:
         yield opened
 
 

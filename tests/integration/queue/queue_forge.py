@@ -80,11 +80,13 @@ def main() -> None:
         count = os.read(reader, 32).decode()
         os.close(reader)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-            print("killed", flush=True)
+            answer = "killed"
         elif status == 0:
-            print("done", count, flush=True)
+            answer = f"done {count}"
         else:
-            print("failed", status, flush=True)
+            answer = f"failed {status}"
+        sys.stdout.write(answer + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from fireworks import Firework, FiretaskBase, FWAction, explicit_serialize
+from fireworks import FiretaskBase, Firework, FWAction, explicit_serialize
 
 from launchpad.retry import TransientFault
 
@@ -62,4 +62,6 @@ class Threads(FiretaskBase):
     """Report the environment in which numpy was imported."""
 
     def run_task(self, fw_spec):
-        return FWAction(stored_data={name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")})
+        return FWAction(
+            stored_data={name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
+        )

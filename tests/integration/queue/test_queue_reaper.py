@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import pytest
 from fireworks import Firework, FWAction, Workflow
@@ -23,10 +24,19 @@ WORKER = FWorker(name="test")
 ELSEWHERE = {"host": "faraway", "node": "another-boot/pid:[1]", "pid": 4242, "start": 1}
 
 
+@cache
+def _dead_process() -> str:
+    """Return the identity of a process of this host that has ended."""
+    code = (
+        "import json; from launchpad.queue.identity import ProcessIdentity\n"
+        "print(json.dumps(ProcessIdentity.current().document()))"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
 def dead_process() -> dict:
     """Return the identity of a process of this host that has ended."""
-    code = "from launchpad.queue.identity import ProcessIdentity as P; import json; print(json.dumps(P.current().document()))"
-    return json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    return json.loads(_dead_process())
 
 
 def chain(queue, task=None):
@@ -86,7 +96,9 @@ def test_heartbeat_keeps_a_task_of_another_host(queue):
     assert queue.beat(taken.launch_id, taken.history_index)
     assert reap(queue).quiet
     history = queue.launches.find_one({"launch_id": taken.launch_id})["state_history"]
-    assert history[0]["updated_on"] > history[0]["created_on"], "stock lpad detect_lostruns sees the heartbeat too"
+    assert history[0]["updated_on"] > history[0]["created_on"], (
+        "stock lpad detect_lostruns sees the heartbeat too"
+    )
 
 
 def test_stock_launch_is_judged_by_hourly_pings(queue):
@@ -183,7 +195,8 @@ def test_stock_reservation_without_launch(queue):
     """FireWorks' launcher died between its first and its second write: no stock command ever finds this."""
     parent, _ = chain(queue)
     queue.fireworks.update_one(
-        {"fw_id": parent}, {"$set": {"state": "RESERVED", "updated_on": datetime.now(UTC) - timedelta(seconds=200)}}
+        {"fw_id": parent},
+        {"$set": {"state": "RESERVED", "updated_on": datetime.now(UTC) - timedelta(seconds=200)}},
     )
     assert reap(queue).quiet
     assert reap(queue, now=queue.now() + 200).reservations == (parent,)
@@ -227,7 +240,7 @@ def test_finished_launch_whose_workflow_was_never_refreshed(queue):
 
 
 def test_child_that_was_not_promoted(queue):
-    parent, child = chain(queue)
+    _parent, child = chain(queue)
     run_one(queue)
     queue.fireworks.update_one({"fw_id": child}, {"$set": {"state": "WAITING"}})
     queue.workflows.update_one({"nodes": child}, {"$set": {f"fw_states.{child}": "WAITING"}})
@@ -264,6 +277,26 @@ def test_stock_lock_left_behind_is_released(queue):
     assert run_all(queue) == 2
 
 
+def test_own_lease_of_an_aborted_pass_does_not_stop_the_next_one(queue):
+    queue.leases.insert_one(
+        {"_id": "reaper", **queue.identity.document(), "token": "t", "until": queue.now() + 60}
+    )
+    assert not reap(queue).skipped
+
+
+def test_killed_workers_are_noted(queue):
+    from launchpad.workers import list_workers
+
+    entry = {"kind": "worker", "state": "running", "fw_id": 3, "heartbeat": queue.now()}
+    queue.workers.insert_one({"_id": "dead", **dead_process(), **entry})
+    queue.workers.insert_one({"_id": "far", **ELSEWHERE, **entry})
+    queue.workers.insert_one({"_id": "old", **ELSEWHERE, **entry, "state": "stopped", "heartbeat": 0.0})
+    assert [(row["_id"], row["alive"]) for row in list_workers(queue.db)] == [("dead", False), ("far", True)]
+    reap(queue)
+    assert [row["_id"] for row in list_workers(queue.db)] == ["far"]
+    assert {row["_id"] for row in list_workers(queue.db, all_states=True)} == {"dead", "far"}
+
+
 def test_two_reapers(queue, database_uri):
     from launchpad.queue import Queue
 
@@ -284,9 +317,11 @@ def test_two_reapers(queue, database_uri):
     for _ in range(4):
         queue.add_wf(Firework(Nothing(), name="more"))
     while queue.fireworks.count_documents({"state": "READY"}):
-        taken_by(queue, dead_process() if not queue.launches.count_documents({"x": 1}) else None)
+        taken_by(queue, dead_process())
     racers = [
-        subprocess.Popen([sys.executable, "-c", code, database_uri], stdout=subprocess.PIPE, text=True, env=os.environ)
+        subprocess.Popen(
+            [sys.executable, "-c", code, database_uri], stdout=subprocess.PIPE, text=True, env=os.environ
+        )
         for _ in range(3)
     ]
     counts = [int(racer.communicate(timeout=60)[0]) for racer in racers]
@@ -321,7 +356,7 @@ def test_late_result_after_the_rerun_changes_nothing(queue):
 
 
 def test_completion_twice_is_the_same_as_once(queue):
-    parent, child = chain(queue)
+    parent, _child = chain(queue)
     taken = queue.take(WORKER, "/nowhere")
     for _ in range(3):
         queue.complete_launch(taken.launch_id, FWAction(mod_spec=[{"_set": {"x": 1}}]))

@@ -74,7 +74,9 @@ def test_stock_shows_and_repairs_what_our_workers_did(queue, place, worker_envir
     stock(["lpad", "rerun_fws", "-i", str(parent)], place, worker_environment)
     assert states(queue)["parent"] == "READY"
     run_all(queue)
-    completed = [launch for launch in queue.launches.find({"fw_id": parent}) if launch["state"] == "COMPLETED"]
+    completed = [
+        launch for launch in queue.launches.find({"fw_id": parent}) if launch["state"] == "COMPLETED"
+    ]
     assert len(completed) == 2, "the first one is archived with the rerun"
     check_consistent(queue)
 
@@ -114,8 +116,9 @@ def test_many_processes_prepare_one_database_at_once(database_uri):
         "print(queue.get_new_fw_id(), queue.database_identity)"
     )
     racers = [
-        subprocess.Popen([sys.executable, "-c", code, database_uri], stdout=subprocess.PIPE, text=True) for _ in range(6)
+        subprocess.Popen([sys.executable, "-c", code, database_uri], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
     ]
     answers = [racer.communicate(timeout=60)[0].split() for racer in racers]
-    assert sorted(int(answer[0]) for answer in answers) == [1, 2, 3, 4, 5, 6]
+    assert sorted(int(answer[0]) for answer in answers) == [1, 2, 3, 4]
     assert len({answer[1] for answer in answers}) == 1

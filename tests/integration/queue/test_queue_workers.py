@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fireworks import Firework, ScriptTask, Workflow
+from pymongo.errors import PyMongoError
 from queue_help import ALLOWED, check_consistent, completed_once, states, wait_for
 from queue_tasks import Fail, Note, Nothing, Threads
 
@@ -77,14 +78,22 @@ def test_many_tasks_while_workers_are_killed(queue, supervise, tmp_path):
     notes = [tmp_path / f"note{number}" for number in range(12)]
     for pair in zip(notes[::2], notes[1::2], strict=True):
         parent = Firework(Note(file=str(pair[0]), sleep=0.15), name=pair[0].name)
-        queue.add_wf(Workflow([parent, Firework(Note(file=str(pair[1]), sleep=0.15), name=pair[1].name, parents=[parent])]))
+        queue.add_wf(
+            Workflow(
+                [parent, Firework(Note(file=str(pair[1]), sleep=0.15), name=pair[1].name, parents=[parent])]
+            )
+        )
     supervisor = supervise(n=2)
     kills = 0
     end = time.monotonic() + 40
     while not all_completed(queue):
         assert time.monotonic() < end, states(queue)
         supervisor.tick()
-        if kills < 4 and queue.fireworks.count_documents({"state": "COMPLETED"}) >= 2 * kills and supervisor.pids:
+        if (
+            kills < 4
+            and queue.fireworks.count_documents({"state": "COMPLETED"}) >= 2 * kills
+            and supervisor.pids
+        ):
             os.kill(supervisor.pids[kills % len(supervisor.pids)], signal.SIGKILL)
             kills += 1
         time.sleep(0.05)
@@ -110,7 +119,9 @@ def test_foreign_task_is_refused_and_never_imported(queue, supervise, tmp_path):
     )
     parent = Firework(Nothing(), name="parent")
     queue.add_wf(Workflow([parent, Firework(Nothing(), name="wicked", parents=[parent])]))
-    queue.fireworks.update_one({"name": "wicked"}, {"$set": {"spec._tasks": [{"_fw_name": "{{wicked.Task}}", "a": 1}]}})
+    queue.fireworks.update_one(
+        {"name": "wicked"}, {"$set": {"spec._tasks": [{"_fw_name": "{{wicked.Task}}", "a": 1}]}}
+    )
     supervisor = supervise(n=1)
     supervisor.environment["PYTHONPATH"] += os.pathsep + str(tmp_path)
     wait_for(lambda: set(states(queue).values()) <= {"COMPLETED", "FIZZLED"}, tick=supervisor.tick)
@@ -192,7 +203,9 @@ def test_idle_workers_end_and_crashing_ones_are_not_restarted_for_ever(queue, su
     assert broken.tick().alive == 0, "not at once: it died too often"
 
 
-def test_background_workers_are_listed_and_stopped(queue, database_uri, tmp_path, worker_environment, monkeypatch):
+def test_background_workers_are_listed_and_stopped(
+    queue, database_uri, tmp_path, worker_environment, monkeypatch
+):
     monkeypatch.setenv("PYTHONPATH", worker_environment["PYTHONPATH"])
     queue.add_wf(Firework(Nothing(), name="only"))
     pid = start_background(database_uri, 1, (), tmp_path / "scratch", worker_settings=QUICK)
@@ -221,7 +234,9 @@ def test_server_killed_under_the_workers(tmp_path, worker_environment):
 
     def ensure():
         code = f"from launchpad.embedded import ensure_running; print(ensure_running({str(place)!r}))"
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     uri = ensure()
     supervisor = Supervisor(
@@ -237,18 +252,19 @@ def test_server_killed_under_the_workers(tmp_path, worker_environment):
         with Queue.from_uri(uri, allowed=AllowList(ALLOWED)) as queue, supervisor:
             for number in range(8):
                 queue.add_wf(Firework(Note(file=str(tmp_path / f"n{number}"), sleep=0.4), name=f"n{number}"))
-            wait_for(lambda: queue.fireworks.count_documents({"state": "COMPLETED"}) >= 2, tick=supervisor.tick)
+            wait_for(
+                lambda: queue.fireworks.count_documents({"state": "COMPLETED"}) >= 2, tick=supervisor.tick
+            )
             os.kill(status(place).pid, signal.SIGKILL)
-            lost = wait_for(lambda: not supervisor.tick().database or supervisor.tick().database, seconds=10)
-            assert lost
             deadline = time.monotonic() + 30
             while time.monotonic() < deadline:
                 supervisor.tick()
                 try:
                     if all_completed(queue):
                         break
-                except Exception as error:  # noqa: BLE001 - the server is being replaced
-                    assert queue.database_lost(error), error
+                except PyMongoError as error:  # the server is being replaced
+                    if not queue.database_lost(error):
+                        raise
                 time.sleep(0.1)
             for firework in queue.fireworks.find():
                 completed_once(queue, firework["fw_id"])
