@@ -616,3 +616,19 @@ def test_the_files_travel(fitted: GapFit, tmp_path: Path) -> None:
         fitted.energies[item.id], abs=1e-9
     )
     assert set(fitted.sha256) == {file.name for file in fitted.files} - {"manifest.json"}
+
+
+def test_complaints_of_compiled_code_are_drained(
+    fitted: GapFit, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def noisy(*_: Any, **__: Any) -> None:
+        os.write(1, b"WARNING(FoX)\n")
+        os.write(2, b"WARNING(FoX)\n")
+        msg = "SYSTEM ABORT"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("quippy.potential.Potential", noisy)
+    with pytest.raises(PotentialError, match=r"QUIP refuses .*SYSTEM ABORT"):
+        load_potential(fitted.directory)
+    os.write(1, b"after")
+    assert capfd.readouterr() == ("after", "")
