@@ -150,12 +150,15 @@ class GpawEngine:
         }
         if kind != "crystal":
             # plane waves are periodic anyway; the box of an isolated structure is ours to choose
-            prepared.set_cell(np.ptp(prepared.positions, axis=0) + 2.0 * s.vacuum)
+            vacuum = s.vacuum_isolated if kind == "isolated" else s.vacuum_dimer
+            prepared.set_cell(np.ptp(prepared.positions, axis=0) + 2.0 * vacuum)
             prepared.center()
             prepared.pbc = True
             parameters["kpts"] = {"size": (1, 1, 1), "gamma": True}
             if kind == "isolated" and s.spin_isolated == "hund":
                 parameters["hund"] = True
+                # smeared occupations would let the moment drift (titanium: 3.2 instead of 2)
+                parameters["occupations"] = {**parameters["occupations"], "fixmagmom": True}
             if kind == "dimer" and s.spin_dimer == "free":
                 from ase.data import ground_state_magnetic_moments
 

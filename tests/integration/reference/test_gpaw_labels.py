@@ -18,7 +18,7 @@ pytestmark = pytest.mark.gpaw
 pytest.importorskip("gpaw")
 
 # few k-points and a low cutoff: the derivative is that of this very energy, converged or not
-FAST = GpawSettings(cutoff_eV=200.0, kpoint_grid=(2, 2, 2), vacuum=3.0)
+FAST = GpawSettings(cutoff_eV=200.0, kpoint_grid=(2, 2, 2), vacuum_isolated=3.0, vacuum_dimer=3.0)
 
 
 def rattled_silicon():

@@ -41,13 +41,13 @@ def test_round_trip_through_json():
 def test_hash_follows_the_numbers_and_nothing_else():
     base = GpawSettings()
     key = settings_hash(base, "crystal")
-    for same in ({"time_limit_s": 5.0}, {"max_attempts": 1}, {"vacuum": 9.0}, {"spin_dimer": "none"}):
+    for same in ({"time_limit_s": 5.0}, {"max_attempts": 1}, {"vacuum_dimer": 9.0}, {"spin_dimer": "none"}):
         assert settings_hash(base.model_copy(update=same), "crystal") == key, same
     for other in ({"kpoint_density": 3.0}, {"cutoff_eV": 400.0}, {"xc": "LDA"}, {"smearing_width_eV": 0.05}):
         assert settings_hash(base.model_copy(update=other), "crystal") != key, other
     isolated = settings_hash(base, "isolated")
     assert settings_hash(base.model_copy(update={"kpoint_density": 9.0}), "isolated") == isolated
-    assert settings_hash(base.model_copy(update={"vacuum": 9.0}), "isolated") != isolated
+    assert settings_hash(base.model_copy(update={"vacuum_isolated": 9.0}), "isolated") != isolated
     assert len({settings_hash(base, kind) for kind in ("crystal", "isolated", "dimer")}) == 3
     assert settings_hash(AseSettings(), "crystal") != settings_hash(AseSettings(calculator="emt"), "crystal")
 
@@ -153,14 +153,15 @@ def test_recovery_steps_change_numerics_only():
 
 
 def test_isolated_structures_get_our_box_gamma_and_spin():
-    engine = make_engine(GpawSettings(vacuum=5.0))
+    engine = make_engine(GpawSettings(vacuum_isolated=5.0, vacuum_dimer=4.0))
     prepared, parameters = engine.parameters(Atoms("C", cell=[30.0] * 3), rung=0)
     assert prepared.cell.lengths().tolist() == [10.0] * 3
     assert parameters["kpts"]["size"] == (1, 1, 1)
     assert parameters["hund"] is True
+    assert parameters["occupations"]["fixmagmom"] is True
     dimer = Atoms("C2", positions=[[0, 0, 0], [0, 0, 1.3]], cell=[30.0] * 3)
     prepared, parameters = engine.parameters(dimer, rung=0)
-    assert prepared.cell.lengths().tolist() == pytest.approx([10.0, 10.0, 11.3])
+    assert prepared.cell.lengths().tolist() == pytest.approx([8.0, 8.0, 9.3])
     assert parameters["spinpol"] is True
     assert prepared.get_initial_magnetic_moments().tolist() == [2.0, 2.0]
     assert prepared.get_distance(0, 1) == pytest.approx(1.3)
