@@ -89,10 +89,29 @@ def require_campaign(database: Database[Any], name: str) -> dict[str, Any]:
 
 
 def campaign_of(record: dict[str, Any]) -> Campaign:
-    """Return the resolved campaign of a record."""
+    """Return the resolved campaign of a record.
+
+    Raises
+    ------
+    StateError
+        It was submitted by a version whose settings this one does not know.
+    """
+    from pydantic import ValidationError
+
     from gapfactory.campaign import Campaign
 
-    return Campaign.model_validate(record["settings"])
+    try:
+        return Campaign.model_validate(record["settings"])
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        made = record.get("versions", {}).get("gapfactory", "an unknown version")
+        msg = (
+            f"campaign {record['_id']!r} was submitted by gapfactory {made}, whose settings this version does not "
+            f"read ({key}: {first['msg']}). Go on with that version, or submit it again under another name; labels "
+            "that exist are reused."
+        )
+        raise StateError(msg) from error
 
 
 def list_campaigns(database: Database[Any]) -> list[dict[str, Any]]:

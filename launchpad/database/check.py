@@ -47,7 +47,7 @@ def _campaigns(database: Database[Any]) -> list[str]:
     for record in database.campaigns.find():
         try:
             campaign_of(record)
-        except ValueError as error:
+        except GapFactoryError as error:
             found.append(f"campaign {record['_id']!r}: its settings cannot be read by this version: {error}")
     return found
 
