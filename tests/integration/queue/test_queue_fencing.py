@@ -1,0 +1,161 @@
+"""Late writers: a journal finished by others, a checkout overtaken, a lock lost while it is held."""
+
+from __future__ import annotations
+
+import pytest
+from fireworks import Firework, FWAction, Workflow
+from fireworks.core.fworker import FWorker
+from pymongo.errors import AutoReconnect
+from queue_help import ALLOWED, check_consistent, completed_once, run_all, run_one, states
+from queue_tasks import Nothing
+
+from launchpad.queue import Queue, QueueSettings, reap
+from launchpad.queue.guard import AllowList
+from launchpad.queue.lock import LockLostError, WorkflowLock
+
+pytestmark = pytest.mark.database
+
+WORKER = FWorker(name="test")
+
+
+@pytest.fixture
+def other(database_uri):
+    """The same queue as seen by somebody else."""
+    with Queue.from_uri(database_uri, allowed=AllowList(ALLOWED)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def family(queue):
+    """Two parents of one child; ids by name."""
+    first, second = Firework(Nothing(), name="first"), Firework(Nothing(), name="second")
+    child = Firework(Nothing(), name="child", parents=[first, second])
+    queue.add_wf(Workflow([first, second, child]))
+    return {found["name"]: found["fw_id"] for found in queue.fireworks.find()}
+
+
+class Fragile:
+    """A collection one of whose methods loses the connection, before or after its effect."""
+
+    def __init__(self, collection, method, *, after=False):
+        self._collection, self._method, self._after = collection, method, after
+
+    def __getattr__(self, name):
+        real = getattr(self._collection, name)
+        if name != self._method:
+            return real
+
+        def lost(*arguments, **options):
+            if self._after:
+                real(*arguments, **options)
+            msg = "connection reset"
+            raise AutoReconnect(msg)
+
+        return lost
+
+
+def dynamic(value):
+    return FWAction(mod_spec=[{"_push": {"pushed": value}}]).to_dict()
+
+
+def complete(queue, launch_id, value):
+    queue.settings = QueueSettings(completion_limit_s=0.0)
+    queue.complete_launch(launch_id, FWAction(mod_spec=[{"_push": {"pushed": value}}]))
+
+
+def test_journal_finished_late_does_not_undo_what_happened_since(queue, other, family):
+    run_one(queue, family["first"])
+    taken = queue.take(WORKER, "/nowhere", fw_id=family["second"])
+    queue.spool = None
+    whole, queue.journal = queue.journal, Fragile(queue.journal, "delete_one")
+    with pytest.raises(AutoReconnect):
+        complete(queue, taken.launch_id, 2)
+    queue.journal = whole
+    assert states(queue)["child"] == "READY", "all was written; only the end of the journal is missing"
+    child = other.take(WORKER, "/nowhere")
+    assert child.fw_id == family["child"]
+    reap(other, now=other.now() + 1000, grace=0.0)
+    found = other.fireworks.find_one({"fw_id": family["child"]})
+    assert found["state"] == "RUNNING"
+    assert found["launches"] == [child.launch_id]
+    other.complete_launch(child.launch_id, FWAction())
+    for fw_id in family.values():
+        completed_once(other, fw_id)
+    check_consistent(other)
+
+
+def test_lock_stays_while_a_change_is_half_written(queue, other, family):
+    """Two parents change the same child: the second must not overtake the half-written change of the first."""
+    one = queue.take(WORKER, "/nowhere", fw_id=family["first"])
+    two = other.take(WORKER, "/nowhere", fw_id=family["second"])
+    queue.spool = None
+    whole, queue.fireworks = queue.fireworks, Fragile(queue.fireworks, "replace_one")
+    with pytest.raises(AutoReconnect):
+        complete(queue, one.launch_id, 1)
+    queue.fireworks = whole
+    assert other.workflows.find_one({"nodes": family["child"]})["locked"] is True
+    complete(other, two.launch_id, 2)
+    found = other.fireworks.find_one({"fw_id": family["child"]})
+    assert sorted(found["spec"]["pushed"]) == [1, 2], "both actions were applied, each once"
+    assert found["state"] == "READY"
+    run_all(other)
+    check_consistent(other)
+
+
+def test_taker_that_sleeps_while_another_one_is_taking(queue, family, monkeypatch):
+    original = queue.get_new_launch_id
+
+    def sleep_meanwhile():
+        monkeypatch.setattr(queue, "get_new_launch_id", original)
+        queue.fireworks.update_one(
+            {"fw_id": family["first"]}, {"$set": {"checkout.token": "somebody else's"}}
+        )
+        return original()
+
+    monkeypatch.setattr(queue, "get_new_launch_id", sleep_meanwhile)
+    assert queue.take(WORKER, "/nowhere", fw_id=family["first"]) is None
+    found = queue.fireworks.find_one({"fw_id": family["first"]})
+    assert found["state"] == "RESERVED"
+    assert found["launches"] == []
+
+
+def test_checkout_by_id_is_exclusive(queue, other, family):
+    """FireWorks gives a Firework asked for by id to everybody who asks."""
+    assert queue.take(WORKER, "/nowhere", fw_id=family["first"]) is not None
+    assert other.take(WORKER, "/nowhere", fw_id=family["first"]) is None
+
+
+def test_writes_under_a_lost_lock_are_refused(queue, other, family):
+    with WorkflowLock(queue, family["first"]) as lock:
+        other.workflows.update_one({}, {"$set": {"lock_lease.since": 0.0, "lock_lease.node": "elsewhere"}})
+        with WorkflowLock(other, family["first"]) as taken:
+            assert taken.taken_over
+            with pytest.raises(LockLostError):
+                lock.release_with({"state": "COMPLETED"})
+            assert other.workflows.find_one({})["state"] == "READY"
+    check_consistent(queue)
+
+
+def test_lock_is_exclusive_between_living_processes(queue, other, family):
+    with WorkflowLock(queue, family["first"]):
+        other._identity = type(other.identity)("elsewhere", "another boot", 1, 1)
+        with pytest.raises(ValueError, match="is locked"), WorkflowLock(other, family["first"], wait_s=0.3):
+            pass
+    with WorkflowLock(other, family["first"], wait_s=0.3):
+        pass
+
+
+def test_second_result_of_a_launch_changes_nothing(queue, family):
+    taken = queue.take(WORKER, "/nowhere", fw_id=family["first"])
+    queue.complete_launch(taken.launch_id, FWAction(stored_data={"answer": 1}))
+    queue.complete_launch(taken.launch_id, FWAction(stored_data={"answer": 2}))
+    launch = queue.launches.find_one({"launch_id": taken.launch_id})
+    assert launch["action"]["stored_data"] == {"answer": 1}
+    assert [entry["state"] for entry in launch["state_history"]] == ["RUNNING", "COMPLETED"]
+
+
+def test_action_too_large_for_a_document_goes_to_gridfs(queue, family):
+    taken = queue.take(WORKER, "/nowhere", fw_id=family["first"])
+    queue.complete_launch(taken.launch_id, FWAction(stored_data={"text": "x" * 17_000_000}))
+    completed_once(queue, family["first"])
+    assert len(queue.get_fw_by_id(family["first"]).launches[0].action.stored_data["text"]) == 17_000_000
