@@ -95,7 +95,6 @@ class Queue(LaunchPad):
         self.give_up: Callable[[], bool] = lambda: False
         #: checkouts of this process that the loss of the database cut off
         self.interrupted: list[str] = []
-        self.held_tokens: set[str] = set()
         self.locks: list[WorkflowLock] = []
         self._identity = ProcessIdentity.current()
 

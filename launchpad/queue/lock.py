@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
     from launchpad.queue.launchpad import Queue
 
-__all__ = ["LockLostError", "WorkflowLock"]
+__all__ = ["HELD_TOKENS", "LockLostError", "WorkflowLock"]
 
 logger = logging.getLogger("launchpad.queue")
+
+#: Leases that this process holds now, through whatever queue object; any other lease in its name is abandoned.
+HELD_TOKENS: set[str] = set()
 
 
 class LockLostError(LockedWorkflowError):
@@ -65,11 +68,11 @@ class WorkflowLock:
         self.released = False
 
     def __enter__(self) -> WorkflowLock:
-        self.queue.held_tokens.add(self.token)
+        HELD_TOKENS.add(self.token)
         try:
             self._acquire()
         except BaseException:
-            self.queue.held_tokens.discard(self.token)
+            HELD_TOKENS.discard(self.token)
             raise
         self.queue.locks.append(self)
         if self.taken_over:
@@ -134,7 +137,7 @@ class WorkflowLock:
     def _abandoned(self, lease: dict[str, Any]) -> bool:
         owner = ProcessIdentity.from_document(lease)
         if owner == self.queue.identity:
-            return lease["token"] not in self.queue.held_tokens
+            return lease["token"] not in HELD_TOKENS
         fate = owner.fate if owner else "unknown"
         old = self.queue.now() - float(lease["since"]) > self.queue.settings.lock_ttl_s
         return fate == "dead" or old
@@ -162,7 +165,7 @@ class WorkflowLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.queue.held_tokens.discard(self.token)
+        HELD_TOKENS.discard(self.token)
         if self in self.queue.locks:
             self.queue.locks.remove(self)
         if self.released or self.unfinished:

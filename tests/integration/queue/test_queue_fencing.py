@@ -138,6 +138,8 @@ def test_writes_under_a_lost_lock_are_refused(queue, other, family):
 
 def test_lock_is_exclusive_between_living_processes(queue, other, family):
     with WorkflowLock(queue, family["first"]):
+        with pytest.raises(ValueError, match="is locked"), WorkflowLock(other, family["first"], wait_s=0.3):
+            pass
         other._identity = type(other.identity)("elsewhere", "another boot", 1, 1)
         with pytest.raises(ValueError, match="is locked"), WorkflowLock(other, family["first"], wait_s=0.3):
             pass
