@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["quiet_spglib"]
+    from ase import Atoms
+
+__all__ = ["quiet_spglib", "space_group_number"]
 
 
 @contextmanager
@@ -21,3 +23,14 @@ def quiet_spglib() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*OLD_ERROR_HANDLING.*", category=DeprecationWarning)
         yield
+
+
+def space_group_number(atoms: Atoms, symprec: float) -> int | None:
+    """Return the International Tables number that spglib finds within a tolerance (Å), or None."""
+    import spglib
+
+    with quiet_spglib():
+        dataset = spglib.get_symmetry_dataset(
+            (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec=symprec
+        )
+    return None if dataset is None else int(dataset.number)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapfactory.analysis._symmetry import quiet_spglib, space_group_number
-from gapfactory.errors import EvidenceError, GapFactoryError
+from gapfactory.errors import EvidenceError
+from gapfactory.search.settings import PhaseRelaxSettings
 from gapfactory.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,11 +32,8 @@ __all__ = [
     "energy_volume_curve",
     "fit_equation_of_state",
     "next_volumes",
-    "relax_at_fixed_volume",
 ]
 
-#: Å; symmetry gained to within this counts as another phase
-_SAME_PHASE = 0.01
 #: share of the lowest point's volume within which points are fitted: a third-order equation describes no more
 _FIT_RANGE = 0.15
 #: eV/Å^3 in GPa
@@ -50,12 +47,8 @@ class EnergyVolumeSettings(Settings):
     """Volumes of the curve, as multiples of the phase's published volume."""
     extra_volumes: int = 6
     """Volumes that may be added beyond an end of the curve until its minimum is bracketed."""
-    force_threshold: float = 0.005
-    """Largest residual force, and cell gradient per atom at constant volume, in eV/Å."""
-    max_steps: int = 300
-    """Steps after which a fixed-volume relaxation counts as failed."""
-    symmetry_precision: float = 1e-4
-    """Tolerance in Å with which the crystal's symmetry is found before it is kept."""
+    relax: PhaseRelaxSettings = PhaseRelaxSettings()
+    """How shape and positions are relaxed at each volume, by potential and reference alike."""
     energy_tolerance_meV: float = 20.0
     """A phase passes when potential and reference agree on the energy of the minimum to this, in meV/atom."""
     volume_tolerance_percent: float = 3.0
@@ -207,65 +200,25 @@ def fit_equation_of_state(curve: EnergyVolumeCurve) -> EquationOfState:
     )
 
 
-def relax_at_fixed_volume(
-    atoms: Atoms, calculator: Calculator, settings: EnergyVolumeSettings | None = None
-) -> tuple[float, Atoms]:
-    """Relax atoms and cell shape at constant volume, keeping the crystal's symmetry.
-
-    Parameters
-    ----------
-    atoms
-        The structure; it is not changed.
-    calculator
-        ASE calculator with energy, forces and stress.
-
-    Returns
-    -------
-    energy, relaxed
-        Total energy in eV, and the relaxed structure without calculator and constraints.
+def _relaxed_energy(
+    atoms: Atoms, calculator: Calculator, volume: float, settings: EnergyVolumeSettings
+) -> float:
+    """Return the energy per atom (eV) of a phase at a volume per atom (Å^3), shape and positions relaxed.
 
     Raises
     ------
     EvidenceError
-        The threshold was not reached in the allowed steps, the energy is not a number, or the structure
-        gained symmetry and so became another phase (beta-tin turns into diamond when it is stretched).
+        The relaxation failed or did not converge, or the structure became another phase.
     """
-    from ase.constraints import FixSymmetry
-    from ase.filters import FrechetCellFilter
-    from ase.optimize import BFGS
+    from gapfactory.search.phases import left_phase, relax_at_fixed_volume
 
-    settings = settings or EnergyVolumeSettings()
-    work = atoms.copy()
-    work.calc = calculator
-    volume = work.get_volume()
-    with quiet_spglib():
-        work.set_constraint(FixSymmetry(work, symprec=settings.symmetry_precision))
-        cell_filter: Any = FrechetCellFilter(work, constant_volume=True)
-        optimiser = BFGS(cell_filter, logfile=None, maxstep=0.1)
-        converged = optimiser.run(fmax=settings.force_threshold, steps=settings.max_steps)
-    energy = float(work.get_potential_energy())
-    if not np.isfinite(energy):
-        raise EvidenceError(
-            f"energy {energy} at {volume / len(work):.3f} Å^3/atom; the potential is not usable here"
-        )
-    if not converged:
-        raise EvidenceError(
-            f"not relaxed to {settings.force_threshold} eV/Å within {settings.max_steps} steps at "
-            f"{volume / len(work):.3f} Å^3/atom; raise max_steps"
-        )
-    # the exponential map keeps the volume only to rounding: a drift would falsify the curve
-    if abs(work.get_volume() - volume) > 1e-6 * volume:
-        raise EvidenceError(
-            f"the volume drifted from {volume:.6f} to {work.get_volume():.6f} Å^3 in the relaxation"
-        )
-    work.calc = None
-    work.set_constraint()
-    before, after = space_group_number(atoms, _SAME_PHASE), space_group_number(work, _SAME_PHASE)
-    if before != after:
-        raise EvidenceError(
-            f"left its phase at {volume / len(work):.3f} Å^3/atom: space group {before} became {after}"
-        )
-    return energy, work
+    found = relax_at_fixed_volume(atoms, calculator, volume_per_atom=volume, settings=settings.relax)
+    if found.status != "converged":
+        raise EvidenceError(f"not relaxed at {volume:.3f} Å^3/atom: {found.reason}")
+    gone = left_phase(atoms, found.frame(-1), tolerance=settings.relax.symmetry_tolerance)
+    if gone:
+        raise EvidenceError(gone)
+    return float(found.energies[-1] / len(atoms))
 
 
 def energy_volume_curve(
@@ -296,14 +249,10 @@ def energy_volume_curve(
     failures: list[tuple[float, str]] = []
     while wanted:
         for volume in sorted(wanted):
-            scaled = atoms.copy()
-            scaled.set_cell(atoms.cell * (volume / published) ** (1.0 / 3.0), scale_atoms=True)
             try:
-                energy, _ = relax_at_fixed_volume(scaled, calculator, settings)
-            except (GapFactoryError, ArithmeticError, RuntimeError, ValueError) as error:
+                points[volume] = _relaxed_energy(atoms, calculator, volume, settings)
+            except EvidenceError as error:
                 failures.append((volume, str(error)))
-            else:
-                points[volume] = energy / len(scaled)
         curve = EnergyVolumeCurve(
             phase, method, np.array(list(points)), np.array(list(points.values())), tuple(sorted(failures))
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gapfactory.analysis._symmetry import quiet_spglib
+from gapfactory._spglib import quiet_spglib
 from gapfactory.errors import EvidenceError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from gapfactory.descriptors.settings import SimilaritySettings
 from gapfactory.elements import Bonding, Species, species
 from gapfactory.potentials.gap.settings import GapSettings
 from gapfactory.reference import GpawSettings, ReferenceSettings
-from gapfactory.search.settings import PhaseRelaxSettings, RelaxSettings
+from gapfactory.search.settings import RelaxSettings
 from gapfactory.select.settings import SelectSettings
 from gapfactory.settings import Settings
 
@@ -76,8 +76,6 @@ class EvidenceSettings(Settings):
     """Named phases of the element: all that are tabulated, none, or a list of names."""
     curves: EnergyVolumeSettings = EnergyVolumeSettings()
     """Energy-volume curves of the phases, and when a phase passes."""
-    relax: PhaseRelaxSettings = PhaseRelaxSettings()
-    """How the shape of a named phase is relaxed at each volume, by potential and reference alike."""
 
 
 class ExecutionSettings(Settings):

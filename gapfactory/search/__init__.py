@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gapfactory.search.phases import relax_at_fixed_volume, relax_phase
+from gapfactory.search.phases import left_phase, relax_at_fixed_volume, relax_phase
 from gapfactory.search.relax import draw_pressure, relax
 from gapfactory.search.settings import PhaseRelaxSettings, RelaxSettings
 from gapfactory.search.trajectory import Trajectory
@@ -12,6 +12,7 @@ __all__ = [
     "RelaxSettings",
     "Trajectory",
     "draw_pressure",
+    "left_phase",
     "relax",
     "relax_at_fixed_volume",
     "relax_phase",

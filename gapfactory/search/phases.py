@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gapfactory.search.settings import PhaseRelaxSettings
     from gapfactory.search.trajectory import Trajectory
 
-__all__ = ["relax_at_fixed_volume", "relax_phase", "scaled_to_volume"]
+__all__ = ["left_phase", "relax_at_fixed_volume", "relax_phase", "scaled_to_volume"]
 
 
 def relax_phase(
@@ -83,6 +83,27 @@ def relax_at_fixed_volume(
         symmetry_tolerance=settings.symmetry_tolerance if keep_symmetry else None,
         fixed_volume=True,
     )
+
+
+def left_phase(before: Atoms, after: Atoms, *, tolerance: float) -> str:
+    """Return why a relaxed structure is no longer the phase it was, or an empty text.
+
+    Symmetry that is kept in a relaxation can be gained, never lost: beta-tin turns into diamond when stretched.
+
+    Parameters
+    ----------
+    before, after
+        The phase and what became of it.
+    tolerance
+        Distance within which an operation counts as a symmetry, in Å.
+    """
+    from gapfactory._spglib import space_group_number
+
+    old, new = space_group_number(before, tolerance), space_group_number(after, tolerance)
+    if old == new:
+        return ""
+    volume = after.get_volume() / len(after)
+    return f"left its phase at {volume:.3f} Å^3/atom: space group {old} became {new}"
 
 
 def scaled_to_volume(atoms: Atoms, volume_per_atom: float) -> Atoms:

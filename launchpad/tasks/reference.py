@@ -93,7 +93,7 @@ def curve_key(campaign: Campaign, phase: str) -> str:
     how = [
         structure_hash(_phase_atoms(campaign, phase)),
         settings_hash(campaign.reference, "crystal"),
-        campaign.evidence.relax.digest(),
+        campaign.evidence.curves.relax.digest(),
         curve_volumes(campaign, phase),
     ]
     return hashlib.sha256(json.dumps(how).encode()).hexdigest()
@@ -121,10 +121,10 @@ def _label_phase(context: TaskContext, phase: str) -> dict[str, Any]:
             wanted,
             campaign.reference,
             context.workdir / "curve",
-            relax_settings=campaign.evidence.relax,
+            relax_settings=campaign.evidence.curves.relax,
         )
-        wanted = next_volumes(_curve(phase, points), campaign.evidence.curves)
-    curve = _curve(phase, points)
+        curve = _curve(campaign, phase, points)
+        wanted = next_volumes(curve, campaign.evidence.curves)
     seconds = sum(point.outcome.label.walltime_s for point in points if point.outcome.label is not None)
     save_curve(
         database,
@@ -142,12 +142,23 @@ def _label_phase(context: TaskContext, phase: str) -> dict[str, Any]:
     return {"phase": phase, "points": len(curve.volumes), "failed": len(curve.failures)}
 
 
-def _curve(phase: str, points: list[CurvePoint]) -> EnergyVolumeCurve:
+def _curve(campaign: Campaign, phase: str, points: list[CurvePoint]) -> EnergyVolumeCurve:
+    """Return the points as a curve; those that failed or became another phase are listed with their reasons."""
     import numpy as np
 
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve
+    from gapfactory.search import left_phase
 
-    good = [(p.volume_per_atom, p.energy_per_atom) for p in points if p.energy_per_atom is not None]
-    failures = tuple((p.volume_per_atom, p.outcome.reason) for p in points if p.energy_per_atom is None)
+    atoms, tolerance = _phase_atoms(campaign, phase), campaign.evidence.curves.relax.symmetry_tolerance
+    good: list[tuple[float, float]] = []
+    failures: list[tuple[float, str]] = []
+    for point in points:
+        reason = point.outcome.reason
+        if point.atoms is not None:
+            reason = left_phase(atoms, point.atoms, tolerance=tolerance)
+        if point.energy_per_atom is None or reason:
+            failures.append((point.volume_per_atom, reason))
+        else:
+            good.append((point.volume_per_atom, point.energy_per_atom))
     volumes, energies = np.array(good, dtype=float).reshape(-1, 2).T
-    return EnergyVolumeCurve(phase, "reference", volumes, energies, failures)
+    return EnergyVolumeCurve(phase, "reference", volumes, energies, tuple(sorted(failures)))
