@@ -85,8 +85,12 @@ class Queue(LaunchPad):
                 host=uri, name=name, uri_mode=True, strm_lvl="CRITICAL", mongoclient_kwargs=options
             )
             self.clock = ServerClock(self.connection)
-            self.database_identity = prepare(self.db)
-            self.clock.synchronise()
+            try:
+                self.database_identity = prepare(self.db)
+                self.clock.synchronise()
+            except BaseException:
+                self.connection.close()
+                raise
         self.journal = self.db.queue_journal
         self.retries = self.db.queue_retries
         self.leases = self.db.queue_leases
