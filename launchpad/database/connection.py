@@ -72,8 +72,12 @@ def open_database(uri: str, *, timeout_ms: int = 10_000) -> Database[Any]:
             "mongodb://[user:password@]host[:port]/database"
         )
         raise DatabaseError(msg) from error
-    with clear_database_errors(uri):
-        client.admin.command("ping")
+    try:
+        with clear_database_errors(uri):
+            client.admin.command("ping")
+    except DatabaseError:
+        client.close()
+        raise
     return durable(client.get_default_database(DEFAULT_NAME))
 
 

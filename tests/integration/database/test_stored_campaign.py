@@ -1,0 +1,169 @@
+"""A finished campaign in a fresh database: moved to the last bit, its damage found by name, its digests sensitive."""
+
+from __future__ import annotations
+
+import tarfile
+
+import numpy as np
+import pytest
+
+from gapfactory.errors import DatabaseError, InputError, PotentialError
+from launchpad.database.campaigns import campaign_of, require_campaign
+from launchpad.database.check import check_database
+from launchpad.database.connection import open_database
+from launchpad.database.digest import campaign_digests
+from launchpad.database.indexes import ensure_indexes
+from launchpad.database.packing import pack_array, unpack_array
+from launchpad.database.potentials import BUCKET, fetch_potential, require_potential
+from launchpad.database.transfer import export_database, import_database
+
+pytestmark = [pytest.mark.database, pytest.mark.gap, pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture(scope="session")
+def archive(tiny_campaign, tmp_path_factory):
+    path = tmp_path_factory.mktemp("archive") / "tiny.tar.gz"
+    tiny_campaign.good("db", "export", str(path))
+    assert not list(path.parent.glob("*.partial"))
+    return path
+
+
+@pytest.fixture
+def copy(archive, database):
+    """A database of one's own with the finished campaign."""
+    import_database(database, archive)
+    return database
+
+
+def test_round_trip_between_two_servers(tiny_campaign, archive, copy, tmp_path, new_database) -> None:
+    assert campaign_digests(copy, "tiny") == tiny_campaign.json("campaign", "digest", "tiny")
+    assert check_database(copy) == []
+    again = open_database(new_database())
+    counts = export_database(copy, tmp_path / "again.tar.gz")
+    assert import_database(again, tmp_path / "again.tar.gz") == counts
+    for name in counts:
+        ours, theirs = (sorted(db[name].find(), key=lambda d: str(d["_id"])) for db in (copy, again))
+        assert ours == theirs, name
+    again.client.close()
+
+
+def test_only_an_empty_database_takes_an_archive(archive, copy) -> None:
+    with pytest.raises(DatabaseError, match="into an empty one"):
+        import_database(copy, archive)
+    assert check_database(copy) == []
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.3, 0.9, -1])
+def test_a_truncated_archive_is_refused_and_leaves_nothing(archive, database, tmp_path, keep) -> None:
+    data = archive.read_bytes()
+    cut = tmp_path / "cut.tar.gz"
+    cut.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
+    with pytest.raises(InputError, match="cut short"):
+        import_database(database, cut)
+    assert database.campaigns.count_documents({}) == 0
+
+
+def test_an_archive_that_lost_a_document_is_refused(archive, database, tmp_path) -> None:
+    with tarfile.open(archive) as source, tarfile.open(tmp_path / "less.tar.gz", "w:gz") as target:
+        for member in source.getmembers():
+            stream = source.extractfile(member)
+            if member.name == "labels.bson":
+                member.size = 0
+                target.addfile(member)
+            else:
+                target.addfile(member, stream)
+    with pytest.raises(InputError, match="of 'labels'"):
+        import_database(database, tmp_path / "less.tar.gz")
+
+
+def test_every_kind_of_damage_is_found_by_name(copy) -> None:
+    potential = require_potential(copy, "tiny", 1)
+    file = potential["files"][0]
+    copy[BUCKET].chunks.delete_one({"files_id": file["sha256"]})
+    (finding,) = check_database(copy)
+    assert potential["_id"] in finding
+    assert file["name"] in finding
+
+    chosen = copy.selections.find_one({"generation": 0})["train"][0]
+    copy.structures.delete_one({"_id": chosen})
+    label = copy.labels.find_one({"status": "done", "kind": "crystal"})
+    short = unpack_array(label["forces"])[:-1]
+    copy.labels.update_one({"_id": label["_id"]}, {"$set": {"forces": pack_array(short)}})
+    copy.relaxations.drop_indexes()
+    copy.campaigns.update_one({"_id": "tiny"}, {"$set": {"settings.seed": -1}})
+    text = "\n".join(check_database(copy))
+    for words in ("tiny/g000", label["_id"], "relaxations: the index on", "campaign 'tiny'", file["name"]):
+        assert words in text, text
+
+
+def test_a_damaged_potential_never_reaches_a_worker(copy, tmp_path) -> None:
+    record = require_potential(copy, "tiny", 1)
+    chunks = copy[BUCKET].chunks
+    chunk = chunks.find_one({"files_id": record["files"][0]["sha256"], "n": 0})
+    altered = bytearray(chunk["data"])
+    altered[len(altered) // 2] ^= 1
+    chunks.update_one({"_id": chunk["_id"]}, {"$set": {"data": bytes(altered)}})
+    with pytest.raises(PotentialError, match="altered"):
+        fetch_potential(copy, record, tmp_path / "a")
+    chunks.delete_one({"_id": chunk["_id"]})
+    with pytest.raises(PotentialError, match="missing or damaged"):
+        fetch_potential(copy, record, tmp_path / "b")
+
+
+def test_one_bit_changes_a_digest(copy) -> None:
+    before = campaign_digests(copy, "tiny")
+
+    def changed():
+        after = campaign_digests(copy, "tiny")
+        return {key for key in before if after[key] != before[key]}
+
+    assert changed() == set()
+    label = copy.labels.find_one({"status": "done", "kind": "crystal"})
+    forces = unpack_array(label["forces"])
+    forces[0, 0] = np.nextafter(forces[0, 0], np.inf)
+    copy.labels.update_one({"_id": label["_id"]}, {"$set": {"forces": pack_array(forces)}})
+    assert changed() == {"labels"}
+    copy.labels.update_one({"_id": label["_id"]}, {"$set": {"forces": label["forces"]}})
+    assert changed() == set()
+    copy.labels.update_one(
+        {"_id": label["_id"]}, {"$set": {"energy": np.nextafter(label["energy"], 0.0).item()}}
+    )
+    assert changed() == {"labels"}
+    copy.labels.update_one({"_id": label["_id"]}, {"$set": {"energy": label["energy"]}})
+
+    relaxation = copy.relaxations.find_one({"n_frames": {"$gt": 0}})
+    energies = unpack_array(relaxation["energies"])
+    energies[-1] = np.nextafter(energies[-1], 0.0)
+    copy.relaxations.update_one({"_id": relaxation["_id"]}, {"$set": {"energies": pack_array(energies)}})
+    assert changed() == {"relaxations"}
+    # times and machines do not count
+    copy.relaxations.update_one(
+        {"_id": relaxation["_id"]}, {"$set": {"energies": relaxation["energies"], "seconds": 1e6}}
+    )
+    assert changed() == set()
+
+
+def test_random_pressures_differ_and_come_from_the_seed(copy) -> None:
+    """Guard 'identical random pressures': every relaxation has its own stream, whatever worker ran it."""
+    from gapfactory.search import draw_pressure
+    from gapfactory.seeds import Stage, stream
+
+    campaign = campaign_of(require_campaign(copy, "tiny"))
+    rows = list(copy.relaxations.find({}, {"generation": 1, "index": 1, "pressure_gpa": 1}))
+    assert len(rows) == 6
+    assert len({row["pressure_gpa"] for row in rows}) == len(rows)
+    for row in rows:
+        rng = stream(campaign.seed, row["generation"], Stage.PRESSURE, row["index"])
+        assert row["pressure_gpa"] == draw_pressure(rng, campaign.relax)
+
+
+def test_random_cells_differ_within_and_between_generations(copy) -> None:
+    """Guard 'identical random cells and rattles': no two structures of a campaign are the same."""
+    hashes = [d["hash"] for d in copy.structures.find({"stage": "cell"}, {"hash": 1})]
+    assert len(hashes) == 12 + 6
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_indexes_can_be_made_again(copy) -> None:
+    ensure_indexes(copy)
+    assert check_database(copy) == []
