@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -23,6 +25,10 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     from launchpad.embedded.instance import EmbeddedServer
 
+    os.umask(0o077)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one descriptor per connection
+
     # Documents live long and hold no cycles: keep the collector from walking them again and again.
     gc.disable()
     try:
@@ -32,7 +38,7 @@ def main() -> int:
             trust_same_user=not options.always_authenticate,
             idle_seconds=options.idle,
         )
-    except DatabaseError as error:
+    except (DatabaseError, OSError) as error:
         logging.getLogger(__name__).error("%s", error)
         return 1
     gc.freeze()

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ServerStatus", "ensure_running", "status", "stop"]
 
 _POLL: Final = 0.02
+_LITTLE_SPACE: Final = 64 * 1024
 # Servers started by this process. They outlive it; while it lives, dead ones are reaped here.
 _CHILDREN: Final[list[subprocess.Popen[bytes]]] = []
 # OP_MSG with the body {ping: 1, $db: "admin"}, so that waiting needs no driver.
@@ -252,6 +254,9 @@ def _log_tail(where: Locations) -> str:
         lines = where.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except OSError:
         lines = []
+    free = shutil.disk_usage(where.data_dir).free
+    if free < _LITTLE_SPACE:
+        return f"the file system of {where.data_dir} is full ({free} bytes free); free some space and repeat"
     return f"{lines[-1] if lines else 'nothing was logged'} (log: {where.log})"
 
 

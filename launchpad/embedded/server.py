@@ -151,6 +151,7 @@ class Server:
             sock, _ = listener.accept()
         except OSError as error:  # the peer left again, or no descriptors are left
             _LOG.warning("accept: %s", error)
+            time.sleep(0.01)  # the listener stays readable: do not spin
             return
         sock.setblocking(False)
         self._numbers += 1

@@ -47,9 +47,11 @@ pymongo.MongoClient = RedirectedClient
 # Files named *_tests.py are not collected by default and must be a call of their own.
 CALLS = {
     "collected": ["fireworks", "--ignore=fireworks/utilities/tests/test_dagflow.py"],
-    "named": ["fireworks/tests/mongo_tests.py", "fireworks/tests/multiprocessing_tests.py"],
-    # Counts Fireworks from the start of the process.
-    "master": ["fireworks/tests/master_tests.py"],
+    "named": [
+        "fireworks/tests/mongo_tests.py",
+        "fireworks/tests/multiprocessing_tests.py",
+        "fireworks/tests/master_tests.py",
+    ],
 }
 # Each waits 45 s for a lock to expire; the rest of the suite takes about a minute.
 SLOW = ["test_fix_db_inconsistencies_completed", "test_fix_db_inconsistencies_fizzled", "test_many_detours"]
