@@ -33,7 +33,7 @@ from launchpad.queue.checkout import iso_now
 from launchpad.queue.completion import end_without_result
 from launchpad.queue.identity import ProcessIdentity
 from launchpad.queue.journal import finish_additions
-from launchpad.queue.lock import HELD_TOKENS, WorkflowLock
+from launchpad.queue.lock import WorkflowLock
 
 if TYPE_CHECKING:
     from launchpad.queue.launchpad import Queue
@@ -248,7 +248,10 @@ def _locks_and_journals(work: _Pass) -> int:
             _repair(work, fw_id, name="locks")
     count = 0
     for entry in list(queue.journal.find({"kind": "update"}, {"fw_id": 1, "token": 1})):
-        if entry["token"] in HELD_TOKENS:
+        # under its lock, the holder is at it (or was dealt with above); without it, somebody forced the lock open
+        if queue.workflows.find_one(
+            {"nodes": entry["fw_id"], "lock_lease.token": entry["token"]}, {"_id": 1}
+        ):
             continue
         _repair(work, int(entry["fw_id"]), name="locks")
         count += queue.journal.find_one({"_id": entry["_id"], "token": entry["token"]}) is None

@@ -102,6 +102,24 @@ def test_lock_stays_while_a_change_is_half_written(queue, other, family):
     check_consistent(other)
 
 
+def test_lock_forced_open_in_the_middle_of_a_change(queue, other, family):
+    """``lpad admin unlock`` while a change is half-written: the reaper finishes the change."""
+    run_one(queue, family["first"])
+    taken = queue.take(WORKER, "/nowhere", fw_id=family["second"])
+    queue.spool = None
+    whole, queue.fireworks = queue.fireworks, Fragile(queue.fireworks, "replace_one")
+    with pytest.raises(AutoReconnect):
+        complete(queue, taken.launch_id, 2)
+    queue.fireworks = whole
+    assert reap(other).journals == 0, "under its lock it may still be at work"
+    other.workflows.update_one({}, {"$unset": {"locked": ""}})
+    other.workflows.update_one({}, {"$unset": {"lock_lease": ""}})
+    assert reap(other).journals == 1
+    assert other.fireworks.find_one({"fw_id": family["child"]})["spec"]["pushed"] == [2]
+    assert states(other)["child"] == "READY"
+    check_consistent(other)
+
+
 def test_taker_that_sleeps_while_another_one_is_taking(queue, family, monkeypatch):
     original = queue.get_new_launch_id
 
