@@ -201,6 +201,8 @@ make_environment() { # argument: the extras to install, e.g. "gpaw" or "gpaw,dev
     local extras="$1" stamp="$VENV/.gapfactory-${1//,/-}" siteconfig="$VENV/gpaw-siteconfig.py" wanted gpaw
     # one stamp per set of extras, written last: what an interrupted run left behind counts for nothing
     wanted="layout $LAYOUT, $ROOT, $(sha256sum <"$ROOT/pyproject.toml")"
+    # libxc-dev installed later: GPAW is built again, with it
+    if [[ -e /usr/include/xc.h ]]; then wanted+=" libxc"; fi
     # one installation at a time, when two scripts start together
     exec 9<"$ROOT"
     if command -v flock >/dev/null; then flock 9; fi
