@@ -126,9 +126,12 @@ def main() -> None:
 
     logging.getLogger("rocket.launcher").disabled = True
     try:
-        for _loaded in arguments.preload:
-            for _stock in (False, True)[: 1 + arguments.stock]:
-                with_database(uri, f"bench_{uuid.uuid4().hex[:8]}")
+        for loaded in arguments.preload:
+            for stock in (False, True)[: 1 + arguments.stock]:
+                database = with_database(uri, f"bench_{uuid.uuid4().hex[:8]}")
+                row = measure(database, loaded, arguments.tasks, commands, stock=stock)
+                sys.stdout.write(json.dumps(row) + "\n")
+                sys.stdout.flush()
     finally:
         if arguments.uri is None:
             stop(place)
