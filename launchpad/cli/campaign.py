@@ -72,7 +72,10 @@ def init(
 
 @app.command()
 def check(file: FileArgument, as_json: JsonOption = False) -> None:
-    """Check a campaign file and the reference code it needs, before anything runs."""
+    """Check a campaign file and the reference code it needs, before anything runs.
+
+    Example: gapfactory campaign check si.yaml
+    """
     from gapfactory.campaign import load_campaign
     from gapfactory.reference import check_engine
 
@@ -101,7 +104,10 @@ def show(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show every setting of a campaign and what follows from its elements (radius, volumes, separations, cutoffs)."""
+    """Show every setting of a campaign and what follows from its elements (radius, volumes, separations, cutoffs).
+
+    Example: gapfactory campaign show si.yaml
+    """
     from gapfactory.campaign import load_campaign, to_yaml
     from gapfactory.campaign.derived import derived_values
     from launchpad.database.campaigns import campaign_of, require_campaign
@@ -120,7 +126,10 @@ def show(
 
 @app.command()
 def plan(file: FileArgument, as_json: JsonOption = False) -> None:
-    """Say what a campaign will cost (tasks, labels, core-hours, memory) before anything runs."""
+    """Say what a campaign will cost (tasks, labels, core-hours, memory) before anything runs.
+
+    Example: gapfactory campaign plan si.yaml
+    """
     from gapfactory.campaign import load_campaign
     from gapfactory.campaign.cost import estimate
 
@@ -145,7 +154,10 @@ def plan(file: FileArgument, as_json: JsonOption = False) -> None:
 
 @app.command()
 def submit(file: FileArgument, uri: UriOption = None, data: DataOption = None) -> None:
-    """Put a campaign on the queue; workers anywhere take it from there."""
+    """Put a campaign on the queue; workers anywhere take it from there.
+
+    Example: gapfactory campaign submit si.yaml && gapfactory worker start
+    """
     from gapfactory.campaign import load_campaign
     from launchpad import service
 
@@ -223,7 +235,10 @@ def status(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show where one campaign, or every campaign, stands."""
+    """Show where one campaign, or every campaign, stands.
+
+    Example: gapfactory campaign status si-quickstart
+    """
     from launchpad import service
     from launchpad.database.campaigns import list_campaigns
 
@@ -302,7 +317,10 @@ def _phase_cell(entry: dict[str, Any], phase: str) -> str | None:
 def why(
     name: NameArgument, uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False
 ) -> None:
-    """Explain why a campaign is where it is: what runs, what failed and how, what to do."""
+    """Explain why a campaign is where it is: what runs, what failed and how, what to do.
+
+    Example: gapfactory campaign why si-quickstart
+    """
     from launchpad import service
 
     found = service.explain(connect(uri, data), name)
@@ -349,7 +367,10 @@ def resume(
 
 @app.command()
 def cancel(name: NameArgument, uri: UriOption = None, data: DataOption = None) -> None:
-    """End a campaign: nothing new starts. Nothing stored is deleted, and `resume` takes it up again."""
+    """End a campaign: nothing new starts. Nothing stored is deleted, and `resume` takes it up again.
+
+    Example: gapfactory campaign cancel si-quickstart
+    """
     from launchpad import service
 
     _, queue = open_queue(uri, data)
@@ -360,7 +381,10 @@ def cancel(name: NameArgument, uri: UriOption = None, data: DataOption = None) -
 def digest(
     name: NameArgument, uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False
 ) -> None:
-    """Print digests of everything a campaign made; the same file and seed give the same digests."""
+    """Print digests of everything a campaign made; the same file and seed give the same digests.
+
+    Example: gapfactory campaign digest si-quickstart
+    """
     from launchpad.database.digest import campaign_digests
 
     found = campaign_digests(connect(uri, data), name)
@@ -373,7 +397,10 @@ def digest(
 
 @app.command()
 def report(name: NameArgument, out: OutOption = None, uri: UriOption = None, data: DataOption = None) -> None:
-    """Write the report of a campaign (HTML, PNG, CSV), at any time."""
+    """Write the report of a campaign (HTML, PNG, CSV), at any time.
+
+    Example: gapfactory campaign report si-quickstart --out report
+    """
     from launchpad.reporting import report_campaign
 
     path = report_campaign(connect(uri, data), name, out or Path(f"{name}-report"))
@@ -391,7 +418,10 @@ def export_(
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
-    """Write the potential (gap.xml with its files), the training and held-out sets (extxyz) and their checksums."""
+    """Write the potential (gap.xml with its files), the training and held-out sets (extxyz) and their checksums.
+
+    Example: gapfactory campaign export si-quickstart --out potential
+    """
     from launchpad.reporting import export_campaign
 
     path = export_campaign(connect(uri, data), name, out or Path(f"{name}-export"), generation)

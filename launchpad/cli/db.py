@@ -32,7 +32,10 @@ def start(uri: UriOption = None, data: DataOption = None) -> None:
 
 @app.command()
 def stop(data: DataOption = None) -> None:
-    """Stop the local server; everything acknowledged is on disk."""
+    """Stop the local server; everything acknowledged is on disk.
+
+    Example: gapfactory db stop
+    """
     from launchpad.database.location import stop_local
 
     say("stopped" if stop_local(data) else "no local server is running")
@@ -40,7 +43,10 @@ def stop(data: DataOption = None) -> None:
 
 @app.command()
 def status(uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Say which database is used and whether it runs; starts nothing."""
+    """Say which database is used and whether it runs; starts nothing.
+
+    Example: gapfactory db status
+    """
     from launchpad.database.location import look
 
     found = look(uri, data)
@@ -53,7 +59,10 @@ def status(uri: UriOption = None, data: DataOption = None, as_json: JsonOption =
 
 @app.command()
 def check(uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Check that everything stored is whole: references, files by their hashes, indexes. Exit code 1 on a finding."""
+    """Check that everything stored is whole: references, files by their hashes, indexes. Exit code 1 on a finding.
+
+    Example: gapfactory db check --json
+    """
     from launchpad.database.check import check_database
 
     findings = check_database(connect(uri, data))
@@ -83,7 +92,10 @@ def export_(
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
-    """Write all collections and files as one archive of BSON, to be imported into another database."""
+    """Write all collections and files as one archive of BSON, to be imported into another database.
+
+    Example: gapfactory db export all.tar.gz
+    """
     from launchpad.database.transfer import export_database
 
     counts = export_database(connect(uri, data), target)
@@ -96,7 +108,10 @@ def import_(
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
-    """Read an archive into an empty database."""
+    """Read an archive into an empty database.
+
+    Example: gapfactory db import all.tar.gz --db "mongodb://user@host/group"
+    """
     from launchpad.database.transfer import import_database
 
     counts = import_database(connect(uri, data), source)

@@ -73,7 +73,10 @@ def stop(
         bool, typer.Option("--everywhere", help="Workers on all machines, not only this one.")
     ] = False,
 ) -> None:
-    """Ask the workers to finish their task and stop."""
+    """Ask the workers to finish their task and stop.
+
+    Example: gapfactory worker stop --everywhere
+    """
     from launchpad.workers.background import request_stop
 
     number = request_stop(connect(uri, data), everywhere=everywhere)
@@ -82,7 +85,10 @@ def stop(
 
 @app.command("list")
 def list_(uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """List the workers: where they run, what they do, when they were last heard of."""
+    """List the workers: where they run, what they do, when they were last heard of.
+
+    Example: gapfactory worker list --json
+    """
     from launchpad.workers.registry import list_workers
 
     rows = list_workers(connect(uri, data))

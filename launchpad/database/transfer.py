@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import bson
+from bson.errors import BSONError
 
 from gapfactory.errors import DatabaseError, InputError
 
@@ -75,7 +77,7 @@ def import_database(database: Database[Any], source: Path) -> dict[str, int]:
                 name: [_plain(d) for d in bson.decode_all(_read(archive, members, f"{name}.bson"))]
                 for name in manifest["collections"]
             }
-    except (OSError, tarfile.TarError, KeyError, ValueError, bson.errors.BSONError) as error:
+    except (OSError, EOFError, zlib.error, tarfile.TarError, KeyError, ValueError, BSONError) as error:
         msg = f"{source} is not an archive of 'gapfactory db export', or is cut short: {error}"
         raise InputError(msg) from error
     for name, expected in manifest["collections"].items():
