@@ -12,7 +12,7 @@ from launchpad.embedded.commands import COMMANDS, Context
 from launchpad.embedded.commands.registry import Command, Cursors, Peer, ServerInfo
 from launchpad.embedded.errors import CommandError
 from launchpad.embedded.roles import allowed
-from launchpad.embedded.wire import CODEC, Request
+from launchpad.embedded.wire import CODEC, MAX_MESSAGE, Request
 
 if TYPE_CHECKING:
     from launchpad.embedded.store import Store
@@ -129,4 +129,9 @@ class Executor:
 
 
 def _encode(reply: dict[str, Any]) -> bytes:
-    return bson.encode(reply, codec_options=CODEC)
+    raw = bson.encode(reply, codec_options=CODEC)
+    if len(raw) > MAX_MESSAGE - 4096:
+        raise CommandError(
+            10334, f"the reply has {len(raw)} bytes, more than a message holds; ask for less at once"
+        )
+    return raw

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import secrets
 import threading
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddedServer"]
 
+_LOG = logging.getLogger(__name__)
 _USER = "gapfactory"
 _DATABASE = "gapfactory"
 
@@ -67,11 +69,16 @@ class EmbeddedServer:
             self._server = Server(
                 store, self.locations.data_dir, trust_same_user=trust_same_user, idle_seconds=idle_seconds
             )
-            self.uri = self._listen(port)
         except BaseException:
             os.close(self._lock)
             raise
-        self._announce()
+        try:
+            self.uri = self._listen(port)
+            self._announce()
+        except BaseException:
+            self._server.close()
+            os.close(self._lock)
+            raise
 
     def _listen(self, port: int | None) -> str:
         if port is None:
@@ -79,16 +86,25 @@ class EmbeddedServer:
             host = quote_plus(str(self.locations.socket))
             return f"mongodb://{host}/{_DATABASE}?directConnection=true&retryWrites=true"
         password = self._password()
-        try:
-            bound = self._server.listen_tcp(port or _last_port(self.locations))
-        except OSError as error:
-            raise DatabaseError(
-                f"port {port or _last_port(self.locations)} of 127.0.0.1 cannot be used: {error.strerror}. Choose "
-                "another one with --port."
-            ) from error
+        bound = self._bind(port)
         credentials = f"{_USER}:{quote_plus(password)}"
         options = "authSource=admin&authMechanism=SCRAM-SHA-256&directConnection=true&retryWrites=true"
         return f"mongodb://{credentials}@127.0.0.1:{bound}/{_DATABASE}?{options}"
+
+    def _bind(self, port: int) -> int:
+        """Listen on a port: the one asked for, else that of the previous run, else any."""
+        for candidate in [port] if port else [_last_port(self.locations), 0]:
+            try:
+                return self._server.listen_tcp(candidate)
+            except OSError as error:
+                if candidate == port:
+                    raise DatabaseError(
+                        f"port {port} of 127.0.0.1 cannot be used: {error.strerror}. Choose another one with --port."
+                    ) from error
+                _LOG.warning(
+                    "port %d is taken by another program; clients must ask for the new URI", candidate
+                )
+        raise AssertionError("unreachable")
 
     def _password(self) -> str:
         """Return the generated password, and make sure that its user exists and is root."""

@@ -89,7 +89,11 @@ class Server:
         """Listen on loopback and return the port (chosen by the system for port 0)."""
         listener = socket.socket(socket.AF_INET)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            listener.close()
+            raise
         self._listen(listener)
         return int(listener.getsockname()[1])
 
@@ -120,7 +124,7 @@ class Server:
                     _LOG.info("no connection for %s s: stopping", self._idle)
                     break
         finally:
-            self._close()
+            self.close()
 
     def _round(self, events: list[tuple[selectors.SelectorKey, int]]) -> None:
         batch: list[tuple[_Connection, Request]] = []
@@ -220,7 +224,8 @@ class Server:
             self._selector.unregister(connection.sock)
             connection.sock.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close sockets and store; `serve` does it by itself."""
         for listener in self._listeners:
             listener.close()
         for connection in list(self._connections):

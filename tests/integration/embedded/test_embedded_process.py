@@ -108,6 +108,22 @@ def test_tcp_needs_the_password_and_keeps_its_port(tmp_path):
         assert client.get_default_database().rows.count_documents({}) == 1
 
 
+def test_a_taken_port_is_named_and_a_chosen_one_replaced(tmp_path):
+    with EmbeddedServer(tmp_path / "db", port=0) as server:
+        port = int(server.uri.rpartition(":")[2].partition("/")[0])
+        with pytest.raises(DatabaseError, match=f"port {port} of 127.0.0.1 cannot be used"):
+            EmbeddedServer(tmp_path / "other", port=port)
+    import socket
+
+    with socket.socket() as taker:
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taker.bind(("127.0.0.1", port))
+        taker.listen()
+        with EmbeddedServer(tmp_path / "db", port=0) as server, MongoClient(server.uri) as client:
+            assert f":{port}/" not in server.uri
+            assert client.get_default_database().rows.count_documents({}) == 0
+
+
 def test_discovery_as_a_replica_set_finds_the_address_in_use(tmp_path):
     with EmbeddedServer(tmp_path / "db", port=0) as server:
         uri = server.uri.replace("directConnection=true", "replicaSet=gapfactory")
