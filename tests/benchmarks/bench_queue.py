@@ -7,6 +7,7 @@ per measurement. The database is the embedded server on a temporary directory un
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
