@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -70,13 +71,16 @@ def import_database(database: Database[Any], source: Path) -> dict[str, int]:
         )
         raise DatabaseError(msg)
     try:
-        with tarfile.open(source, "r:gz") as archive:
+        with gzip.open(source) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             members = {member.name: member for member in archive.getmembers()}
             manifest = json.loads(_read(archive, members, "manifest.json"))
             contents = {
                 name: [_plain(d) for d in bson.decode_all(_read(archive, members, f"{name}.bson"))]
                 for name in manifest["collections"]
             }
+            # tarfile stops before the end, where the checksum of everything stands
+            while stream.read(1 << 20):
+                pass
     except (OSError, EOFError, zlib.error, tarfile.TarError, KeyError, ValueError, BSONError) as error:
         msg = f"{source} is not an archive of 'gapfactory db export', or is cut short: {error}"
         raise InputError(msg) from error
@@ -84,7 +88,9 @@ def import_database(database: Database[Any], source: Path) -> dict[str, int]:
         if len(contents[name]) != expected:
             msg = f"{source} holds {len(contents[name])} of {expected} documents of {name!r}; export it again"
             raise InputError(msg)
-    for name, documents in contents.items():
+    # what makes a database count as used comes last: an import that was cut off is simply repeated
+    for name in sorted(contents, key=lambda name: (name in {"campaigns", "fireworks"}, name)):
+        documents = contents[name]
         database[name].delete_many({})
         for start in range(0, len(documents), 500):
             database[name].insert_many(documents[start : start + 500])

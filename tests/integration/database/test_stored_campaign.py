@@ -6,6 +6,8 @@ import tarfile
 
 import numpy as np
 import pytest
+from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect
 
 from gapfactory.errors import DatabaseError, InputError, PotentialError
 from launchpad.database.campaigns import campaign_of, require_campaign
@@ -61,6 +63,31 @@ def test_a_truncated_archive_is_refused_and_leaves_nothing(archive, database, tm
     with pytest.raises(InputError, match="cut short"):
         import_database(database, cut)
     assert database.campaigns.count_documents({}) == 0
+
+
+def test_one_flipped_bit_in_an_archive_is_noticed(archive, database, tmp_path) -> None:
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "flipped.tar.gz").write_bytes(data)
+    with pytest.raises(InputError, match="flipped"):
+        import_database(database, tmp_path / "flipped.tar.gz")
+    assert database.campaigns.count_documents({}) == 0
+
+
+def test_an_import_that_was_cut_off_is_repeated(archive, database, monkeypatch) -> None:
+    original = Collection.insert_many
+
+    def dying(self, documents, **options):
+        if self.name == "campaigns":
+            raise AutoReconnect("killed")
+        return original(self, documents, **options)
+
+    monkeypatch.setattr(Collection, "insert_many", dying)
+    with pytest.raises(AutoReconnect):
+        import_database(database, archive)
+    monkeypatch.setattr(Collection, "insert_many", original)
+    import_database(database, archive)
+    assert check_database(database) == []
 
 
 def test_an_archive_that_lost_a_document_is_refused(archive, database, tmp_path) -> None:
