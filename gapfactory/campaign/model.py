@@ -181,7 +181,21 @@ class Campaign(Settings):
             msg = "stop.convergence needs evidence: set select.held_out_per_generation to 5 or more"
             raise ValueError(msg)
         self.phase_names()
+        self._require_fittable()
         return self
+
+    def _require_fittable(self) -> None:
+        """Refuse terms that the fitting program cannot take, before anything is labelled."""
+        from gapfactory.errors import FitError
+        from gapfactory.potentials.gap.program import gap_text
+        from gapfactory.potentials.gap.terms import terms
+
+        found = terms(tuple(self.species_table.values()), self.gap)
+        sparse = (self.gap.two_body.n_sparse, self.gap.three_body.n_sparse, self.gap.soap.n_sparse)
+        try:
+            gap_text(found, (99.9999, 99.9999, 99.9999), [sparse[term.stage] for term in found])
+        except FitError as error:
+            raise ValueError(str(error)) from error
 
     @cached_property
     def formulas(self) -> tuple[tuple[dict[str, int], float], ...]:

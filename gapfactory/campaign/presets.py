@@ -94,7 +94,7 @@ PRESETS: dict[str, Preset] = {
         },
     ),
     "quickstart-Ti": Preset(
-        "titanium from nothing with an analytic reference (second-moment potential): a metal in a few "
+        "a metal of the size of titanium from nothing, with an analytic reference: the whole loop in a few "
         "minutes",
         {
             "element": "Ti",

@@ -1,7 +1,8 @@
 """Two small analytic potentials that stand in for a quantum-mechanical code in tests and demonstrations.
 
-Covalent silicon: Stillinger and Weber, Phys. Rev. B 31, 5262 (1985). Metallic titanium: the second-moment
-tight-binding form of Cleri and Rosato, Phys. Rev. B 48, 22 (1993). Both are ASE calculators with energy,
+Covalent silicon: Stillinger and Weber, Phys. Rev. B 31, 5262 (1985). A model metal of titanium's size: the
+second-moment tight-binding form of Cleri and Rosato, Phys. Rev. B 48, 22 (1993), whose parameters are not checked
+against that paper, so nothing about real titanium follows from it. Both are ASE calculators with energy,
 forces and stress for any cell, small or skewed; they are written for clarity, not for production.
 """
 
@@ -145,12 +146,13 @@ def _pairs_around(first: NDArray[np.int_], n: int) -> tuple[NDArray[np.int_], ND
 
 
 class SecondMomentTitanium(_Analytic):
-    """Titanium in the second-moment approximation: Cleri and Rosato, Phys. Rev. B 48, 22 (1993), Eqs. 1-4.
+    """A model metal of titanium's size in the second-moment approximation (form: Cleri and Rosato, 1993).
 
-    E_i = sum_j A exp(-p (r/r0 - 1)) - sqrt(sum_j xi^2 exp(-2 q (r/r0 - 1))). The paper sums over five shells of
-    neighbours; random cells need a smooth cutoff instead, so the sums are multiplied by a polynomial that falls from
-    one to zero between `_TAPER` and `cutoff` with two continuous derivatives. With it hcp is the ground state
-    (-4.845 eV, a = 2.916 Å; the paper's fit: -4.853 eV, 2.951 Å), then fcc (+6 meV), bcc (+17), omega (+59).
+    The parameters could not be checked against the paper: take it as a metal with known ground state, not as
+    titanium. E_i = sum_j A exp(-p (r/r0 - 1)) - sqrt(sum_j xi^2 exp(-2 q (r/r0 - 1))). Random cells need a
+    smooth cutoff, so the sums are multiplied by a polynomial that falls from one to zero between `_TAPER` and `cutoff`
+    with two continuous derivatives; its range is chosen so that hcp is the ground state (-4.845 eV, a = 2.916 Å), then
+    fcc (+6 meV), bcc (+17), omega (+59).
     """
 
     symbol = "Ti"

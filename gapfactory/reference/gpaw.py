@@ -66,7 +66,7 @@ class GpawEngine:
         Raises
         ------
         MissingEngineError
-            GPAW cannot be imported or has no data sets.
+            GPAW cannot be imported, or knows the functional only with libxc and was built without.
         """
         try:
             import gpaw
@@ -74,6 +74,15 @@ class GpawEngine:
             raise MissingEngineError(
                 f"the reference engine gpaw is not installed here ({error}): `pip install gapfactory[gpaw]` "
                 "(a C++ compiler is needed), or choose another engine."
+            ) from error
+        from gpaw.xc import XC
+
+        try:
+            XC(self._settings.xc)
+        except (NameError, ImportError) as error:
+            raise MissingEngineError(
+                f"this GPAW cannot use the functional {self._settings.xc!r} ({error}): install Debian's libxc-dev and "
+                "build GPAW again, or choose one of LDA, PBE, revPBE, RPBE and PW91."
             ) from error
         return EngineInfo(engine="gpaw", version=str(gpaw.__version__), hashes=dict(self._hashes))
 

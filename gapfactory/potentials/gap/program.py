@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from gapfactory.potentials.gap.sigmas import Sigmas
     from gapfactory.potentials.gap.terms import Term
 
-__all__ = ["find_program", "program_versions", "read_counts", "run_program"]
+__all__ = ["find_program", "gap_text", "program_versions", "read_counts", "run_program"]
 
 LOG_NAME = "gap_fit.log"
+#: characters of the program's variable for all terms together; a longer text is cut off inside a number
+LONGEST_GAP = 2040
 _COUNTS = {
     "energies": r"Number of target energies .*found:\s*(\d+)",
     "forces": r"Number of target forces .*found:\s*(\d+)",
@@ -115,22 +117,48 @@ def read_counts(log: str) -> dict[str, int]:
     return counts
 
 
-def _config(
-    terms: Sequence[Term], deltas: Sequence[float], points: Sequence[int], settings: GapSettings
-) -> str:
+def gap_text(terms: Sequence[Term], deltas: Sequence[float], points: Sequence[int]) -> str:
+    """Return all terms as the program reads them.
+
+    Parameters
+    ----------
+    terms
+        The terms.
+    deltas
+        Energy scale of each stage, eV.
+    points
+        Number of sparse points of each term.
+
+    Raises
+    ------
+    FitError
+        They are more text than the program holds.
+    """
     parts = []
     # The program strips one pair of braces from every value on its way to the descriptor.
     for k, (term, n) in enumerate(zip(terms, points, strict=True)):
         descriptor = term.descriptor.replace("{", "{{").replace("}", "}}")
         parts.append(
-            f"{descriptor} {term.covariance} delta={deltas[term.stage]!r} n_sparse={n} "
-            "sparse_method=FILE "
-            f"sparse_file=sparse_{k}.txt f0=0.0 add_species=F"
+            f"{descriptor} {term.covariance} delta={deltas[term.stage]:.6g} n_sparse={n} sparse_method=FILE "
+            f"sparse_file=s{k} add_species=F"
         )
+    text = ":".join(parts)
+    if len(text) > LONGEST_GAP:
+        msg = (
+            f"{len(terms)} terms make {len(text)} characters, more than the {LONGEST_GAP} that gap_fit reads: use fewer "
+            "species, or switch the three-body terms off (gap: {three_body: {enabled: false}})"
+        )
+        raise FitError(msg)
+    return text
+
+
+def _config(
+    terms: Sequence[Term], deltas: Sequence[float], points: Sequence[int], settings: GapSettings
+) -> str:
     s = settings.sigma
     options = {
         "atoms_filename": "train.xyz",
-        "gap": "{" + " : ".join(parts) + "}",
+        "gap": "{" + gap_text(terms, deltas, points) + "}",
         # Every structure carries its own errors; these are only asked for by the program.
         "default_sigma": f"{{{s.energy_low} {s.force_low} {s.virial_low} {s.virial_low}}}",
         "e0_method": "isolated",
@@ -185,7 +213,7 @@ def run_program(
         raise FitError(msg) from None
     write_training_file(directory / "train.xyz", data, sigmas, max(term.cutoff for term in terms))
     for k, values in enumerate(points):
-        write_sparse_file(directory / f"sparse_{k}.txt", values)
+        write_sparse_file(directory / f"s{k}", values)
     config = _config(terms, deltas, [len(values) for values in points], settings)
     (directory / "gap_fit.config").write_text(config, encoding="ascii")
 

@@ -79,7 +79,7 @@ def _cutoff(
         for s in species
     ]
     widths = [s.radius * settings.transition_width_in_r for s in species]
-    return round(sum(own) / len(own), 6), round(sum(widths) / len(widths), 6)
+    return round(sum(own) / len(own), 5), round(sum(widths) / len(widths), 5)
 
 
 def terms(species: Sequence[SpeciesLike], settings: GapSettings) -> list[Term]:
@@ -107,7 +107,7 @@ def terms(species: Sequence[SpeciesLike], settings: GapSettings) -> list[Term]:
                 f"2b-{a.symbol}-{b.symbol}",
                 (a.number, b.number),
                 f"distance_2b Z1={a.number} Z2={b.number} cutoff={cutoff} cutoff_transition_width={width}",
-                f"covariance_type=ard_se theta_uniform={two.sigma}",
+                f"covariance_type=ard_se theta_uniform={two.sigma:g}",
                 cutoff,
             )
         )
@@ -122,7 +122,7 @@ def terms(species: Sequence[SpeciesLike], settings: GapSettings) -> list[Term]:
                         (centre.number, a.number, b.number),
                         f"angle_3b Z={centre.number} Z1={a.number} Z2={b.number} cutoff={cutoff} "
                         f"cutoff_transition_width={width}",
-                        f"covariance_type=ard_se theta_uniform={three.sigma}",
+                        f"covariance_type=ard_se theta_uniform={three.sigma:g}",
                         cutoff,
                     )
                 )
@@ -135,12 +135,12 @@ def terms(species: Sequence[SpeciesLike], settings: GapSettings) -> list[Term]:
                     2,
                     f"soap-{centre.symbol}",
                     (centre.number,),
-                    f"soap l_max={soap.l_max} n_max={soap.n_max} atom_sigma={soap.atom_sigma} "
+                    f"soap l_max={soap.l_max} n_max={soap.n_max} atom_sigma={soap.atom_sigma:g} "
                     f"cutoff={cutoff} "
-                    f"cutoff_transition_width={width} central_weight={soap.central_weight} n_Z=1 "
+                    f"cutoff_transition_width={width} central_weight={soap.central_weight:g} "
                     f"Z={centre.number} "
                     f"n_species={len(ordered)} species_Z={{{numbers}}}",
-                    f"covariance_type=dot_product zeta={soap.zeta}",
+                    f"covariance_type=dot_product zeta={soap.zeta:g}",
                     cutoff,
                 )
             )

@@ -60,11 +60,11 @@ def test_silicon_diamond_is_minus_two_epsilon():
     np.testing.assert_allclose(atoms.get_stress(), 0.0, atol=1e-4)
 
 
-def test_titanium_has_the_cohesive_energy_and_lattice_it_was_fitted_to():
-    # Cleri and Rosato fitted hcp titanium: 4.853 eV, a = 2.951 Å, c/a = 1.585; our cutoff is smooth, theirs is not
+def test_the_model_metal_has_the_minimum_and_order_of_phases_that_its_docstring_states():
+    # what the docstring says of the model metal, near the size and cohesion of titanium
     atoms = bulk("Ti", a=2.951, c=2.951 * 1.585)
     atoms.calc = SecondMomentTitanium()
-    assert atoms.get_potential_energy() / 2 == pytest.approx(-4.853, abs=0.02)
+    assert atoms.get_potential_energy() / 2 == pytest.approx(-4.845, abs=0.02)
     energies = {}
     for scale in (0.97, 1.0, 1.03):
         trial = bulk("Ti", a=2.951 * scale, c=2.951 * 1.585 * scale)
