@@ -53,8 +53,14 @@ CALLS = {
         "fireworks/tests/master_tests.py",
     ],
 }
-# Each waits 45 s for a lock to expire; the rest of the suite takes about a minute.
-SLOW = ["test_fix_db_inconsistencies_completed", "test_fix_db_inconsistencies_fizzled", "test_many_detours"]
+# Three wait 45 s each for a lock to expire; the fourth kills a process at a random moment and, when that held
+# FireWorks' workflow lock, waits 5 minutes. The rest of the suite takes about a minute.
+SLOW = [
+    "test_fix_db_inconsistencies_completed",
+    "test_fix_db_inconsistencies_fizzled",
+    "test_many_detours",
+    "test_rerun_timed_fws",
+]
 
 
 def fetch(directory: Path, sdist: Path | None) -> Path:
@@ -109,7 +115,8 @@ def compare(outcomes: dict[str, tuple[str, str]], expected: dict[str, Any], *, f
     """Return what differs from the committed list."""
     differences = []
     for test, (outcome, message) in outcomes.items():
-        if outcome in ("failure", "error") and test not in expected["failing"]:
+        tolerated = test in expected["failing"] or test in expected["unstable"]
+        if outcome in ("failure", "error") and not tolerated:
             differences.append(f"FAILED  {test}: {message.splitlines()[0] if message else ''}")
         if outcome == "skipped" and test not in expected["skipped"]:
             differences.append(f"SKIPPED {test}: {message}")
@@ -126,7 +133,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--uri", default=os.environ.get("GAPFACTORY_TEST_URI"))
-    parser.add_argument("--fast", action="store_true", help="leave out three tests that wait 45 s each")
+    parser.add_argument("--fast", action="store_true", help="leave out four tests that wait for minutes")
     parser.add_argument("--sdist", type=Path, help="FireWorks' source distribution, already downloaded")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
