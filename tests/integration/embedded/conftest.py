@@ -5,7 +5,7 @@ import os
 import pytest
 from pymongo import MongoClient
 
-from launchpad.embedded import EmbeddedServer
+from launchpad.embedded import EmbeddedServer, stop
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +32,11 @@ def db(conformance_client):
     conformance_client.drop_database(name)
     yield conformance_client[name]
     conformance_client.drop_database(name)
+
+
+@pytest.fixture(autouse=True)
+def no_server_left_behind(tmp_path):
+    """Stop a detached server that a failed test has left on its directory."""
+    yield
+    if (tmp_path / "db" / "server.lock").exists():
+        stop(tmp_path / "db")
