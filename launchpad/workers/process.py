@@ -22,6 +22,7 @@ from launchpad.retry import Backoff, is_transient_database_error
 from launchpad.workers.pulse import Pulse
 from launchpad.workers.registry import Registration
 from launchpad.workers.rocket import HandBack, Outcome, Rocket
+from launchpad.workers.settings import RECYCLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,9 +76,10 @@ class Worker:
         self.done = 0
         self.failed = 0
         self._launches = 0
+        self.bloated = False
 
     def run(self) -> int:
-        """Work until told to stop, or idle for too long; return 0."""
+        """Work until told to stop, or idle for too long: return 0; RECYCLE asks for a fresh process."""
         self._handle_signals()
         for name in ("launches", "failed", "spool"):
             (self.scratch / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -100,7 +102,7 @@ class Worker:
             with contextlib.suppress(Exception):
                 self.registration.report("stopped", done=self.done, failed=self.failed)
             queue.close()
-        return 0
+        return RECYCLE if self.bloated else 0
 
     def drain(self) -> None:
         """Finish the current task, or hand it back after the grace time, and end."""
@@ -157,6 +159,9 @@ class Worker:
                 self.draining.wait(pause)
                 continue
             if worked:
+                if self._holds_too_much():
+                    self.bloated = True
+                    return
                 idle, idle_since = self.settings.poll_min_s, time.monotonic()
                 continue
             limit = self.settings.idle_timeout_s
@@ -165,6 +170,16 @@ class Worker:
                 return
             self.draining.wait(idle)
             idle = min(2.0 * idle, self.settings.poll_max_s)
+
+    def _holds_too_much(self) -> bool:
+        limit = self.settings.memory_limit_gb
+        if limit is None:
+            return False
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        held = pages * os.sysconf("SC_PAGE_SIZE") / 1e9
+        if held > limit:
+            logger.info("holding %.1f GB after a task: asking for a fresh process", held)
+        return held > limit
 
     def _step(self) -> bool:
         """Deliver what is spooled, take one task and run it; return whether there was one."""

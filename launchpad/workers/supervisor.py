@@ -19,7 +19,7 @@ from gapfactory.errors import DatabaseError
 from launchpad.queue.guard import AllowList
 from launchpad.queue.settings import QueueSettings
 from launchpad.retry import is_transient_database_error
-from launchpad.workers.settings import SupervisorSettings, WorkerSettings, default_scratch
+from launchpad.workers.settings import RECYCLE, SupervisorSettings, WorkerSettings, default_scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -265,6 +265,9 @@ class Supervisor:
         if code is not None and not slot.ended:
             if code == 0:
                 slot.ended = True  # idle for too long, or told to stop through the database
+                return
+            if code == RECYCLE:
+                self._start(slot)
                 return
             self.restarts += 1
             slot.deaths.append(now)

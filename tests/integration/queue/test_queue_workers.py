@@ -74,6 +74,24 @@ def test_killed_worker_is_replaced_and_its_task_completed_once(queue, supervise,
     check_consistent(queue)
 
 
+def test_a_worker_that_holds_too_much_memory_is_replaced_between_tasks(queue, supervise, tmp_path):
+    """A leaking library must not fill the node; the replacement is no death and waits for nothing."""
+    note = tmp_path / "note"
+    for number in range(3):
+        queue.add_wf(Firework(Note(file=str(note), sleep=0.0), name=f"n{number}"))
+    supervisor = supervise(n=1, worker=QUICK.model_copy(update={"memory_limit_gb": 1e-4}))
+    seen = set()
+
+    def tick():
+        supervisor.tick()
+        seen.update(supervisor.pids)
+
+    wait_for(lambda: all_completed(queue), tick=tick)
+    assert len(seen) >= 3
+    assert supervisor.restarts == 0
+    assert [line.split()[0] for line in lines(note)] == ["begin", "end"] * 3
+
+
 def test_many_tasks_while_workers_are_killed(queue, supervise, tmp_path):
     notes = [tmp_path / f"note{number}" for number in range(12)]
     for pair in zip(notes[::2], notes[1::2], strict=True):
