@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 __all__ = [
     "failed_labels",
     "failed_tasks",
+    "postponed_tasks",
     "relaxation_counts",
     "task_counts",
     "task_seconds",
@@ -92,6 +93,28 @@ def failed_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]
             }
         )
     return failed
+
+
+def postponed_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]:
+    """Return the tasks that met a fault of the machine or the database and wait for their next try, with the fault."""
+    launches = {
+        int(launch["fw_id"]): launch
+        for launch in database.launches.find(
+            {"requeue.pending": True, "requeue.kind": "transient"}, {"launch_id": 1, "fw_id": 1, "requeue": 1}
+        ).sort("launch_id", 1)
+    }
+    tasks = database.fireworks.find(
+        {"fw_id": {"$in": sorted(launches)}, "spec.campaign": campaign}, {"fw_id": 1, "name": 1}
+    ).sort("fw_id", 1)
+    return [
+        {
+            "fw_id": task["fw_id"],
+            "name": task["name"],
+            "launch_id": launches[task["fw_id"]]["launch_id"],
+            "reason": str(launches[task["fw_id"]]["requeue"]["reason"]),
+        }
+        for task in tasks
+    ]
 
 
 def _kept_directory(launch: dict[str, Any]) -> str | None:

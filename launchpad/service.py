@@ -65,7 +65,7 @@ def submit(queue: Queue, campaign: Campaign, text: str) -> bool:
     from launchpad.database.indexes import ensure_indexes
     from launchpad.workflows.generation import submit_generation
 
-    check_engine(campaign.reference)
+    check_engine(campaign.reference, tuple(campaign.species_table))
     database = durable(queue.db)
     ensure_indexes(database)
     created = campaigns.create_campaign(database, campaign, text, versions())
@@ -145,6 +145,7 @@ def explain(database: Database[Any], name: str) -> dict[str, Any]:
     campaign = campaigns.campaign_of(record)
     failed = queries.failed_tasks(database, name)
     open_tasks = queries.unfinished_tasks(database, name)
+    postponed = queries.postponed_tasks(database, name)
     quarantined = [
         {"id": entry.item.id, "role": entry.item.role, "reason": entry.label.reason}
         for entry in label_overview(database, campaign)
@@ -159,6 +160,8 @@ def explain(database: Database[Any], name: str) -> dict[str, Any]:
             f"mend what kept structures from being labelled, then 'gapfactory campaign resume {name} "
             "--retry-labels --run'"
         )
+    if postponed:
+        advice.append("mend the cause (space, network, memory); what waits is tried again by itself")
     if state is CampaignState.CANCELLED:
         advice.append(f"'gapfactory campaign resume {name} --run' takes it up again")
     if (
@@ -173,6 +176,7 @@ def explain(database: Database[Any], name: str) -> dict[str, Any]:
         "reason": record["reason"],
         "failed_tasks": failed,
         "open_tasks": [{"fw_id": t["fw_id"], "name": t["name"], "state": t["state"]} for t in open_tasks],
+        "postponed_tasks": postponed,
         "quarantined": quarantined,
         "advice": advice,
     }

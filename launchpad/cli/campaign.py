@@ -80,7 +80,7 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
     from gapfactory.reference import check_engine
 
     campaign = load_campaign(file)
-    info = check_engine(campaign.reference)
+    info = check_engine(campaign.reference, tuple(campaign.species_table))
     if as_json:
         print_json(
             {
@@ -217,6 +217,8 @@ def _explain(found: dict[str, Any], *, brief: bool = False) -> None:
         say(f"failed: task {task['fw_id']} {task['name']}\n  {task['error']}")
         if task["directory"]:
             say(f"  directory {task['directory']} on {task['host']}")
+    for task in found["postponed_tasks"]:
+        say(f"waits for its next try: task {task['fw_id']} {task['name']}\n  {task['reason']}")
     for entry in found["quarantined"][: 5 if brief else None]:
         say(f"not labelled: {entry['id']} ({entry['role']}): {entry['reason']}")
     if not brief:

@@ -109,6 +109,7 @@ def _look(database: Any, campaign: Campaign) -> dict[str, Any] | None:
         everywhere = queries.task_counts(database, campaign.name)
         failed = any(states.get("FIZZLED") for states in everywhere.values())
         view["failed"] = queries.failed_tasks(database, campaign.name) if failed else []
+        view["postponed"] = queries.postponed_tasks(database, campaign.name)
     except PyMongoError:
         return None
     counts: dict[str, int] = {}
@@ -135,6 +136,7 @@ class _Display:
         self.last_trouble = ""
         self.seen_assessments = 0
         self.seen_failures: set[int] = set()
+        self.seen_postponed: dict[int, str] = {}
 
     def __enter__(self) -> _Display:
         import sys
@@ -179,6 +181,10 @@ class _Display:
             if task["fw_id"] not in self.seen_failures:
                 self.seen_failures.add(task["fw_id"])
                 self.note(f"failed: task {task['fw_id']} {task['name']}: {task['error']}")
+        for task in view["postponed"]:
+            if self.seen_postponed.get(task["fw_id"]) != task["reason"]:
+                self.seen_postponed[task["fw_id"]] = task["reason"]
+                self.note(f"task {task['fw_id']} {task['name']} is tried again: {task['reason']}")
         for entry in view["assessments"][self.seen_assessments :]:
             facts = ", ".join(
                 f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}"

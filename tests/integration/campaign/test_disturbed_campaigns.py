@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -85,6 +86,36 @@ def test_interrupted_killed_and_cancelled(place, tiny, first_digests) -> None:
     assert place.json("db", "check") == {"findings": []}
     done = place.good("campaign", "resume", "tiny", "--run", "--workers", "2")
     assert "report:" in done
+    assert place.json("campaign", "digest", "tiny") == first_digests
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 kB and a function that enlarges it; needs the right to mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+    yield disk, lambda: subprocess.run(["mount", "-o", "remount,size=256m", str(disk)], check=True)
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_full_scratch(place, tiny, first_digests, small_disk) -> None:
+    """A task that finds no space is tried again, the reason is shown, and space is all that is needed to go on."""
+    disk, enlarge = small_disk
+    place.environment["GAPFACTORY_SCRATCH"] = str(disk)
+    place.write("tiny.yaml", tiny())
+    process = place.start(*RUN)
+    wait_for(lambda: "is tried again" in place.log(), process)
+    assert "No space left on device" in place.log()
+    found = place.json("campaign", "why", "tiny")
+    assert found["failed_tasks"] == []
+    enlarge()
+    assert end_of(process) == 0, place.log()
+    assert "Traceback" not in place.log()
     assert place.json("campaign", "digest", "tiny") == first_digests
 
 
