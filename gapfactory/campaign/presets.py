@@ -61,7 +61,7 @@ def _paper(
                 f"The paper's KSPACING of {kspacing:g} 1/Å is a density of {_kspacing(kspacing):g} k-points "
                 "per 1/Å; at least 2.5 is used."
             ),
-            f"{functional} needs a GPAW that was built with libxc.",
+            f"{functional} needs a GPAW that was built with libxc, and PAW data sets for it; 'campaign check' looks.",
             *notes,
         ),
     )

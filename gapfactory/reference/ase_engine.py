@@ -12,6 +12,7 @@ from gapfactory.errors import InputError, MissingEngineError
 from gapfactory.reference.base import CalculationFailedError, EngineInfo, Raw, kind_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ase import Atoms
@@ -59,6 +60,10 @@ class AseEngine:
         package = self._settings.path.split(".")[0]
         version = getattr(importlib.import_module(package), "__version__", "unknown")
         return EngineInfo(engine="ase", version=f"{self._settings.path} ({package} {version})")
+
+    def require(self, symbols: Sequence[str]) -> None:
+        """Accept any species: a calculator that does not know one says so at the first structure."""
+        del symbols
 
     def rungs(self) -> tuple[str, ...]:
         """Return the recovery steps: the calculation, and the same once more."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from gapfactory.errors import ReferenceCalculationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
@@ -130,6 +131,15 @@ class Engine(Protocol):
         ------
         MissingEngineError
             The code or its data are not installed.
+        """
+
+    def require(self, symbols: Sequence[str]) -> None:
+        """Make sure that the code can treat these species.
+
+        Raises
+        ------
+        MissingEngineError
+            Data of one of them are not installed.
         """
 
     def calculate(self, atoms: Atoms, *, rung: int, directory: Path) -> Raw:

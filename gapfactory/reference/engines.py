@@ -10,6 +10,8 @@ from gapfactory.errors import InputError
 from gapfactory.reference.settings import AseSettings, EngineSettings, GpawSettings, ReferenceSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gapfactory.reference.base import Engine, EngineInfo
 
 __all__ = ["check_engine", "make_engine", "parse_settings"]
@@ -46,8 +48,8 @@ def parse_settings(document: object) -> EngineSettings:
     return adapter.validate_python(document)
 
 
-def check_engine(settings: EngineSettings) -> EngineInfo:
-    """Import the engine in this process and return its version and hashes.
+def check_engine(settings: EngineSettings, symbols: Sequence[str] = ()) -> EngineInfo:
+    """Import the engine in this process, look for the data of these species, return its version and hashes.
 
     Raises
     ------
@@ -56,4 +58,7 @@ def check_engine(settings: EngineSettings) -> EngineInfo:
     InputError
         The settings name something that cannot be used.
     """
-    return make_engine(settings).info()
+    engine = make_engine(settings)
+    info = engine.info()
+    engine.require(symbols)
+    return info

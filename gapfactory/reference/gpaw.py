@@ -13,6 +13,8 @@ from gapfactory.reference.base import CalculationFailedError, EngineInfo, Raw, k
 from gapfactory.reference.kpoints import kpoint_grid
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ase import Atoms
 
     from gapfactory.reference.settings import GpawSettings
@@ -85,6 +87,17 @@ class GpawEngine:
                 "build GPAW again, or choose one of LDA, PBE, revPBE, RPBE and PW91."
             ) from error
         return EngineInfo(engine="gpaw", version=str(gpaw.__version__), hashes=dict(self._hashes))
+
+    def require(self, symbols: Sequence[str]) -> None:
+        """Make sure that every species has a PAW data set for the functional.
+
+        Raises
+        ------
+        MissingEngineError
+            One has none.
+        """
+        for symbol in symbols:
+            _setup_hash(symbol, self._settings.xc)
 
     def rungs(self) -> tuple[str, ...]:
         """Return the recovery steps."""
@@ -204,17 +217,15 @@ def _setup_hash(symbol: str, xc: str) -> str:
     """Return the sha256 (hex) of the PAW data set GPAW uses for a species."""
     import gpaw
 
-    # GPAW takes data sets made for PBE where a functional has none of its own
-    names = [f"{symbol}.{xc}", f"{symbol}.PBE", f"{symbol}.LDA"]
-    for name in names:
-        for folder in gpaw.setup_paths:
-            for path in (Path(folder) / name, Path(folder) / f"{name}.gz"):
-                if path.is_file():
-                    return hashlib.sha256(path.read_bytes()).hexdigest()
+    name = f"{symbol}.{xc}"
+    for folder in gpaw.setup_paths:
+        for path in (Path(folder) / name, Path(folder) / f"{name}.gz"):
+            if path.is_file():
+                return hashlib.sha256(path.read_bytes()).hexdigest()
     raise MissingEngineError(
         f"GPAW has no PAW data set for {symbol} with {xc} (searched "
-        f"{', '.join(map(str, gpaw.setup_paths)) or 'nowhere'}): `pip install gpaw-data`, or choose a "
-        "functional that has one."
+        f"{', '.join(map(str, gpaw.setup_paths)) or 'nowhere'}): `pip install gpaw-data` has those of LDA, "
+        f"PBE, revPBE and RPBE; GPAW's own generator makes others (`gpaw-setup -f {xc} {symbol}`)."
     )
 
 
