@@ -135,7 +135,7 @@ def selection_experiment(
         raise EvidenceError(f"give each method of selection once, and at least one; got {names}")
     figure = new_figure(8.6, 6.0 if structures else 3.3)
     if structures:
-        upper, lower = figure.subfigures(2, 1, height_ratios=(1.25, 1.0))
+        upper, lower = np.ravel(np.asarray(figure.subfigures(2, 1, height_ratios=(1.25, 1.0))))
         pair = upper.subplots(1, 2)
         for ax, structure in zip(np.atleast_1d(lower.subplots(1, len(structures))), structures, strict=True):
             _draw_structure(ax, structure)

@@ -78,10 +78,10 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
         help="default: all three",
     )
     add("--soft", action="store_true", help="add the row with the smoother selection SOAP")
-    add("--generations", type=int, help="default 6; quick 4")
+    add("--generations", type=int, help="default 6; quick 5")
     add("--labels", type=int, help="training labels per generation; default 12, quick 8")
     add("--held-out", type=int, help="held-out labels per generation; default 3, quick 2")
-    add("--cells", type=int, help="cells relaxed per generation; default 48, quick 24")
+    add("--cells", type=int, help="cells relaxed per generation; default 48, quick 20")
     add("--initial-cells", type=int, help="cells of the first generation; default 400, quick 120")
     add("--workers", type=int, default=1, help="worker processes of a run")
     add("--parallel", type=int, default=2, help="runs at a time")
@@ -92,10 +92,10 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
     for name, value in {
         "seeds": [1, 2] if small else [1, 2, 3],
         "methods": ["random", "cur-vectors", "cur-kernel"],
-        "generations": 4 if small else 6,
+        "generations": 5 if small else 6,
         "labels": 8 if small else 12,
         "held_out": 2 if small else 3,
-        "cells": 24 if small else 48,
+        "cells": 20 if small else 48,
         "initial_cells": 120 if small else 400,
     }.items():
         if getattr(found, name) is None:
@@ -132,7 +132,8 @@ def campaign_content(options: argparse.Namespace, method: str, seed: int) -> dic
     if method == "cur-kernel-soft":
         content["similarity"] = SOFT
     if options.quick:
-        content["relax"] = {"max_steps": 100}
+        content["build"] = {"atoms_min": 2, "atoms_max": 6}
+        content["relax"] = {"max_steps": 60}
         content["dimers"] = {"bond_lengths": 8}
         content["gap"] = {
             "two_body": {"n_sparse": 10},
