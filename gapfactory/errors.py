@@ -25,7 +25,10 @@ The text of every error names the offending value and the remedy. `code` is stab
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "BuildError",

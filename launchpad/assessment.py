@@ -5,6 +5,7 @@ Gathers structures and labels from the database, lets `gapfactory.analysis` judg
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from launchpad.database.dataset import noise_items, pick_items, with_labels
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve
     from gapfactory.analysis.errors import ErrorRecord
     from gapfactory.campaign import Campaign
+    from gapfactory.reference import Label, LabelNoise
     from launchpad.database.dataset import LabelledItem
 
-__all__ = ["assess", "label_noise", "reference_curve"]
+__all__ = ["assess", "noise_of_labels", "reference_curve"]
 
 
 def assess(
@@ -52,6 +54,7 @@ def assess(
     held_out = [e for e in _labelled(database, campaign, generation) if e.item.role == "test"]
     rows = _errors(held_out, calculator, campaign)
     say(f"{len(held_out)} held-out structures")
+    noise = noise_of_labels(database, campaign)
     phases = {name: _phase(database, campaign, name, calculator) for name in campaign.phase_names()}
     return {
         "errors": [row.as_dict() for row in rows],
@@ -59,7 +62,7 @@ def assess(
         "phases": phases,
         "scatter": _scatter(database, campaign, generation, preceding),
         "headline": _headline(rows, phases),
-        "noise_eV": label_noise(database, campaign),
+        "noise": None if noise is None else asdict(noise),
         "window": _window(held_out, calculator, campaign),
     }
 
@@ -184,26 +187,22 @@ def _scatter(
     return {"reference": [r for r, _ in rows], "predicted": [p for _, p in rows]}
 
 
-def label_noise(database: Database[Any], campaign: Campaign) -> dict[str, Any] | None:
-    """Return how far labels move (eV/atom) when the k-point density is raised, or None without such labels."""
-    import numpy as np
+def noise_of_labels(database: Database[Any], campaign: Campaign) -> LabelNoise | None:
+    """Return how far labels move when the k-point density is raised, or None where no cell has both labels."""
+    from gapfactory.reference import label_noise
 
     if not database.selections.find_one({"campaign": campaign.name, "generation": 0}, {"_id": 1}):
         return None
-    items = noise_items(database, campaign)
-    dense = with_labels(database, campaign, items)
-    plain = {e.item.id: e.label for e in with_labels(database, campaign, pick_items(database, campaign, 0))}
-    shifts = []
-    for entry in dense:
-        usual = plain.get(entry.item.id)
-        if entry.label is not None and usual is not None and entry.label.status == usual.status == "done":
-            shifts.append((usual.energy - entry.label.energy) / len(entry.item.atoms))
-    if not shifts:
-        return None
+    plain = _done(with_labels(database, campaign, pick_items(database, campaign, 0)))
+    dense = _done(with_labels(database, campaign, noise_items(database, campaign)))
+    return label_noise(plain, dense) if set(plain) & set(dense) else None
+
+
+def _done(entries: Sequence[LabelledItem]) -> dict[str, Label]:
     return {
-        "rms_eV": float(np.sqrt(np.mean(np.square(shifts)))),
-        "max_eV": float(np.abs(shifts).max()),
-        "cells": len(shifts),
+        entry.item.id: entry.label.as_label()
+        for entry in entries
+        if entry.label is not None and entry.label.status == "done"
     }
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from launchpad import queries
-from launchpad.assessment import label_noise, reference_curve
+from launchpad.assessment import noise_of_labels, reference_curve
 from launchpad.database.campaigns import campaign_of, require_campaign
 from launchpad.database.dataset import atom_items, pick_items, with_labels
 from launchpad.database.packing import unpack_array
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gapfactory.analysis.learning import LearningPoint, PowerLaw
     from gapfactory.campaign import Campaign
     from gapfactory.io.extxyz import LabelledFrame
+    from gapfactory.reference import LabelNoise
     from gapfactory.report import Failure, GenerationSummary, HullData, PhaseEvidence, ReportData, ScatterData
     from launchpad.database.dataset import LabelledItem
 
@@ -54,7 +55,7 @@ def collect_report(database: Database[Any], name: str) -> ReportData:
     campaign = campaign_of(record)
     metrics = metrics_of(database, name)
     labelled = _labelled_by_generation(database, campaign)
-    noise = label_noise(database, campaign)
+    noise = noise_of_labels(database, campaign)
     learning = _learning(metrics)
     finished = max((m["created"] for m in metrics), default=None) if record["state"] == "done" else None
     potential = latest_potential(database, name)
@@ -74,7 +75,7 @@ def collect_report(database: Database[Any], name: str) -> ReportData:
         phases=_phases(database, campaign, metrics),
         phase_settings=campaign.evidence.curves,
         phases_missing=missing_phases(campaign.element) if campaign.element else {},
-        label_noise=None if noise is None else noise["rms_eV"],
+        label_noise=None if noise is None else noise.energy_rms_meV / 1000,
         label_noise_note=_noise_note(campaign, noise),
         scatter=_scatter(metrics),
         energies=_energies(labelled),
@@ -246,14 +247,14 @@ def _phases(
     return tuple(found)
 
 
-def _noise_note(campaign: Campaign, noise: dict[str, Any] | None) -> str:
+def _noise_note(campaign: Campaign, noise: LabelNoise | None) -> str:
     if campaign.reference.engine == "ase":
         return "an analytic reference has none"
     if noise is None:
         return "no cells were labelled at a higher k-point density"
     return (
-        f"root mean square over {noise['cells']} cells labelled again at 1.6 times the k-point density, "
-        f"largest {1000 * noise['max_eV']:.1f} meV/atom"
+        f"root mean square over {noise.n_structures} cells labelled again at 1.6 times the k-point density, "
+        f"largest {noise.energy_max_meV:.1f} meV/atom"
     )
 
 

@@ -87,7 +87,8 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
         for start, stop in chunks(train + test, execution.reference_chunk)
     ]
     if generation == 0 and campaign.schedule.noise_cells:
-        evidence.append(add("reference-noise", TaskKind.REFERENCE, (select,), what="noise"))
+        # the noise of the labels bounds the errors that the fit may assume, so the fit waits for it
+        labelled.append(add("reference-noise", TaskKind.REFERENCE, (select,), what="noise"))
     fit = add("fit", TaskKind.FIT, labelled)
     add("assess", TaskKind.ASSESS, (fit, *evidence))
     return tuple(tasks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gapfactory.errors import DatabaseError
 from launchpad.database.documents import CurveDocument, LabelDocument, label_id
 from launchpad.database.packing import pack_array, pack_atoms, unpack_array, unpack_atoms
 
@@ -33,6 +34,29 @@ class StoredLabel:
     forces: NDArray[Any] | None
     stress: NDArray[Any] | None
     seconds: float
+
+    def as_label(self) -> Label:
+        """Return it as the reference method gave it.
+
+        Raises
+        ------
+        DatabaseError
+            It failed: there is nothing to give.
+        """
+        from gapfactory.reference import Label
+
+        if self.status != "done" or self.forces is None:
+            msg = f"label {self.id!r} has no numbers: {self.reason}"
+            raise DatabaseError(msg)
+        return Label(
+            energy=self.energy,
+            forces=self.forces,
+            stress=self.stress,
+            walltime_s=self.seconds,
+            engine="",
+            version="",
+            details={},
+        )
 
 
 def _document(

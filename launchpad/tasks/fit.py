@@ -10,6 +10,7 @@ from fireworks import explicit_serialize
 from gapfactory.errors import StateError
 from gapfactory.protocols.de_novo import picks_of
 from gapfactory.seeds import Stage
+from launchpad.assessment import noise_of_labels
 from launchpad.database.campaigns import set_state
 from launchpad.database.dataset import atom_items, pick_items, with_labels
 from launchpad.database.documents import PotentialDocument, generation_id
@@ -18,7 +19,7 @@ from launchpad.states import CampaignState
 from launchpad.tasks.base import CampaignTask, TaskContext
 
 if TYPE_CHECKING:
-    from gapfactory.potentials.gap import GapFit, LabelledStructure
+    from gapfactory.potentials.gap import GapFit, GapSettings, LabelledStructure
     from launchpad.database.dataset import LabelledItem
 
 __all__ = ["FitTask"]
@@ -47,7 +48,7 @@ class FitTask(CampaignTask):
         fit = fit_gap(
             data,
             species=tuple(campaign.species_table.values()),
-            settings=campaign.gap,
+            settings=_settings(context),
             seed=lambda k: context.rng(Stage.SPARSE, k),
             workdir=context.workdir / "fit",
         )
@@ -59,11 +60,23 @@ class FitTask(CampaignTask):
                 generation=generation,
                 digest=fit.digest,
                 files=store_files(context.database, list(fit.files)),
-                trained_on=[structure.id for structure in data],
+                trained_on=[s.id for s in data if s.id not in {*fit.duplicates, *fit.discarded}],
                 report={**_report(fit), "seconds": round(time.monotonic() - began, 3)},
             ),
         )
         return {"structures": len(data), "energy_rmse_meV": 1000 * fit.train_errors.energy_rmse}
+
+
+def _settings(context: TaskContext) -> GapSettings:
+    """Return the settings of the fit, with no energy error below the measured noise of the labels."""
+    settings = context.campaign.gap
+    noise = noise_of_labels(context.database, context.campaign)
+    if noise is None:
+        return settings
+    floor = max(settings.sigma.energy_noise_floor, noise.energy_rms_meV / 1000)
+    return settings.model_copy(
+        update={"sigma": settings.sigma.model_copy(update={"energy_noise_floor": floor})}
+    )
 
 
 def _require_quorum(context: TaskContext, entries: list[LabelledItem]) -> None:

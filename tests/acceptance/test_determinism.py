@@ -35,11 +35,12 @@ gap:
 execution: {build_chunk: 8, relax_chunk: 2, reference_chunk: 2}
 """
 LIMIT_S = 420.0
+MAIN = (sys.executable, "-c", "from launchpad.cli import main; main()")
 
 
 def gapfactory(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from launchpad.cli import main; main()", *arguments],
+        [*MAIN, *arguments],
         cwd=cwd,
         env=environment(cwd),
         capture_output=True,
@@ -61,7 +62,7 @@ def worker_pids(cwd: Path) -> list[int]:
         if entry.name.isdigit():
             try:
                 command = (entry / "cmdline").read_bytes().split(b"\0")
-                place = os.readlink(entry / "cwd")
+                place = str((entry / "cwd").readlink())
             except OSError:
                 continue
             if b"launchpad.workers" in command and place.startswith(str(cwd)):
@@ -76,8 +77,7 @@ def run(cwd: Path, workers: int, *, kills: int = 0, kill_server: bool = False) -
     chance = random.Random(5)
     with (cwd / "out.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from launchpad.cli import main; main()"]
-            + ["campaign", "run", "c.yaml", "--workers", str(workers)],
+            [*MAIN, "campaign", "run", "c.yaml", "--workers", str(workers)],
             cwd=cwd,
             env=environment(cwd),
             stdout=log,
