@@ -54,15 +54,20 @@ def start(
     from launchpad.workers.background import serve
 
     located = locate(uri, data)
-    serve(
+    wanted, scratch = number or os.cpu_count() or 1, scratch_directory(located.data)
+    pid = serve(
         located.uri,
-        number or os.cpu_count() or 1,
+        wanted,
         categories=tuple(category or ()),
         idle_s=None if idle_minutes is None else idle_minutes * 60,
         background=background,
-        scratch=scratch_directory(located.data),
+        scratch=scratch,
+        # in the background nobody but the supervisor itself can bring a lost local server back
+        data_dir=located.data if located.kind == "embedded" else None,
         ensure_database=None if located.kind == "given" else lambda: locate(uri, data).uri,
     )
+    if background:
+        say(f"{wanted} workers run in the background (supervisor: process {pid}); logs in {scratch / 'logs'}")
 
 
 @app.command()
@@ -97,6 +102,9 @@ def list_(uri: UriOption = None, data: DataOption = None, as_json: JsonOption = 
         return
     table(
         "workers",
-        ["host", "pid", "state", "task", "done", "failed", "heard of (s ago)"],
-        [[r["host"], r["pid"], r["state"], r["fw_id"], r["done"], r["failed"], r["age_s"]] for r in rows],
+        ["host", "pid", "kind", "state", "task", "done", "failed", "heard of\n(s ago)"],
+        [
+            [r["host"], r["pid"], r["kind"], r["state"], r["fw_id"], r["done"], r["failed"], r["age_s"]]
+            for r in rows
+        ],
     )
