@@ -10,14 +10,18 @@ from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect
 
 from gapfactory.errors import DatabaseError, InputError, PotentialError
-from launchpad.database.campaigns import campaign_of, require_campaign
+from launchpad import service
+from launchpad.database.campaigns import campaign_of, require_campaign, set_state
 from launchpad.database.check import check_database
 from launchpad.database.connection import open_database
+from launchpad.database.dataset import pick_items, with_labels
 from launchpad.database.digest import campaign_digests
 from launchpad.database.indexes import ensure_indexes
 from launchpad.database.packing import pack_array, unpack_array
 from launchpad.database.potentials import BUCKET, fetch_potential, require_potential
 from launchpad.database.transfer import export_database, import_database
+from launchpad.queue import Queue
+from launchpad.states import CampaignState
 
 pytestmark = [pytest.mark.database, pytest.mark.gap, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -194,3 +198,42 @@ def test_random_cells_differ_within_and_between_generations(copy) -> None:
 def test_indexes_can_be_made_again(copy) -> None:
     ensure_indexes(copy)
     assert check_database(copy) == []
+
+
+def test_labels_are_tried_again_only_where_a_fit_will_use_them(copy, database_uri) -> None:
+    """A quarantined label of a generation that is fitted stays: no task of that generation would make it again."""
+    key = next(
+        entry.label.id
+        for entry in with_labels(copy, campaign_of(require_campaign(copy, "tiny")), picks(copy, 0))
+        if entry.label is not None
+    )
+    copy.labels.update_one({"_id": key}, {"$set": {"status": "failed", "reason": "made up"}})
+    set_state(copy, "tiny", CampaignState.HALTED, "made up")
+    with Queue.from_uri(database_uri) as queue:
+        assert service.resume(queue, "tiny", retry_labels=True) == {"rerun": 0, "labels_forgotten": 0}
+        assert copy.labels.find_one({"_id": key})["status"] == "failed"
+        assert "made up" in str(service.explain(copy, "tiny")["quarantined"])
+
+        # the newest generation is not fitted: its failed labels are forgotten, those of the first stay
+        copy.potentials.delete_one({"_id": "tiny/g001"})
+        late = next(
+            entry.label.id
+            for entry in with_labels(copy, campaign_of(require_campaign(copy, "tiny")), picks(copy, 1))
+            if entry.label is not None and entry.label.id != key
+        )
+        copy.labels.update_one({"_id": late}, {"$set": {"status": "failed", "reason": "made up"}})
+        done = service.resume(queue, "tiny", retry_labels=True)
+        assert done["labels_forgotten"] == 1
+        assert done["rerun"] == 3
+    assert copy.labels.find_one({"_id": late}) is None
+    assert copy.labels.find_one({"_id": key})["status"] == "failed"
+    states = {
+        fw["name"].split()[-1]: fw["state"]
+        for fw in copy.fireworks.find({"spec.generation": 1, "spec.campaign": "tiny"})
+    }
+    assert {state for name, state in states.items() if name.startswith("reference")} == {"READY"}
+    assert states["fit"] == "WAITING"
+
+
+def picks(database, generation):
+    return pick_items(database, campaign_of(require_campaign(database, "tiny")), generation)
