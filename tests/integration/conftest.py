@@ -24,8 +24,8 @@ TINY = """
 preset: quickstart-Si-analytic
 name: tiny
 seed: 11
-schedule: {cells_per_generation: 6, initial_cells: 12, generations: %(generations)d, noise_cells: 1, quorum: %(quorum)s}
-select: {labels_per_generation: 4, held_out_per_generation: 2, minima: all}
+schedule: {cells_per_generation: 6, initial_cells: 12, generations: %(generations)d, quorum: %(quorum)s}
+select: {noise_cells: 1, labels_per_generation: 4, held_out_per_generation: 2, minima: all}
 stop: {label_budget: %(budget)d}
 build: {atoms_min: 2, atoms_max: 4}
 dimers: {bond_lengths: 4}
@@ -54,17 +54,22 @@ def tiny():
 def tiny_campaign(tmp_path_factory):
     """A finished campaign of two generations; only to be read."""
     place = _place_class()(tmp_path_factory.mktemp("tiny"))
-    place.write("tiny.yaml", tiny_text(generations=2))
-    place.run_output = place.good("campaign", "run", "tiny.yaml", "--workers", "2")
-    yield place
-    place.close()
+    try:
+        place.write("tiny.yaml", tiny_text(generations=2))
+        place.good("campaign", "run", "tiny.yaml", "--workers", "2")
+        yield place
+    finally:
+        place.close()
 
 
 @pytest.fixture(scope="session")
 def first_digests(tmp_path_factory):
     """Digests of the undisturbed campaign of one generation, to compare disturbed ones with."""
     place = _place_class()(tmp_path_factory.mktemp("undisturbed"))
-    place.write("tiny.yaml", tiny_text())
-    place.good("campaign", "run", "tiny.yaml", "--workers", "2")
-    yield place.json("campaign", "digest", "tiny")
-    place.close()
+    try:
+        place.write("tiny.yaml", tiny_text())
+        place.good("campaign", "run", "tiny.yaml", "--workers", "2")
+        found = place.json("campaign", "digest", "tiny")
+    finally:
+        place.close()
+    return found
