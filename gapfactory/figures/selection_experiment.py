@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapfactory.errors import EvidenceError
-from gapfactory.figures._style import GREY, MARKERS, legend_outside, new_figure, style_axes
+from gapfactory.figures._style import GREY, MARKERS, new_figure, style_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +112,7 @@ def selection_experiment(
     """Draw the experiment: medians over the seeds with the range between the best and the worst seed.
 
     Energy errors below `floor` (eV/atom) are drawn at the floor, as in the paper. Infinite errors are drawn
-    as crosses at the upper edge and named.
+    as crosses at the upper edge; there is no median where half of the seeds failed.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def selection_experiment(
     for ax, quantity, title in zip(
         pair,
         ("ground_state", "held_out"),
-        (f"energy of optimised {phase}", "energy of held-out structures"),
+        (f"optimised {phase}", "held-out structures"),
         strict=True,
     ):
         tables = [np.maximum(np.asarray(getattr(m, quantity), dtype=float), floor) * 1000 for m in methods]
@@ -160,14 +160,28 @@ def selection_experiment(
         bottom = min(float(finite.min()) if finite.size else 1.0, top / 10) / 1.5
         ax.set_ylim(bottom, 1.35 * top if lost else 0.6 * top)
         _plain_ticks(ax)
-        style_axes(ax, "number of labels", "error (meV/atom)", title=title)
+        style_axes(ax, "number of labels", f"error of {title} (meV/atom)")
+        ax.yaxis.label.set_fontsize(8)
         if lost:
             what = "no minimum" if quantity == "ground_state" else "not finite"
             ax.text(
-                0.99, 0.985, f"× {what}", transform=ax.transAxes, ha="right", va="top", fontsize=7, color=GREY
+                0.01,
+                0.02,
+                f"× {what}",
+                transform=ax.transAxes,
+                ha="left",
+                va="bottom",
+                fontsize=7,
+                color=GREY,
             )
     _mark_points(pair[0], structures)
-    legend_outside(figure, [pair[0]])
+    figure.legend(
+        *pair[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=min(3, len(names)),
+        fontsize=8,
+        frameon=False,
+    )
     return figure
 
 
@@ -185,9 +199,12 @@ def _draw_method(
         ax.plot(n, row, color=colour, linewidth=0.5, alpha=0.45)
         ax.plot(n[~fine], row[~fine], linestyle="none", marker="x", markersize=4, color=colour, alpha=0.7)
     seeds = f"{len(table)} seed" + ("s" if len(table) > 1 else "")
+    failed = ~good
+    # no median where half of the runs failed: a point there would look like a measured value
+    median = np.where(2 * failed.sum(axis=0) >= len(table), np.nan, np.median(table, axis=0))
     ax.plot(
         n,
-        np.median(table, axis=0),
+        median,
         color=colour,
         linewidth=2.0,
         marker=marker,
@@ -197,8 +214,12 @@ def _draw_method(
 
 
 def _plain_ticks(ax: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    bottom, top = ax.get_ylim()
+    ax.yaxis.set_major_locator(
+        LogLocator(subs=(1.0,) if top > 300 * bottom else (1.0, 2.0, 5.0), numticks=20)
+    )
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
 
@@ -209,10 +230,10 @@ def _mark_points(ax: Axes, structures: Sequence[CycleStructure]) -> None:
         ax.axvline(structure.labels, color="#b0b0b0", linewidth=0.7, linestyle=":", zorder=0)
         ax.annotate(
             structure.point,
-            (structure.labels, 0.02),
+            (structure.labels, 1.0),
             xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            xytext=(3, 0),
+            ha="center",
+            va="bottom",
             fontsize=9,
             fontweight="bold",
         )
@@ -273,7 +294,7 @@ def _draw_structure(ax: Axes, structure: CycleStructure) -> None:
     ax.set_axis_off()
     group = f"space group {structure.space_group}" if structure.space_group else "no space group"
     ax.set_title(
-        f"{structure.point}: {structure.labels} labels\n{1000 * structure.energy_above:.0f} meV/atom above, "
-        f"{structure.coordination:.1f} neighbours, {group}",
+        f"{structure.point}: {structure.labels} labels\n{1000 * structure.energy_above:.0f} meV/atom above the "
+        f"ground state\n{structure.coordination:.1f} neighbours, {group}",
         fontsize=8,
     )

@@ -29,8 +29,10 @@ import hashlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
@@ -119,9 +121,9 @@ def campaign_content(options: argparse.Namespace, method: str, seed: int) -> dic
             "cells_per_generation": options.cells,
             "initial_cells": options.initial_cells,
             "generations": options.generations,
-            "noise_cells": 0,
         },
         "select": {
+            "noise_cells": 0,
             "labels_per_generation": options.labels,
             "held_out_per_generation": options.held_out,
             "method": "cur-kernel" if method == "cur-kernel-soft" else method,
@@ -149,6 +151,17 @@ def say(text: str) -> None:
     print(f"{datetime.now(UTC):%H:%M:%S} {text}", flush=True)
 
 
+_RUNNING: set[subprocess.Popen[bytes]] = set()
+_STOPPED = threading.Event()
+
+
+def stop(*_: object) -> None:
+    """End the campaigns that run; their workers end with them and everything stays resumable."""
+    _STOPPED.set()
+    for process in list(_RUNNING):
+        process.terminate()
+
+
 def run_one(directory: Path, content: dict[str, Any], workers: int) -> None:
     """Run or continue one campaign to its end and collect it; nothing happens when that was done before.
 
@@ -167,6 +180,8 @@ def run_one(directory: Path, content: dict[str, Any], workers: int) -> None:
     file.write_text(text)
     if result.exists():
         return
+    if _STOPPED.is_set():
+        raise SystemExit("stopped; the same command goes on here")
     environment = {k: v for k, v in os.environ.items() if k not in ("GAPFACTORY_DB", "GAPFACTORY_SCRATCH")}
     environment["GAPFACTORY_CACHE"] = str((directory / "cache").resolve())
     with (directory / "run.log").open("a") as log:
@@ -187,11 +202,11 @@ def run_one(directory: Path, content: dict[str, Any], workers: int) -> None:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.wait()
-            raise SystemExit("stopped; the same command goes on here") from None
+        _RUNNING.add(process)
+        code = process.wait()
+        _RUNNING.discard(process)
+    if _STOPPED.is_set():
+        raise SystemExit("stopped; the same command goes on here")
     if code != 0:
         tail = "\n".join((directory / "run.log").read_text().splitlines()[-12:])
         raise SystemExit(f"{directory}: the campaign ended with status {code}\n{tail}")
@@ -505,6 +520,8 @@ def run_all(options: argparse.Namespace, jobs: list[tuple[int, str]], places: di
 def main() -> None:
     """Run what is missing, then write tables and figure of the seeds that are complete."""
     options = arguments_of()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     jobs = [(seed, method) for seed in options.seeds for method in options.methods]
     places = {job: options.out / "runs" / f"{job[1]}-{job[0]}" for job in jobs}
     if not options.collect:
