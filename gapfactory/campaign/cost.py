@@ -122,7 +122,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
     cells = initial + relaxations
     frames = campaign.select.frames_histogram_per_label * sum(picks_of(campaign, 0)) * (generations - 1)
     hour = 3600.0
-    noise = campaign.schedule.noise_cells
+    noise = campaign.select.noise_cells
     rows = (
         CostRow(
             "build", tasks[TaskKind.BUILD], cells, cells * BUILD_S / hour, f"{1000 * BUILD_S:g} ms a cell"

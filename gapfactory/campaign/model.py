@@ -54,8 +54,6 @@ class ScheduleSettings(Settings):
     """Random cells of the first generation, which are not relaxed; by default as many as later."""
     generations: int = Field(default=25, ge=1)
     """Generations at the most, the initial one included."""
-    noise_cells: int = Field(default=4, ge=0)
-    """Cells of the first generation labelled again at a higher k-point density: the noise floor of the labels."""
     quorum: float = Field(default=0.8, gt=0, le=1)
     """Fraction of a generation's labels that must succeed for the campaign to go on without a person."""
 

@@ -71,8 +71,8 @@ def _paper(
 _QUICK: dict[str, Any] = {
     "build": {"atoms_min": 2, "atoms_max": 8},
     "dimers": {"bond_lengths": 12},
-    "schedule": {"cells_per_generation": 48, "initial_cells": 400, "generations": 5, "noise_cells": 3},
-    "select": {"labels_per_generation": 18, "held_out_per_generation": 3},
+    "schedule": {"cells_per_generation": 96, "initial_cells": 400, "generations": 7},
+    "select": {"labels_per_generation": 13, "held_out_per_generation": 2, "noise_cells": 3},
     "stop": {"label_budget": 105},
     "relax": {"max_steps": 200},
     "gap": {
@@ -80,7 +80,7 @@ _QUICK: dict[str, Any] = {
         "three_body": {"n_sparse": 40},
         "soap": {"n_sparse": 200, "n_max": 8, "l_max": 6},
     },
-    "execution": {"build_chunk": 200, "relax_chunk": 6, "reference_chunk": 3},
+    "execution": {"build_chunk": 200, "relax_chunk": 8, "reference_chunk": 3},
 }
 
 PRESETS: dict[str, Preset] = {
@@ -89,7 +89,13 @@ PRESETS: dict[str, Preset] = {
         {
             "element": "Si",
             **copy.deepcopy(_QUICK),
-            "reference": {"engine": "gpaw", "xc": "PBE", "cutoff_eV": 250.0, "kpoint_density": 2.5},
+            "reference": {
+                "engine": "gpaw",
+                "xc": "PBE",
+                "cutoff_eV": 250.0,
+                "kpoint_density": 3.0,
+                "smearing_width_eV": 0.2,
+            },
             "evidence": {"phases": ["diamond", "beta-tin"]},
         },
     ),

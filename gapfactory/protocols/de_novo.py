@@ -86,7 +86,7 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
         add(f"reference-{start:06d}", TaskKind.REFERENCE, (select,), what="picks", start=start, stop=stop)
         for start, stop in chunks(train + test, execution.reference_chunk)
     ]
-    if generation == 0 and campaign.schedule.noise_cells:
+    if generation == 0 and campaign.select.noise_cells:
         # the noise of the labels bounds the errors that the fit may assume, so the fit waits for it
         labelled.append(add("reference-noise", TaskKind.REFERENCE, (select,), what="noise"))
     fit = add("fit", TaskKind.FIT, labelled)

@@ -81,7 +81,7 @@ def require_unique(ids: Sequence[str], what: str) -> None:
 def noise_picks(picks: Sequence[Pick], settings: SelectSettings, streams: Streams) -> tuple[str, ...]:
     """Return the ids, sorted, of the training picks that are labelled once more, drawn at random."""
     ids = sorted(pick.id for pick in picks if pick.purpose == "training")
-    n = min(settings.noise_per_generation, len(ids))
+    n = min(settings.noise_cells, len(ids))
     if n == 0:
         return ()
     return tuple(ids[i] for i in np.sort(streams(Step.NOISE).choice(len(ids), size=n, replace=False)))

@@ -23,9 +23,9 @@ class SelectSettings(Settings):
     """Structures labelled for training in each generation; with the held-out ones the paper's N = 100."""
     held_out_per_generation: int = Field(default=10, ge=0)
     """Further structures labelled from the same pool and never trained on."""
-    noise_per_generation: int = Field(default=0, ge=0)
-    """Training structures of each generation that are labelled once more with denser settings, to measure
-    the noise of the labels."""
+    noise_cells: int = Field(default=4, ge=0)
+    """Structures of the first generation that are labelled once more at a higher k-point density, to measure the
+    noise of the labels."""
 
     minima_histogram_fraction: float = Field(default=0.25, gt=0, le=1)
     """Minima that the first flat histogram keeps, as a fraction of the relaxations (2 500 of 10 000)."""

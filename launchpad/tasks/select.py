@@ -67,12 +67,12 @@ class SelectTask(CampaignTask):
 def _settings(campaign: Campaign, generation: int) -> SelectSettings:
     """Return the selection settings with the sizes that this generation's share of the budget allows."""
     train, test = picks_of(campaign, generation)
-    noise = campaign.schedule.noise_cells if generation == 0 else 0
+    noise = campaign.select.noise_cells if generation == 0 else 0
     return campaign.select.model_copy(
         update={
             "labels_per_generation": train,
             "held_out_per_generation": test,
-            "noise_per_generation": min(noise, train),
+            "noise_cells": min(noise, train),
         }
     )
 

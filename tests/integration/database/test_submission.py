@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.database]
 WRITES = ("update_one", "insert_one", "insert_many", "find_one_and_update", "bulk_write", "replace_one")
 FILE = """
 preset: quickstart-Si-analytic
-schedule: {cells_per_generation: 4, initial_cells: 4, noise_cells: 1}
-select: {labels_per_generation: 2, held_out_per_generation: 1}
+schedule: {cells_per_generation: 4, initial_cells: 4}
+select: {noise_cells: 1, labels_per_generation: 2, held_out_per_generation: 1}
 stop: {label_budget: 6}
 execution: {build_chunk: 2, relax_chunk: 2, reference_chunk: 2}
 """

@@ -72,7 +72,7 @@ class World:
         values = {
             "labels_per_generation": 10,
             "held_out_per_generation": 4,
-            "noise_per_generation": 3,
+            "noise_cells": 3,
             **changes,
         }
         funnel = Funnel(SelectSettings.model_validate(values), SIMILARITY, (14, 6), weights, cores)
@@ -284,7 +284,7 @@ def test_initial_selection_is_cur_on_sorted_ids() -> None:
     cells = [random_atoms(rng, [14] * 3) for _ in range(60)]
     vectors = average_soap(cells, species=[14], settings=SIMILARITY)
     ids = [f"cell-{i:03d}" for i in range(60)]
-    settings = SelectSettings(labels_per_generation=12, held_out_per_generation=5, noise_per_generation=2)
+    settings = SelectSettings(labels_per_generation=12, held_out_per_generation=5, noise_cells=2)
     report = select_initial(ids, vectors, settings=settings, zeta=4, streams=streams)
     assert len(report.ids("training")) == 12
     assert len(set(report.ids())) == 17
