@@ -84,7 +84,7 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
     add("--generations", type=int, help="default 6; quick 5")
     add("--labels", type=int, help="training labels per generation; default 24, quick 20")
     add("--held-out", type=int, help="held-out labels per generation; default 6, quick 5")
-    add("--cells", type=int, help="cells relaxed per generation; default 48, quick 24")
+    add("--cells", type=int, help="cells relaxed per generation; default 48, quick 30")
     add("--initial-cells", type=int, help="cells of the first generation; default 400, quick 120")
     add("--workers", type=int, default=1, help="worker processes of a run")
     add("--parallel", type=int, default=2, help="runs at a time")
@@ -98,7 +98,7 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
         "generations": 5 if small else 6,
         "labels": 20 if small else 24,
         "held_out": 5 if small else 6,
-        "cells": 24 if small else 48,
+        "cells": 30 if small else 48,
         "initial_cells": 120 if small else 400,
     }.items():
         if getattr(found, name) is None:
