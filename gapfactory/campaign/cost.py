@@ -1,7 +1,7 @@
 """What a campaign will cost, before anything runs: tasks, labels, core-hours and peak memory.
 
-The rates are medians measured on one core of a 2-core x86-64 machine (docs/reference/costs.md); a campaign that has
-run states its own in the report. Treat the hours as right within a factor of two or three.
+The rates were measured on one core of a 2-core x86-64 machine (docs/reference/benchmarks.md); a campaign that has run
+states its own in the report. Treat the hours as right within a factor of two or three.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["CostEstimate", "CostRow", "estimate"]
 
 #: Seconds to make one random cell.
-BUILD_S = 0.01
+BUILD_S = 0.002
 #: Seconds per atom to describe a structure for the selection.
-DESCRIBE_S = 0.001
+DESCRIBE_S = 0.0001
 #: Evaluations of a relaxation.
-STEPS = 150
+STEPS = 90
 #: Seconds of one energy, forces and stress by a GAP: fixed part, and part per atom and sparse SOAP point.
-GAP_FIXED_S, GAP_ATOM_SPARSE_S = 0.012, 8.0e-6
+GAP_FIXED_S, GAP_ATOM_SPARSE_S = 0.015, 2.0e-6
 #: Seconds of a plane-wave single point: per k-point, atom and (300 eV)^-1.5 of cutoff.
-DFT_FIXED_S, DFT_POINT_S = 1.0, 0.02
+DFT_FIXED_S, DFT_POINT_S = 1.0, 0.04
 #: Seconds of a single point by an analytic potential.
 ANALYTIC_S = 0.05
 
