@@ -19,7 +19,6 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "curves": (("campaign",),),
     "potentials": (("campaign", "generation"), ("digest",)),
     "metrics": (("campaign", "generation"),),
-    "submissions": (("campaign", "generation"),),
 }
 
 

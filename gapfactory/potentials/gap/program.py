@@ -145,8 +145,8 @@ def gap_text(terms: Sequence[Term], deltas: Sequence[float], points: Sequence[in
     text = ":".join(parts)
     if len(text) > LONGEST_GAP:
         msg = (
-            f"{len(terms)} terms make {len(text)} characters, more than the {LONGEST_GAP} that gap_fit reads: use fewer "
-            "species, or switch the three-body terms off (gap: {three_body: {enabled: false}})"
+            f"{len(terms)} terms make {len(text)} characters, more than the {LONGEST_GAP} that gap_fit reads: use "
+            "fewer species, or switch the three-body terms off (gap: {three_body: {enabled: false}})"
         )
         raise FitError(msg)
     return text

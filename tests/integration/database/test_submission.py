@@ -88,7 +88,7 @@ def test_killed_between_any_two_writes_and_submitted_again(queue, dying, generat
     writes = dying(None)
     submit_generation(queue, campaign("whole"), generation)
     number = len(writes)
-    assert number >= 4 + len(plan_generation(campaign("whole"), generation)) - 1
+    assert number >= 4, "ids, the record of the addition, the workflow, its Fireworks"
     expected = stored(queue, "whole")
     assert len(expected["fireworks"]) == len(plan_generation(campaign("whole"), generation))
     for limit in range(number):
