@@ -59,12 +59,12 @@ def learning_curve(
     for ax, unit in zip(all_axes, units, strict=True):
         is_energy = unit == "eV/atom"
         scale, shown = (1000.0, "meV/atom") if is_energy else (1.0, unit)
+        lowest = floor if is_energy else 1e-6
         for name in dict.fromkeys(p.series for p in points if p.unit == unit):
             line = sorted(
                 (p for p in points if p.series == name and p.unit == unit), key=lambda p: p.n_labels
             )
             n = np.array([p.n_labels for p in line], dtype=float)
-            lowest = floor if is_energy else 0.0
             y = np.maximum([p.error for p in line], lowest) * scale
             style: dict[str, Any] = {
                 "color": COLOURS[colour[name] % len(COLOURS)],
@@ -93,6 +93,9 @@ def learning_curve(
                 ax.axhline(target * scale, color=GREY, linestyle="--", linewidth=1, label="target")
             bottom, top = ax.get_ylim()
             ax.set_ylim(min(bottom, floor * scale * 0.8), max(top, floor * scale * 10))
+        # a bootstrap sample of structures whose forces vanish by symmetry must not stretch the axis to nothing
+        least = min(max(p.error, lowest) for p in points if p.unit == unit) * scale
+        ax.set_ylim(bottom=max(ax.get_ylim()[0], 0.1 * least))
         style_axes(ax, "", f"error ({shown})")
         _plain_log_ticks(ax)
     all_axes[-1].set_xlabel("number of labels", fontsize=9)
