@@ -81,10 +81,10 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
         help="default: all three",
     )
     add("--soft", action="store_true", help="add the row with the smoother selection SOAP")
-    add("--generations", type=int, help="default 6; quick 5")
+    add("--generations", type=int, help="default 6; quick 4")
     add("--labels", type=int, help="training labels per generation; default 24, quick 20")
     add("--held-out", type=int, help="held-out labels per generation; default 6, quick 5")
-    add("--cells", type=int, help="cells relaxed per generation; default 48, quick 30")
+    add("--cells", type=int, help="cells relaxed per generation; default 48, quick 26")
     add("--initial-cells", type=int, help="cells of the first generation; default 400, quick 120")
     add("--workers", type=int, default=1, help="worker processes of a run")
     add("--parallel", type=int, default=2, help="runs at a time")
@@ -95,10 +95,10 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
     for name, value in {
         "seeds": [1, 2] if small else [1, 2, 3],
         "methods": ["random", "cur-vectors", "cur-kernel"],
-        "generations": 5 if small else 6,
+        "generations": 4 if small else 6,
         "labels": 20 if small else 24,
         "held_out": 5 if small else 6,
-        "cells": 30 if small else 48,
+        "cells": 26 if small else 48,
         "initial_cells": 120 if small else 400,
     }.items():
         if getattr(found, name) is None:
@@ -483,7 +483,7 @@ def write_results(options: argparse.Namespace, runs: list[Finished]) -> None:
             )
         )
     figure = selection_experiment(methods, structures, phase=phase.name)
-    figure.savefig(options.out / "selection-2019.png", dpi=110)
+    figure.savefig(options.out / "selection-2019.png", dpi=95)
     print(json.dumps(document["last_generation"], indent=1))
     say(f"results.json, results.csv and selection-2019.png in {options.out}")
 
