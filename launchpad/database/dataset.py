@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from gapfactory.campaign import Campaign
     from launchpad.database.labels import StoredLabel
 
-__all__ = ["Item", "LabelledItem", "atom_items", "label_hash", "noise_items", "pick_items", "with_labels"]
+__all__ = [
+    "Item",
+    "LabelledItem",
+    "atom_items",
+    "label_hash",
+    "noise_items",
+    "pick_items",
+    "store_atoms",
+    "with_labels",
+]
 
 Role = Literal["train", "test", "noise", "isolated", "dimer"]
 
@@ -81,8 +90,8 @@ def _item(document: dict[str, Any], role: Role) -> Item:
     )
 
 
-def atom_items(database: Database[Any], campaign: Campaign) -> list[Item]:
-    """Return the isolated atoms and dimers of a campaign, storing them on the first call."""
+def store_atoms(database: Database[Any], campaign: Campaign) -> None:
+    """Store the isolated atoms and dimers of a campaign; those that are there stay as they are."""
     from gapfactory.build import dimers, isolated_atoms
     from gapfactory.potentials.gap.terms import largest_cutoff
     from gapfactory.structures import composition_of, structure_hash
@@ -110,9 +119,14 @@ def atom_items(database: Database[Any], campaign: Campaign) -> list[Item]:
             for index, atoms in enumerate(group)
         ],
     )
+
+
+def atom_items(database: Database[Any], campaign: Campaign) -> list[Item]:
+    """Return the isolated atoms and dimers that are stored."""
+    stages: tuple[Literal["isolated", "dimer"], ...] = ("isolated", "dimer")
     return [
         _item(document, stage)
-        for stage, _ in made
+        for stage in stages
         for document in structure_documents(database, campaign.name, 0, stage)
     ]
 

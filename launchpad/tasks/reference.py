@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
 
-from launchpad.database.dataset import atom_items, label_hash, noise_items, pick_items, with_labels
+from launchpad.database.dataset import (
+    atom_items,
+    label_hash,
+    noise_items,
+    pick_items,
+    store_atoms,
+    with_labels,
+)
 from launchpad.database.documents import CurveDocument
 from launchpad.database.labels import curve_of, save_curve, save_failed_label, save_label
 from launchpad.tasks.base import CampaignTask, TaskContext
@@ -33,6 +40,7 @@ class ReferenceTask(CampaignTask):
         if self["what"] == "phase":
             return _label_phase(context, self["phase"])
         if self["what"] == "atoms":
+            store_atoms(database, campaign)
             items = atom_items(database, campaign)
         elif self["what"] == "noise":
             items = noise_items(database, campaign)
