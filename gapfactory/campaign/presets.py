@@ -71,8 +71,8 @@ def _paper(
 _QUICK: dict[str, Any] = {
     "build": {"atoms_min": 2, "atoms_max": 8},
     "dimers": {"bond_lengths": 12},
-    "schedule": {"cells_per_generation": 96, "initial_cells": 400, "generations": 7},
-    "select": {"labels_per_generation": 13, "held_out_per_generation": 2, "noise_cells": 3},
+    "schedule": {"cells_per_generation": 64, "initial_cells": 400, "generations": 5},
+    "select": {"labels_per_generation": 18, "held_out_per_generation": 3, "noise_cells": 3},
     "stop": {"label_budget": 105},
     "relax": {"max_steps": 200},
     "gap": {
@@ -96,7 +96,7 @@ PRESETS: dict[str, Preset] = {
                 "kpoint_density": 3.0,
                 "smearing_width_eV": 0.2,
             },
-            "evidence": {"phases": ["diamond", "beta-tin"]},
+            "evidence": {"phases": ["diamond"]},
         },
     ),
     "quickstart-Ti": Preset(
