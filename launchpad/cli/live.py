@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rich.progress import Progress, TaskID
@@ -36,7 +39,7 @@ def drive(
 ) -> str:
     """Run local workers until the campaign ends; return its state.
 
-    Ctrl-C drains the workers; what they cannot finish is put back on the queue.
+    Ctrl-C (and SIGTERM) drains the workers; what they cannot finish is put back on the queue.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def drive(
         located.uri, number, scratch=scratch_directory(located.data), ensure_database=ensure
     )
     last_change, last_seen, dead_ends = time.monotonic(), None, 0
-    with _Display(campaign, number, quiet) as display:
+    with _Display(campaign, number, quiet) as display, _term_like_ctrl_c():
         try:
             with supervisor:
                 while True:
@@ -82,6 +85,24 @@ def drive(
                         raise
         except KeyboardInterrupt:
             return "interrupted"
+
+
+@contextmanager
+def _term_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM, as sent by batch systems and `kill`, stop a run as Ctrl-C does, and heed Ctrl-C in any case.
+
+    A shell starts its background jobs with SIGINT ignored.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _halt(database: Any, name: str, failed: list[dict[str, Any]]) -> str:
