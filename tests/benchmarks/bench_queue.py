@@ -17,8 +17,8 @@ from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "integration" / "queue")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "integration" / "queue"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pymongo.monitoring
 from conftest import with_database
