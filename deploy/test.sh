@@ -42,6 +42,10 @@ check "ruff check" "$BIN/ruff" check .
 check "ruff format" "$BIN/ruff" format --check --quiet .
 check "mypy" "$BIN/mypy"
 check "pytest" "$BIN/python" -m pytest --durations=15 "${paths[@]}" "$@"
+# FireWorks' own tests, from its source distribution, against the embedded server
+if ((${#paths[@]} > 0)) && (($# == 0)); then
+    check "FireWorks' suite" "$BIN/python" tests/acceptance/fireworks_suite.py --fast
+fi
 
 if ((${#failed[@]} > 0)); then
     IFS=,
