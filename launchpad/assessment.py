@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from gapfactory.errors import PotentialError
 from launchpad.database.dataset import noise_items, pick_items, with_labels
 from launchpad.database.labels import curve_of
 from launchpad.tasks.reference import curve_key
@@ -52,18 +53,22 @@ def assess(
     """
     say = progress or (lambda _: None)
     held_out = [e for e in _labelled(database, campaign, generation) if e.item.role == "test"]
-    rows = _errors(held_out, calculator, campaign)
+    records, unusable = _records(held_out, calculator)
+    rows = _errors(records, len(held_out), campaign)
     say(f"{len(held_out)} held-out structures")
     noise = noise_of_labels(database, campaign)
     phases = {name: _phase(database, campaign, name, calculator) for name in campaign.phase_names()}
+    scatter, outside = _scatter(database, campaign, generation, preceding)
     return {
         "errors": [row.as_dict() for row in rows],
         "held_out": len(held_out),
+        # [id, reason] of what this potential, or for the scatter the preceding one, cannot evaluate
+        "unusable": [*unusable, *outside],
         "phases": phases,
-        "scatter": _scatter(database, campaign, generation, preceding),
+        "scatter": scatter,
         "headline": _headline(rows, phases),
         "noise": None if noise is None else asdict(noise),
-        "window": _window(held_out, calculator, campaign),
+        "window": _window(held_out, records, campaign),
     }
 
 
@@ -106,27 +111,44 @@ def _record(entry: LabelledItem, calculator: Calculator) -> ErrorRecord:
     )
 
 
-def _errors(entries: Sequence[LabelledItem], calculator: Calculator, campaign: Campaign) -> tuple[Any, ...]:
+def _records(
+    entries: Sequence[LabelledItem], calculator: Calculator
+) -> tuple[list[ErrorRecord], list[list[str]]]:
+    """Return the records of what the potential can evaluate, and ``[id, reason]`` of the rest."""
+    records: list[ErrorRecord] = []
+    unusable: list[list[str]] = []
+    for entry in entries:
+        try:
+            records.append(_record(entry, calculator))
+        except PotentialError as error:
+            unusable.append([entry.item.id, str(error)])
+    return records, unusable
+
+
+def _errors(records: Sequence[ErrorRecord], held_out: int, campaign: Campaign) -> tuple[Any, ...]:
     import numpy as np
 
     from gapfactory.analysis.errors import error_table
 
-    if not entries:
+    if not records:
         return ()
-    rng = np.random.default_rng([campaign.seed, len(entries)])
-    return error_table([_record(entry, calculator) for entry in entries], rng=rng)
+    rng = np.random.default_rng([campaign.seed, held_out])
+    return error_table(records, rng=rng)
 
 
-def _window(entries: Sequence[LabelledItem], calculator: Calculator, campaign: Campaign) -> dict[str, Any]:
+def _window(
+    entries: Sequence[LabelledItem], records: Sequence[ErrorRecord], campaign: Campaign
+) -> dict[str, Any]:
     """Return the held-out energy error within the window of the convergence criterion."""
     import numpy as np
 
     window = campaign.stop.convergence.energy_window_in_eV
     references = [e.label.energy / len(e.item.atoms) for e in entries if e.label is not None]
-    near = [e for e, energy in zip(entries, references, strict=True) if energy - min(references) <= window]
+    lowest = min(references, default=0.0)
+    near = [r for r in records if r.energy_reference / r.n_atoms - lowest <= window]
     if not near:
         return {"n": 0, "energy_rmse_eV": None}
-    residuals = [_record(e, calculator).residuals("energy")[0] for e in near]
+    residuals = [r.residuals("energy")[0] for r in near]
     return {"n": len(near), "energy_rmse_eV": float(np.sqrt(np.mean(np.square(residuals))))}
 
 
@@ -173,18 +195,26 @@ def _phase(database: Database[Any], campaign: Campaign, name: str, calculator: C
 
 def _scatter(
     database: Database[Any], campaign: Campaign, generation: int, preceding: Calculator | None
-) -> dict[str, Any] | None:
-    """Return energies per atom of this generation's picks by reference and by the preceding potential (Fig. 4)."""
+) -> tuple[dict[str, Any] | None, list[list[str]]]:
+    """Return energies per atom of this generation's picks by reference and by the preceding potential (Fig. 4).
+
+    The second item lists ``[id, reason]`` of those that the preceding potential cannot evaluate.
+    """
     if preceding is None:
-        return None
+        return None, []
     entries = with_labels(database, campaign, pick_items(database, campaign, generation))
     rows = []
+    unusable: list[list[str]] = []
     for entry in sorted(entries, key=lambda e: e.item.id):
         if entry.label is not None and entry.label.status == "done":
             atoms = entry.item.atoms
-            predicted = _evaluate(atoms, preceding)[0]
+            try:
+                predicted = _evaluate(atoms, preceding)[0]
+            except PotentialError as error:
+                unusable.append([entry.item.id, f"preceding potential: {error}"])
+                continue
             rows.append((entry.label.energy / len(atoms), predicted / len(atoms)))
-    return {"reference": [r for r, _ in rows], "predicted": [p for _, p in rows]}
+    return {"reference": [r for r, _ in rows], "predicted": [p for _, p in rows]}, unusable
 
 
 def noise_of_labels(database: Database[Any], campaign: Campaign) -> LabelNoise | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapfactory.errors import RelaxationError
+from gapfactory.errors import PotentialError, RelaxationError
 from gapfactory.search.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -119,8 +119,9 @@ def minimise(
         status, reason = "failed", str(guard)
     except RelaxationError:
         raise
-    except (ArithmeticError, ValueError, RuntimeError) as error:
-        # RuntimeError: the line search found no lower enthalpy, or the calculator gave up on this structure
+    except (ArithmeticError, ValueError, RuntimeError, PotentialError) as error:
+        # RuntimeError: the line search found no lower enthalpy, or the calculator gave up on this structure, as
+        # a fitted potential does with PotentialError
         text = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {text[0] if text else 'no message'}"
         status = "unconverged" if "linesearch" in reason else "failed"

@@ -9,7 +9,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from ase.units import GPa
 
-from gapfactory.errors import RelaxationError
+from gapfactory.errors import PotentialError, RelaxationError
 from gapfactory.reference.analytic import SecondMomentTitanium, StillingerWeberSilicon
 from gapfactory.search import RelaxSettings, draw_pressure, relax
 from gapfactory.search._optimiser import EnthalpyFilter
@@ -208,6 +208,18 @@ def test_sound_frames_before_a_failure_are_kept():
     assert path.status == "failed"
     assert len(path) >= 2
     assert np.isfinite(path.energies).all()
+
+
+def test_a_structure_the_potential_refuses_is_a_failed_relaxation():
+    def answer(atoms, call):
+        if call < 4:
+            return results(atoms, energy=-float(call), force=1.0)
+        raise PotentialError("the energy of Si2 is 1e+06 eV/atom from the free atoms")
+
+    path = relax(bulk("Si"), Scripted(answer), pressure_GPa=0.0, settings=RelaxSettings())
+    assert path.status == "failed"
+    assert path.reason == "PotentialError: the energy of Si2 is 1e+06 eV/atom from the free atoms"
+    assert len(path) >= 2
 
 
 def test_failure_at_the_first_call_leaves_no_frame():
