@@ -71,7 +71,7 @@ def _paper(
 _QUICK: dict[str, Any] = {
     "build": {"atoms_min": 2, "atoms_max": 8},
     "dimers": {"bond_lengths": 12},
-    "schedule": {"cells_per_generation": 64, "initial_cells": 400, "generations": 6},
+    "schedule": {"cells_per_generation": 128, "initial_cells": 400, "generations": 6},
     "select": {"labels_per_generation": 15, "held_out_per_generation": 3, "noise_cells": 3},
     "stop": {"label_budget": 108},
     # a potential fitted to so few labels has holes at low density: cells that fall into one must not be chosen
