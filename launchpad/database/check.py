@@ -8,7 +8,7 @@ from gapfactory.errors import GapFactoryError
 from launchpad.database.campaigns import campaign_of
 from launchpad.database.indexes import COLLECTIONS
 from launchpad.database.packing import unpack_array
-from launchpad.database.potentials import BUCKET
+from launchpad.database.potentials import damaged_files
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -76,19 +76,8 @@ def _arrays(database: Database[Any]) -> list[str]:
 
 
 def _files(database: Database[Any]) -> list[str]:
-    import hashlib
-
-    import gridfs
-    from gridfs.errors import CorruptGridFile, NoFile
-
-    files = gridfs.GridFS(database, BUCKET)
-    found = []
-    for potential in database.potentials.find({}, {"files": 1}):
-        for entry in potential["files"]:
-            try:
-                whole = hashlib.sha256(files.get(entry["sha256"]).read()).hexdigest() == entry["sha256"]
-            except (NoFile, CorruptGridFile):
-                whole = False
-            if not whole:
-                found.append(f"potential {potential['_id']!r}: file {entry['name']!r} is missing or damaged")
-    return found
+    return [
+        f"potential {potential['_id']!r}: file {name!r} is missing or damaged"
+        for potential in database.potentials.find({}, {"files": 1})
+        for name in damaged_files(database, potential)
+    ]

@@ -30,9 +30,24 @@ _AUTHENTICATION = frozenset({11, 13, 18})
 DEFAULT_NAME = "gapfactory"
 
 
+#: An option of a URI whose value is a secret, by its name.
+_SECRET_OPTION = re.compile(
+    r"([?&;][^=&;?]*(?:password|token|secret|mechanismproperties)[^=&;]*=)[^&;]*", re.I
+)
+
+
 def redact(uri: str) -> str:
-    """Return the URI without its password, fit for messages and logs."""
-    return re.sub(r"(mongodb(?:\+srv)?://[^:/@]+):[^@]*@", r"\1:***@", uri)
+    """Return the URI without its password and the values of secret options, fit for messages and logs.
+
+    A password that was not escaped may hold ``@``, ``/`` and ``?``: everything up to the last ``@`` is taken for it.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        scheme, rest = "", uri
+    head, at, place = rest.rpartition("@")
+    user, colon, _ = head.partition(":")
+    shown = f"{user}:***@" if colon else f"{head}{at}"
+    return f"{scheme}{separator}{shown}" + _SECRET_OPTION.sub(r"\1***", place)
 
 
 def durable(database: Database[Any]) -> Database[Any]:

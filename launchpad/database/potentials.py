@@ -6,8 +6,9 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gapfactory.errors import NotFoundError, PotentialError
 from launchpad.database.documents import generation_id
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "cache_directory",
+    "damaged_files",
     "fetch_potential",
     "latest_potential",
     "require_potential",
@@ -27,34 +29,69 @@ __all__ = [
 ]
 
 BUCKET = "potential_files"
+#: Seconds within which another writer of the same content finishes, before what it left counts as abandoned.
+WRITER_S = 10.0
 
 
 def store_files(database: Database[Any], paths: list[Path]) -> list[dict[str, Any]]:
-    """Store files and return ``[{name, sha256, size}]``; content that is there already is not stored twice."""
-    import gridfs
-    from gridfs.errors import FileExists
+    """Store files and return ``[{name, sha256, size}]``; content that is there already is not stored twice.
 
-    files = gridfs.GridFS(database, BUCKET)
+    Raises
+    ------
+    PotentialError
+        The database does not hold what was written into it.
+    """
     manifest = []
     for path in paths:
         data = path.read_bytes()
         digest = hashlib.sha256(data).hexdigest()
-        stored = files.find_one({"_id": digest})
-        if stored is not None and stored.read() != data:
-            # a writer was killed between its chunks and its file document, or the content rotted
-            files.delete(digest)
-            stored = None
-        if stored is None:
-            database[BUCKET].chunks.delete_many({"files_id": digest})
-            try:
-                files.put(data, _id=digest, filename=path.name)
-            except FileExists:
-                # another worker stored the same bytes at the same moment; reading back proves them
-                if files.get(digest).read() != data:
-                    msg = f"{path.name} cannot be stored: the database holds other bytes under {digest}"
-                    raise PotentialError(msg) from None
+        _store(database, path.name, digest, data)
         manifest.append({"name": path.name, "sha256": digest, "size": len(data)})
     return manifest
+
+
+def _store(database: Database[Any], name: str, digest: str, data: bytes) -> None:
+    import gridfs
+    from gridfs.errors import FileExists
+
+    files = gridfs.GridFS(database, BUCKET)
+    state = _stored(database, digest)
+    if state == "damaged":
+        files.delete(digest)
+    for _ in range(2):
+        if state != "whole":
+            try:
+                files.put(data, _id=digest, filename=name)
+            except FileExists:
+                # another worker stores the same bytes right now, or one was killed between its chunks and its
+                # file document; the former is given its time before the remains are removed
+                end = time.monotonic() + WRITER_S
+                while _stored(database, digest) == "missing" and time.monotonic() < end:
+                    time.sleep(0.1)
+        state = _stored(database, digest)
+        if state == "whole":
+            return
+        files.delete(digest)
+    msg = f"{name} cannot be stored: the database does not hold what was written under {digest}"
+    raise PotentialError(msg)
+
+
+def _stored(database: Database[Any], digest: str) -> Literal["whole", "damaged", "missing"]:
+    import gridfs
+    from gridfs.errors import CorruptGridFile, NoFile
+
+    try:
+        data = gridfs.GridFS(database, BUCKET).get(digest).read()
+    except NoFile:
+        return "missing"
+    except CorruptGridFile:
+        return "damaged"
+    return "whole" if hashlib.sha256(data).hexdigest() == digest else "damaged"
+
+
+def damaged_files(database: Database[Any], record: dict[str, Any]) -> list[str]:
+    """Return the names of a potential's files that are missing from the database or altered in it."""
+    return [entry["name"] for entry in record["files"] if _stored(database, entry["sha256"]) != "whole"]
 
 
 def save_potential(database: Database[Any], document: PotentialDocument) -> None:
@@ -93,7 +130,7 @@ def fetch_potential(database: Database[Any], record: dict[str, Any], directory: 
     Raises
     ------
     PotentialError
-        A file is missing from the database or is not what was stored.
+        A file is missing from the database or is not what was stored, or its name is no plain file name.
     """
     import gridfs
     from gridfs.errors import CorruptGridFile, NoFile
@@ -101,6 +138,13 @@ def fetch_potential(database: Database[Any], record: dict[str, Any], directory: 
     files = gridfs.GridFS(database, BUCKET)
     directory.mkdir(parents=True, exist_ok=True)
     for entry in record["files"]:
+        # the name comes from the database: it must not lead out of the directory
+        if entry["name"] in {"", ".", ".."} or Path(entry["name"]).name != entry["name"]:
+            msg = (
+                f"potential {record['_id']!r} names a file {entry['name']!r}, which is no plain file name: its record "
+                "was altered; fit it again"
+            )
+            raise PotentialError(msg)
         try:
             data = files.get(entry["sha256"]).read()
         except (NoFile, CorruptGridFile) as error:

@@ -14,7 +14,7 @@ from launchpad.assessment import noise_of_labels
 from launchpad.database.campaigns import set_state
 from launchpad.database.dataset import atom_items, pick_items, with_labels
 from launchpad.database.documents import PotentialDocument, generation_id
-from launchpad.database.potentials import save_potential, store_files
+from launchpad.database.potentials import damaged_files, save_potential, store_files
 from launchpad.states import CampaignState
 from launchpad.tasks.base import CampaignTask, TaskContext
 
@@ -35,7 +35,9 @@ class FitTask(CampaignTask):
 
         campaign, generation = context.campaign, context.generation
         key = generation_id(campaign.name, generation)
-        if context.database.potentials.find_one({"_id": key}, {"_id": 1}):
+        stored = context.database.potentials.find_one({"_id": key}, {"files": 1})
+        # a potential whose files were lost is fitted again: the same labels give the same one
+        if stored is not None and not damaged_files(context.database, stored):
             return {"reused": 1}
         entries = with_labels(context.database, campaign, atom_items(context.database, campaign))
         for earlier in range(generation + 1):

@@ -128,6 +128,11 @@ def test_times_are_what_bson_keeps() -> None:
         "mongodb+srv://me:hidden@host/db?x=1",
         "mongodb://me:hid:den%40@[::1]:1/db",
         "mongodb://me:hidden@%2Ftmp%2Fa.sock/db",
+        "mongodb://me:hid@hidden@host/db",
+        "mongodb://me:hid/d?e@hidden@host/db",
+        "mongodb://me:x@host/db?tls=true&tlsCertificateKeyFilePassword=hidden&w=1",
+        "mongodb://me:x@host/db?proxyPassword=hidden",
+        "mongodb://me:x@host/db?authMechanismProperties=AWS_SESSION_TOKEN:hidden",
     ],
 )
 def test_passwords_are_hidden(uri) -> None:
