@@ -92,11 +92,13 @@ class GpawSettings(EngineSettings):
     spin_dimer: Literal["free", "none"] = "free"
     """Spin of dimers: moments start ferromagnetic at Hund's values and relax, or there is none."""
 
-    operational: ClassVar[frozenset[str]] = EngineSettings.operational | {"closest_approach"}
     irrelevant: ClassVar[dict[StructureKind, frozenset[str]]] = {
         "crystal": frozenset({"vacuum_isolated", "vacuum_dimer", "spin_isolated", "spin_dimer"}),
         "isolated": frozenset(
-            {"kpoint_density", "kpoint_grid", "spin_dimer", "use_symmetry", "vacuum_dimer"}
+            {
+                *("kpoint_density", "kpoint_grid", "spin_dimer", "use_symmetry", "vacuum_dimer"),
+                "closest_approach",
+            }
         ),
         "dimer": frozenset(
             {"kpoint_density", "kpoint_grid", "spin_isolated", "use_symmetry", "vacuum_isolated"}
@@ -104,8 +106,12 @@ class GpawSettings(EngineSettings):
     }
 
     def with_higher_density(self) -> GpawSettings:
-        """Return the same settings at 1.6 times the k-point density (2.5 becomes 4)."""
-        return self.model_copy(update={"kpoint_density": 1.6 * self.kpoint_density})
+        """Return the same settings at 1.6 times the k-point density (2.5 becomes 4), or of a fixed grid."""
+        if self.kpoint_grid is None:
+            return self.model_copy(update={"kpoint_density": 1.6 * self.kpoint_density})
+        # in integers: 1.6 * 5 in floating point may end above 8
+        first, second, third = (-(-8 * n // 5) for n in self.kpoint_grid)
+        return self.model_copy(update={"kpoint_grid": (first, second, third)})
 
 
 class AseSettings(EngineSettings):

@@ -43,7 +43,12 @@ def test_hash_follows_the_numbers_and_nothing_else():
     key = settings_hash(base, "crystal")
     for same in ({"time_limit_s": 5.0}, {"max_attempts": 1}, {"vacuum_dimer": 9.0}, {"spin_dimer": "none"}):
         assert settings_hash(base.model_copy(update=same), "crystal") == key, same
-    for other in ({"kpoint_density": 3.0}, {"cutoff_eV": 400.0}, {"xc": "LDA"}, {"smearing_width_eV": 0.05}):
+    for other in (
+        {"kpoint_density": 3.0},
+        {"cutoff_eV": 400.0},
+        {"smearing_width_eV": 0.05},
+        {"closest_approach": 0.3},
+    ):
         assert settings_hash(base.model_copy(update=other), "crystal") != key, other
     isolated = settings_hash(base, "isolated")
     assert settings_hash(base.model_copy(update={"kpoint_density": 9.0}), "isolated") == isolated
@@ -192,4 +197,12 @@ def test_higher_density_is_denser_and_otherwise_equal():
     higher = settings.with_higher_density()
     assert higher.kpoint_density == pytest.approx(4.0)
     assert higher.model_copy(update={"kpoint_density": 2.5}) == settings
+    assert settings_hash(higher, "crystal") != settings_hash(settings, "crystal")
+
+
+def test_higher_density_scales_a_fixed_grid():
+    settings = GpawSettings(kpoint_grid=(1, 4, 5))
+    higher = settings.with_higher_density()
+    assert higher.kpoint_grid == (2, 7, 8)
+    assert higher.kpoint_density == settings.kpoint_density
     assert settings_hash(higher, "crystal") != settings_hash(settings, "crystal")
