@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from gapfactory.reference.base import Engine
 
-__all__ = ["EXIT_DISK", "EXIT_INPUT", "EXIT_MISSING", "atoms_from", "document_of", "main"]
+__all__ = ["EXIT_DISK", "EXIT_INPUT", "EXIT_MEMORY", "EXIT_MISSING", "atoms_from", "document_of", "main"]
 
 #: Exit statuses of faults that no structure is to blame for.
-EXIT_MISSING, EXIT_DISK, EXIT_INPUT = 30, 31, 32
+EXIT_MISSING, EXIT_DISK, EXIT_INPUT, EXIT_MEMORY = 30, 31, 32, 33
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO}
 _PR_SET_PDEATHSIG = 1
@@ -72,7 +72,12 @@ def main(arguments: list[str]) -> int:
         return _fault(EXIT_MISSING, str(error))
     except InputError as error:
         return _fault(EXIT_INPUT, str(error))
+    except MemoryError as error:
+        # other processes decide how much is left: no fault of the structure
+        return _fault(EXIT_MEMORY, str(error) or "out of memory")
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            return _fault(EXIT_MEMORY, str(error))
         if error.errno not in _DISK_ERRORS:
             raise
         return _fault(EXIT_DISK, f"{error.strerror}: {error.filename or results_file}")
@@ -99,8 +104,8 @@ def _one(engine: Engine, item: dict[str, Any], results: TextIOWrapper, directory
 
             raw, extra = relax_with_engine(engine, atoms, item["task"], rung=item["rung"], directory=scratch)
             answer |= {"details": raw.details, "relaxation": extra}
-    except (CalculationFailedError, RelaxationError, MemoryError) as error:
-        text = str(error) or "out of memory"
+    except (CalculationFailedError, RelaxationError) as error:
+        text = str(error)
         hopeless = isinstance(error, CalculationFailedError) and error.hopeless
         _send(results, {"event": "failed", "reason": text, "hopeless": hopeless, **answer})
         return

@@ -7,6 +7,7 @@ old one died. Faults of the machine stop the batch with an error and are counted
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from custodian.custodian import Custodian, CustodianError, ErrorHandler, Job, Validator
 
 from gapfactory.errors import InputError, MissingEngineError, ReferenceCalculationError
-from gapfactory.reference.child import EXIT_DISK, EXIT_INPUT, EXIT_MISSING
+from gapfactory.reference.child import EXIT_DISK, EXIT_INPUT, EXIT_MEMORY, EXIT_MISSING
 
 if TYPE_CHECKING:
     from gapfactory.reference.session import Session
@@ -121,6 +122,7 @@ class _Unfinished(ErrorHandler):
         self.job: _Batch | None = None
         self.false_starts = 0
         self.fault: ReferenceCalculationError | InputError | None = None
+        self.cause: OSError | None = None
 
     def check(self, directory: str = "./") -> bool:
         """Tell whether anything is pending or the child ended badly."""
@@ -136,6 +138,7 @@ class _Unfinished(ErrorHandler):
         text = _tail(job.log)
         self.fault = _fault(status, text)
         if self.fault is not None:
+            self.cause = _machine_error(status, text)
             return {"errors": [str(self.fault)], "actions": None}
         ending = _ending(status)
         culprit = session.current
@@ -177,7 +180,8 @@ def supervise(session: Session) -> None:
     InputError
         The settings cannot be used.
     ReferenceCalculationError
-        The disk is full or not writable, or the child cannot even start.
+        The disk is full or not writable, there is too little memory, or the child cannot even start. Disk and
+        memory have the `OSError` (ENOSPC, ENOMEM) as their cause, by which another try is decided.
     """
     directory = str(session.directory)
     job = _Batch(directory)
@@ -199,7 +203,7 @@ def supervise(session: Session) -> None:
         custodian.run()
     except CustodianError as error:
         if unfinished.fault is not None:
-            raise unfinished.fault from error
+            raise unfinished.fault from unfinished.cause or error
         raise ReferenceCalculationError(f"the batch in {directory} stopped: {error}") from error
     except OSError as error:
         if error is session.consumer_error:
@@ -236,7 +240,20 @@ def _fault(status: int | None, text: str) -> ReferenceCalculationError | InputEr
             f"the reference calculations cannot write their files ({said or 'disk full'}): free space or "
             "give another working directory; finished results are taken over."
         )
+    if status == EXIT_MEMORY:
+        return ReferenceCalculationError(
+            f"the reference calculations ran out of memory ({said or 'out of memory'}): run fewer workers on "
+            "this machine or use one with more memory; finished results are taken over."
+        )
     return None
+
+
+def _machine_error(status: int | None, text: str) -> OSError | None:
+    """Return the operating system's error behind a fault of the machine, if another try can cure it."""
+    if any(os.strerror(number) in text for number in (errno.EACCES, errno.EROFS)):
+        return None
+    number = {EXIT_DISK: errno.ENOSPC, EXIT_MEMORY: errno.ENOMEM}.get(-1 if status is None else status)
+    return None if number is None else OSError(number, os.strerror(number))
 
 
 def _ending(status: int | None) -> str:

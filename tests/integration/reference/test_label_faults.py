@@ -22,6 +22,7 @@ from gapfactory.reference import (
 from gapfactory.reference.analytic import SecondMomentTitanium, StillingerWeberSilicon
 from gapfactory.reference.ase_engine import EXTRA_MODULES_VARIABLE
 from gapfactory.search import PhaseRelaxSettings, relax_at_fixed_volume
+from launchpad.retry import is_transient
 
 HERE = str(Path(__file__).parent)
 NAMES = dict(enumerate(["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]))
@@ -70,7 +71,6 @@ SOFT = {
     "shape": "forces have shape (4, 3)",
     "stress": "stress has shape (3,)",
     "netforce": "forces sum to",
-    "memory": "out of memory",
 }
 HARD = {
     "kill": "SIGKILL",
@@ -204,12 +204,26 @@ def test_full_disk_blames_nobody_and_resumes(faulty, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
     try:
-        with pytest.raises(ReferenceCalculationError, match="cannot write"):
+        with pytest.raises(ReferenceCalculationError, match="cannot write") as caught:
             label_structures(structures(), faulty({"4": "fill"}), tmp_path, delivered.append)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert is_transient(caught.value)
     assert all(outcome.label is not None for outcome in delivered)
     outcomes = label_structures(structures(), faulty({"4": "fill"}), tmp_path)
+    assert all(outcome.label is not None and outcome.attempts == 1 for outcome in outcomes)
+
+
+def test_too_little_memory_blames_nobody_and_resumes(faulty, tmp_path):
+    once = tmp_path / "once"
+    once.mkdir()
+    delivered = []
+    settings = faulty({"4": "memory"}, once=once)
+    with pytest.raises(ReferenceCalculationError, match="out of memory") as caught:
+        label_structures(structures(), settings, tmp_path / "work", delivered.append)
+    assert is_transient(caught.value)
+    assert [outcome.id for outcome in delivered] == ["one", "two"]
+    outcomes = label_structures(structures(), settings, tmp_path / "work")
     assert all(outcome.label is not None and outcome.attempts == 1 for outcome in outcomes)
 
 
