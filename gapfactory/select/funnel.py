@@ -155,11 +155,12 @@ class Funnel:
         shares = label_shares(self.settings, weights, n_frames)
         picks: list[Pick] = []
         stages: list[StageReport] = []
+        notes: list[str] = []
         for number, group in enumerate(sorted(by_group)):
             sizes = {purpose: share[group] for purpose, share in shares.items()}
             if sum(sizes.values()) == 0:
                 continue
-            chosen, done = self._run_group(
+            chosen, done, remarks = self._run_group(
                 group,
                 by_group[group],
                 minima[group],
@@ -171,6 +172,7 @@ class Funnel:
             )
             picks += chosen
             stages += done
+            notes += remarks
         finite = sum(int(np.isfinite(self._values(t)).sum()) for t in trajectories)
         total = sum(len(t.frames) for t in trajectories)
         counts = {
@@ -180,7 +182,7 @@ class Funnel:
             "frames": total,
             "frames without a finite energy": total - finite,
         }
-        notes = shortfall(stages) + too_few(self.settings, shares)
+        notes += shortfall(stages) + too_few(self.settings, shares)
         notes += [f"{group}: no usable minimum" for group in sorted(minima) if not minima[group].ids]
         return SelectionReport(
             tuple(picks), noise_picks(picks, self.settings, streams), tuple(stages), counts, tuple(notes)
@@ -247,7 +249,7 @@ class Funnel:
         kT: float,
         streams: Streams,
         base: int,
-    ) -> tuple[list[Pick], list[StageReport]]:
+    ) -> tuple[list[Pick], list[StageReport], list[str]]:
         s = self.settings
         n_labels = sum(sizes.values())
         n_cur = max(round(s.minima_cur_fraction * len(trajectories)), n_labels)
@@ -283,7 +285,7 @@ class Funnel:
         survivors, third = self._histogram(
             frames, n_frames, kT, group, "frames-histogram", streams(base + Step.FRAMES_HISTOGRAM)
         )
-        picks, last = choose_labels(
+        picks, last, notes = choose_labels(
             survivors,
             survivors.ids,
             self._vectors(survivors.ids, structures),
@@ -295,4 +297,4 @@ class Funnel:
             base=base,
             cores=self.cores,
         )
-        return picks, [first, second, third, *last]
+        return picks, [first, second, third, *last], notes

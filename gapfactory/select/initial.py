@@ -87,7 +87,7 @@ def select_initial(
     stages: list[StageReport] = []
     for number, group in enumerate(sorted(members)):
         rows = members[group]
-        chosen, done = choose_labels(
+        chosen, done, _ = choose_labels(
             None,
             [ids[i] for i in rows],
             table[rows],

@@ -99,13 +99,34 @@ def choose_labels(
     streams: Streams,
     base: int,
     cores: int,
-) -> tuple[list[Pick], list[StageReport]]:
-    """Choose training structures, then held-out ones from what is left.
+) -> tuple[list[Pick], list[StageReport], list[str]]:
+    """Choose training structures, then held-out ones from relaxations without a training structure.
 
-    `vectors` (n, d) are those of `ids`, sorted by id; `pool` tells their energies, None for cells without one.
+    Neighbouring frames of one relaxation are nearly the same structure, so an error on one of them says little
+    when the other is trained on. Where too few relaxations are left, held-out structures are chosen from all
+    frames that are, and a note says so.
+
+    Parameters
+    ----------
+    pool
+        Energies and relaxations of the structures; None for cells without them.
+    ids
+        Identities, sorted.
+    vectors : (n, d)
+        Their unit vectors, in the same order.
+    group, sizes
+        Composition group, and how many to choose for each purpose.
+    settings, zeta, streams, base, cores
+        As in the funnel; `base` is added to the number of each decision.
+
+    Returns
+    -------
+    tuple
+        The picks, the steps, and notes.
     """
     picks: list[Pick] = []
     stages: list[StageReport] = []
+    notes: list[str] = []
     exclude = np.empty(0, dtype=np.int64)
     purposes: tuple[tuple[Purpose, str, int], ...] = (
         ("training", "cur", Step.CUR),
@@ -115,6 +136,14 @@ def choose_labels(
         n = sizes[purpose]
         if n == 0:
             continue
+        related = _related(pool, exclude, n)
+        if related is None:
+            notes.append(
+                f"{group}: fewer than {n} relaxations of the pool are without a training structure, so held-out "
+                "structures may share a relaxation with one"
+            )
+        elif related.size:
+            exclude = np.concatenate([exclude, related])
         choice = choose(
             vectors, n, settings=settings, zeta=zeta, rng=streams(base + number), exclude=exclude, cores=cores
         )
@@ -141,7 +170,18 @@ def choose_labels(
             )
         )
         exclude = np.concatenate([exclude, choice.indices])
-    return picks, stages
+    return picks, stages, notes
+
+
+def _related(pool: Pool | None, chosen: NDArray[np.int64], n: int) -> NDArray[np.int64] | None:
+    """Return the frames not chosen whose relaxation has a chosen one; None if fewer than n relaxations have none."""
+    if pool is None or chosen.size == 0:
+        return np.empty(0, dtype=np.int64)
+    used = {pool.trajectories[i] for i in chosen}
+    if len(set(pool.trajectories) - used) < n:
+        return None
+    inside = np.array([i for i, origin in enumerate(pool.trajectories) if origin in used], dtype=np.int64)
+    return np.setdiff1d(inside, chosen)
 
 
 def shortfall(stages: Sequence[StageReport]) -> list[str]:

@@ -22,7 +22,8 @@ class SelectSettings(Settings):
     labels_per_generation: int = Field(default=90, ge=1)
     """Structures labelled for training in each generation; with the held-out ones the paper's N = 100."""
     held_out_per_generation: int = Field(default=10, ge=0)
-    """Further structures labelled from the same pool and never trained on."""
+    """Further structures labelled and never trained on, from relaxations without a training structure where there
+    are enough of them."""
     noise_cells: int = Field(default=4, ge=0)
     """Structures of the first generation that are labelled once more at a higher k-point density, to measure the
     noise of the labels."""

@@ -13,12 +13,15 @@ from gapfactory.descriptors import SimilaritySettings, average_soap
 from gapfactory.errors import SelectionError
 from gapfactory.seeds import Stage, stream
 from gapfactory.select import Funnel, SelectionReport, SelectSettings, TrajectorySummary, select_initial
+from gapfactory.select.labels import Pool, choose_labels
 from gapfactory.select.quota import share_out
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.random import Generator
+
+    from gapfactory.select.report import Pick
 
 SIMILARITY = SimilaritySettings(n_max=5, l_max=4, atom_sigma=0.4, cutoff=5.0)
 
@@ -114,7 +117,66 @@ def test_stages_and_picks() -> None:
         assert sum(stage.histogram.chosen) == stage.chosen
     assert [s.kT_eV for s in report.stages] == [0.3, None, 0.3, None, None]
     assert stages["cur"].rank == 5
-    assert stages["held-out"].pool == stages["cur"].pool - 10
+    used = {p.trajectory for p in report.picks if p.purpose == "training"}
+    assert stages["held-out"].pool == sum(frame.split("/")[0] not in used for frame in world.asked[1])
+
+
+def test_held_out_structures_come_from_relaxations_without_a_training_structure() -> None:
+    world = World(n=200)
+    report = world.run(labels_per_generation=12, held_out_per_generation=8, minima_cur_fraction=0.25)
+    origins = {
+        purpose: {p.trajectory for p in report.picks if p.purpose == purpose}
+        for purpose in ("training", "held-out")
+    }
+    assert len(report.ids("held-out")) == 8
+    assert not origins["training"] & origins["held-out"]
+    assert report.notes == ()
+
+
+def test_held_out_structures_do_not_move_training_ones_and_say_when_relaxations_are_shared() -> None:
+    world = World(n=6)
+    world.trajectories = [
+        TrajectorySummary(t.id, t.group, True, t.frames, t.enthalpies, t.energies, t.volumes)
+        for t in world.trajectories
+    ]
+    vectors = average_soap(
+        [world.store[f] for t in world.trajectories for f in t.frames], species=[14], settings=SIMILARITY
+    )
+    pool = Pool(
+        [f for t in world.trajectories for f in t.frames],
+        np.concatenate([t.enthalpies for t in world.trajectories]),
+        [t.id for t in world.trajectories for _ in t.frames],
+    )
+
+    def choose(training: int, held_out: int) -> tuple[list[Pick], list[str]]:
+        picks, _, notes = choose_labels(
+            pool,
+            pool.ids,
+            vectors,
+            group="Si",
+            sizes={"training": training, "held-out": held_out},
+            settings=SelectSettings(),
+            zeta=4,
+            streams=streams,
+            base=0,
+            cores=1,
+        )
+        return picks, notes
+
+    alone, notes = choose(3, 0)
+    assert notes == []
+    for held_out in (1, 3, 6):
+        picks, notes = choose(3, held_out)
+        assert [p for p in picks if p.purpose == "training"] == alone
+        tested = [p for p in picks if p.purpose == "held-out"]
+        assert len({p.id for p in picks}) == 3 + held_out
+        used = {p.trajectory for p in alone}
+        if 6 - len(used) >= held_out:
+            assert notes == []
+            assert not used & {p.trajectory for p in tested}
+        else:
+            assert len(notes) == 1
+            assert f"fewer than {held_out} relaxations" in notes[0]
 
 
 def test_paper_sizes() -> None:
