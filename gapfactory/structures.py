@@ -1,4 +1,4 @@
-"""Content hash of a structure: the identity under which labels are shared and digests compared."""
+"""Content hash of a structure, under which labels are shared and digests compared, and its composition group."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ def structure_hash(atoms: Atoms) -> str:
 
 
 def composition_of(atoms: Atoms) -> str:
-    """Return the reduced chemical formula, alphabetical (``Si``, ``O2Si``): the key of a composition group."""
+    """Return the reduced chemical formula: the key of a composition group.
+
+    The element with the fewest atoms comes first, equal numbers in the order of the alphabet, whatever the order
+    of the atoms: ``SiO2`` for O4Si2, ``CSi`` for SiC, ``OH2`` for water.
+    """
     formula, _ = atoms.symbols.formula.reduce()
     return str(formula.format("abc"))

@@ -78,17 +78,21 @@ def _settings(campaign: Campaign, generation: int) -> SelectSettings:
 
 
 def _weights(campaign: Campaign) -> dict[str, float] | None:
-    """Return the share of each composition in the labels, or None for a single one."""
+    """Return the share of each composition group in the labels, or None where the file gives one formula.
+
+    Formulas of equal reduced formula, such as TiO2 and Ti2O4, are one group: their weights add up.
+    """
     if len(campaign.formulas) == 1:
         return None
     from ase import Atoms
 
     from gapfactory.structures import composition_of
 
-    return {
-        composition_of(Atoms("".join(symbol * count for symbol, count in formula.items()))): weight
-        for formula, weight in campaign.formulas
-    }
+    weights: dict[str, float] = {}
+    for formula, weight in campaign.formulas:
+        group = composition_of(Atoms("".join(symbol * count for symbol, count in formula.items())))
+        weights[group] = weights.get(group, 0.0) + weight
+    return weights
 
 
 def _initial(context: TaskContext) -> SelectionReport:
