@@ -24,8 +24,6 @@ class Stage(IntEnum):
     SELECT = 3
     #: sparse points of fit stage `index`
     SPARSE = 4
-    #: structures picked to measure the label noise
-    NOISE = 5
 
 
 def stream(campaign_seed: int, generation: int, stage: Stage, index: int = 0) -> np.random.Generator:
