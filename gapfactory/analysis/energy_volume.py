@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field, field_validator
 
 from gapfactory.errors import EvidenceError
 from gapfactory.search.settings import PhaseRelaxSettings
@@ -44,15 +45,26 @@ class EnergyVolumeSettings(Settings):
     """How named phases are turned into energy-volume curves, and when they count as reproduced."""
 
     volume_factors: tuple[float, ...] = (0.90, 0.94, 0.97, 1.0, 1.03, 1.06, 1.10)
-    """Volumes of the curve, as multiples of the phase's published volume."""
-    extra_volumes: int = 6
+    """Volumes of the curve, as multiples of the phase's published volume; at least five."""
+    extra_volumes: int = Field(default=6, ge=0)
     """Volumes that may be added beyond an end of the curve until its minimum is bracketed."""
     relax: PhaseRelaxSettings = PhaseRelaxSettings()
     """How shape and positions are relaxed at each volume, by potential and reference alike."""
-    energy_tolerance_meV: float = 20.0
+    energy_tolerance_meV: float = Field(default=20.0, gt=0)
     """A phase passes when potential and reference agree on the energy of the minimum to this, in meV/atom."""
-    volume_tolerance_percent: float = 3.0
+    volume_tolerance_percent: float = Field(default=3.0, gt=0)
     """A phase passes when potential and reference agree on the volume of the minimum to this, in percent."""
+
+    @field_validator("volume_factors")
+    @classmethod
+    def _enough_volumes(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(value)) != len(value) or len(value) < 5 or min(value) <= 0:
+            msg = (
+                "an equation of state needs at least five volumes; give five or more different positive numbers "
+                "around 1, e.g. [0.90, 0.94, 0.97, 1.0, 1.03, 1.06, 1.10]"
+            )
+            raise ValueError(msg)
+        return value
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from gapfactory.errors import EvidenceError
 from gapfactory.settings import Settings
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from gapfactory.analysis.errors import ErrorRecord
+
 __all__ = [
     "ConvergenceSettings",
     "Evidence",
@@ -27,6 +30,7 @@ __all__ = [
     "StopDecision",
     "decide_stop",
     "fit_power_law",
+    "low_energy_rmse",
 ]
 
 
@@ -106,16 +110,26 @@ def fit_power_law(n: ArrayLike, errors: ArrayLike) -> PowerLaw:
 class ConvergenceSettings(Settings):
     """When a campaign may end before its label budget is spent."""
 
-    energy_error_in_eV: float | None = None
+    energy_error_in_eV: float | None = Field(default=None, gt=0)
     """Stop when the energy error (RMSE, eV/atom) of held-out structures stays below this; None: never."""
-    energy_window_in_eV: float = 1.0
+    energy_window_in_eV: float = Field(default=1.0, gt=0)
     """Held-out structures are judged up to this far (eV/atom) above the lowest energy known."""
-    plateau_improvement: float | None = None
+    plateau_improvement: float | None = Field(default=None, ge=0, lt=1)
     """Stop when the error fell by less than this fraction over the generations judged; None: never."""
-    generations: int = 3
+    generations: int = Field(default=3, ge=1)
     """Number of consecutive generations that must fulfil a criterion."""
-    minimum_structures: int = 10
+    minimum_structures: int = Field(default=10, ge=1)
     """Held-out structures a generation needs for its error to count."""
+
+    @model_validator(mode="after")
+    def _comparable(self) -> ConvergenceSettings:
+        if self.plateau_improvement is not None and self.generations < 2:
+            msg = (
+                f"plateau_improvement compares generations, but generations is {self.generations}; set it to 2 "
+                "or more, or leave plateau_improvement out"
+            )
+            raise ValueError(msg)
+        return self
 
 
 @dataclass(frozen=True)
@@ -140,6 +154,42 @@ class Evidence:
     n_structures: int
     energy_rmse: float
     phase_errors: tuple[tuple[str, float], ...] = ()
+
+
+def low_energy_rmse(records: Sequence[ErrorRecord], lowest_energy: float, window: float) -> tuple[int, float]:
+    """Return how many structures lie within the energy window, and the energy RMSE (eV/atom) on them.
+
+    Parameters
+    ----------
+    records
+        Held-out structures, by reference and by potential, in any order.
+    lowest_energy
+        Lowest reference energy known, eV/atom: over all labels, those trained on included, so that the window
+        does not move with the choice of held-out structures.
+    window
+        Structures up to this far (eV/atom) above `lowest_energy` count.
+
+    Returns
+    -------
+    tuple
+        Number of structures, and their RMSE: NaN when there are none.
+
+    Raises
+    ------
+    EvidenceError
+        `lowest_energy` is not finite.
+    """
+    if not np.isfinite(lowest_energy):
+        raise EvidenceError(f"the lowest energy known is {lowest_energy}: give that of a label, in eV/atom")
+    near = [
+        record
+        for record in sorted(records, key=lambda r: r.id)
+        if record.energy_reference / record.n_atoms - lowest_energy <= window
+    ]
+    if not near:
+        return 0, float("nan")
+    residuals = np.concatenate([record.residuals("energy") for record in near])
+    return len(near), float(np.sqrt(np.mean(np.square(residuals))))
 
 
 @dataclass(frozen=True)

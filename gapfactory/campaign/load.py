@@ -70,11 +70,9 @@ def campaign_from_mapping(content: Mapping[str, Any], *, default_name: str | Non
     from gapfactory.campaign.model import Campaign
     from gapfactory.campaign.presets import preset
 
-    given = dict(content)
-    # YAML 1.1 habits: "element: No" is nobelium, not False, but a bare number is a mistake
-    merged: dict[str, Any] = dict(given)
-    if given.get("preset") is not None:
-        merged = merge(preset(str(given["preset"])), given)
+    merged: dict[str, Any] = dict(content)
+    if merged.get("preset") is not None:
+        merged = merge(preset(str(merged["preset"])), merged)
     if merged.get("name") is None:
         what = merged.get("element") or "campaign"
         merged["name"] = default_name or f"{str(what).lower()}-{merged.get('preset') or 'de-novo'}"

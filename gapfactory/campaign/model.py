@@ -129,6 +129,14 @@ class Campaign(Settings):
     execution: ExecutionSettings = ExecutionSettings()
     """How work is cut into tasks; changes no result."""
 
+    @field_validator("element")
+    @classmethod
+    def _one_symbol(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Z][a-z]?", value):
+            msg = "give one chemical symbol such as Si; formulas belong into 'composition', e.g. {TiO2: 1}"
+            raise ValueError(msg)
+        return value
+
     @field_validator("composition")
     @classmethod
     def _formulas(cls, value: dict[str, float] | None) -> dict[str, float] | None:
@@ -155,6 +163,7 @@ class Campaign(Settings):
         if foreign:
             msg = f"species {sorted(foreign)} are not in the composition {sorted(self.species_table)}"
             raise ValueError(msg)
+        self._require_cells()
         per_generation = self.select.labels_per_generation + self.select.held_out_per_generation
         if self.stop.label_budget < per_generation:
             msg = (
@@ -173,14 +182,26 @@ class Campaign(Settings):
                 )
                 raise ValueError(msg)
         wanted = self.stop.convergence
-        if (
-            wanted.energy_error_in_eV or wanted.plateau_improvement
-        ) and not self.select.held_out_per_generation:
+        judged = wanted.energy_error_in_eV is not None or wanted.plateau_improvement is not None
+        if judged and not self.select.held_out_per_generation:
             msg = "stop.convergence needs evidence: set select.held_out_per_generation to 5 or more"
             raise ValueError(msg)
         self.phase_names()
         self._require_fittable()
         return self
+
+    def _require_cells(self) -> None:
+        """Refuse a range of atoms that holds no multiple of a formula unit."""
+        from gapfactory.build import atom_counts
+        from gapfactory.errors import InputError
+
+        for formula, _ in self.formulas:
+            try:
+                atom_counts(formula, self.build)
+            except InputError as error:
+                name = "".join(f"{symbol}{count if count != 1 else ''}" for symbol, count in formula.items())
+                msg = f"build.atoms_min and build.atoms_max do not suit {name}: {error}"
+                raise ValueError(msg) from error
 
     def _require_fittable(self) -> None:
         """Refuse terms that the fitting program cannot take, before anything is labelled."""
@@ -233,11 +254,17 @@ class Campaign(Settings):
         Raises
         ------
         ValueError
-            A phase was asked for that is not tabulated.
+            A phase was asked for that is not tabulated, or of a compound.
         """
         from gapfactory.analysis.phases import named_phases
 
         wanted = self.evidence.phases
+        if self.element is None and wanted and not isinstance(wanted, str):
+            msg = (
+                "evidence.phases lists named phases, which are tabulated for elements only; leave it out where "
+                "the campaign has a 'composition'"
+            )
+            raise ValueError(msg)
         if wanted == "none" or self.element is None:
             return ()
         known = tuple(phase.name for phase in named_phases(self.element))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gapfactory.errors import CampaignFileError, InputError
+from gapfactory.reference.kpoints import kspacing_to_density
 
 __all__ = ["PRESETS", "Preset", "preset", "starter_file"]
 
@@ -31,14 +32,11 @@ class Preset:
     notes: tuple[str, ...] = ()
 
 
-def _kspacing(value: float) -> float:
-    """Return the k-point density (points per 1/Å, 2 pi included) of VASP's KSPACING (1/Å, 2 pi included)."""
-    return round(1.0 / value, 6)
-
-
 def _paper(
     element: str, cutoff_ev: float, kspacing: float, xc: str = "PBEsol", notes: tuple[str, ...] = ()
 ) -> Preset:
+    # rounded, as the file that a user writes would have it
+    density = round(kspacing_to_density(kspacing), 6)
     functional = "PBEsol" if xc == "PBEsol" else "optB88-vdW"
     return Preset(
         f"Bernstein 2019 for {element}: 10 000 cells and 100 labels per generation, 25 generations, "
@@ -49,7 +47,7 @@ def _paper(
                 "engine": "gpaw",
                 "xc": xc,
                 "cutoff_eV": cutoff_ev,
-                "kpoint_density": max(_kspacing(kspacing), 2.5),
+                "kpoint_density": max(density, 2.5),
             },
         },
         (
@@ -58,7 +56,7 @@ def _paper(
                 "plane-wave cutoff, other PAW sets."
             ),
             (
-                f"The paper's KSPACING of {kspacing:g} 1/Å is a density of {_kspacing(kspacing):g} k-points "
+                f"The paper's KSPACING of {kspacing:g} 1/Å is a density of {density:g} k-points "
                 "per 1/Å; at least 2.5 is used."
             ),
             f"{functional} needs a GPAW that was built with libxc, and PAW data sets for it; 'campaign check' looks.",

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from gapfactory.analysis.errors import ErrorRecord, bootstrap_interval, error_table, pick_row, summarise
-from gapfactory.analysis.learning import ConvergenceSettings, Evidence, decide_stop, fit_power_law
+from gapfactory.analysis.learning import (
+    ConvergenceSettings,
+    Evidence,
+    decide_stop,
+    fit_power_law,
+    low_energy_rmse,
+)
 from gapfactory.errors import EvidenceError
 
 
@@ -150,3 +156,18 @@ def test_few_structures_do_not_count_as_evidence():
     )
     assert not decision.stop
     assert "10 held-out structures" in decision.reason
+
+
+def test_low_energy_rmse_measures_its_window_from_the_lowest_label():
+    records = [record("b", -5.0, 0.03), record("a", -4.5, -0.04, n=3), record("c", -3.0, 9.0)]
+    n, rmse = low_energy_rmse(records, -5.0, 1.0)
+    assert n == 2
+    assert rmse == pytest.approx(np.sqrt((0.03**2 + 0.04**2) / 2))
+    assert low_energy_rmse(records[::-1], -5.0, 1.0) == (n, rmse)
+    # a lower label elsewhere, trained on, moves the window; the held-out set alone would not tell
+    assert low_energy_rmse(records, -5.6, 1.0) == (1, pytest.approx(0.03))
+    none, missing = low_energy_rmse(records, -9.0, 1.0)
+    assert none == 0
+    assert np.isnan(missing)
+    with pytest.raises(EvidenceError, match="lowest energy known"):
+        low_energy_rmse(records, float("nan"), 1.0)

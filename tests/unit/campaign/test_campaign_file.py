@@ -65,6 +65,56 @@ def test_values_derive_from_the_radius_as_in_the_paper(
             "did you mean 'reference.cutoff_eV'",
         ),
         ({"element": "Sj"}, "there is no element 'Sj'"),
+        ({"element": "Si2"}, "element: give one chemical symbol such as Si; .*(given: 'Si2')"),
+        ({"element": "SiC"}, "element: give one chemical symbol such as Si; .*'composition'"),
+        (
+            {"element": "Si", "stop": {"convergence": {"generations": 0}}},
+            "stop.convergence.generations: .*greater than or equal to 1 (given: 0)",
+        ),
+        (
+            {"element": "Si", "stop": {"convergence": {"plateau_improvement": 0.1, "generations": 1}}},
+            "stop.convergence: plateau_improvement compares generations, .*set it to 2 or more",
+        ),
+        (
+            {"element": "Si", "stop": {"convergence": {"energy_error_in_eV": -0.01}}},
+            "stop.convergence.energy_error_in_eV: .*greater than 0 (given: -0.01)",
+        ),
+        (
+            {
+                "element": "Si",
+                "select": {"held_out_per_generation": 0},
+                "stop": {"convergence": {"plateau_improvement": 0.0}},
+            },
+            "stop.convergence needs evidence",
+        ),
+        *(
+            (
+                {"element": "Si", "evidence": {"curves": {"volume_factors": factors}}},
+                "evidence.curves.volume_factors: .*five or more different positive numbers",
+            )
+            for factors in (
+                [],
+                [0.9, 0.95, 1.0, 1.05],
+                [0.9, 1.0, 1.0, 1.05, 1.1],
+                [-0.9, 0.95, 1.0, 1.05, 1.1],
+            )
+        ),
+        (
+            {
+                "composition": {"SiC": 1},
+                "gap": {"three_body": {"enabled": False}},
+                "evidence": {"phases": ["diamond"]},
+            },
+            "evidence.phases lists named phases, .*leave it out",
+        ),
+        (
+            {
+                "composition": {"TiO2": 1, "Ti2O3": 1},
+                "gap": {"three_body": {"enabled": False}},
+                "build": {"atoms_min": 2, "atoms_max": 4},
+            },
+            "build.atoms_max do not suit Ti2O3: no multiple of the formula unit (5 atoms) .*widen that range",
+        ),
         ({"element": "Si", "stop": {"label_budget": 3}}, "stop.label_budget is 3, less than the"),
         ({"element": "Si", "schedule": {"cells_per_generation": 10}}, "make more cells or label fewer"),
         ({"element": "Si", "seed": -1}, "seed: .*(given: -1)"),
