@@ -503,7 +503,7 @@ def run_all(options: argparse.Namespace, jobs: list[tuple[int, str]], places: di
     say(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them finished before")
 
     def run(job: tuple[int, str]) -> tuple[int, str]:
-        if job in missing:
+        if job in missing and not _STOPPED.is_set():
             say(f"starting {job[1]}, seed {job[0]}")
         run_one(places[job], campaign_content(options, job[1], job[0]), options.workers)
         return job
