@@ -15,10 +15,20 @@ from launchpad.database.dataset import (
     with_labels,
 )
 from launchpad.database.documents import CurveDocument
-from launchpad.database.labels import curve_of, save_curve, save_failed_label, save_label
+from launchpad.database.labels import (
+    CurvePointRecord,
+    curve_of,
+    curve_points,
+    save_curve,
+    save_curve_point,
+    save_failed_label,
+    save_label,
+)
 from launchpad.tasks.base import CampaignTask, TaskContext
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve
     from gapfactory.campaign import Campaign
     from gapfactory.reference import CurvePoint, LabelOutcome
@@ -54,7 +64,9 @@ def _label_items(context: TaskContext, items: list[Item]) -> dict[str, Any]:
 
     campaign, database = context.campaign, context.database
     missing = {
-        entry.item.id: entry.item for entry in with_labels(database, campaign, items) if entry.label is None
+        entry.item.id: entry.item
+        for entry in with_labels(database, campaign, items)
+        if entry.label is None or not entry.label.counts_for(campaign.name)
     }
     counts = {"reused": len(items) - len(missing), "labelled": 0, "failed": 0}
 
@@ -103,6 +115,7 @@ def curve_key(campaign: Campaign, phase: str) -> str:
         settings_hash(campaign.reference, "crystal"),
         campaign.evidence.curves.relax.digest(),
         curve_volumes(campaign, phase),
+        campaign.evidence.curves.extra_volumes,
     ]
     return hashlib.sha256(json.dumps(how).encode()).hexdigest()
 
@@ -114,26 +127,40 @@ def _phase_atoms(campaign: Campaign, name: str) -> Any:
 
 
 def _label_phase(context: TaskContext, phase: str) -> dict[str, Any]:
+    """Compute the curve of a phase point by point; points that are stored, here or elsewhere, are taken over."""
     from gapfactory.analysis.energy_volume import next_volumes
     from gapfactory.reference import energy_volume_reference, settings_hash
 
     campaign, database = context.campaign, context.database
     key = curve_key(campaign, phase)
-    if curve_of(database, key) is not None:
+    stored = curve_of(database, key)
+    # one on which every point failed may have met the limits of the campaign that made it
+    if stored is not None and (stored["volumes"] or stored["campaign"] == campaign.name):
         return {"phase": phase, "reused": 1}
-    points: list[CurvePoint] = []
+    atoms, tolerance = _phase_atoms(campaign, phase), campaign.evidence.curves.relax.symmetry_tolerance
+    known = curve_points(database, key, campaign.name)
+    points: dict[float, CurvePointRecord] = {}
+
+    def store(point: CurvePoint) -> None:
+        record = _record(point, atoms, tolerance)
+        save_curve_point(database, key, campaign.name, record)
+        points[record.volume] = record
+
     wanted = curve_volumes(campaign, phase)
     while wanted:
-        points += energy_volume_reference(
-            _phase_atoms(campaign, phase),
-            wanted,
-            campaign.reference,
-            context.workdir / "curve",
-            relax_settings=campaign.evidence.curves.relax,
-        )
-        curve = _curve(campaign, phase, points)
+        points |= {volume: known[volume] for volume in wanted if volume in known}
+        missing = [volume for volume in wanted if volume not in known]
+        if missing:
+            energy_volume_reference(
+                atoms,
+                missing,
+                campaign.reference,
+                context.workdir / "curve",
+                relax_settings=campaign.evidence.curves.relax,
+                on_point=store,
+            )
+        curve = _curve(phase, list(points.values()))
         wanted = next_volumes(curve, campaign.evidence.curves)
-    seconds = sum(point.outcome.label.walltime_s for point in points if point.outcome.label is not None)
     save_curve(
         database,
         CurveDocument(
@@ -144,29 +171,35 @@ def _label_phase(context: TaskContext, phase: str) -> dict[str, Any]:
             volumes=curve.volumes.tolist(),
             energies=curve.energies.tolist(),
             failures=list(curve.failures),
-            seconds=seconds,
+            seconds=sum(point.seconds for point in points.values()),
         ),
     )
     return {"phase": phase, "points": len(curve.volumes), "failed": len(curve.failures)}
 
 
-def _curve(campaign: Campaign, phase: str, points: list[CurvePoint]) -> EnergyVolumeCurve:
-    """Return the points as a curve; those that failed or became another phase are listed with their reasons."""
+def _record(point: CurvePoint, atoms: Atoms, tolerance: float) -> CurvePointRecord:
+    """Return a point as it is stored; one that became another phase has failed."""
+    from gapfactory.search import left_phase
+
+    reason = point.outcome.reason
+    if point.atoms is not None:
+        reason = left_phase(atoms, point.atoms, tolerance=tolerance)
+    label = point.outcome.label
+    return CurvePointRecord(
+        volume=point.volume_per_atom,
+        energy=None if reason else point.energy_per_atom,
+        reason=reason,
+        seconds=0.0 if label is None else label.walltime_s,
+    )
+
+
+def _curve(phase: str, points: list[CurvePointRecord]) -> EnergyVolumeCurve:
+    """Return the points as a curve; those that failed are listed with their reasons."""
     import numpy as np
 
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve
-    from gapfactory.search import left_phase
 
-    atoms, tolerance = _phase_atoms(campaign, phase), campaign.evidence.curves.relax.symmetry_tolerance
-    good: list[tuple[float, float]] = []
-    failures: list[tuple[float, str]] = []
-    for point in points:
-        reason = point.outcome.reason
-        if point.atoms is not None:
-            reason = left_phase(atoms, point.atoms, tolerance=tolerance)
-        if point.energy_per_atom is None or reason:
-            failures.append((point.volume_per_atom, reason))
-        else:
-            good.append((point.volume_per_atom, point.energy_per_atom))
+    good = [(point.volume, point.energy) for point in points if point.energy is not None]
+    failures = tuple(sorted((point.volume, point.reason) for point in points if point.energy is None))
     volumes, energies = np.array(good, dtype=float).reshape(-1, 2).T
-    return EnergyVolumeCurve(phase, "reference", volumes, energies, tuple(sorted(failures)))
+    return EnergyVolumeCurve(phase, "reference", volumes, energies, failures)
