@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
 __all__ = [
-    "failed_labels",
     "failed_tasks",
     "postponed_tasks",
     "relaxation_counts",
@@ -17,9 +16,6 @@ __all__ = [
     "task_seconds",
     "unfinished_tasks",
 ]
-
-#: FireWorks states in the order of a task's life.
-STATES = ("WAITING", "READY", "RESERVED", "RUNNING", "COMPLETED", "FIZZLED", "DEFUSED", "PAUSED")
 
 
 def _counts(rows: Any) -> dict[str, int]:
@@ -137,15 +133,6 @@ def relaxation_counts(database: Database[Any], campaign: str, generation: int) -
         ]
     )
     return _counts(rows)
-
-
-def failed_labels(database: Database[Any], keys: list[str]) -> list[dict[str, Any]]:
-    """Return which of these labels failed, with their reasons."""
-    return list(
-        database.labels.find(
-            {"_id": {"$in": keys}, "status": "failed"}, {"reason": 1, "kind": 1, "attempts": 1}
-        ).sort("_id", 1)
-    )
 
 
 def task_seconds(database: Database[Any], campaign: str) -> list[dict[str, Any]]:

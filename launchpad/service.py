@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gapfactory.errors import StateError
 from launchpad import queries
@@ -46,13 +46,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def submit(queue: Queue, campaign: Campaign, text: str) -> bool:
+def submit(queue: Queue, campaign: Campaign, text: str) -> Literal["new", "updated", "unchanged"]:
     """Store a campaign and put its first generation on the queue; again for the same file changes nothing.
 
     Returns
     -------
-    bool
-        True if the campaign is new.
+    str
+        ``new``; ``updated`` when the campaign was there and took over changed operational settings; ``unchanged``.
 
     Raises
     ------
@@ -78,8 +78,16 @@ def status(database: Database[Any], name: str) -> dict[str, Any]:
     record = campaigns.require_campaign(database, name)
     campaign = campaigns.campaign_of(record)
     generation = record["generation"]
-    metrics = list(database.metrics.find({"campaign": name}).sort("generation", 1))
-    potential = database.potentials.find_one({"campaign": name}, sort=[("generation", -1)])
+    # evidence and fit reports are large, and this is asked every second
+    metrics = list(
+        database.metrics.find(
+            {"campaign": name},
+            {"generation": 1, "labels": 1, "decision": 1, "reason": 1, "evidence.headline": 1},
+        ).sort("generation", 1)
+    )
+    potential = database.potentials.find_one(
+        {"campaign": name}, {"generation": 1, "digest": 1}, sort=[("generation", -1)]
+    )
     return {
         "campaign": name,
         "state": record["state"],
@@ -100,7 +108,7 @@ def status(database: Database[Any], name: str) -> dict[str, Any]:
                 "labels": m["labels"],
                 "decision": m["decision"],
                 "reason": m["reason"],
-                **m["evidence"].get("headline", {}),
+                **m.get("evidence", {}).get("headline", {}),
             }
             for m in metrics
         ],
@@ -210,10 +218,12 @@ def resume(queue: Queue, name: str, *, retry_labels: bool = False) -> dict[str, 
             "another name"
         )
         raise StateError(msg)
-    forgotten = rerun = 0
-    if retry_labels:
-        forgotten, rerun = _retry_labels(queue, campaign)
+    # first of all: a task that starts in a cancelled campaign does nothing
     campaigns.set_state(database, name, CampaignState.RUNNING, "resumed")
+    forgotten, rerun = _retry_labels(queue, campaign) if retry_labels else (0, 0)
+    for fw_id in _ended_by_cancellation(database, name):
+        queue.rerun_fw(fw_id)
+        rerun += 1
     for task in database.fireworks.find(
         {"spec.campaign": name, "state": {"$in": ["FIZZLED", "DEFUSED"]}}, {"fw_id": 1, "state": 1}
     ).sort("fw_id", 1):
@@ -226,6 +236,20 @@ def resume(queue: Queue, name: str, *, retry_labels: bool = False) -> dict[str, 
     for generation in range(record["generation"] + 1):
         submit_generation(queue, campaign, generation)
     return {"rerun": rerun, "labels_forgotten": forgotten}
+
+
+def _ended_by_cancellation(database: Database[Any], name: str) -> list[int]:
+    """Return the tasks that ended without work because their campaign was cancelled."""
+    tasks = [
+        task["fw_id"]
+        for task in database.fireworks.find({"spec.campaign": name, "state": "COMPLETED"}, {"fw_id": 1})
+    ]
+    return sorted(
+        database.launches.distinct(
+            "fw_id",
+            {"fw_id": {"$in": tasks}, "state": "COMPLETED", "action.stored_data.cancelled": True},
+        )
+    )
 
 
 def _retry_labels(queue: Queue, campaign: Campaign) -> tuple[int, int]:
@@ -275,11 +299,13 @@ def cancel(queue: Queue, name: str) -> int:
     if CampaignState(record["state"]) is CampaignState.DONE:
         msg = f"campaign {name!r} is done already; there is nothing to cancel"
         raise StateError(msg)
-    campaigns.set_state(database, name, CampaignState.CANCELLED, "cancelled by a person")
+    if not campaigns.set_state(database, name, CampaignState.CANCELLED, "cancelled by a person"):
+        msg = f"campaign {name!r} has just ended; there is nothing to cancel"
+        raise StateError(msg)
     stopped = 0
     for task in database.fireworks.find(
         {"spec.campaign": name, "state": {"$in": ["READY", "WAITING"]}}, {"fw_id": 1}
     ).sort("fw_id", 1):
-        queue.defuse_fw(task["fw_id"])
-        stopped += 1
+        # one that has started meanwhile is let finish
+        stopped += queue.defuse_fw(task["fw_id"]) is not None
     return stopped

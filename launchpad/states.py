@@ -14,8 +14,6 @@ class CampaignState(StrEnum):
     SUBMITTED = "submitted"
     #: at least one task has been done
     RUNNING = "running"
-    #: a person paused it; nothing new is started
-    PAUSED = "paused"
     #: ended by its own stop rule, with its evidence
     DONE = "done"
     #: it cannot go on without a person (quorum missed, a fit that fails); `why` says what to do, `resume` continues

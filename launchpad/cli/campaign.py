@@ -164,7 +164,12 @@ def submit(file: FileArgument, uri: UriOption = None, data: DataOption = None) -
     campaign = load_campaign(file)
     _, queue = open_queue(uri, data)
     created = service.submit(queue, campaign, file.read_text(encoding="utf-8"))
-    say(f"campaign {campaign.name!r} {'submitted' if created else 'was submitted before; nothing changed'}")
+    what = {
+        "new": "submitted",
+        "updated": "was submitted before; its operational settings were updated",
+        "unchanged": "was submitted before; nothing changed",
+    }[created]
+    say(f"campaign {campaign.name!r} {what}")
     say("start workers: gapfactory worker start")
 
 
@@ -189,7 +194,8 @@ def run(
 
     campaign = load_campaign(file)
     located, queue = open_queue(uri, data)
-    service.submit(queue, campaign, file.read_text(encoding="utf-8"))
+    if service.submit(queue, campaign, file.read_text(encoding="utf-8")) == "updated":
+        say(f"campaign {campaign.name!r} was submitted before; its operational settings were updated")
     say(f"database: {located.label}")
     state = drive(located, data, campaign, workers or campaign.execution.workers, quiet=quiet)
     _finish(state, queue.db, campaign.name, out)

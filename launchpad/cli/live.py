@@ -66,8 +66,10 @@ def drive(
                     view = _look(database, campaign)
                     if view is not None:
                         display.update(view)
-                        if CampaignState(view["state"]).ended:
-                            return str(view["state"])
+                        state = CampaignState(view["state"])
+                        # a task that fails halts the campaign; what others are at, and can still do, goes on
+                        if state.ended and not (state is CampaignState.HALTED and view["active"]):
+                            return str(state)
                         # a failed task may be what the last running one waits for: look again before ending
                         dead_ends = dead_ends + 1 if view["failed"] and not view["active"] else 0
                         if dead_ends >= LOOKS:
@@ -106,7 +108,7 @@ def _term_like_ctrl_c() -> Iterator[None]:
 
 
 def _halt(database: Any, name: str, failed: list[dict[str, Any]]) -> str:
-    """Record that the campaign cannot go on without a person."""
+    """Record that the campaign cannot go on when a failed task could not do so itself: it was killed or refused."""
     from launchpad.database.campaigns import set_state
 
     first = failed[0]

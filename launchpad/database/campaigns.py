@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gapfactory.errors import NotFoundError, StateError
 from launchpad.database.documents import CampaignDocument, now
@@ -23,13 +23,35 @@ __all__ = [
 ]
 
 
-def create_campaign(database: Database[Any], campaign: Campaign, text: str, versions: dict[str, str]) -> bool:
-    """Store a campaign; the same file again is no error.
+#: State -> the states that it may follow; nothing overwrites what a person or the stop rule decided.
+_FOLLOWS = {
+    CampaignState.RUNNING: (
+        CampaignState.SUBMITTED,
+        CampaignState.RUNNING,
+        CampaignState.HALTED,
+        CampaignState.CANCELLED,
+    ),
+    CampaignState.DONE: (CampaignState.SUBMITTED, CampaignState.RUNNING, CampaignState.HALTED),
+    CampaignState.HALTED: (CampaignState.SUBMITTED, CampaignState.RUNNING),
+    CampaignState.CANCELLED: (
+        CampaignState.SUBMITTED,
+        CampaignState.RUNNING,
+        CampaignState.HALTED,
+        CampaignState.CANCELLED,
+    ),
+}
+
+
+def create_campaign(
+    database: Database[Any], campaign: Campaign, text: str, versions: dict[str, str]
+) -> Literal["new", "updated", "unchanged"]:
+    """Store a campaign; the same file again is no error, and may change what decides no result.
 
     Returns
     -------
-    bool
-        True if it is new.
+    str
+        ``new``; ``updated`` when only operational settings differed from the stored ones, which they replace;
+        ``unchanged``.
 
     Raises
     ------
@@ -46,9 +68,12 @@ def create_campaign(database: Database[Any], campaign: Campaign, text: str, vers
     key = document.pop("_id")
     result = database.campaigns.update_one({"_id": key}, {"$setOnInsert": document}, upsert=True)
     if result.upserted_id is not None:
-        return True
-    stored = database.campaigns.find_one({"_id": key}, {"digest": 1})
-    if stored is None or stored["digest"] != document["digest"]:
+        return "new"
+    stored = require_campaign(database, campaign.name)
+    if stored["settings"] == document["settings"]:
+        return "unchanged"
+    # not the stored digest: another version may have left other fields out of it
+    if science_digest(campaign_of(stored)) != document["digest"]:
         msg = (
             f"a campaign {campaign.name!r} with other settings is in this database already. Give this one "
             "another "
@@ -56,15 +81,31 @@ def create_campaign(database: Database[Any], campaign: Campaign, text: str, vers
             "compare."
         )
         raise StateError(msg)
-    return False
+    database.campaigns.update_one(
+        {"_id": key},
+        {"$set": {name: document[name] for name in ("file", "settings", "digest")} | {"updated": now()}},
+    )
+    return "updated"
 
 
 def science_digest(campaign: Campaign) -> str:
-    """Return a digest of everything in a campaign that decides its results (not its name or how work is cut)."""
+    """Return a digest of everything in a campaign that decides its numbers.
+
+    Not the name, how work is cut and how the fitting program is run, nor the limits on time and attempts (and the like,
+    see `EngineSettings.operational`) that decide whether there is a label: a person changes them to go on.
+    """
     import hashlib
     import json
 
-    settings = campaign.model_dump(mode="json", exclude={"execution"})
+    settings = campaign.model_dump(
+        mode="json",
+        exclude={
+            "name": True,
+            "execution": True,
+            "reference": set(campaign.reference.operational),
+            "gap": {"program": True},
+        },
+    )
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -127,8 +168,17 @@ def mark_running(database: Database[Any], name: str, generation: int) -> None:
     )
 
 
-def set_state(database: Database[Any], name: str, state: CampaignState, reason: str) -> None:
-    """Record a change of state with its reason."""
-    database.campaigns.update_one(
-        {"_id": name}, {"$set": {"state": str(state), "reason": reason, "updated": now()}}
+def set_state(database: Database[Any], name: str, state: CampaignState, reason: str) -> bool:
+    """Record a change of state with its reason, if the present state allows it.
+
+    Returns
+    -------
+    bool
+        False if it does not: a campaign that was cancelled is not done or halted afterwards, and one that is done
+        stays so.
+    """
+    result = database.campaigns.update_one(
+        {"_id": name, "state": {"$in": [str(before) for before in _FOLLOWS[state]]}},
+        {"$set": {"state": str(state), "reason": reason, "updated": now()}},
     )
+    return bool(result.matched_count)

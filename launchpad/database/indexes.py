@@ -19,6 +19,7 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "curves": (("campaign",),),
     "potentials": (("campaign", "generation"), ("digest",)),
     "metrics": (("campaign", "generation"),),
+    "fireworks": (("spec.campaign", "spec.generation", "state"),),
 }
 
 

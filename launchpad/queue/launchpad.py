@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from bson import ObjectId
@@ -30,7 +31,6 @@ from launchpad.retry import is_transient_database_error, retrying
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from fireworks.core.fworker import FWorker
@@ -426,6 +426,33 @@ class Queue(LaunchPad):
         wf._reassign_ids(ids)
         documents = [firework.to_db_dict() for firework in changed]
         journal.apply_update(self, self.locks[-1], documents, before, wf.to_db_dict())
+
+    def defuse_fw(self, fw_id: int, rerun_duplicates: bool = True) -> dict[str, Any] | None:
+        """Keep a Firework from starting; unlike FireWorks, one that has started or ended is left alone.
+
+        Parameters
+        ----------
+        fw_id
+            The Firework.
+        rerun_duplicates
+            Without influence: nothing is run again.
+
+        Returns
+        -------
+        dict or None
+            The document as it was, or None if it was too late.
+        """
+        del rerun_duplicates
+        with WorkflowLock(self, fw_id):
+            found = self.fireworks.find_one_and_update(
+                {"fw_id": fw_id, "state": {"$in": ["DEFUSED", "WAITING", "READY", "FIZZLED", "PAUSED"]}},
+                {"$set": {"state": "DEFUSED", "updated_on": datetime.now(UTC)}},
+            )
+            if found is None:
+                return None
+            workflow = self.get_wf_by_fw_id_lzyfw(fw_id)
+            self._update_wf(workflow, workflow.refresh(fw_id))
+        return dict(found)
 
     def rerun_fw(
         self,

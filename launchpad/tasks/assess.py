@@ -8,7 +8,7 @@ from fireworks import explicit_serialize
 
 from gapfactory.protocols.de_novo import decide, picks_of
 from launchpad.assessment import assess
-from launchpad.database.campaigns import set_state
+from launchpad.database.campaigns import require_campaign, set_state
 from launchpad.database.documents import MetricsDocument, generation_id
 from launchpad.database.potentials import cached_potential, require_potential
 from launchpad.database.results import metrics_of, save_metrics
@@ -31,9 +31,15 @@ class AssessTask(CampaignTask):
         if stored is None:
             stored = self._measure(context, key)
         if stored["decision"] == "continue":
-            submit_generation(context.queue, campaign, generation + 1)
+            # it may have been cancelled while this was measured
+            acted = require_campaign(database, campaign.name)["state"] != CampaignState.CANCELLED
+            if acted:
+                submit_generation(context.queue, campaign, generation + 1)
         else:
-            set_state(database, campaign.name, CampaignState.DONE, stored["reason"])
+            acted = set_state(database, campaign.name, CampaignState.DONE, stored["reason"])
+        if not acted and require_campaign(database, campaign.name)["state"] == CampaignState.CANCELLED:
+            # `resume` runs this task again, which then acts on what is stored
+            return {"cancelled": True}
         return {"decision": stored["decision"], "reason": stored["reason"], **stored["evidence"]["headline"]}
 
     def _measure(self, context: TaskContext, key: str) -> dict[str, Any]:

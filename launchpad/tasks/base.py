@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import FiretaskBase, FWAction
 
-from gapfactory.errors import StateError
-from launchpad.database.campaigns import campaign_of, mark_running, require_campaign
+from launchpad.database.campaigns import campaign_of, mark_running, require_campaign, set_state
 from launchpad.database.connection import durable
+from launchpad.retry import is_transient
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
@@ -61,7 +62,11 @@ class TaskContext:
 
 
 class CampaignTask(FiretaskBase):
-    """Base of the Firetasks: load the campaign, refuse when it was cancelled, run, report the time."""
+    """Base of the Firetasks: load the campaign, do nothing when it was cancelled, run, report the time.
+
+    A task of a cancelled campaign ends without work and keeps its children from starting; `service.resume` runs it
+    again. A task that fails halts the campaign, whoever runs it.
+    """
 
     required_params: ClassVar[tuple[str, ...]] = ("campaign", "generation")
 
@@ -71,15 +76,30 @@ class CampaignTask(FiretaskBase):
         queue = self.launchpad
         record = require_campaign(durable(queue.db), self["campaign"])
         if record["state"] == CampaignState.CANCELLED:
-            msg = (
-                f"campaign {self['campaign']!r} was cancelled; 'gapfactory campaign resume "
-                f"{self['campaign']}' takes it up again"
-            )
-            raise StateError(msg)
+            return FWAction(stored_data={"cancelled": True, "seconds": 0.0}, defuse_children=True)
         context = TaskContext(queue, campaign_of(record), self["generation"], Path.cwd())
         mark_running(context.database, context.campaign.name, context.generation)
-        summary = self.work(context)
+        try:
+            summary = self.work(context)
+        except Exception as error:
+            if not is_transient(error):
+                self._halt(context, error)
+            raise
         return FWAction(stored_data={**summary, "seconds": round(time.monotonic() - started, 3)})
+
+    def _halt(self, context: TaskContext, error: Exception) -> None:
+        """Record why the campaign cannot go on; a reason that is there already stays."""
+        from pymongo.errors import PyMongoError
+
+        # should the database be lost now, the error of the task is still what its launch records
+        with suppress(PyMongoError):
+            task = context.database.fireworks.find_one({"fw_id": self.fw_id}, {"name": 1}) or {}
+            set_state(
+                context.database,
+                context.campaign.name,
+                CampaignState.HALTED,
+                f"task {self.fw_id} {task.get('name', '')} failed: {type(error).__name__}: {error}",
+            )
 
     @abstractmethod
     def work(self, context: TaskContext) -> dict[str, Any]:

@@ -208,7 +208,8 @@ def test_labels_are_tried_again_only_where_a_fit_will_use_them(copy, database_ur
         if entry.label is not None
     )
     copy.labels.update_one({"_id": key}, {"$set": {"status": "failed", "reason": "made up"}})
-    set_state(copy, "tiny", CampaignState.HALTED, "made up")
+    assert not set_state(copy, "tiny", CampaignState.HALTED, "a campaign that is done stays so")
+    copy.campaigns.update_one({"_id": "tiny"}, {"$set": {"state": "halted", "reason": "made up"}})
     with Queue.from_uri(database_uri) as queue:
         assert service.resume(queue, "tiny", retry_labels=True) == {"rerun": 0, "labels_forgotten": 0}
         assert copy.labels.find_one({"_id": key})["status"] == "failed"

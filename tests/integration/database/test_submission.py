@@ -145,9 +145,9 @@ def test_many_submitters_at_once(database_uri, queue) -> None:
 
 def test_campaign_records(database) -> None:
     one = parse_campaign(f"name: one\n{FILE}")
-    assert create_campaign(database, one, "text", {}) is True
-    assert create_campaign(database, one, "text", {}) is False
+    assert create_campaign(database, one, "text", {}) == "new"
+    assert create_campaign(database, one, "text", {}) == "unchanged"
     recut = parse_campaign(f"name: one\n{FILE}".replace("relax_chunk: 2", "relax_chunk: 1"))
-    assert create_campaign(database, recut, "text", {}) is False
+    assert create_campaign(database, recut, "text", {}) == "updated"
     assert science_digest(parse_campaign(f"name: one\nseed: 2\n{FILE}")) != science_digest(one)
     assert database.campaigns.count_documents({}) == 1
