@@ -111,7 +111,7 @@ class ConvergenceSettings(Settings):
     """When a campaign may end before its label budget is spent."""
 
     energy_error_in_eV: float | None = Field(default=None, gt=0)
-    """Stop when the energy error (RMSE, eV/atom) of held-out structures stays below this; None: never."""
+    """Stop when the energy error (RMSE, eV/atom) of held-out structures stays at or below this; None: never."""
     energy_window_in_eV: float = Field(default=1.0, gt=0)
     """Held-out structures are judged up to this far (eV/atom) above the lowest energy known."""
     plateau_improvement: float | None = Field(default=None, ge=0, lt=1)
