@@ -200,7 +200,7 @@ def resume(queue: Queue, name: str, *, retry_labels: bool = False) -> dict[str, 
     name
         The campaign.
     retry_labels
-        Also label quarantined structures again.
+        Also label quarantined structures again, and compute what failed of the named phases' curves.
 
     Raises
     ------
@@ -220,7 +220,11 @@ def resume(queue: Queue, name: str, *, retry_labels: bool = False) -> dict[str, 
         raise StateError(msg)
     # first of all: a task that starts in a cancelled campaign does nothing
     campaigns.set_state(database, name, CampaignState.RUNNING, "resumed")
-    forgotten, rerun = _retry_labels(queue, campaign) if retry_labels else (0, 0)
+    forgotten = rerun = 0
+    if retry_labels:
+        for retry in (_retry_labels, _retry_curves):
+            again = retry(queue, campaign)
+            forgotten, rerun = forgotten + again[0], rerun + again[1]
     for fw_id in _ended_by_cancellation(database, name):
         queue.rerun_fw(fw_id)
         rerun += 1
@@ -280,6 +284,23 @@ def _retry_labels(queue: Queue, campaign: Campaign) -> tuple[int, int]:
             "state": "COMPLETED",
         },
         {"fw_id": 1},
+    ).sort("fw_id", 1):
+        queue.rerun_fw(task["fw_id"])
+        rerun += 1
+    return forgotten, rerun
+
+
+def _retry_curves(queue: Queue, campaign: Campaign) -> tuple[int, int]:
+    """Forget what failed of the named phases' curves, and compute it again; a stored assessment stays as it is."""
+    from launchpad.database.labels import forget_failed_curves
+
+    database = durable(queue.db)
+    forgotten = forget_failed_curves(database, campaign.name)
+    if not forgotten:
+        return 0, 0
+    rerun = 0
+    for task in database.fireworks.find(
+        {"spec.campaign": campaign.name, "spec._tasks.what": "phase", "state": "COMPLETED"}, {"fw_id": 1}
     ).sort("fw_id", 1):
         queue.rerun_fw(task["fw_id"])
         rerun += 1

@@ -9,6 +9,7 @@ from fireworks.core.fworker import FWorker
 
 from gapfactory.campaign import parse_campaign
 from gapfactory.errors import FitError, StateError
+from gapfactory.protocols.plan import TaskKind
 from launchpad import service
 from launchpad.database.campaigns import campaign_of, require_campaign, science_digest, set_state
 from launchpad.queue import Queue
@@ -37,16 +38,17 @@ def queue(database_uri):
 
 
 @pytest.fixture
-def work(monkeypatch):
+def work(monkeypatch, tmp_path):
     """Replace the work of every task by a function that a test may change."""
+    monkeypatch.chdir(tmp_path)
     does = {"work": lambda task, context: {"done": 1}}
 
     def replaced(task, context):
         return does["work"](task, context)
 
-    for kind in TASKS.values():
-        if kind is not AssessTask:
-            monkeypatch.setattr(kind, "work", replaced)
+    for kind in TaskKind:
+        if kind is not TaskKind.ASSESS:
+            monkeypatch.setattr(TASKS[kind], "work", replaced)
     return does
 
 
@@ -205,6 +207,21 @@ def test_operational_settings_may_be_mended_and_no_others(queue) -> None:
     assert require_campaign(queue.db, "made-up")["file"] == mended
     renamed = parse_campaign(FILE.replace("made-up", "another"))
     assert science_digest(renamed) == science_digest(campaign)
+
+
+def test_failed_curves_are_tried_again_with_the_labels(queue, work) -> None:
+    submitted(queue)
+    while (taken := take(queue)) is not None:
+        finish(queue, taken)
+        if "phase" in queue.fireworks.find_one({"fw_id": taken.fw_id})["name"]:
+            break
+    queue.db.curve_points.insert_one({"_id": "x", "campaign": "made-up", "status": "failed"})
+    queue.db.potentials.insert_one({"_id": "made-up/g000", "campaign": "made-up", "generation": 0})
+    assert service.resume(queue, "made-up") == {"rerun": 0, "labels_forgotten": 0}
+    assert queue.db.curve_points.count_documents({}) == 1
+    assert service.resume(queue, "made-up", retry_labels=True) == {"rerun": 1, "labels_forgotten": 1}
+    assert queue.db.curve_points.count_documents({}) == 0
+    assert queue.fireworks.find_one({"fw_id": taken.fw_id})["state"] == "READY"
 
 
 def test_status_reads_no_large_fields(queue, monkeypatch) -> None:
