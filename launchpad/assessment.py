@@ -52,9 +52,11 @@ def assess(
         Called with a line of text now and then.
     """
     say = progress or (lambda _: None)
-    held_out = [e for e in _labelled(database, campaign, generation) if e.item.role == "test"]
+    labelled = _labelled(database, campaign, generation)
+    held_out = [e for e in labelled if e.item.role == "test"]
+    energies = [e.label.energy / len(e.item.atoms) for e in labelled if e.label is not None]
     records, unusable = _records(held_out, calculator)
-    rows = _errors(records, len(held_out), campaign)
+    rows = _errors(records, min(energies, default=None), campaign)
     say(f"{len(held_out)} held-out structures")
     noise = noise_of_labels(database, campaign)
     phases = {name: _phase(database, campaign, name, calculator) for name in campaign.phase_names()}
@@ -68,7 +70,7 @@ def assess(
         "scatter": scatter,
         "headline": _headline(rows, phases),
         "noise": None if noise is None else asdict(noise),
-        "window": _window(held_out, records, campaign),
+        "window": _window(records, min(energies, default=0.0), campaign),
     }
 
 
@@ -125,31 +127,24 @@ def _records(
     return records, unusable
 
 
-def _errors(records: Sequence[ErrorRecord], held_out: int, campaign: Campaign) -> tuple[Any, ...]:
+def _errors(records: Sequence[ErrorRecord], lowest: float | None, campaign: Campaign) -> tuple[Any, ...]:
+    """Return the error table; its windows count from the lowest energy (eV/atom) of all labels."""
     import numpy as np
 
     from gapfactory.analysis.errors import error_table
 
     if not records:
         return ()
-    rng = np.random.default_rng([campaign.seed, held_out])
-    return error_table(records, rng=rng)
+    rng = np.random.default_rng([campaign.seed, len(records)])
+    return error_table(records, rng=rng, lowest_energy=lowest)
 
 
-def _window(
-    entries: Sequence[LabelledItem], records: Sequence[ErrorRecord], campaign: Campaign
-) -> dict[str, Any]:
+def _window(records: Sequence[ErrorRecord], lowest: float, campaign: Campaign) -> dict[str, Any]:
     """Return the held-out energy error within the window of the convergence criterion."""
-    import numpy as np
+    from gapfactory.analysis.learning import low_energy_rmse
 
-    window = campaign.stop.convergence.energy_window_in_eV
-    references = [e.label.energy / len(e.item.atoms) for e in entries if e.label is not None]
-    lowest = min(references, default=0.0)
-    near = [r for r in records if r.energy_reference / r.n_atoms - lowest <= window]
-    if not near:
-        return {"n": 0, "energy_rmse_eV": None}
-    residuals = [r.residuals("energy")[0] for r in near]
-    return {"n": len(near), "energy_rmse_eV": float(np.sqrt(np.mean(np.square(residuals))))}
+    n, rmse = low_energy_rmse(records, lowest, campaign.stop.convergence.energy_window_in_eV)
+    return {"n": n, "energy_rmse_eV": rmse if n else None}
 
 
 def reference_curve(database: Database[Any], campaign: Campaign, phase: str) -> EnergyVolumeCurve | None:
