@@ -61,6 +61,9 @@ def stop_mongod(data: Path) -> bool:
     state = _read_state(data / "mongod")
     if state is None or not _answers(state["uri"]):
         return False
+    if state["pid"] is None:
+        msg = f"the process of the mongod in {data / 'mongod'} is not known; stop it by hand (see mongod.lock there)"
+        raise DatabaseError(msg)
     os.kill(state["pid"], signal.SIGTERM)
     end = time.monotonic() + START_S
     while time.monotonic() < end and _answers(state["uri"]):
@@ -126,17 +129,30 @@ def _start(home: Path, known: dict[str, Any] | None) -> dict[str, Any]:
         str(home / "mongod.log"),
         "--logappend",
     ]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
     uri = f"mongodb://{USER}:{quote_plus(password)}@127.0.0.1:{port}/{DEFAULT_NAME}?replicaSet={REPLICA_SET}&authSource=admin"
-    _initiate(home, process, port, password)
-    state = {"pid": process.pid, "port": port, "password": password, "uri": uri}
+    # first of all: a password that is set in the server and written nowhere would lock its data away
+    state: dict[str, Any] = {"pid": None, "port": port, "password": password, "uri": uri}
     _write_private(home / "state.json", json.dumps(state))
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        msg = f"mongod cannot be started: {error}"
+        raise DatabaseError(msg) from error
+    try:
+        state["pid"] = process.pid
+        _write_private(home / "state.json", json.dumps(state))
+        _initiate(home, process, port, password)
+    except BaseException:
+        # a server that is half set up would keep the port and the files from the next one
+        process.kill()
+        process.wait()
+        raise
     return state
 
 
@@ -159,19 +175,19 @@ def _initiate(home: Path, process: subprocess.Popen[bytes], port: int, password:
         ("replSetInitiate", member, {}),
         ("createUser", USER, {"pwd": password, "roles": ["root"]}),
     ]
-    while commands:
-        if process.poll() is not None or time.monotonic() > end:
-            msg = f"mongod did not start (exit code {process.poll()}); its log is {home / 'mongod.log'}"
-            raise DatabaseError(msg)
-        name, value, more = commands[0]
-        try:
-            client.admin.command(name, value, **more)
-            commands.pop(0)
-        except OperationFailure as error:
-            # between initiation and the election it is not primary yet: try again until it is
-            if error.code in already:
+    with client:
+        while commands:
+            if process.poll() is not None or time.monotonic() > end:
+                msg = f"mongod did not start (exit code {process.poll()}); its log is {home / 'mongod.log'}"
+                raise DatabaseError(msg)
+            name, value, more = commands[0]
+            try:
+                client.admin.command(name, value, **more)
                 commands.pop(0)
-            time.sleep(0.2)
-        except ConnectionFailure:
-            time.sleep(0.2)
-    client.close()
+            except OperationFailure as error:
+                # between initiation and the election it is not primary yet: try again until it is
+                if error.code in already:
+                    commands.pop(0)
+                time.sleep(0.2)
+            except ConnectionFailure:
+                time.sleep(0.2)
