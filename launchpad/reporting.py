@@ -39,6 +39,10 @@ CITATIONS = (
 )
 
 
+#: What `export_campaign` writes into its directory.
+EXPORTED = frozenset({"potential", "train.xyz", "held-out.xyz", "campaign.json"})
+
+
 def report_campaign(database: Database[Any], name: str, directory: Path) -> Path:
     """Write the report of a campaign as it stands; return the path of its first page."""
     from gapfactory.report import write_report
@@ -248,12 +252,14 @@ def _phases(
 
 
 def _noise_note(campaign: Campaign, noise: LabelNoise | None) -> str:
-    if campaign.reference.engine == "ase":
+    reference = campaign.reference
+    if reference.engine == "ase":
         return "an analytic reference has none"
     if noise is None:
         return "no cells were labelled at a higher k-point density"
+    ratio = reference.with_higher_density().kpoint_density / reference.kpoint_density
     return (
-        f"root mean square over {noise.n_structures} cells labelled again at 1.6 times the k-point density, "
+        f"root mean square over {noise.n_structures} cells labelled again at {ratio:g} times the k-point density, "
         f"largest {noise.energy_max_meV:.1f} meV/atom"
     )
 
@@ -389,11 +395,21 @@ def export_campaign(
     database, name
         The campaign.
     directory
-        Made if missing.
+        Made if missing; what an earlier export left in it is replaced.
     generation
-        Whose potential; the newest by default.
+        Whose potential; the newest by default. The training set is the one that it was fitted on, the held-out set
+        that of all generations up to it.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such potential.
+    InputError
+        The directory holds other files.
+    PotentialError
+        A file of the potential, or a structure that it was fitted on, is not in the database any more.
     """
-    from gapfactory.errors import NotFoundError
+    from gapfactory.errors import NotFoundError, PotentialError
     from gapfactory.io.extxyz import write_training_set
 
     record = require_campaign(database, name)
@@ -408,13 +424,23 @@ def export_campaign(
             raise NotFoundError(msg)
     else:
         potential = require_potential(database, name, generation)
-    fetch_potential(database, potential, directory / "potential")
     entries = with_labels(database, campaign, atom_items(database, campaign))
-    for group in _labelled_by_generation(database, campaign).values():
-        entries += group
+    for of, group in _labelled_by_generation(database, campaign).items():
+        if of <= potential["generation"]:
+            entries += group
     good = _done(entries)
-    write_training_set(directory / "train.xyz", _frames([e for e in good if e.item.role != "test"]))
+    trained_on = set(potential["trained_on"])
+    training = [e for e in good if e.item.id in trained_on]
+    if len(training) != len(trained_on):
+        msg = (
+            f"potential {potential['_id']!r} was fitted on {len(trained_on)} structures, {len(training)} of them are "
+            "in the database with their labels; 'gapfactory db check' says what is missing"
+        )
+        raise PotentialError(msg)
     held_out = [e for e in good if e.item.role == "test"]
+    _clear_export(directory)
+    fetch_potential(database, potential, directory / "potential")
+    write_training_set(directory / "train.xyz", _frames(training))
     if held_out:
         write_training_set(directory / "held-out.xyz", _frames(held_out))
     manifest = {
@@ -430,6 +456,30 @@ def export_campaign(
     }
     (directory / "campaign.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     return directory
+
+
+def _clear_export(directory: Path) -> None:
+    """Remove what an earlier export wrote; refuse a directory that holds anything else."""
+    import shutil
+
+    from gapfactory.errors import InputError
+
+    present = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    if directory.exists() and not directory.is_dir():
+        msg = f"{directory} is a file; give another directory with --out"
+        raise InputError(msg)
+    if present and not ("campaign.json" in present and present <= EXPORTED):
+        msg = (
+            f"{directory} holds other files ({', '.join(sorted(present - EXPORTED)[:3]) or 'no campaign.json'}); give "
+            "a new directory with --out"
+        )
+        raise InputError(msg)
+    for name in sorted(present):
+        path = directory / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _frames(entries: Sequence[LabelledItem]) -> list[LabelledFrame]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
+import os
 import tarfile
+import tempfile
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import bson
 from bson.errors import BSONError
@@ -15,6 +18,7 @@ from bson.errors import BSONError
 from gapfactory.errors import DatabaseError, InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from pymongo.database import Database
@@ -22,36 +26,48 @@ if TYPE_CHECKING:
 __all__ = ["export_database", "import_database"]
 
 FORMAT = 1
+#: Documents sent to the database at once.
+BATCH = 500
+#: What makes a database count as used; imported last, so that an import that was cut off is simply repeated.
+LAST = frozenset({"campaigns", "fireworks"})
 
 
 def export_database(database: Database[Any], target: Path) -> dict[str, int]:
     """Write every collection into a tar.gz archive; returns the number of documents per collection.
 
-    The archive appears under its name only when it is complete.
+    The archive appears under its name only when it is complete, and only its owner may read it. No collection is held
+    in memory: each goes through a temporary file next to the archive.
     """
     names = sorted(n for n in database.list_collection_names() if not n.startswith("system."))
     counts: dict[str, int] = {}
     partial = target.with_name(target.name + ".partial")
-    with tarfile.open(partial, "w:gz") as archive:
-        for name in names:
-            buffer = io.BytesIO()
-            counts[name] = 0
-            for document in database[name].find(sort=[("_id", 1)]):
-                buffer.write(bson.encode(document))
-                counts[name] += 1
-            _add(archive, f"{name}.bson", buffer.getvalue())
-        _add(
-            archive, "manifest.json", json.dumps({"format": FORMAT, "collections": counts}, indent=2).encode()
-        )
-    partial.replace(target)
+    partial.unlink(missing_ok=True)
+    try:
+        with (
+            os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream,
+            tarfile.open(fileobj=stream, mode="w:gz") as archive,
+        ):
+            for name in names:
+                with tempfile.TemporaryFile(dir=target.parent) as content:
+                    counts[name] = 0
+                    for document in database[name].find(sort=[("_id", 1)]):
+                        content.write(bson.encode(document))
+                        counts[name] += 1
+                    _add(archive, f"{name}.bson", content)
+            manifest = json.dumps({"format": FORMAT, "collections": counts}, indent=2)
+            _add(archive, "manifest.json", io.BytesIO(manifest.encode()))
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
     return counts
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
     entry = tarfile.TarInfo(name)
-    entry.size = len(data)
+    entry.size = content.seek(0, io.SEEK_END)
     entry.mode = 0o600
-    archive.addfile(entry, io.BytesIO(data))
+    content.seek(0)
+    archive.addfile(entry, content)
 
 
 def import_database(database: Database[Any], source: Path) -> dict[str, int]:
@@ -71,39 +87,47 @@ def import_database(database: Database[Any], source: Path) -> dict[str, int]:
         )
         raise DatabaseError(msg)
     try:
-        with gzip.open(source) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            members = {member.name: member for member in archive.getmembers()}
-            manifest = json.loads(_read(archive, members, "manifest.json"))
-            contents = {
-                name: [_plain(d) for d in bson.decode_all(_read(archive, members, f"{name}.bson"))]
-                for name in manifest["collections"]
-            }
-            # tarfile stops before the end, where the checksum of everything stands
-            while stream.read(1 << 20):
-                pass
+        counts: dict[str, int] = {}
+        wanted: dict[str, int] | None = None
+        for name, content in _members(source):
+            if name == "manifest.json":
+                wanted = dict(json.load(content)["collections"])
+            else:
+                counts[name.removesuffix(".bson")] = sum(1 for _ in bson.decode_file_iter(content))
+        if wanted is None:
+            raise ValueError("it has no manifest")
     except (OSError, EOFError, zlib.error, tarfile.TarError, KeyError, ValueError, BSONError) as error:
         msg = f"{source} is not an archive of 'gapfactory db export', or is cut short: {error}"
         raise InputError(msg) from error
-    for name, expected in manifest["collections"].items():
-        if len(contents[name]) != expected:
-            msg = f"{source} holds {len(contents[name])} of {expected} documents of {name!r}; export it again"
+    for name, expected in wanted.items():
+        if counts.get(name, 0) != expected:
+            msg = f"{source} holds {counts.get(name, 0)} of {expected} documents of {name!r}; export it again"
             raise InputError(msg)
-    # what makes a database count as used comes last: an import that was cut off is simply repeated
-    for name in sorted(contents, key=lambda name: (name in {"campaigns", "fireworks"}, name)):
-        documents = contents[name]
-        database[name].delete_many({})
-        for start in range(0, len(documents), 500):
-            database[name].insert_many(documents[start : start + 500])
-    return dict(manifest["collections"])
+    for last in (False, True):
+        for member, content in _members(source):
+            name = member.removesuffix(".bson")
+            if name in wanted and (name in LAST) is last:
+                _insert(database, name, content)
+    return wanted
 
 
-def _plain(document: Any) -> dict[str, Any]:
-    return dict(document)
+def _insert(database: Database[Any], name: str, content: IO[bytes]) -> None:
+    database[name].delete_many({})
+    documents = bson.decode_file_iter(content)
+    while batch := [dict(document) for document in itertools.islice(documents, BATCH)]:
+        database[name].insert_many(batch)
 
 
-def _read(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str) -> bytes:
-    stream = archive.extractfile(members[name])
-    if stream is None:
-        msg = f"{name} is not a file"
-        raise ValueError(msg)
-    return stream.read()
+def _members(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield the files of an archive in their order, each to be read before the next; its checksum comes at the end."""
+    with gzip.open(source) as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in archive:
+                content = archive.extractfile(member)
+                if content is None:
+                    msg = f"{member.name} is not a file"
+                    raise ValueError(msg)
+                yield member.name, content
+        # tarfile stops before the end, where the checksum of everything stands
+        while stream.read(1 << 20):
+            pass

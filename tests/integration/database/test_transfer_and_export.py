@@ -1,0 +1,109 @@
+"""Archives are private, complete and read in pieces; an export holds exactly what its potential was made from."""
+
+from __future__ import annotations
+
+import json
+import stat
+
+import pytest
+from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect
+
+from gapfactory.errors import InputError, PotentialError
+from gapfactory.io.extxyz import read_training_set
+from launchpad.database import transfer
+from launchpad.database.connection import open_database
+from launchpad.database.transfer import export_database, import_database
+from launchpad.reporting import export_campaign
+
+pytestmark = [pytest.mark.database]
+
+
+def test_an_archive_is_private_and_goes_in_batches(database, new_database, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(transfer, "BATCH", 3)
+    database.labels.insert_many([{"_id": f"{k:03d}", "value": k} for k in range(10)])
+    database.campaigns.insert_one({"_id": "made-up"})
+    target = tmp_path / "all.tar.gz"
+    counts = export_database(database, target)
+    assert (counts["labels"], counts["campaigns"]) == (10, 1)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["all.tar.gz"]
+    sizes: list[tuple[str, int]] = []
+    original = Collection.insert_many
+
+    def counted(self, documents, **options):
+        sizes.append((self.name, len(documents)))
+        return original(self, documents, **options)
+
+    monkeypatch.setattr(Collection, "insert_many", counted)
+    other = open_database(new_database())
+    assert import_database(other, target) == counts
+    assert sizes == [("labels", 3), ("labels", 3), ("labels", 3), ("labels", 1), ("campaigns", 1)]
+    assert list(other.labels.find().sort("_id", 1)) == list(database.labels.find().sort("_id", 1))
+    other.client.close()
+
+
+def test_an_export_that_fails_leaves_nothing(database, tmp_path, monkeypatch) -> None:
+    def lost(self, *arguments, **options):
+        raise AutoReconnect("gone")
+
+    database.labels.insert_one({"_id": "x"})
+    monkeypatch.setattr(Collection, "find", lost)
+    with pytest.raises(AutoReconnect):
+        export_database(database, tmp_path / "all.tar.gz")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def copy(tiny_campaign, database, tmp_path):
+    tiny_campaign.good("db", "export", str(tmp_path / "tiny.tar.gz"))
+    import_database(database, tmp_path / "tiny.tar.gz")
+    return database
+
+
+def ids(path) -> set[str]:
+    return {frame.id for frame in read_training_set(path)}
+
+
+@pytest.mark.slow
+@pytest.mark.gap
+@pytest.mark.timeout(400)
+def test_the_exported_training_set_is_that_of_the_exported_potential(copy, tmp_path) -> None:
+    out = tmp_path / "out"
+    sets = {}
+    for generation in (1, 0):
+        # the second replaces the first, file by file
+        export_campaign(copy, "tiny", out, generation)
+        if generation:
+            (out / "potential" / "stale").write_text("")
+        sets[generation] = set(copy.potentials.find_one({"generation": generation})["trained_on"])
+        assert ids(out / "train.xyz") == sets[generation]
+        held_out = {
+            key
+            for s in copy.selections.find({"generation": {"$lte": generation}})
+            for key in s["test"]
+            if copy.structures.find_one({"_id": key})
+        }
+        assert ids(out / "held-out.xyz") <= held_out
+        assert json.loads((out / "campaign.json").read_text())["potential"]["generation"] == generation
+    assert sets[0] < sets[1]
+    assert not (out / "potential" / "stale").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.gap
+@pytest.mark.timeout(400)
+def test_an_export_touches_no_files_of_others_and_is_whole(copy, tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.xyz").write_text("my own")
+    with pytest.raises(InputError, match="holds other files"):
+        export_campaign(copy, "tiny", tmp_path / "mine")
+    assert (tmp_path / "mine" / "train.xyz").read_text() == "my own"
+    export_campaign(copy, "tiny", tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("my own")
+    with pytest.raises(InputError, match=r"notes\.txt"):
+        export_campaign(copy, "tiny", tmp_path / "out")
+    copy.potentials.update_one({"generation": 1}, {"$push": {"trained_on": "tiny/g009/cell/000000"}})
+    with pytest.raises(PotentialError, match="fitted on"):
+        export_campaign(copy, "tiny", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
