@@ -206,13 +206,13 @@ class Campaign(Settings):
     def _require_fittable(self) -> None:
         """Refuse terms that the fitting program cannot take, before anything is labelled."""
         from gapfactory.errors import FitError
-        from gapfactory.potentials.gap.program import gap_text
+        from gapfactory.potentials.gap.program import gap_line
         from gapfactory.potentials.gap.terms import terms
 
         found = terms(tuple(self.species_table.values()), self.gap)
         sparse = (self.gap.two_body.n_sparse, self.gap.three_body.n_sparse, self.gap.soap.n_sparse)
         try:
-            gap_text(found, (99.9999, 99.9999, 99.9999), [sparse[term.stage] for term in found])
+            gap_line(found, (99.9999, 99.9999, 99.9999), [sparse[term.stage] for term in found])
         except FitError as error:
             raise ValueError(str(error)) from error
 

@@ -34,11 +34,14 @@ if TYPE_CHECKING:
     from gapfactory.potentials.gap.sigmas import Sigmas
     from gapfactory.potentials.gap.terms import Term
 
-__all__ = ["find_program", "gap_text", "program_versions", "read_counts", "run_program"]
+__all__ = ["find_program", "gap_line", "program_versions", "read_counts", "run_program"]
 
 LOG_NAME = "gap_fit.log"
-#: characters of the program's variable for all terms together; a longer text is cut off inside a number
-LONGEST_GAP = 2040
+#: Longest line for all terms together that was seen to be read whole.
+LONGEST_GAP = 13_000
+#: The program reads a line in pieces of this many characters and drops blanks at the end of each piece, so that a
+#: piece that ends between two words glues them together.
+PIECE = 1024
 _COUNTS = {
     "energies": r"Number of target energies .*found:\s*(\d+)",
     "forces": r"Number of target forces .*found:\s*(\d+)",
@@ -117,8 +120,8 @@ def read_counts(log: str) -> dict[str, int]:
     return counts
 
 
-def gap_text(terms: Sequence[Term], deltas: Sequence[float], points: Sequence[int]) -> str:
-    """Return all terms as the program reads them.
+def gap_line(terms: Sequence[Term], deltas: Sequence[float], points: Sequence[int]) -> str:
+    """Return the line with all terms as the program reads it, safe against its reading in pieces.
 
     Parameters
     ----------
@@ -145,11 +148,18 @@ def gap_text(terms: Sequence[Term], deltas: Sequence[float], points: Sequence[in
     text = ":".join(parts)
     if len(text) > LONGEST_GAP:
         msg = (
-            f"{len(terms)} terms make {len(text)} characters, more than the {LONGEST_GAP} that gap_fit reads: use "
-            "fewer species, or switch the three-body terms off (gap: {three_body: {enabled: false}})"
+            f"{len(terms)} terms make {len(text)} characters, more than the {LONGEST_GAP} that gap_fit is known to "
+            "read: use fewer species, or switch the three-body terms off (gap: {three_body: {enabled: false}})"
         )
         raise FitError(msg)
-    return text
+    for blanks in range(PIECE):
+        line = "gap={" + " " * blanks + text + "}"
+        if all(line[end] != " " for end in range(PIECE - 1, len(line), PIECE)):
+            break
+    else:
+        msg = f"the text of {len(terms)} terms cannot be laid out so that gap_fit reads it whole"
+        raise FitError(msg)
+    return line
 
 
 def _config(
@@ -158,7 +168,6 @@ def _config(
     s = settings.sigma
     options = {
         "atoms_filename": "train.xyz",
-        "gap": "{" + gap_text(terms, deltas, points) + "}",
         # Every structure carries its own errors; these are only asked for by the program.
         "default_sigma": f"{{{s.energy_low} {s.force_low} {s.virial_low} {s.virial_low}}}",
         "e0_method": "isolated",
@@ -174,7 +183,8 @@ def _config(
         "rnd_seed": "1",
         "gap_file": XML_NAME,
     }
-    return "\n".join(f"{key}={value}" for key, value in options.items()) + "\n"
+    lines = [gap_line(terms, deltas, points), *(f"{key}={value}" for key, value in options.items())]
+    return "\n".join(lines) + "\n"
 
 
 def run_program(
