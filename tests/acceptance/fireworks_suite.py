@@ -73,8 +73,7 @@ def fetch(directory: Path, sdist: Path | None) -> Path:
             "download",
             "--no-deps",
             "--no-binary",
-            ":all:",
-            "--no-build-isolation",
+            "FireWorks",
         ]
         subprocess.run([*command, "-q", "-d", str(directory), f"FireWorks=={VERSION}"], check=True)
         sdist = next(directory.glob("*ireworks-*.tar.gz"))
