@@ -69,14 +69,14 @@ def _paper(
 _QUICK: dict[str, Any] = {
     "build": {"atoms_min": 2, "atoms_max": 8},
     "dimers": {"bond_lengths": 12},
-    "schedule": {"cells_per_generation": 64, "initial_cells": 400, "generations": 5},
+    "schedule": {"cells_per_generation": 64, "initial_cells": 400, "generations": 6},
     "select": {
         "labels_per_generation": 18,
         "held_out_per_generation": 3,
         "noise_cells": 3,
         "kt_eV": [0.3, 0.3, 0.2],
     },
-    "stop": {"label_budget": 105},
+    "stop": {"label_budget": 126},
     # a potential fitted to so few labels has holes at low density: cells that fall into one must not be chosen
     "relax": {"max_steps": 200, "max_volume_fraction": 2.0},
     "gap": {
