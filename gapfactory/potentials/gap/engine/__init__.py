@@ -1,0 +1,1 @@
+"""Compiled evaluation of Gaussian approximation potentials: neighbours, terms, and their sum."""
