@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gapfactory.potentials.gap.data import LabelledStructure
     from gapfactory.potentials.gap.sigmas import Sigmas
 
-__all__ = ["ENERGY", "FORCES", "VIRIAL", "expected_targets", "virial_of", "write_training_file"]
+__all__ = ["ENERGY", "FORCES", "VIRIAL", "expected_targets", "has_forces", "virial_of", "write_training_file"]
 
 ENERGY, FORCES, VIRIAL = "ref_energy", "ref_forces", "ref_virial"
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
@@ -38,12 +38,13 @@ def expected_targets(data: Sequence[LabelledStructure]) -> dict[str, int]:
     """
     return {
         "energies": len(data),
-        "forces": sum(3 * len(item.atoms) for item in data if _has_forces(item)),
+        "forces": sum(3 * len(item.atoms) for item in data if has_forces(item)),
         "virials": sum(6 for item in data if virial_of(item) is not None),
     }
 
 
-def _has_forces(item: LabelledStructure) -> bool:
+def has_forces(item: LabelledStructure) -> bool:
+    """Return whether the forces of a structure are targets; those on a free atom are zero whatever the terms."""
     return item.forces is not None and item.kind != "isolated"
 
 
@@ -63,9 +64,9 @@ def write_training_file(
         for item in data:
             atoms = atoms_for_quip(item.atoms, cutoff)
             sigma = sigmas[item.id]
-            has_forces = _has_forces(item)
+            with_forces = has_forces(item)
             virial = virial_of(item)
-            columns = "species:S:1:pos:R:3" + (f":{FORCES}:R:3" if has_forces else "")
+            columns = "species:S:1:pos:R:3" + (f":{FORCES}:R:3" if with_forces else "")
             comment = [
                 f'Lattice="{_numbers(atoms.cell.array)}"',
                 f"Properties={columns}",
@@ -74,14 +75,14 @@ def write_training_file(
                 f"config_type={item.kind}",
                 'pbc="{} {} {}"'.format(*("T" if p else "F" for p in atoms.pbc)),
             ]
-            if has_forces:
+            if with_forces:
                 comment.append(f"force_sigma={sigma.force:.16e}")
             if virial is not None:
                 comment += [f'{VIRIAL}="{_numbers(virial)}"', f"virial_sigma={sigma.virial:.16e}"]
             file.write(f"{len(atoms)}\n{' '.join(comment)}\n")
             rows = (
                 atoms.positions
-                if item.forces is None or not has_forces
+                if item.forces is None or not with_forces
                 else np.hstack([atoms.positions, item.forces])
             )
             for symbol, row in zip(atoms.get_chemical_symbols(), rows, strict=True):
