@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gapfactory.search.batch import relax_batch, relax_each
 from gapfactory.search.phases import left_phase, relax_at_fixed_volume, relax_phase
 from gapfactory.search.relax import draw_pressure, relax
 from gapfactory.search.settings import PhaseRelaxSettings, RelaxSettings
@@ -15,5 +16,7 @@ __all__ = [
     "left_phase",
     "relax",
     "relax_at_fixed_volume",
+    "relax_batch",
+    "relax_each",
     "relax_phase",
 ]

@@ -1,143 +1,157 @@
-"""One calculator call per structure, with the guards that stop a relaxation gone wrong."""
+"""What evaluates geometries for the relaxer, one call for many, and what one evaluation leaves behind."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
-from gapfactory.errors import RelaxationError
+from gapfactory.errors import PotentialError, RelaxationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ase import Atoms
     from numpy.typing import NDArray
 
-    from gapfactory.search.settings import MinimiserSettings
-
-__all__ = ["Evaluator", "GuardTrippedError", "closest_within"]
+__all__ = [
+    "Answer",
+    "BatchEvaluator",
+    "Evaluation",
+    "OneByOne",
+    "Refusal",
+    "batch_evaluator",
+    "closest_within",
+    "reason_of",
+]
 
 _PROPERTIES = ["energy", "forces", "stress"]
-# atoms up to which all pairs are cheaper than a neighbour list
-_MANY = 100
+#: what a calculator raises when it gives up on one structure, as a fitted potential does with PotentialError
+STRUCTURE_ERRORS = (ArithmeticError, ValueError, RuntimeError, PotentialError)
 
 
-class GuardTrippedError(Exception):
-    """A guard stopped the relaxation; never leaves this package."""
+@dataclass(frozen=True)
+class Evaluation:
+    """Energy, forces and stress of one geometry.
+
+    Attributes
+    ----------
+    energy
+        The energy that the forces belong to, in eV.
+    forces
+        (N, 3) in eV/Å.
+    stress
+        (6,) xx, yy, zz, yz, xz, xy in eV/Å^3.
+    """
+
+    energy: float
+    forces: NDArray[np.float64]
+    stress: NDArray[np.float64]
 
 
-class Evaluator(Calculator):
-    """ASE calculator that asks another one for energy, forces and stress in one call and checks the answer.
+@dataclass(frozen=True)
+class Refusal:
+    """One geometry that could not be evaluated, and why."""
 
-    Optimisers ask for the energy first; a calculator that computes only what it is asked for would run twice
-    per step (QUIP through ASE does).
+    reason: str
+
+
+Answer = Evaluation | Refusal
+
+
+class BatchEvaluator(Protocol):
+    """Evaluates many geometries in one call.
+
+    The structures are periodic; they move between the calls, so they must be neither changed nor kept. The answers
+    are in their order. A geometry that cannot be evaluated is answered with a `Refusal`; should the whole call raise
+    one of `STRUCTURE_ERRORS` instead, the relaxer asks again for one structure at a time. A relaxation is independent
+    of its batch to the last bit where the answers are.
+    """
+
+    def __call__(self, structures: Sequence[Atoms], /) -> Sequence[Answer]:
+        """Return the answers."""
+
+
+class OneByOne:
+    """Batch evaluator that asks an ASE calculator for one structure at a time.
+
+    Energy, forces and stress are asked for in one call: a calculator that computes only what it is asked for would
+    run twice per step (QUIP through ASE does).
 
     Parameters
     ----------
     calculator
-        The calculator to ask. The energy consistent with the forces (``free_energy``) is taken where it has
-        one.
-    start
-        The starting structure, to which the volume guards refer.
-    settings
-        The guards.
+        The calculator to ask. The energy consistent with the forces (``free_energy``) is taken where it has one.
     """
 
-    implemented_properties: ClassVar[list[str]] = [  # type: ignore[misc]
-        *_PROPERTIES,
-        "free_energy",
-    ]
-
-    def __init__(self, calculator: Any, start: Atoms, settings: MinimiserSettings) -> None:
-        from ase.data import covalent_radii
-
-        super().__init__()  # type: ignore[no-untyped-call]
+    def __init__(self, calculator: Any) -> None:
         self._inner = calculator
-        self._settings = settings
-        self._start_volume = float(start.get_volume())
-        self._reach = settings.closest_approach * covalent_radii[start.numbers]
-        self.n_evaluations = 0
 
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Any = ("energy",),
-        system_changes: Any = all_changes,
-    ) -> None:
-        """Evaluate `atoms`; see `Evaluator`.
+    def __call__(self, structures: Sequence[Atoms], /) -> list[Answer]:
+        """Evaluate; see `BatchEvaluator`.
 
         Raises
         ------
-        GuardTrippedError
-            The structure or the answer is outside the guards.
         RelaxationError
             The calculator has no stress: a cell cannot be relaxed with it.
         """
-        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
-        # the inner calculator must not see constraints, nor keep a reference to the moving atoms
-        moving: Any = self.atoms
-        self._check_structure(moving)
-        bare = moving.copy()
-        bare.set_constraint()
-        self.n_evaluations += 1
-        self.results = self._check_results(self._ask(bare), len(bare))
+        return [self._one(atoms.copy()) for atoms in structures]
 
-    def _ask(self, atoms: Atoms) -> dict[str, Any]:
+    def _one(self, atoms: Atoms) -> Answer:
         try:
-            if isinstance(self._inner, Calculator):
-                self._inner.calculate(atoms, _PROPERTIES, all_changes)
-                found = self._inner.results
-            else:
-                found = {
-                    "energy": self._inner.get_potential_energy(atoms, force_consistent=True),
-                    "forces": self._inner.get_forces(atoms),
-                    "stress": self._inner.get_stress(atoms),
-                }
+            found = self._ask(atoms)
         except (PropertyNotImplementedError, NotImplementedError) as error:
             raise RelaxationError(
-                f"{type(self._inner).__name__} cannot give energy, forces and stress together ({error}): "
+                f"{self._name} cannot give energy, forces and stress together ({error}): "
                 "relax cells with a calculator that has all three."
             ) from error
+        except STRUCTURE_ERRORS as error:
+            return Refusal(reason_of(error))
         missing = [name for name in _PROPERTIES if found.get(name) is None]
         if missing:
             raise RelaxationError(
-                f"{type(self._inner).__name__} gave no {', '.join(missing)}: relax cells with a calculator "
-                "that has energy, forces and stress."
+                f"{self._name} gave no {', '.join(missing)}: relax cells with a calculator that has energy, forces "
+                "and stress."
             )
         energy = found["energy"] if found.get("free_energy") is None else found["free_energy"]
-        stress = np.asarray(found["stress"], dtype=float)
+        stress = np.array(found["stress"], dtype=float)
         if stress.shape == (3, 3):
             stress = stress.ravel()[[0, 4, 8, 5, 2, 1]]
-        return {"energy": energy, "forces": np.array(found["forces"], dtype=float), "stress": stress.copy()}
-
-    def _check_structure(self, atoms: Atoms) -> None:
-        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-            raise GuardTrippedError("a position or cell vector is not finite")
-        fraction = atoms.get_volume() / self._start_volume
-        if fraction < self._settings.min_volume_fraction:
-            limit = self._settings.min_volume_fraction
-            raise GuardTrippedError(f"volume collapsed to {fraction:.2f} of the start (guard {limit})")
-        if fraction > self._settings.max_volume_fraction:
-            limit = self._settings.max_volume_fraction
-            raise GuardTrippedError(f"cell exploded to {fraction:.2f} times its volume (guard {limit})")
-        if self._settings.closest_approach > 0:
-            closest = closest_within(atoms, self._reach)
-            if closest is not None:
-                raise GuardTrippedError(
-                    f"atoms {closest:.2f} Å apart (guard {self._settings.closest_approach} of the "
-                    "sum of their covalent radii)"
-                )
-
-    def _check_results(self, results: dict[str, Any], n_atoms: int) -> dict[str, Any]:
-        if results["forces"].shape != (n_atoms, 3) or results["stress"].shape != (6,):
+        forces = np.array(found["forces"], dtype=float)
+        if forces.shape != (len(atoms), 3) or stress.shape != (6,):
             raise RelaxationError(
-                f"{type(self._inner).__name__} gave forces of shape {results['forces'].shape} and stress of "
-                f"shape {results['stress'].shape} for {n_atoms} atoms: expected ({n_atoms}, 3) and (6,)."
+                f"{self._name} gave forces of shape {forces.shape} and stress of shape {stress.shape} for "
+                f"{len(atoms)} atoms: expected ({len(atoms)}, 3) and (6,)."
             )
-        for name in _PROPERTIES:
-            if not np.isfinite(results[name]).all():
-                raise GuardTrippedError(f"{name} is not finite")
-        return {**results, "free_energy": results["energy"]}
+        return Evaluation(float(energy), forces, stress)
+
+    def _ask(self, atoms: Atoms) -> dict[str, Any]:
+        if isinstance(self._inner, Calculator):
+            self._inner.calculate(atoms, _PROPERTIES, all_changes)
+            return dict(self._inner.results)
+        return {
+            "energy": self._inner.get_potential_energy(atoms, force_consistent=True),
+            "forces": self._inner.get_forces(atoms),
+            "stress": self._inner.get_stress(atoms),
+        }
+
+    @property
+    def _name(self) -> str:
+        return type(self._inner).__name__
+
+
+def batch_evaluator(calculator: Any) -> BatchEvaluator:
+    """Return what evaluates batches with a calculator: its own `evaluate_batch` where it has one, else `OneByOne`."""
+    own: BatchEvaluator | None = getattr(calculator, "evaluate_batch", None)
+    return OneByOne(calculator) if own is None else own
+
+
+def reason_of(error: Exception) -> str:
+    """Return an error in one line."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
 
 
 def closest_within(atoms: Atoms, reach: NDArray[np.float64]) -> float | None:
@@ -155,18 +169,7 @@ def closest_within(atoms: Atoms, reach: NDArray[np.float64]) -> float | None:
         lengths = np.linalg.norm(atoms.positions[first] - atoms.positions[second], axis=1)
         near = lengths < reach[first] + reach[second]
         return float(lengths[near].min()) if near.any() else None
-    inverse = np.linalg.inv(atoms.cell.array)
-    # distance of the lattice planes: a vector shorter than half of it has fractional coordinates below 1/2, so
-    # rounding finds the nearest image even in a skewed cell
-    heights = 1.0 / np.linalg.norm(inverse, axis=0)
-    if len(atoms) > _MANY or heights.min() <= 4.0 * reach.max():
-        from ase.neighborlist import neighbor_list
+    from gapfactory.search._batch_lbfgs import closest_pair
 
-        distances = neighbor_list("d", atoms, reach)
-        return float(distances.min()) if len(distances) else None
-    first, second = np.triu_indices(len(atoms), k=1)
-    fractional = (atoms.positions @ inverse)[first] - (atoms.positions @ inverse)[second]
-    vectors = (fractional - np.round(fractional)) @ atoms.cell.array
-    lengths = np.sqrt((vectors**2).sum(axis=1))
-    near = lengths < reach[first] + reach[second]
-    return float(lengths[near].min()) if near.any() else None
+    closest = closest_pair(atoms.positions, atoms.cell.array, reach)
+    return closest if np.isfinite(closest) else None

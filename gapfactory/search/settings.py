@@ -14,8 +14,8 @@ __all__ = ["MinimiserSettings", "PhaseRelaxSettings", "RelaxSettings"]
 class MinimiserSettings(Settings):
     """How an enthalpy is minimised: optimiser, stopping rule and guards.
 
-    The optimiser is ASE's ``PreconLBFGS`` (Packwood et al., J. Chem. Phys. 144, 164109 (2016)) on the
-    positions and the logarithm of the cell's deformation.
+    The optimiser is the L-BFGS of ASE's ``PreconLBFGS`` (Packwood et al., J. Chem. Phys. 144, 164109 (2016)) on
+    the positions and the logarithm of the cell's deformation.
     """
 
     force_threshold: float = Field(default=0.01, gt=0)
@@ -26,12 +26,13 @@ class MinimiserSettings(Settings):
     max_steps: int = Field(default=500, ge=0)
     """Optimiser steps after which a relaxation stops as unconverged."""
     preconditioner: Literal["none", "exponential"] = "none"
-    """Preconditioner of the L-BFGS: none (a constant initial Hessian), or the exponential one with fixed
+    """Preconditioner of the L-BFGS: none (an initial Hessian of 1 eV/Å^2), or the exponential one with fixed
     length and energy scales."""
     initial_hessian: float = Field(default=70.0, gt=0)
-    """Initial Hessian of the L-BFGS, in eV/Å^2 (also the energy scale of the exponential preconditioner)."""
+    """Twelve times the energy scale of the exponential preconditioner, in eV/Å^2; without it this has no effect."""
     max_step: float = Field(default=0.2, gt=0, le=1.0)
-    """Longest displacement of one atom (or of one row of the scaled cell variables) in a step, in Å."""
+    """Longest displacement of one atom (or of one row of the scaled cell variables) in a step, in Å; as in ASE,
+    a step that this would shorten by less than half goes its full way."""
     min_volume_fraction: float = Field(default=0.5, gt=0, lt=1)
     """A cell below this fraction of its starting volume has collapsed: the relaxation failed."""
     max_volume_fraction: float = Field(default=4.0, gt=1)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     from ase import Atoms
     from numpy.typing import NDArray
 
-__all__ = ["RelaxStatus", "Trajectory"]
+    from gapfactory.search.descent import Point
+
+__all__ = ["FrameCollector", "RelaxStatus", "Trajectory"]
 
 RelaxStatus = Literal["converged", "unconverged", "failed"]
 
@@ -79,3 +82,61 @@ class Trajectory:
         from ase import Atoms
 
         return Atoms(numbers=self.numbers, positions=self.positions[k], cell=self.cells[k], pbc=True)
+
+
+@dataclass
+class FrameCollector:
+    """Collects the frames that thinning keeps, and always the last one.
+
+    Attributes
+    ----------
+    keep_first
+        Every frame up to this step is kept.
+    thinning_ratio
+        Later ones are kept when the step number has grown by this ratio since the last one kept.
+    """
+
+    keep_first: int
+    thinning_ratio: float
+    _kept: list[tuple[int, Point]] = field(default_factory=list)
+    _last: tuple[int, Point] | None = None
+
+    def add(self, step: int, point: Point) -> None:
+        """Offer the frame of a step."""
+        self._last = (step, point)
+        if step <= self.keep_first or step >= self._kept[-1][0] * self.thinning_ratio:
+            self._kept.append(self._last)
+
+    def trajectory(
+        self,
+        status: RelaxStatus,
+        reason: str,
+        *,
+        pressure_GPa: float,
+        pressure: float,
+        numbers: NDArray[np.int_],
+        n_steps: int,
+        n_evaluations: int,
+    ) -> Trajectory:
+        """Return what was kept; `pressure` is in eV/Å^3."""
+        frames = list(self._kept)
+        if self._last is not None and frames[-1] is not self._last:
+            frames.append(self._last)
+        points = [point for _, point in frames]
+        cells = np.array([p.cell for p in points], dtype=float).reshape(-1, 3, 3)
+        energies = np.array([p.energy for p in points], dtype=float)
+        return Trajectory(
+            status=status,
+            reason=reason,
+            pressure_GPa=float(pressure_GPa),
+            numbers=np.array(numbers),
+            steps=np.array([step for step, _ in frames], dtype=int),
+            positions=np.array([p.positions for p in points], dtype=float).reshape(-1, len(numbers), 3),
+            cells=cells,
+            energies=energies,
+            enthalpies=energies + pressure * np.abs(np.linalg.det(cells)),
+            max_forces=np.array([p.force for p in points], dtype=float),
+            cell_forces=np.array([p.cell_force for p in points], dtype=float),
+            n_steps=n_steps,
+            n_evaluations=n_evaluations,
+        )

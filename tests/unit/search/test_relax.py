@@ -12,7 +12,8 @@ from ase.units import GPa
 from gapfactory.errors import PotentialError, RelaxationError
 from gapfactory.reference.analytic import SecondMomentTitanium, StillingerWeberSilicon
 from gapfactory.search import RelaxSettings, draw_pressure, relax
-from gapfactory.search._optimiser import EnthalpyFilter
+from gapfactory.search.descent import Minimisation, _Landscape
+from gapfactory.search.evaluator import OneByOne
 
 
 def rattled(n=2, seed=1, amplitude=0.15):
@@ -57,39 +58,54 @@ def results(atoms, energy=0.0, force=0.0, stress=0.0):
     return {"energy": energy, "forces": forces, "stress": np.array([stress] * 3 + [0.0] * 3)}
 
 
+def landscape_of(atoms, *, pressure, fixed_volume=False):
+    """Return a function from variables to the point there."""
+    task = Minimisation(atoms, pressure / GPa, RelaxSettings(), 0, 1.0, None, fixed_volume)
+    landscape, evaluate = _Landscape(task), OneByOne(StillingerWeberSilicon())
+
+    def at(variables):
+        asking = landscape.at(variables)
+        with pytest.raises(StopIteration) as end:
+            asking.send(evaluate([next(asking)])[0])
+        return end.value.value
+
+    return at
+
+
 @pytest.mark.parametrize("fixed_volume", [False, True])
-def test_filter_equals_ase_frechet_filter(fixed_volume):
-    theirs, ours = rattled(8), rattled(8)
-    theirs.calc, ours.calc = StillingerWeberSilicon(), StillingerWeberSilicon()
+def test_variables_and_gradient_equal_ase_frechet_filter(fixed_volume):
+    theirs = rattled(8)
+    theirs.calc = StillingerWeberSilicon()
     oracle = FrechetCellFilter(theirs, scalar_pressure=0.1, constant_volume=fixed_volume)
-    filtered = EnthalpyFilter(ours, pressure=0.1, fixed_volume=fixed_volume)
+    at = landscape_of(rattled(8), pressure=0.1, fixed_volume=fixed_volume)
     rng = np.random.default_rng(2)
+    # ASE takes the logarithm of N times the deformation
+    variables = oracle.get_positions()
+    shift = np.concatenate([np.zeros((8, 3)), 8 * np.log(8) * np.eye(3)])
     for _ in range(3):
         step = 0.1 * rng.normal(size=(11, 3))
         if fixed_volume:
             step[-3:] -= np.eye(3) * np.trace(step[-3:]) / 3
-        oracle.set_positions(oracle.get_positions() + step)
-        filtered.set_positions(filtered.get_positions() + step)
-        np.testing.assert_allclose(ours.positions, theirs.positions, atol=1e-11)
-        np.testing.assert_allclose(ours.cell.array, theirs.cell.array, atol=1e-11)
-        assert filtered.get_potential_energy() == pytest.approx(oracle.get_potential_energy(), abs=1e-9)
-        np.testing.assert_allclose(filtered.get_forces(), oracle.get_forces(), atol=1e-9, rtol=1e-9)
+        variables = variables + step
+        oracle.set_positions(variables)
+        point = at(variables - shift)
+        np.testing.assert_allclose(point.positions, theirs.positions, atol=1e-11)
+        np.testing.assert_allclose(point.cell, theirs.cell.array, atol=1e-11)
+        assert point.enthalpy == pytest.approx(oracle.get_potential_energy(), abs=1e-9)
+        np.testing.assert_allclose(-point.gradient, oracle.get_forces(), atol=1e-9, rtol=1e-9)
 
 
-def test_filter_force_is_the_numerical_derivative_of_the_enthalpy():
+def test_gradient_is_the_numerical_derivative_of_the_enthalpy():
     atoms = rattled(8)
-    atoms.calc = StillingerWeberSilicon()
-    filtered = EnthalpyFilter(atoms, pressure=0.05, fixed_volume=False)
-    filtered.set_positions(filtered.get_positions() + 0.1)
-    x, f, h = filtered.get_positions(), filtered.get_forces(), 1e-5
+    at = landscape_of(atoms, pressure=0.05)
+    x, h = np.concatenate([atoms.positions, np.zeros((3, 3))]) + 0.1, 1e-5
+    gradient = at(x).gradient
     for row, column in ((0, 0), (5, 2), (8, 0), (9, 2), (10, 1)):
-        values = []
-        for sign in (1, -1):
-            moved = x.copy()
-            moved[row, column] += sign * h
-            filtered.set_positions(moved)
-            values.append(filtered.get_potential_energy())
-        assert -(values[0] - values[1]) / (2 * h) == pytest.approx(f[row, column], abs=2e-5)
+        moved = [x.copy(), x.copy()]
+        moved[0][row, column] += h
+        moved[1][row, column] -= h
+        slope = (at(moved[0]).enthalpy - at(moved[1]).enthalpy) / (2 * h)
+        assert slope == pytest.approx(gradient[row, column], abs=2e-5)
 
 
 def test_reaches_the_minimum_that_ase_bfgs_finds():
