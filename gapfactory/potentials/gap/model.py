@@ -297,7 +297,11 @@ class GapModel(ArrayData):
     baseline
         Core potential that is added to the terms, or None.
     label
-        Name of the potential in the file.
+        Name of the terms in the file.
+    root, potential_label
+        Name of the outermost element and of the potential; empty where they are the label.
+    attributes
+        What the file states about its version besides gap_version (`svn_version` of old ones).
     gap_version
         Version of the program that wrote the file, seconds since 1970; 0 if the file states none.
     command_line
@@ -312,6 +316,9 @@ class GapModel(ArrayData):
     e0: Mapping[int, float] = field(default_factory=dict)
     baseline: PairTable | None = None
     label: str = "GAP_gapfactory"
+    root: str = ""
+    potential_label: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
     gap_version: int = CURRENT_VERSION
     command_line: str = ""
     training_data: str = ""
@@ -363,15 +370,14 @@ class Descriptor:
 
 
 def _permutations_of_distances(numbers: tuple[int, int, int]) -> tuple[tuple[int, ...], ...]:
-    """Return the orders of (r_12, r_13, r_23) under exchange of equal atoms."""
+    """Return the orders of (r_12, r_13, r_23) under exchange of equal atoms, in QUIP's sequence."""
     edges = list(combinations(range(3), 2))
     place = {edge: k for k, edge in enumerate(edges)} | {(b, a): k for k, (a, b) in enumerate(edges)}
-    found = [
+    return tuple(
         tuple(place[order[a], order[b]] for a, b in edges)
         for order in permutations(range(3))
         if all(numbers[order[k]] == numbers[k] for k in range(3))
-    ]
-    return tuple(sorted(found))
+    )
 
 
 def _ranges(options: Options) -> dict[str, Any]:
