@@ -89,7 +89,7 @@ class GapCalculator(Calculator):
         self.digest = str(manifest.get("digest", ""))
         self.limit = float(manifest.get("energy_limit_per_atom", DEFAULT_LIMIT))
         self.e0 = dict(files.e0)
-        self.cutoff = max(_cutoff_of(component.descriptor) for component in files.components)
+        self.cutoff = files.cutoff
         self._only_energy = properties == "energy"
         self._potential = self._load()
 
@@ -159,11 +159,3 @@ class GapCalculator(Calculator):
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         """Refuse: pickle, copy.copy and copy.deepcopy all come through here."""
         self._refuse()
-
-
-def _cutoff_of(descriptor: str) -> float:
-    for word in descriptor.split():
-        if word.startswith("cutoff="):
-            return float(word.removeprefix("cutoff="))
-    msg = f"the descriptor {descriptor!r} states no cutoff"
-    raise PotentialError(msg)

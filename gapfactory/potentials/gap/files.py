@@ -1,7 +1,7 @@
 """The files of a potential: read with suspicion, made independent of dates and labels, sealed by a manifest.
 
 A malformed or truncated XML makes QUIP end the whole process with exit status 0 and no exception, so every
-potential is read here first, by a parser of our own choice, down to the last coefficient.
+potential is read first by `gapfactory.potentials.gap.xml`, down to the last coefficient.
 """
 
 from __future__ import annotations
@@ -10,25 +10,23 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import numpy as np
 
 from gapfactory.errors import GapFactoryError, PotentialError
+from gapfactory.potentials.gap.model import PairTerm, SoapTerm
+from gapfactory.potentials.gap.xml import read_gap, sparse_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
+    from gapfactory.potentials.gap.model import GapModel, Term
 
 __all__ = [
     "MANIFEST_NAME",
     "XML_NAME",
-    "Component",
-    "PotentialFiles",
     "check_files",
     "potential_digest",
     "read_manifest",
@@ -39,146 +37,6 @@ __all__ = [
 XML_NAME = "gap.xml"
 MANIFEST_NAME = "manifest.json"
 LABEL = "GAP_gapfactory"
-#: an XML larger than this (bytes) is not read; the largest real ones are a few MB
-LARGEST_XML = 512 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Component:
-    """One term of a stored potential.
-
-    Attributes
-    ----------
-    descriptor
-        QUIP's descriptor string.
-    delta
-        Energy scale, eV.
-    theta
-        Length scales of a squared-exponential kernel, empty otherwise.
-    zeta
-        Exponent of a dot-product kernel, or None.
-    alphas, cutoffs
-        (n,) coefficients and cutoff factors of the sparse points.
-    points
-        (n, d) sparse points.
-    """
-
-    descriptor: str
-    delta: float
-    theta: tuple[float, ...]
-    zeta: float | None
-    covariance_type: str
-    alphas: NDArray[np.float64]
-    cutoffs: NDArray[np.float64]
-    points: NDArray[np.float64]
-    file: str
-
-
-@dataclass(frozen=True)
-class PotentialFiles:
-    """What a directory holds: terms, free-atom energies by atomic number, version of the program."""
-
-    components: tuple[Component, ...]
-    e0: Mapping[int, float]
-    version: str
-
-
-def _number(text: str | None, what: str) -> float:
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        msg = f"{what} is {text!r}, not a finite number"
-        raise ValueError(msg)
-    return value
-
-
-def _sparse_points(path: Path, n: int, d: int, md5: str | None) -> NDArray[np.float64]:
-    if not path.is_file():
-        msg = f"the sparse-point file {path.name} is missing"
-        raise ValueError(msg)
-    raw = path.read_bytes()
-    if md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5.strip():
-        msg = f"the sparse-point file {path.name} does not have the checksum that the XML states"
-        raise ValueError(msg)
-    try:
-        values = np.array(raw.split(), dtype=np.float64)
-    except ValueError:
-        msg = f"the sparse-point file {path.name} holds something that is not a number"
-        raise ValueError(msg) from None
-    if values.size != n * d or not np.isfinite(values).all():
-        msg = f"the sparse-point file {path.name} holds {values.size} numbers, expected {n} x {d}, all finite"
-        raise ValueError(msg)
-    return values.reshape(n, d)
-
-
-def _component(element: Any, directory: Path) -> Component:
-    descriptor = " ".join((element.findtext("descriptor") or "").split())
-    if not descriptor:
-        msg = "a term has no descriptor"
-        raise ValueError(msg)
-    n = int(_number(element.get("n_sparseX"), "n_sparseX"))
-    d = int(_number(element.get("dimensions"), "dimensions"))
-    rows = element.findall("sparseX")
-    if len(rows) != n or n < 1 or d < 1:
-        msg = f"the term {descriptor!r} holds {len(rows)} coefficients where it says {n}"
-        raise ValueError(msg)
-    name = element.get("sparseX_filename") or ""
-    if not name or Path(name).name != name:
-        msg = (
-            f"the term {descriptor!r} refers to the sparse-point file {name!r}, which is not a plain file "
-            "name"
-        )
-        raise ValueError(msg)
-    zeta = element.get("zeta")
-    theta = (element.findtext("theta") or "").split()
-    return Component(
-        descriptor=descriptor,
-        delta=_number(element.get("signal_variance"), "signal_variance"),
-        theta=tuple(_number(value, "theta") for value in theta),
-        zeta=None if zeta is None else _number(zeta, "zeta"),
-        covariance_type=element.get("covariance_type") or "",
-        alphas=np.array([_number(row.get("alpha"), "alpha") for row in rows]),
-        cutoffs=np.array([_number(row.get("sparseCutoff"), "sparseCutoff") for row in rows]),
-        points=_sparse_points(directory / name, n, d, element.get("sparseX_md5sum")),
-        file=name,
-    )
-
-
-def _read(directory: Path) -> PotentialFiles:
-    path = directory / XML_NAME
-    if not path.is_file():
-        msg = f"there is no {XML_NAME}"
-        raise ValueError(msg)
-    if path.stat().st_size > LARGEST_XML:
-        msg = f"{XML_NAME} has {path.stat().st_size} bytes, more than any potential needs"
-        raise ValueError(msg)
-    raw = path.read_bytes()
-    if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
-        msg = f"{XML_NAME} declares entities, which no potential does"
-        raise ValueError(msg)
-    try:
-        root = ElementTree.fromstring(raw)  # noqa: S314 - entities were refused above
-    except ElementTree.ParseError as error:
-        msg = f"{XML_NAME} is truncated or malformed ({error})"
-        raise ValueError(msg) from None
-    params, sparse = root.find("GAP_params"), root.find("GAP_params/gpSparse")
-    if root.find("Potential") is None or params is None or sparse is None:
-        msg = f"{XML_NAME} is not a GAP: Potential, GAP_params or gpSparse is missing"
-        raise ValueError(msg)
-    components = tuple(_component(element, directory) for element in sparse.findall("gpCoordinates"))
-    stated = int(_number(sparse.get("n_coordinate"), "n_coordinate"))
-    if stated != len(components) or not components:
-        msg = f"{XML_NAME} holds {len(components)} terms where it says {stated}"
-        raise ValueError(msg)
-    e0 = {
-        int(_number(element.get("Z"), "Z")): _number(element.get("value"), "e0")
-        for element in params.findall("GAP_data/e0")
-    }
-    return PotentialFiles(
-        components, {z: e for z, e in e0.items() if e != 0.0}, params.get("gap_version") or ""
-    )
 
 
 def check_files(
@@ -187,7 +45,7 @@ def check_files(
     n_sparse: Sequence[int] | None = None,
     e0: Mapping[str, float] | None = None,
     error: type[GapFactoryError] = PotentialError,
-) -> PotentialFiles:
+) -> GapModel:
     """Read a potential completely, without QUIP.
 
     Parameters
@@ -206,13 +64,11 @@ def check_files(
     PotentialError
         (or `error`) if anything is missing, truncated, altered, not finite or not what was asked for.
     """
-    remedy = "fetch it again from the store or fit it again"
     try:
-        found = _read(directory)
-    except (ValueError, OSError) as problem:
-        msg = f"the potential in {directory} cannot be used: {problem}; {remedy}"
-        raise error(msg) from None
-    counts = [len(component.alphas) for component in found.components]
+        found = read_gap(directory / XML_NAME)
+    except PotentialError as problem:
+        raise error(str(problem)) from None
+    counts = [term.n_sparse for term in found.terms]
     if n_sparse is not None and counts != list(n_sparse):
         msg = f"the potential in {directory} has {counts} sparse points where {list(n_sparse)} were asked for"
         raise error(msg)
@@ -260,16 +116,25 @@ def potential_digest(directory: Path) -> str:
         h.update(b"\0")
 
     for z, energy in sorted(found.e0.items()):
-        add((z, energy))
-    for component in found.components:
-        # How the points were handed over is no property of the potential.
-        words = [
-            w for w in component.descriptor.split() if not w.startswith(("sparse_", "n_sparse", "print_"))
-        ]
-        add((words, component.delta, component.theta, component.zeta, component.covariance_type))
-        for array in (component.alphas, component.cutoffs, component.points):
+        if energy != 0.0:
+            add((z, energy))
+    for term in found.terms:
+        add(_numbers_of(term))
+        for array in (term.alphas, term.sparse_cutoffs, term.points):
             h.update(np.ascontiguousarray(array + 0.0, dtype="<f8").tobytes())
+    if found.baseline is not None:
+        for curve in found.baseline.curves:
+            add((curve.numbers, curve.slope_first, curve.slope_last, curve.r.tolist(), curve.energy.tolist()))
     return h.hexdigest()
+
+
+def _numbers_of(term: Term) -> tuple[object, ...]:
+    # How the points were handed over is no property of the potential.
+    words = [word for word in term.command.split() if not word.startswith(("sparse_", "n_sparse", "print_"))]
+    if isinstance(term, SoapTerm):
+        return (words, term.delta, (), term.zeta, "2")
+    theta = (term.theta,) if isinstance(term, PairTerm) else tuple(term.theta.tolist())
+    return (words, term.delta, theta, None, "1")
 
 
 def write_manifest(directory: Path, **facts: object) -> Path:
@@ -277,8 +142,8 @@ def write_manifest(directory: Path, **facts: object) -> Path:
 
     Also adopts a potential from elsewhere. Raises PotentialError if the potential cannot be read.
     """
-    found = check_files(directory)
-    names = [XML_NAME, *(component.file for component in found.components)]
+    check_files(directory)
+    names = [XML_NAME, *sparse_files(directory / XML_NAME)]
     manifest = {
         "format": 1,
         "files": {name: sha256_of(directory / name) for name in names},

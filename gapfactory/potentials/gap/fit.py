@@ -27,6 +27,7 @@ from gapfactory.potentials.gap.program import find_program, program_versions, ru
 from gapfactory.potentials.gap.sigmas import Sigmas, crystal_sigmas, distance_to_hull
 from gapfactory.potentials.gap.sparse import choose
 from gapfactory.potentials.gap.terms import terms
+from gapfactory.potentials.gap.xml import sparse_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,54 +120,6 @@ def train_errors(
         virial_mae=virial_mae,
     )
     return errors, residuals
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What all stages of one fit share."""
-
-    data: list[LabelledStructure]
-    sigmas: Mapping[str, Sigmas]
-    terms: list[Term]
-    points: list[NDArray[np.float64]]
-    e0: Mapping[str, float]
-    settings: GapSettings
-    root: Path
-
-    def run(
-        self, stage: int, deltas: Sequence[float], *, last: bool
-    ) -> tuple[Path, StageFit, Evaluation, str]:
-        """Fit the terms up to `stage`, evaluate the training set with them, and compare."""
-        used = [k for k, term in enumerate(self.terms) if term.stage <= stage]
-        directory = self.root / STAGES[stage]
-        counts, seconds, log = run_program(
-            directory,
-            self.data,
-            self.sigmas,
-            [self.terms[k] for k in used],
-            deltas,
-            [self.points[k] for k in used],
-            self.settings,
-            self.e0,
-        )
-        write_manifest(directory, energy_limit_per_atom=self.settings.energy_limit_per_atom, e0=dict(self.e0))
-        start = time.monotonic()
-        found = evaluate_apart(
-            directory,
-            [item.atoms for item in self.data],
-            properties="all" if last else "energy",
-            timeout_s=self.settings.program.evaluation_timeout_s,
-        )
-        errors, _ = train_errors(self.data, found)
-        report = StageFit(
-            name=STAGES[stage],
-            delta=deltas[stage],
-            n_sparse=tuple(len(self.points[k]) for k in used),
-            targets=counts,
-            wall_s={"fit": seconds, "evaluate": time.monotonic() - start},
-            errors=errors,
-        )
-        return directory, report, found, log
 
 
 def _check_size(
@@ -289,7 +242,7 @@ def fit_gap(
     errors, by_id = train_errors(items, found)
     manifest = read_manifest(final)
     files = check_files(final)
-    names = [XML_NAME, *(component.file for component in files.components)]
+    names = [XML_NAME, *sparse_files(final / XML_NAME)]
     wall["total"] = time.monotonic() - begin
     return GapFit(
         directory=final,
@@ -305,7 +258,7 @@ def fit_gap(
         stages=tuple(reports),
         wall_s=wall,
         e0=e0,
-        descriptors=tuple(component.descriptor for component in files.components),
+        descriptors=tuple(" ".join(term.command.split()) for term in files.terms),
         skipped=skipped,
         duplicates=duplicates,
         discarded=discarded,
