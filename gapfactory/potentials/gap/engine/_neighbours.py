@@ -125,9 +125,9 @@ def _pairs_of_few(
                         for k0 in range(low0, high0 + 1):
                             row = begin + found + k0 - low0
                             neighbour[row] = base + j
-                            image[row, 0] = k0
+                            image[row, 0] = k2
                             image[row, 1] = k1
-                            image[row, 2] = k2
+                            image[row, 2] = k0
                     found += high0 - low0 + 1
             if found == 0:
                 continue
@@ -321,9 +321,9 @@ def _pairs_of_many(
                         cursor[j] += 1
                         if fill:
                             neighbour[row] = base + i
-                            image[row, 0] = whole[j, 0] - whole[i, 0] - k0
+                            image[row, 0] = whole[j, 2] - whole[i, 2] - k2
                             image[row, 1] = whole[j, 1] - whole[i, 1] - k1
-                            image[row, 2] = whole[j, 2] - whole[i, 2] - k2
+                            image[row, 2] = whole[j, 0] - whole[i, 0] - k0
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -363,17 +363,23 @@ def fill_candidates(
         first[i].
     neighbour : (P,), image : (P, 3)
         Written if `fill`: index of the neighbour in the batch, and the cell it is in, so that the vector to
-        it is r_j - r_i + image @ cell. Sorted by atom, neighbour, then image (last component slowest).
+        it is r_j - r_i + image @ cell. Sorted by atom, neighbour, image (last component fastest).
     """
     lower = np.empty((3, 3))
     axes = np.empty((3, 3))
+    # the search runs over the last vector in its innermost loop, so that images come out in order
+    turned = np.empty((3, 3))
+    along = np.empty(3, dtype=np.bool_)
     threshold = many if many > 0 else _MANY
     for c in range(offsets.shape[0] - 1):
         if not chosen[c]:
             continue
         begin = offsets[c]
         end = offsets[c + 1]
-        _triangular(cells[c], lower, axes)
+        for k in range(3):
+            turned[k] = cells[c, 2 - k]
+            along[k] = periodic[c, 2 - k]
+        _triangular(turned, lower, axes)
         scaled = np.empty((end - begin, 3))
         _scaled(positions[begin:end], lower, axes, scaled)
         cursor = np.zeros(end - begin, dtype=np.int64)
@@ -381,11 +387,11 @@ def fill_candidates(
             cursor[:] = first[begin:end]
         if end - begin < threshold:
             _pairs_of_few(
-                scaled, lower, periodic[c], reach + _MARGIN, begin, fill, cursor, neighbour, image
+                scaled, lower, along, reach + _MARGIN, begin, fill, cursor, neighbour, image
             )  # fmt: skip
         else:
             _pairs_of_many(
-                scaled, lower, periodic[c], reach + _MARGIN, begin, fill, cursor, neighbour, image
+                scaled, lower, along, reach + _MARGIN, begin, fill, cursor, neighbour, image
             )  # fmt: skip
         if not fill:
             first[begin:end] = cursor

@@ -84,11 +84,14 @@ class System:
         Atomic numbers.
     volumes : (S,)
         Å^3.
+    periodic : (S, 3)
+        Periodic directions.
     first : (N + 1,)
         Pairs of atom i are first[i]:first[i + 1].
     neighbour : (P,)
-        The other atom's index in the batch; sorted within an atom, images of one atom in a fixed order. An
-        atom's own images are neighbours; each pair is listed from both sides.
+        The other atom's index in the batch; sorted within an atom, images of one neighbour by the cell they
+        are in, first cell vector first. An atom's own images are neighbours; each pair is listed from both
+        sides.
     vector : (P, 3)
         From the atom to the neighbour, Å. The reverse pair has exactly the negative vector.
     distance : (P,)
@@ -100,6 +103,7 @@ class System:
     cell_of: NDArray[np.int64]
     numbers: NDArray[np.int64]
     volumes: NDArray[np.float64]
+    periodic: NDArray[np.bool_]
     first: NDArray[np.int64]
     neighbour: NDArray[np.int64]
     vector: NDArray[np.float64]
@@ -133,7 +137,7 @@ def _checked(
     offsets: NDArray[np.int64], positions: NDArray[np.float64], cells: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the volumes, Å^3; refuse values that are not finite and cells without volume."""
-    finite: NDArray[np.bool_] = np.isfinite(cells.reshape(-1, 9)).all(axis=1)
+    finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(cells.reshape(-1, 9)), axis=1)
     bad_atoms = np.flatnonzero(~np.isfinite(positions).all(axis=1))
     finite[np.searchsorted(offsets, bad_atoms, side="right") - 1] = False
     if not finite.all():
@@ -266,6 +270,7 @@ def _system(cells: Cells, cutoff: float, candidates: _Candidates) -> System:
         cell_of=np.repeat(np.arange(len(cells.volumes)), np.diff(cells.offsets)),
         numbers=cells.numbers,
         volumes=cells.volumes,
+        periodic=cells.periodic,
         first=first,
         neighbour=neighbour[:kept],
         vector=vector[:kept],
