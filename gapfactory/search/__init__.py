@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gapfactory.search.batch import relax_batch, relax_each
+from gapfactory.search.evaluator import batch_evaluator
 from gapfactory.search.phases import left_phase, relax_at_fixed_volume, relax_phase
 from gapfactory.search.relax import draw_pressure, relax
 from gapfactory.search.settings import PhaseRelaxSettings, RelaxSettings
@@ -12,6 +13,7 @@ __all__ = [
     "PhaseRelaxSettings",
     "RelaxSettings",
     "Trajectory",
+    "batch_evaluator",
     "draw_pressure",
     "left_phase",
     "relax",

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from gapfactory.errors import PotentialError, RelaxationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ase import Atoms
     from numpy.typing import NDArray
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "BatchEvaluator",
+    "EngineEvaluator",
     "Evaluation",
     "OneByOne",
     "Refusal",
@@ -100,6 +100,8 @@ class OneByOne:
         return [self._one(atoms.copy()) for atoms in structures]
 
     def _one(self, atoms: Atoms) -> Answer:
+        from ase.calculators.calculator import PropertyNotImplementedError
+
         try:
             found = self._ask(atoms)
         except (PropertyNotImplementedError, NotImplementedError) as error:
@@ -128,6 +130,8 @@ class OneByOne:
         return Evaluation(float(energy), forces, stress)
 
     def _ask(self, atoms: Atoms) -> dict[str, Any]:
+        from ase.calculators.calculator import Calculator, all_changes
+
         if isinstance(self._inner, Calculator):
             self._inner.calculate(atoms, _PROPERTIES, all_changes)
             return dict(self._inner.results)
@@ -140,6 +144,76 @@ class OneByOne:
     @property
     def _name(self) -> str:
         return type(self._inner).__name__
+
+
+class _Results(Protocol):
+    """The part of `gapfactory.potentials.gap.engine.evaluator.Results` that is used here."""
+
+    @property
+    def energies(self) -> NDArray[np.float64]: ...
+
+    @property
+    def forces(self) -> NDArray[np.float64] | None: ...
+
+    @property
+    def stresses(self) -> NDArray[np.float64] | None: ...
+
+    def atoms_of(self, structure: int) -> slice: ...
+
+
+class _Engine(Protocol):
+    def evaluate(self, structures: Sequence[Atoms]) -> _Results: ...
+
+
+class EngineEvaluator:
+    """Batch evaluator with the compiled engine of a potential: all structures in one call.
+
+    Parameters
+    ----------
+    engine
+        `gapfactory.potentials.gap.engine.evaluator.Engine`.
+    free_atoms
+        Energy of the free atom of each atomic number, in eV.
+    limit
+        A structure farther from its free atoms than this, in eV/atom, is refused: it lies outside what the potential
+        knows.
+    """
+
+    def __init__(self, engine: _Engine, free_atoms: Mapping[int, float], limit: float) -> None:
+        self._engine = engine
+        self._limit = limit
+        self._free = np.zeros(max((*free_atoms, 118)) + 1)
+        for number, energy in free_atoms.items():
+            self._free[number] = energy
+
+    def __call__(self, structures: Sequence[Atoms], /) -> list[Answer]:
+        """Evaluate; see `BatchEvaluator`.
+
+        Raises
+        ------
+        PotentialError
+            The engine refuses one of the structures.
+        """
+        results = self._engine.evaluate(structures)
+        forces, stresses = results.forces, results.stresses
+        if forces is None or stresses is None:
+            raise RelaxationError(
+                "the engine gave no forces and stresses: relax cells with one that has them."
+            )
+        answers: list[Answer] = []
+        for k, atoms in enumerate(structures):
+            energy = float(results.energies[k])
+            per_atom = (energy - float(self._free[atoms.numbers].sum())) / len(atoms)
+            if abs(per_atom) > self._limit:
+                answers.append(
+                    Refusal(
+                        f"PotentialError: the energy of {atoms.symbols} is {per_atom:.4g} eV/atom from the free atoms, "
+                        f"beyond {self._limit:g}: the structure lies outside what the potential knows"
+                    )
+                )
+            else:
+                answers.append(Evaluation(energy, forces[results.atoms_of(k)], stresses[k]))
+        return answers
 
 
 def batch_evaluator(calculator: Any) -> BatchEvaluator:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
@@ -28,9 +27,12 @@ class RelaxTask(CampaignTask):
     required_params: ClassVar[tuple[str, ...]] = (*CampaignTask.required_params, "start", "stop")
 
     def work(self, context: TaskContext) -> dict[str, Any]:
-        """Relax the cells that have no stored result yet; one cell's failure is recorded and harms no other."""
+        """Relax the cells that have no stored result yet, together; one cell's failure is recorded and harms no other.
+
+        Each result is stored as soon as it is there, so a task that was killed goes on with the rest.
+        """
         from gapfactory.potentials.gap import load_potential
-        from gapfactory.search import draw_pressure, relax
+        from gapfactory.search import batch_evaluator, draw_pressure, relax_each
 
         campaign, generation = context.campaign, context.generation
         start, stop = self["start"], self["stop"]
@@ -43,27 +45,25 @@ class RelaxTask(CampaignTask):
             )
             raise NotFoundError(msg)
         record = require_potential(context.database, campaign.name, generation - 1)
-        calculator = load_potential(cached_potential(context.database, record))
+        evaluate = batch_evaluator(load_potential(cached_potential(context.database, record)))
         counts = {"converged": 0, "unconverged": 0, "failed": 0}
-        for cell in cells:
-            index = cell["index"]
-            if index in done:
-                continue
-            pressure = draw_pressure(context.rng(Stage.PRESSURE, index), campaign.relax)
-            began = time.monotonic()
-            trajectory = relax(
-                unpack_atoms(cell["atoms"]), calculator, pressure_GPa=pressure, settings=campaign.relax
-            )
-            counts[trajectory.status] += 1
+        missing = [cell for cell in cells if cell["index"] not in done]
+        for ended in relax_each(
+            [unpack_atoms(cell["atoms"]) for cell in missing],
+            [draw_pressure(context.rng(Stage.PRESSURE, cell["index"]), campaign.relax) for cell in missing],
+            evaluate,
+            campaign.relax,
+        ):
+            counts[ended.trajectory.status] += 1
             save_relaxation(
                 context.database,
                 relaxation_document(
                     campaign.name,
                     generation,
-                    index,
-                    cell["composition"],
-                    trajectory,
-                    time.monotonic() - began,
+                    missing[ended.index]["index"],
+                    missing[ended.index]["composition"],
+                    ended.trajectory,
+                    ended.seconds,
                 ),
             )
         return counts

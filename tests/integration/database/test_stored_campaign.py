@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from launchpad.database.potentials import BUCKET, fetch_potential, require_poten
 from launchpad.database.transfer import export_database, import_database
 from launchpad.queue import Queue
 from launchpad.states import CampaignState
+from launchpad.tasks.base import TaskContext
 
 pytestmark = [pytest.mark.database, pytest.mark.gap, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -186,6 +188,36 @@ def test_random_pressures_differ_and_come_from_the_seed(copy) -> None:
     for row in rows:
         rng = stream(campaign.seed, row["generation"], Stage.PRESSURE, row["index"])
         assert row["pressure_gpa"] == draw_pressure(rng, campaign.relax)
+
+
+def test_an_interrupted_relax_task_goes_on_with_what_is_missing(copy, tmp_path, monkeypatch) -> None:
+    """What is stored stays, and the rest comes out the same although it is relaxed in other company."""
+    from launchpad.tasks import relax
+
+    monkeypatch.setenv("GAPFACTORY_CACHE", str(tmp_path / "cache"))
+    before = campaign_digests(copy, "tiny")
+    copy.relaxations.delete_many({})
+    context = TaskContext(SimpleNamespace(db=copy), campaign_of(require_campaign(copy, "tiny")), 1, tmp_path)
+    task = relax.RelaxTask(campaign="tiny", generation=1, start=0, stop=6)
+    save, stored = relax.save_relaxation, []
+
+    def save_two(database, document):
+        if len(stored) == 2:
+            raise AutoReconnect("the connection is gone")
+        save(database, document)
+        stored.append(document.index)
+
+    monkeypatch.setattr(relax, "save_relaxation", save_two)
+    with pytest.raises(AutoReconnect):
+        task.work(context)
+    assert copy.relaxations.count_documents({}) == 2
+    kept = list(copy.relaxations.find().sort("index", 1))
+    monkeypatch.setattr(relax, "save_relaxation", save)
+    assert sum(task.work(context).values()) == 4
+    assert list(copy.relaxations.find({"index": {"$in": stored}}).sort("index", 1)) == kept
+    assert campaign_digests(copy, "tiny") == before
+    assert all(row["seconds"] > 0 for row in copy.relaxations.find())
+    assert sum(task.work(context).values()) == 0
 
 
 def test_random_cells_differ_within_and_between_generations(copy) -> None:
