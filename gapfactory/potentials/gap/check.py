@@ -1,4 +1,8 @@
-"""Evaluates potentials in throw-away processes: QUIP can end a process at any time, with exit status 0."""
+"""Proves potentials: reads them back from their files and evaluates them.
+
+With the built-in engine that happens here; with QUIP in a throw-away process, because QUIP can end a process at any
+time, with exit status 0.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from gapfactory.errors import PotentialError
-from gapfactory.potentials.gap.files import check_files, read_manifest
+from gapfactory.potentials.gap.files import XML_NAME, check_files, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
-__all__ = ["Evaluation", "evaluate_apart", "validate_potential"]
+    from gapfactory.potentials.gap.engine.evaluator import Results
+
+__all__ = ["Evaluation", "evaluate", "evaluate_apart", "validate_potential"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,50 @@ class Evaluation:
     stresses: NDArray[np.float64] | None
 
 
+def evaluate(
+    directory: Path,
+    structures: Sequence[Atoms],
+    *,
+    properties: Literal["all", "energy"] = "all",
+    threads: int = 1,
+) -> Evaluation:
+    """Evaluate structures with the built-in engine, from the files of a potential.
+
+    Structures are taken in batches on `threads` threads; the numbers depend on neither.
+
+    Raises
+    ------
+    PotentialError
+        If the potential cannot be read or a result is not finite.
+    InputError
+        If a structure cannot be used.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from gapfactory.potentials.gap.engine.evaluator import Engine
+    from gapfactory.potentials.gap.sparse import batches
+    from gapfactory.potentials.gap.xml import read_gap
+
+    engine = Engine(read_gap(directory / XML_NAME))
+
+    def run(part: slice) -> Results:
+        return engine.evaluate(structures[part], gradients=properties == "all")
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(run, batches(structures)))
+    energies = np.concatenate([result.energies for result in found])
+    if properties == "energy":
+        return Evaluation(energies, None, None)
+    forces = [
+        result.forces[result.atoms_of(k)]
+        for result in found
+        if result.forces is not None
+        for k in range(len(result.energies))
+    ]
+    stresses = np.concatenate([result.stresses for result in found if result.stresses is not None])
+    return Evaluation(energies, forces, stresses)
+
+
 def evaluate_apart(
     directory: Path,
     structures: Sequence[Atoms],
@@ -52,7 +102,7 @@ def evaluate_apart(
     properties: Literal["all", "energy"] = "all",
     timeout_s: float,
 ) -> Evaluation:
-    """Evaluate structures in a separate process that must print a token at its end.
+    """Evaluate structures with QUIP, in a separate process that must print a token at its end.
 
     Raises
     ------
@@ -120,6 +170,7 @@ def validate_potential(
     *,
     tolerance: float = 1e-6,
     timeout_s: float = 600.0,
+    engine: Literal["native", "quippy"] = "native",
 ) -> None:
     """Prove that a potential is complete and gives the energies that it gave when it was fitted.
 
@@ -129,6 +180,10 @@ def validate_potential(
         Structures and their energies in eV by this potential; at least one.
     tolerance
         Largest difference, eV/atom.
+    timeout_s
+        Of an evaluation by quippy.
+    engine
+        What evaluates: the built-in engine, or quippy in a process of its own.
 
     Raises
     ------
@@ -141,9 +196,11 @@ def validate_potential(
         raise PotentialError(msg)
     read_manifest(directory)
     check_files(directory)
-    found = evaluate_apart(
-        directory, [atoms for atoms, _ in sentinels], properties="energy", timeout_s=timeout_s
-    )
+    structures = [atoms for atoms, _ in sentinels]
+    if engine == "native":
+        found = evaluate(directory, structures, properties="energy")
+    else:
+        found = evaluate_apart(directory, structures, properties="energy", timeout_s=timeout_s)
     for k, ((atoms, expected), energy) in enumerate(zip(sentinels, found.energies, strict=True)):
         if not abs(energy - expected) <= tolerance * len(atoms):
             msg = (

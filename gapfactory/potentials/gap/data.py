@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapfactory.potentials.gap.sigmas import Sigmas
+    from gapfactory.potentials.gap.solve import Diagnostics
 
 __all__ = ["GapFit", "LabelledStructure", "StageFit", "TrainErrors", "checked"]
 
@@ -91,11 +92,13 @@ class StageFit:
     n_sparse
         Sparse points of every descriptor.
     targets
-        Energies, forces and virials that the program counted.
+        Energies, forces and virials that were fitted, as the backend counted them.
     wall_s
         Seconds of the fit, and of everything else the stage needed.
     errors
         Errors on the training set.
+    diagnostics
+        How well the linear system was posed; None where the backend does not say.
     """
 
     name: str
@@ -104,6 +107,7 @@ class StageFit:
     targets: Mapping[str, int]
     wall_s: Mapping[str, float]
     errors: TrainErrors
+    diagnostics: Diagnostics | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class GapFit:
     sigmas
         Absolute errors by structure id.
     targets
-        Energies, forces and virials in the final fit, as counted by the program.
+        Energies, forces and virials in the final fit, as counted by the backend.
     train_errors
         Errors of the final potential on the crystals of the training set.
     residuals
@@ -136,7 +140,8 @@ class GapFit:
     stages
         The staged fits in order.
     wall_s
-        Seconds by step.
+        Seconds by step: `sparse points`; of each stage (`2b rows`, `2b solve`, `2b evaluate`, or `2b fit` of the
+        program); `prove`; `total`.
     e0
         Energy of the free atoms by symbol, eV.
     descriptors
@@ -149,6 +154,12 @@ class GapFit:
         Ids left out because they lie too far above the hull.
     versions
         Versions of the programs and libraries.
+    backend
+        What solved the fit.
+    threads
+        Threads it used.
+    peak_memory
+        Highest resident memory so far of this process, or of the program where that was more, bytes.
     """
 
     directory: Path
@@ -169,6 +180,9 @@ class GapFit:
     duplicates: tuple[str, ...] = ()
     discarded: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    backend: str = "native"
+    threads: int = 1
+    peak_memory: int = 0
 
 
 def _check_one(item: LabelledStructure, symbols: set[str]) -> None:

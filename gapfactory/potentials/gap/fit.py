@@ -5,14 +5,20 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapfactory.errors import FitError
-from gapfactory.potentials.gap.check import Evaluation, evaluate_apart, validate_potential
+from gapfactory.potentials.gap.backends import (
+    NativeBackend,
+    Problem,
+    ProgramBackend,
+    package_versions,
+    usable_cores,
+)
+from gapfactory.potentials.gap.check import Evaluation, evaluate, validate_potential
 from gapfactory.potentials.gap.data import GapFit, StageFit, TrainErrors, checked
 from gapfactory.potentials.gap.deltas import binding_energies, judged, stage_delta
 from gapfactory.potentials.gap.files import (
@@ -23,21 +29,24 @@ from gapfactory.potentials.gap.files import (
     write_manifest,
 )
 from gapfactory.potentials.gap.memory import LARGEST_CROSS, estimate_memory
-from gapfactory.potentials.gap.program import find_program, program_versions, run_program
+from gapfactory.potentials.gap.program import find_program
 from gapfactory.potentials.gap.sigmas import Sigmas, crystal_sigmas, distance_to_hull
 from gapfactory.potentials.gap.sparse import choose
 from gapfactory.potentials.gap.terms import terms
 from gapfactory.potentials.gap.xml import sparse_files
+from gapfactory.structures import structure_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from ase import Atoms
     from numpy.typing import NDArray
 
+    from gapfactory.potentials.gap.backends import Backend
     from gapfactory.potentials.gap.data import LabelledStructure
     from gapfactory.potentials.gap.settings import GapSettings
     from gapfactory.potentials.gap.sigmas import SigmaSettings
-    from gapfactory.potentials.gap.terms import SpeciesLike, Term
+    from gapfactory.potentials.gap.terms import SpeciesLike
 
 __all__ = ["fit_gap", "structure_sigmas", "train_errors"]
 
@@ -164,11 +173,13 @@ def fit_gap(
     seed: Callable[[int], np.random.Generator],
     workdir: Path,
     progress: Callable[[str], None] | None = None,
+    extra_sparse_structures: Sequence[Atoms] = (),
+    store: Path | None = None,
 ) -> GapFit:
     """Fit a potential, prove that it is complete, and measure its errors.
 
     Bernstein, Csányi and Deringer (2019), Methods. The same data, species, settings and seed give the same
-    files to the last byte, whatever the order of the data.
+    files to the last byte, whatever the order of the data and the number of threads.
 
     Parameters
     ----------
@@ -184,6 +195,11 @@ def fit_gap(
         A fresh directory is made in it for this fit.
     progress
         Called with one line of text as the fit proceeds.
+    extra_sparse_structures
+        Structures without labels that sparse points may be chosen from as well.
+    store
+        Directory of parts of earlier fits (see `solve.blocks`): a fit with the same sparse points computes only
+        what is new. For the native backend.
 
     Raises
     ------
@@ -195,7 +211,8 @@ def fit_gap(
     say = progress or (lambda _: None)
     begin = time.monotonic()
     ordered = sorted(species, key=lambda s: s.number)
-    find_program(settings.program)
+    if settings.backend == "gap_fit":
+        find_program(settings.program)
     items, duplicates, e0 = checked(data, [s.symbol for s in ordered])
     sigmas = structure_sigmas(items, [s.number for s in ordered], settings.sigma)
     limit = settings.sigma.discard_above
@@ -206,40 +223,63 @@ def fit_gap(
     root = Path(tempfile.mkdtemp(prefix="fit-", dir=workdir))
 
     all_terms = terms(ordered, settings)
-    structures = [item.atoms for item in items]
+    unlabelled = sorted(extra_sparse_structures, key=structure_hash)
+    structures = [*(item.atoms for item in items), *unlabelled]
     points = [choose(term, structures, settings, seed(k)) for k, term in enumerate(all_terms)]
     skipped = tuple(t.name for t, p in zip(all_terms, points, strict=True) if not len(p))
     kept = [(t, p) for t, p in zip(all_terms, points, strict=True) if len(p)]
-    job = _Job(items, sigmas, [t for t, _ in kept], [p for _, p in kept], e0, settings, root)
+    problem = Problem(items, sigmas, [t for t, _ in kept], [p for _, p in kept], e0, settings)
     wall = {"sparse points": time.monotonic() - begin}
     say(f"{len(items)} structures, {sum(len(p) for _, p in kept)} sparse points")
 
-    stages = sorted({term.stage for term in job.terms})
+    stages = sorted({term.stage for term in problem.terms})
     if not stages:
         msg = "no two atoms of the training data are within the cutoff of any term: nothing can be fitted"
         raise FitError(msg)
+    backend = _backend(problem, store)
+    threads = settings.program.fit_threads or usable_cores()
     residuals = binding_energies(items, e0)
     deltas = _given_deltas(settings)
     reports: list[StageFit] = []
     for stage in stages[-1:] if settings.delta.fixed else stages:
         if not settings.delta.fixed:
-            deltas[stage] = stage_delta(stage, items, residuals, ordered, settings)
-        directory, report, found, log = job.run(stage, deltas, last=stage == stages[-1])
+            # As many digits as gap_fit is given, so that both backends solve the same equations.
+            deltas[stage] = float(f"{stage_delta(stage, items, residuals, ordered, settings):.6g}")
+        directory = root / STAGES[stage]
+        solved = backend.solve(directory, stage, deltas)
+        write_manifest(directory, energy_limit_per_atom=settings.energy_limit_per_atom, e0=dict(e0))
+        start = time.monotonic()
+        found = evaluate(
+            directory,
+            [item.atoms for item in items],
+            properties="all" if stage == stages[-1] else "energy",
+            threads=threads,
+        )
+        errors, by_id = train_errors(items, found)
+        report = StageFit(
+            name=STAGES[stage],
+            delta=deltas[stage],
+            n_sparse=tuple(len(p) for p in problem.points[: problem.up_to(stage)]),
+            targets=solved.targets,
+            wall_s={**solved.wall_s, "evaluate": time.monotonic() - start},
+            errors=errors,
+            diagnostics=solved.diagnostics,
+        )
         reports.append(report)
         residuals = np.array([item.energy for item in items]) - found.energies
         wall |= {f"{report.name} {name}": seconds for name, seconds in report.wall_s.items()}
-        say(
-            f"{report.name}: delta {report.delta:.4g} eV, error {1000 * report.errors.energy_rmse:.3g} "
-            "meV/atom"
-        )
+        say(f"{report.name}: delta {report.delta:.4g} eV, error {1000 * errors.energy_rmse:.3g} meV/atom")
 
-    versions = program_versions(log)
-    if settings.program.openmp_threads > 1 and versions["openmp"] == "no":
+    versions = package_versions("gapfactory", "numpy", "scipy", "ase") | dict(solved.versions)
+    if settings.program.openmp_threads > 1 and versions.get("openmp") == "no":
         say("gap_fit is a serial build: openmp_threads has no effect")
+    start = time.monotonic()
     final = _publish(directory, root / "potential")
     sentinels = [(items[k].atoms, float(found.energies[k])) for k in _sentinels(items)]
-    validate_potential(final, sentinels, timeout_s=settings.program.evaluation_timeout_s)
-    errors, by_id = train_errors(items, found)
+    validate_potential(
+        final, sentinels, timeout_s=settings.program.evaluation_timeout_s, engine=backend.proof
+    )
+    wall["prove"] = time.monotonic() - start
     manifest = read_manifest(final)
     files = check_files(final)
     names = [XML_NAME, *sparse_files(final / XML_NAME)]
@@ -263,7 +303,31 @@ def fit_gap(
         duplicates=duplicates,
         discarded=discarded,
         versions=versions,
+        backend=settings.backend,
+        threads=threads if settings.backend == "native" else settings.program.openmp_threads,
+        peak_memory=_peak_memory(settings),
     )
+
+
+def _backend(problem: Problem, store: Path | None) -> Backend:
+    if problem.settings.backend == "gap_fit":
+        return ProgramBackend(problem)
+    if store is None:
+        return NativeBackend(problem)
+    from gapfactory.potentials.gap.solve import TriangleStore
+
+    return NativeBackend(problem, TriangleStore(store))
+
+
+def _peak_memory(settings: GapSettings) -> int:
+    """Return the highest resident memory so far, bytes."""
+    import resource
+    import sys
+
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    largest = max(own, children) if settings.backend == "gap_fit" else own
+    return largest * (1 if sys.platform == "darwin" else 1024)
 
 
 def _given_deltas(settings: GapSettings) -> list[float]:

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,20 +74,15 @@ def find_program(settings: ProgramSettings) -> Path:
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return candidate.resolve()
     msg = (
-        f"the program {name!r} was not found: `pip install quippy-ase`, or give its path as "
-        "gap.program.executable"
+        f"the program {name!r} was not found: `pip install quippy-ase`, give its path as "
+        "gap.program.executable, or use the built-in engine (gap: {backend: native})"
     )
     raise FitError(msg)
 
 
 def program_versions(log: str) -> dict[str, str]:
-    """Return the versions of everything that shapes the numbers of a fit."""
+    """Return what the program says of its own versions."""
     versions = {}
-    for package in ("quippy-ase", "numpy", "scipy", "ase", "gapfactory"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     for key, pattern in (("gap", r"GAP version\s*:?\s*(\S+)"), ("quip", r"git version\s*:?\s*(\S+)")):
         match = re.search(pattern, log, re.IGNORECASE)
         if match:

@@ -49,7 +49,10 @@ class ThreeBodySettings(Settings):
     sigma: Positive = 1.0
     """Length scale of the kernel in the units of each component, A, A^2 and A (Table 1)."""
     n_sparse: Count = 100
-    """Sparse points per triple of species (Table 1), spread by farthest-point sampling."""
+    """Sparse points per triple of species (Table 1)."""
+    sparse_method: Literal["farthest", "uniform"] = "farthest"
+    """How they are chosen: `farthest`, each new one as far as possible from all chosen ones, or `uniform`, one from
+    each occupied box of a regular grid."""
     cutoff_covalent_in_r: Positive = 2.925
     """Cutoff of a covalent element in r (Table 1)."""
     cutoff_metallic_in_r: Positive = 2.665
@@ -108,16 +111,20 @@ class DeltaSettings(Settings):
 
 
 class ProgramSettings(Settings):
-    """How the `gap_fit` program is run."""
+    """How a fit is run; nothing here changes the numbers of a finished fit."""
 
+    fit_threads: Count | None = None
+    """Threads of the native backend (None: all cores that the process may use). The potential does not depend on
+    it, to the last byte."""
     executable: str = "gap_fit"
-    """Name or path of the program; found on PATH, next to the Python interpreter, or inside quippy."""
+    """Backend `gap_fit`: name or path of the program; found on PATH, next to the Python interpreter, or inside
+    quippy."""
     openmp_threads: Count = 1
-    """Threads of the program (the quippy 0.10 wheels are serial)."""
+    """Backend `gap_fit`: threads of the program (the quippy 0.10 wheels are serial)."""
     timeout_s: Positive = 6 * 3600.0
-    """A fit that takes longer than this many seconds is stopped."""
+    """Backend `gap_fit`: a fit that takes longer than this many seconds is stopped."""
     evaluation_timeout_s: Positive = 2 * 3600.0
-    """An evaluation of the training set that takes longer than this many seconds is stopped."""
+    """Backend `gap_fit`: a proof by quippy that takes longer than this many seconds is stopped."""
     memory_limit_gb: Positive | None = None
     """A fit whose estimated peak memory (GB) exceeds this is refused before it starts."""
 
@@ -125,8 +132,9 @@ class ProgramSettings(Settings):
 class GapSettings(Settings):
     """Everything that steers the fit of one Gaussian approximation potential."""
 
-    backend: Literal["gap_fit"] = "gap_fit"
-    """The engine that solves the fit."""
+    backend: Literal["native", "gap_fit"] = "native"
+    """What solves the fit: `native`, built in, or the external program `gap_fit`, which comes with quippy. Both solve
+    the same equations with the same sparse points, expected errors and jitter."""
     two_body: TwoBodySettings = TwoBodySettings()
     """Two-body term."""
     three_body: ThreeBodySettings = ThreeBodySettings()
@@ -137,12 +145,15 @@ class GapSettings(Settings):
     """Energy scales of the terms."""
     sigma: SigmaSettings = SigmaSettings()
     """Expected errors of the data."""
+    sparse_files: dict[str, str] = Field(default_factory=dict)
+    """Sparse points given by file instead of chosen: name of a term (`2b-Si-Si`, `3b-C-Si-Si`, `soap-Si`) to the path
+    of a file as gap_fit's `sparse_method=FILE` reads it, one number per line, each point after its cutoff factor."""
     jitter: Positive = 1e-8
     """Added to the diagonal of the sparse covariance (eV^2)."""
     energy_limit_per_atom: Positive = 1000.0
     """An evaluated energy farther than this from the free atoms (eV/atom) is an error, not a result."""
     program: ProgramSettings = ProgramSettings()
-    """The external program."""
+    """How it is run."""
 
     @model_validator(mode="after")
     def _deltas_fit_stages(self) -> Self:

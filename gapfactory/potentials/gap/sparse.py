@@ -2,20 +2,23 @@
 
 `gap_fit`'s own choice of uniform three-body points depends on the order of the rows and its random choices
 on its own generator. Here every choice depends on the data alone (sorted by id) and, for SOAP, on a seeded
-stream.
+stream. Descriptors come from the built-in engine for every backend.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
-from gapfactory.errors import FitError
+from gapfactory.errors import FitError, InputError, PotentialError
+from gapfactory.potentials.gap.engine.evaluator import term_engine
+from gapfactory.potentials.gap.engine.system import build_system
+from gapfactory.potentials.gap.model import empty_term
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ase import Atoms
     from numpy.typing import NDArray
@@ -24,21 +27,28 @@ if TYPE_CHECKING:
     from gapfactory.potentials.gap.terms import Term
 
 __all__ = [
-    "angle_descriptors",
     "choose",
+    "descriptor_values",
     "distance_range",
     "farthest_points",
     "leverage_points",
+    "read_sparse_file",
     "soap_vectors",
+    "uniform_points",
     "write_sparse_file",
 ]
 
 #: rows per block of a large matrix; fixed, so that sums do not depend on the machine
 BLOCK = 4096
+#: atoms per batch of structures that descriptors are computed for at a time
+ATOMS = 2048
 
 
 def choose(
-    term: Term, structures: Sequence[Atoms], settings: GapSettings, rng: np.random.Generator
+    term: Term,
+    structures: Sequence[Atoms],
+    settings: GapSettings,
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Return the sparse points of one term.
 
@@ -47,9 +57,9 @@ def choose(
     term
         The descriptor.
     structures
-        All structures of the fit in the order of their ids.
+        All structures of the fit in the order of their ids; labels are not needed.
     settings
-        Numbers of points and length scales.
+        Numbers of points and length scales, and files of points.
     rng
         Stream of this choice; used by SOAP only.
 
@@ -57,7 +67,14 @@ def choose(
     -------
     NDArray
         (n, d) descriptor values, possibly fewer than asked for and (0, d) if the data never show the term.
+
+    Raises
+    ------
+    FitError
+        If a structure has no descriptor (atoms on top of each other) or a file of points is unusable.
     """
+    if term.name in settings.sparse_files:
+        return read_sparse_file(Path(settings.sparse_files[term.name]), dimension_of(term))
     if term.stage == 0:
         two = settings.two_body
         low, high = distance_range(structures, term.numbers, term.cutoff)
@@ -68,66 +85,93 @@ def choose(
         return np.linspace(low, high, n)[:, None]
     if term.stage == 1:
         three = settings.three_body
-        values = _thinned(
-            (angle_descriptors(atoms, term.numbers, term.cutoff) for atoms in structures),
-            three.least_spacing_in_sigma * three.sigma,
-        )
-        return farthest_points(values, three.n_sparse, three.least_spacing_in_sigma * three.sigma)
+        spacing = three.least_spacing_in_sigma * three.sigma
+        values = _thinned(descriptor_values(term, structures), spacing)
+        if three.sparse_method == "uniform":
+            return uniform_points(values, three.n_sparse)
+        return farthest_points(values, three.n_sparse, spacing)
     vectors = soap_vectors(term, structures)
     picked = leverage_points(vectors, settings.soap.n_sparse, rng, settings.soap.duplicate_tolerance)
     return vectors[picked]
 
 
-def distance_range(structures: Iterable[Atoms], pair: Sequence[int], cutoff: float) -> tuple[float, float]:
+def dimension_of(term: Term) -> int:
+    """Return the length of a term's descriptor."""
+    return empty_term(term.descriptor, term.covariance, 1.0).dimension
+
+
+def batches(structures: Sequence[Atoms]) -> Iterator[slice]:
+    """Cut structures into runs of about `ATOMS` atoms."""
+    start = atoms = 0
+    for k, structure in enumerate(structures):
+        atoms += len(structure)
+        if atoms >= ATOMS:
+            yield slice(start, k + 1)
+            start, atoms = k + 1, 0
+    if start < len(structures):
+        yield slice(start, len(structures))
+
+
+def descriptor_values(term: Term, structures: Sequence[Atoms]) -> Iterator[NDArray[np.float64]]:
+    """Yield the (n, d) values of all instances of a descriptor, in the order of structures and atoms.
+
+    Raises
+    ------
+    FitError
+        If a structure cannot be described; it is named by its place in `structures`.
+    """
+    engine = term_engine(empty_term(term.descriptor, term.covariance, 1.0))
+    for part in batches(structures):
+        chosen = structures[part]
+        try:
+            found = engine.descriptors(build_system(chosen, term.cutoff))
+        except (InputError, PotentialError) as error:
+            _name_the_culprit(term, structures, part, error)
+        values = found.values[np.argsort(found.centre, kind="stable")]
+        if not np.isfinite(values).all():
+            _name_the_culprit(term, structures, part, None)
+        yield values
+
+
+def _name_the_culprit(
+    term: Term, structures: Sequence[Atoms], part: slice, error: Exception | None
+) -> NoReturn:
+    """Raise for the first structure of a batch that cannot be described on its own."""
+    engine = term_engine(empty_term(term.descriptor, term.covariance, 1.0))
+    for k in range(len(structures))[part]:
+        reason: object = "its descriptor is not finite"
+        try:
+            found = engine.descriptors(build_system([structures[k]], term.cutoff))
+            if np.isfinite(found.values).all():
+                continue
+        except (InputError, PotentialError) as problem:
+            reason = problem
+        msg = f"structure {k} ({structures[k].symbols}) cannot be described: {reason}; quarantine it"
+        raise FitError(msg)
+    msg = f"structures {part.start} to {part.stop - 1} cannot be described together: {error}"
+    raise FitError(msg)
+
+
+def distance_range(structures: Sequence[Atoms], pair: Sequence[int], cutoff: float) -> tuple[float, float]:
     """Return the shortest and longest distance of a pair of species (inf, -inf if there is none).
 
     In a crystal the longest is taken as the cutoff itself: lattice images fill every distance.
     """
-    from ase.neighborlist import neighbor_list
-
     a, b = pair
     shortest, longest = np.inf, -np.inf
-    for atoms in structures:
-        numbers = atoms.numbers
-        if a not in numbers or b not in numbers:
+    known = [atoms for atoms in structures if a in atoms.numbers and b in atoms.numbers]
+    for part in batches(known):
+        system = build_system(known[part], cutoff)
+        centre = np.repeat(np.arange(system.n_atoms), np.diff(system.first))
+        wanted = (system.numbers[centre] == a) & (system.numbers[system.neighbour] == b)
+        crystal = np.array([bool(atoms.pbc.all()) for atoms in known[part]])
+        distances = system.distance[wanted]
+        if len(distances) == 0:
             continue
-        reach = min(cutoff, 1.25 * shortest if np.isfinite(shortest) else 3.0)
-        while True:
-            i, j, d = neighbor_list("ijd", atoms, reach)
-            d = d[(numbers[i] == a) & (numbers[j] == b)]
-            if len(d) or reach >= cutoff or (np.isfinite(shortest) and longest >= cutoff):
-                break
-            reach = min(cutoff, 2 * reach)
-        if len(d):
-            shortest = min(shortest, float(d.min()))
-            longest = max(longest, cutoff if atoms.pbc.all() else float(d.max()))
+        shortest = min(shortest, float(distances.min()))
+        inside = crystal[system.cell_of[centre[wanted]]]
+        longest = max(longest, cutoff if inside.any() else float(distances.max()))
     return shortest, longest
-
-
-def angle_descriptors(atoms: Atoms, triple: Sequence[int], cutoff: float) -> NDArray[np.float64]:
-    """Return the (n, 3) values (r1 + r2, (r1 - r2)^2, r12) of every pair of neighbours of the centres.
-
-    Units A, A^2, A. Each unordered pair is counted once, where QUIP's `angle_3b` gives the same value twice.
-    """
-    from ase.neighborlist import neighbor_list
-
-    centre, a, b = triple
-    numbers = atoms.numbers
-    if not {centre, a, b} <= set(numbers.tolist()):
-        return np.empty((0, 3))
-    i, j, d, vector = neighbor_list("ijdD", atoms, cutoff)
-    keep = numbers[i] == centre
-    i, d, vector, z = i[keep], d[keep], vector[keep], numbers[j[keep]]
-    found = []
-    for atom in np.unique(i):
-        mine = np.flatnonzero(i == atom)
-        p, q = np.triu_indices(len(mine), 1)
-        p, q = mine[p], mine[q]
-        wanted = ((z[p] == a) & (z[q] == b)) | ((z[p] == b) & (z[q] == a))
-        p, q = p[wanted], q[wanted]
-        r12 = np.linalg.norm(vector[p] - vector[q], axis=1)
-        found.append(np.column_stack([d[p] + d[q], (d[p] - d[q]) ** 2, r12]))
-    return np.concatenate(found) if found else np.empty((0, 3))
 
 
 def _thinned(parts: Iterable[NDArray[np.float64]], spacing: float) -> NDArray[np.float64]:
@@ -169,37 +213,40 @@ def farthest_points(values: NDArray[np.float64], n: int, spacing: float) -> NDAr
     return values[np.sort(chosen)]
 
 
+def uniform_points(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Return up to `n` rows, one from each of `n` occupied boxes of a regular grid, in lexical order.
+
+    The grid spans the data with equally many boxes along each axis, as few as give `n` occupied ones; of more,
+    every so many-th is taken. Of a box its first row in lexical order is taken.
+    """
+    if len(values) == 0:
+        return values
+    values = values[np.lexsort(values.T[::-1])]
+    low, width = values.min(axis=0), np.maximum(np.ptp(values, axis=0), 1e-12)
+    first = np.zeros(1, dtype=np.int64)
+    for side in range(1, 2 * n + 1):
+        box = np.minimum((side * (values - low) / width).astype(np.int64), side - 1)
+        _, first = np.unique(box @ side ** np.arange(values.shape[1])[::-1], return_index=True)
+        if len(first) >= n:
+            break
+    first = np.sort(first)
+    return values[first[np.unique(np.linspace(0, len(first) - 1, n).round().astype(np.int64))]]
+
+
 def soap_vectors(term: Term, structures: Sequence[Atoms]) -> NDArray[np.float64]:
     """Return the (n, d) normalised SOAP vectors of all centres of a term's species.
 
     Raises
     ------
     FitError
-        If the descriptor is not finite for some structure (atoms on top of each other).
+        If a structure cannot be described (atoms on top of each other).
     """
-    from quippy.descriptors import Descriptor
-
-    descriptor = Descriptor(term.descriptor)
-    counts = [int((atoms.numbers == term.numbers[0]).sum()) for atoms in structures]
-    vectors = np.empty((sum(counts), descriptor.dimensions()))
+    count = sum(int((atoms.numbers == term.numbers[0]).sum()) for atoms in structures)
+    vectors = np.empty((count, dimension_of(term)))
     row = 0
-    for k, (atoms, count) in enumerate(zip(structures, counts, strict=True)):
-        if count == 0:
-            continue
-        # A bare copy: QUIP's conversion chokes on foreign info and arrays.
-        try:
-            values = np.asarray(descriptor.calc(atoms_for_quip(atoms, term.cutoff))["data"])
-        except RuntimeError as error:
-            msg = f"QUIP cannot describe structure {k} ({atoms.symbols}): {str(error).strip()}; quarantine it"
-            raise FitError(msg) from None
-        if values.shape != (count, vectors.shape[1]) or not np.isfinite(values).all():
-            msg = (
-                f"SOAP of structure {k} ({atoms.symbols}) is not finite or has shape {values.shape}: "
-                "quarantine it"
-            )
-            raise FitError(msg)
-        vectors[row : row + count] = values
-        row += count
+    for values in descriptor_values(term, structures):
+        vectors[row : row + len(values)] = values
+        row += len(values)
     return vectors
 
 
@@ -270,6 +317,30 @@ def leverage_points(
             if len(chosen) == n:
                 return np.sort(np.asarray(chosen, dtype=np.int64))
     return np.sort(np.asarray(chosen, dtype=np.int64))
+
+
+def read_sparse_file(path: Path, dimension: int) -> NDArray[np.float64]:
+    """Return the (n, d) sparse points of a file as `write_sparse_file` and gap_fit's users write it.
+
+    Raises
+    ------
+    FitError
+        If it is missing or does not hold whole points of that dimension.
+    """
+    try:
+        values = np.array(path.read_text(encoding="ascii").split(), dtype=np.float64)
+    except (OSError, ValueError) as error:
+        msg = (
+            f"the sparse points in {path} cannot be read: {error}; give a text file with one number per line"
+        )
+        raise FitError(msg) from None
+    if values.size == 0 or values.size % (dimension + 1) or not np.isfinite(values).all():
+        msg = (
+            f"{path} holds {values.size} numbers: expected, for each sparse point, a cutoff factor and "
+            f"{dimension} finite numbers of the descriptor"
+        )
+        raise FitError(msg)
+    return np.ascontiguousarray(values.reshape(-1, dimension + 1)[:, 1:])
 
 
 def write_sparse_file(path: Path, points: NDArray[np.float64]) -> None:

@@ -230,13 +230,13 @@ def test_other_scales_and_fewer_terms_need_no_pass_over_the_data(problem: Any) -
     whole = assemble(design, data, sigmas)
     again = [replace(terms[0], delta=0.11), replace(terms[1], delta=2.0)]
     expected, _ = solve(assemble(Design(again, E0, engine_of=Pairs), data, sigmas), again, 1e-8)
-    found, _ = solve(whole, terms, 1e-8, deltas=[0.11, 2.0])
+    found, _ = solve(whole, again, 1e-8, row_deltas=[0.7, 0.3])
     rows = [_rows(t, _system(cells())) for t in again]
     for a, b in zip(found, expected, strict=True):
         assert a.delta == b.delta
     predicted = [sum(r @ t.alphas for r, t in zip(rows, some, strict=True)) for some in (found, expected)]
     assert_allclose(*predicted, atol=1e-7)
-    one, diagnostics = solve(whole, terms[:1], 1e-8, deltas=[0.11])
+    one, diagnostics = solve(whole, again[:1], 1e-8, row_deltas=[0.7])
     alone, _ = solve(assemble(Design(again[:1], E0, engine_of=Pairs), data, sigmas), again[:1], 1e-8)
     assert_allclose(rows[0] @ one[0].alphas, rows[0] @ alone[0].alphas, atol=1e-7)
     assert diagnostics.unknowns == 12
@@ -246,9 +246,9 @@ def test_a_term_with_an_offset_cannot_be_scaled(problem: Any) -> None:
     terms, data, sigmas, design = problem
     whole = assemble(design, data, sigmas)
     offset = [replace(terms[0], f0=0.5), terms[1]]
-    solve(whole, offset, 1e-8, deltas=[0.7, 0.9])
+    solve(whole, offset, 1e-8, row_deltas=[0.7, 0.9])
     with pytest.raises(FitError, match="offset f0"):
-        solve(whole, offset, 1e-8, deltas=[0.8, 0.9])
+        solve(whole, offset, 1e-8, row_deltas=[0.8, 0.3])
 
 
 def test_the_bits_do_not_depend_on_threads(problem: Any, monkeypatch: pytest.MonkeyPatch) -> None:

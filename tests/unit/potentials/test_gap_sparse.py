@@ -10,13 +10,16 @@ from ase import Atoms
 from ase.build import bulk
 
 from gapfactory.elements import species
-from gapfactory.potentials.gap.settings import GapSettings, SoapSettings, TwoBodySettings
+from gapfactory.errors import FitError
+from gapfactory.potentials.gap.settings import GapSettings, SoapSettings, ThreeBodySettings, TwoBodySettings
 from gapfactory.potentials.gap.sparse import (
-    angle_descriptors,
     choose,
+    descriptor_values,
     distance_range,
     farthest_points,
     leverage_points,
+    read_sparse_file,
+    uniform_points,
     write_sparse_file,
 )
 from gapfactory.potentials.gap.terms import largest_cutoff, terms
@@ -36,22 +39,32 @@ def _cells(n: int = 6) -> list[Atoms]:
     return cells
 
 
-def _rows(values: np.ndarray) -> np.ndarray:
-    return values[np.lexsort(np.round(values, 9).T[::-1])]
-
-
-@pytest.mark.parametrize("triple", [(14, 14, 14), (14, 6, 6), (14, 6, 14), (6, 14, 6)])
-def test_angles_equal_quips(triple: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("name", ["3b-Si-Si-Si", "3b-Si-C-C", "3b-Si-C-Si", "3b-C-C-Si", "soap-C", "2b-C-Si"])
+def test_descriptors_equal_quips(name: str) -> None:
     from quippy.descriptors import Descriptor
 
-    z, z1, z2 = triple
-    descriptor = Descriptor(f"angle_3b Z={z} Z1={z1} Z2={z2} cutoff=3.6 cutoff_transition_width=0.5")
-    for atoms in _cells(4):
-        ours = angle_descriptors(atoms, triple, 3.6)
-        theirs = descriptor.calc(atoms)["data"]
-        unique = np.unique(np.round(theirs, 7), axis=0)
-        assert len(theirs) == 2 * len(ours)
-        assert np.allclose(np.unique(np.round(ours, 7), axis=0), unique, atol=2e-7)
+    settings = GapSettings(
+        soap=SoapSettings(n_max=4, l_max=3), three_body=ThreeBodySettings(cutoff_covalent_in_r=4.0)
+    )
+    (term,) = [t for t in terms([species("Si"), species("C")], settings) if t.name == name]
+    cells = _cells(4)
+    theirs = np.vstack([Descriptor(term.descriptor).calc(atoms)["data"] for atoms in cells])
+    assert theirs.shape[1] > 0
+    ours = np.vstack(list(descriptor_values(term, cells)))
+    assert len(ours) == len(theirs) > 0
+    if term.stage == 2:
+        assert np.allclose(ours, theirs, atol=1e-11)  # one per centre, in the same order
+    else:
+        assert np.allclose(
+            np.unique(np.round(ours, 7), axis=0), np.unique(np.round(theirs, 7), axis=0), atol=2e-7
+        )
+
+
+def test_a_structure_that_cannot_be_described_is_named() -> None:
+    (term,) = [t for t in terms([species("Si"), species("C")], GapSettings()) if t.name == "soap-Si"]
+    broken = Atoms("Si2", positions=[[0, 0, 0], [0, 0, 0]], cell=[5] * 3, pbc=True)
+    with pytest.raises(FitError, match=r"structure 4 \(Si2\).*quarantine"):
+        list(descriptor_values(term, [*_cells(4), broken, *_cells(2)]))
 
 
 def test_distance_range_equals_quips() -> None:
@@ -148,6 +161,7 @@ def test_sparse_file_keeps_every_digit(tmp_path: Path) -> None:
     read = np.loadtxt(tmp_path / "s.txt").reshape(4, 4)
     assert np.array_equal(read[:, 0], np.ones(4))
     assert np.array_equal(read[:, 1:], points)
+    assert np.array_equal(read_sparse_file(tmp_path / "s.txt", 3), points)
 
 
 def test_table_1_cutoffs_and_terms() -> None:
@@ -166,3 +180,37 @@ def test_table_1_cutoffs_and_terms() -> None:
     assert "n_max=8" in soap
     assert "l_max=8" in soap
     assert "atom_sigma=0.75" in soap
+
+
+@pytest.mark.parametrize("text", ["", "1.0 2.0", "1.0 2.0 nan 3.0", "1.0 2.0 x 3.0", None])
+def test_a_file_without_whole_points_is_refused(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "s.txt").write_text(text)
+    with pytest.raises(FitError, match=r"s\.txt"):
+        read_sparse_file(tmp_path / "s.txt", 3)
+
+
+def test_points_given_by_file_are_taken(tmp_path: Path) -> None:
+    write_sparse_file(tmp_path / "pairs", np.array([[1.9], [2.5], [4.0]]))
+    settings = GapSettings(sparse_files={"2b-Si-Si": str(tmp_path / "pairs")})
+    (term,) = [t for t in terms([species("Si")], settings) if t.stage == 0]
+    assert choose(term, [], settings, np.random.default_rng(0))[:, 0].tolist() == [1.9, 2.5, 4.0]
+    (angles,) = [t for t in terms([species("Si")], settings) if t.stage == 1]
+    wrong = GapSettings(sparse_files={angles.name: str(tmp_path / "pairs")})
+    with pytest.raises(FitError, match="3 finite numbers"):
+        choose(angles, [], wrong, np.random.default_rng(0))
+
+
+def test_uniform_points_span_the_data() -> None:
+    values = np.random.default_rng(0).uniform(size=(3000, 3)) * [1, 10, 0.1]
+    picked = uniform_points(values, 60)
+    assert 50 <= len(picked) <= 60
+    assert np.array_equal(picked, uniform_points(values[::-1], 60))
+    # no half of the range along any axis holds nearly all of them
+    assert (np.abs((picked < [0.5, 5, 0.05]).mean(axis=0) - 0.5) < 0.2).all()
+    assert len(uniform_points(np.zeros((5, 3)), 4)) == 1
+    assert len(uniform_points(np.empty((0, 3)), 4)) == 0
+    settings = GapSettings(three_body=ThreeBodySettings(n_sparse=7, sparse_method="uniform"))
+    term = terms([species("Si")], settings)[1]
+    cells = [bulk("Si", cubic=True, a=a) for a in (5.0, 5.2, 5.4, 5.6)]
+    assert 2 <= len(choose(term, cells, settings, np.random.default_rng(0))) <= 7

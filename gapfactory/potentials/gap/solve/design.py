@@ -194,17 +194,17 @@ class Design:
             np.multiply(out[keep], weights[:, None], out=block[:, columns])
         values = targets.values
         if self.baseline is not None:
-            values = values - self._baseline(system)
+            values = values - self._core(self.baseline, system)
         np.multiply(values[keep], weights, out=block[:, -1])
         return block
 
-    def _baseline(self, system: System) -> NDArray[np.float64]:
+    def _core(self, baseline: PairTable, system: System) -> NDArray[np.float64]:
         """Return the (7S + 3N,) energies, forces and virials of the core potential."""
         from gapfactory.potentials.gap.engine.baseline import BaselineEngine
 
         energies, forces = np.zeros(system.n_atoms), np.zeros((system.n_atoms, 3))
         virials = np.zeros((system.n_cells, 3, 3))
-        BaselineEngine(self.baseline).add(system, energies, forces, virials, None)
+        BaselineEngine(baseline).add(system, energies, forces, virials)
         parts = []
         for c in range(system.n_cells):
             atoms = slice(int(system.offsets[c]), int(system.offsets[c + 1]))

@@ -115,16 +115,16 @@ def assemble(
     return reduce_in_order([partial(leaf, part) for part in design.leaves(data)], design.n, threads=threads)
 
 
-def _column_scale(terms: Sequence[Term], deltas: Sequence[float]) -> NDArray[np.float64]:
+def _column_scale(terms: Sequence[Term], row_deltas: Sequence[float]) -> NDArray[np.float64]:
     parts = []
-    for term, delta in zip(terms, deltas, strict=True):
-        if term.f0 != 0.0 and delta != term.delta:
+    for term, made_with in zip(terms, row_deltas, strict=True):
+        if term.f0 != 0.0 and term.delta != made_with:
             msg = (
-                f"the rows were made with delta = {term.delta:g} eV and cannot be scaled to {delta:g} eV, because "
-                f"the term has an offset f0 = {term.f0:g} eV: make them with the delta that is wanted"
+                f"rows made with delta = {made_with:g} eV cannot be scaled to {term.delta:g} eV, because the "
+                f"term has an offset f0 = {term.f0:g} eV: make them with the delta that is wanted"
             )
             raise FitError(msg)
-        parts.append(np.full(term.n_sparse, (delta / term.delta) ** 2))
+        parts.append(np.full(term.n_sparse, (term.delta / made_with) ** 2))
     return np.concatenate(parts)
 
 
@@ -133,7 +133,7 @@ def solve(
     terms: Sequence[Term],
     jitter: float,
     *,
-    deltas: Sequence[float] | None = None,
+    row_deltas: Sequence[float] | None = None,
 ) -> tuple[tuple[Term, ...], Diagnostics]:
     """Return the terms with their coefficients.
 
@@ -144,10 +144,13 @@ def solve(
     ----------
     triangle
         Of the rows of `terms`, or of these and others that follow them, which are then left out.
+    terms
+        With sparse points and the wanted delta; their coefficients are ignored.
     jitter
         eV^2.
-    deltas
-        Scales to use in place of the terms' own; the rows are scaled, not made again.
+    row_deltas
+        Scales that the rows were made with if they are not the terms' own: a column is proportional to delta^2,
+        so one pass over the data serves every scale.
 
     Raises
     ------
@@ -157,17 +160,16 @@ def solve(
     from scipy.linalg import solve_triangular
     from scipy.linalg.lapack import dtrcon
 
-    wanted = list(deltas) if deltas is not None else [term.delta for term in terms]
-    data = triangle.leading(sum(term.n_sparse for term in terms), _column_scale(terms, wanted))
-    scaled = [replace(term, delta=float(delta)) for term, delta in zip(terms, wanted, strict=True)]
+    scale = _column_scale(terms, [term.delta for term in terms] if row_deltas is None else row_deltas)
+    data = triangle.leading(len(scale), scale)
     n = data.n
-    prior = prior_factor(scaled, jitter)
+    prior = prior_factor(terms, jitter)
     whole = data.r.copy(order="F")
     below = np.zeros((n, n + 1), order="F")
     below[:, :n] = prior
     fold_below(whole, below, triangular=n)
-    upper = whole[:n, :n]
-    reciprocal, _ = dtrcon(np.asfortranarray(upper))
+    upper = np.asfortranarray(whole[:n, :n])
+    reciprocal, _ = dtrcon(upper)
     if not reciprocal > 0.0:
         msg = (
             f"the linear system of {n} sparse points is singular to working precision: take fewer of them or "
@@ -179,7 +181,7 @@ def solve(
         msg = f"the coefficients of {n} sparse points are not finite: raise gap.jitter above {jitter:g} eV^2"
         raise FitError(msg)
     misfit = data.r[:n, :n] @ alphas - data.r[:n, n]
-    # data.r = hat . upper, so the squared norm of `hat` is the trace of (data^T data) (upper^T upper)^-1.
+    # With data = hat . upper, the squared norm of `hat` is the trace of (data^T data) (upper^T upper)^-1.
     hat = solve_triangular(upper, data.r[:n, :n].T, trans="T")
     diagnostics = Diagnostics(
         rows=data.rows,
@@ -189,9 +191,9 @@ def solve(
         residual=float(np.sqrt((misfit @ misfit + data.r[n, n] ** 2) / max(1, data.rows))),
         prior=float(np.linalg.norm(prior @ alphas) / np.sqrt(n)),
     )
-    starts = np.cumsum([0, *(term.n_sparse for term in scaled)])
+    starts = np.cumsum([0, *(term.n_sparse for term in terms)])
     solved = tuple(
-        replace(term, alphas=alphas[a:b]) for term, (a, b) in zip(scaled, pairwise(starts), strict=True)
+        replace(term, alphas=alphas[a:b]) for term, (a, b) in zip(terms, pairwise(starts), strict=True)
     )
     return solved, diagnostics
 
