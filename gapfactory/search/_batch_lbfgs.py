@@ -57,7 +57,12 @@ def exponential(
             derivative[i, j] = 0.0
         term[i, i] = 1.0
         out[i, i] = 1.0
+    bound = 1.0
     for k in range(1, _TERMS + 1):
+        # bounds what this term adds to the derivative, relative to `along`
+        if bound < 1e-19:
+            break
+        bound *= norm / k
         if with_derivative:
             _multiply(change, small, first)
             _multiply(term, direction_, second)
