@@ -8,11 +8,9 @@ import numpy as np
 from numba import njit
 
 from gapfactory.potentials.gap.engine._exp import exp
+from gapfactory.potentials.gap.engine._simd import LANES, add, fma, load, mul, splat, store, sub
 
 __all__ = ["add_pairs", "add_rows", "add_splines", "cutoff_function", "describe"]
-
-# Sums may be reordered (that vectorises them); the order depends on the number of terms only.
-_FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -139,25 +137,81 @@ def add_pairs(
             virials[c, 1, 0] += xy
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
-def _kernels(
-    r: float,
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_atom(
+    count: int,
+    pairs: np.ndarray,
     points: np.ndarray,
     scale: float,
     weights: np.ndarray,
     f0: np.ndarray,
-    value: np.ndarray,
-    slope: np.ndarray,
+    force: np.ndarray,
+    cell: np.ndarray,
 ) -> None:
-    """Write the kernels (without cutoff function) of a distance with every sparse point, and their slopes."""
-    for m in range(weights.shape[0]):
-        d = (points[m] - r) * scale
-        k = weights[m] * exp(-d * d)
-        value[m] = k + f0[m]
-        slope[m] = 2.0 * scale * d * k
+    """Write half of the three force rows of an atom and add to energy and virial of its cell.
+
+    Parameters
+    ----------
+    count
+        Pairs of the atom.
+    pairs : (7 count,)
+        Of each pair: distance; cutoff function; its slope, and itself times 2 scale, over the distance; x, y,
+        z. Energies count a pair as often as the cutoff function here says.
+    force : (3 K,), cell : (7 K,)
+        Rows after one another.
+    """
+    n_sparse = points.shape[0]
+    nothing = splat(0.0)
+    steep = splat(scale)
+    for m in range(0, n_sparse, LANES):
+        point = load(points, m)
+        weight = load(weights, m)
+        offset = load(f0, m)
+        e = load(cell, m)
+        xx = load(cell, n_sparse + m)
+        yy = load(cell, 2 * n_sparse + m)
+        zz = load(cell, 3 * n_sparse + m)
+        yz = load(cell, 4 * n_sparse + m)
+        xz = load(cell, 5 * n_sparse + m)
+        xy = load(cell, 6 * n_sparse + m)
+        fx = nothing
+        fy = nothing
+        fz = nothing
+        for p in range(0, 7 * count, 7):
+            d = mul(sub(point, splat(pairs[p])), steep)
+            k = mul(weight, exp(sub(nothing, mul(d, d))))
+            value = add(k, offset)
+            e = fma(value, splat(pairs[p + 1]), e)
+            # minus the derivative, over the distance
+            g = fma(value, splat(-pairs[p + 2]), mul(mul(k, d), splat(-pairs[p + 3])))
+            x = splat(pairs[p + 4])
+            y = splat(pairs[p + 5])
+            z = splat(pairs[p + 6])
+            gx = mul(g, x)
+            gy = mul(g, y)
+            gz = mul(g, z)
+            fx = sub(fx, gx)
+            fy = sub(fy, gy)
+            fz = sub(fz, gz)
+            xx = fma(gx, x, xx)
+            yy = fma(gy, y, yy)
+            zz = fma(gz, z, zz)
+            yz = fma(gy, z, yz)
+            xz = fma(gx, z, xz)
+            xy = fma(gx, y, xy)
+        store(force, m, fx)
+        store(force, n_sparse + m, fy)
+        store(force, 2 * n_sparse + m, fz)
+        store(cell, m, e)
+        store(cell, n_sparse + m, xx)
+        store(cell, 2 * n_sparse + m, yy)
+        store(cell, 3 * n_sparse + m, zz)
+        store(cell, 4 * n_sparse + m, yz)
+        store(cell, 5 * n_sparse + m, xz)
+        store(cell, 6 * n_sparse + m, xy)
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, nogil=True, error_model="numpy")
 def add_rows(
     offsets: np.ndarray,
     numbers: np.ndarray,
@@ -170,8 +224,8 @@ def add_rows(
     cutoff: float,
     width: float,
     count: float,
-    points: np.ndarray,
     scale: float,
+    points: np.ndarray,
     weights: np.ndarray,
     f0: np.ndarray,
     out: np.ndarray,
@@ -182,48 +236,56 @@ def add_rows(
     ----------
     count
         How often QUIP counts an ordered pair: 1, or 1/2 where it lists a pair once.
-    points, weights, f0 : (M,)
-        Sparse distances (Å), delta^2 and f0^2 times the points' cutoff factors (eV^2).
     scale
         1 / (theta sqrt(2)).
+    points, weights, f0 : (K,)
+        Sparse distances (Å), delta^2 and f0^2 times the points' cutoff factors (eV^2), with zeros up to a
+        multiple of eight.
     out : (R, M)
         Rows as in `PairEngine.rows`.
     """
-    n_sparse = weights.shape[0]
-    value = np.empty(n_sparse)
-    slope = np.empty(n_sparse)
+    n_sparse = out.shape[1]
+    padded = points.shape[0]
+    most = 0
+    for i in range(numbers.shape[0]):
+        most = max(most, first[i + 1] - first[i])
+    pairs = np.empty(7 * most)
+    force = np.empty(3 * padded)
+    cell = np.empty(7 * padded)
     for c in range(offsets.shape[0] - 1):
         begin = 7 * c + 3 * offsets[c]
-        virial = begin + 1 + 3 * (offsets[c + 1] - offsets[c])
+        cell[:] = 0.0
         for i in range(offsets[c], offsets[c + 1]):
             partner = _partner(numbers[i], a, b)
             if partner < 0:
                 continue
-            force = begin + 1 + 3 * (i - offsets[c])
+            found = 0
             for p in range(first[i], first[i + 1]):
                 r = distance[p]
                 if r >= cutoff or numbers[neighbour[p]] != partner:
                     continue
-                _kernels(r, points, scale, weights, f0, value, slope)
                 factor, fall = cutoff_function(r, cutoff, width)
-                factor *= count
-                fall *= count
-                x = vector[p, 0]
-                y = vector[p, 1]
-                z = vector[p, 2]
-                inverse = 1.0 / r
+                row = 7 * found
+                pairs[row] = r
+                pairs[row + 1] = count * factor
+                pairs[row + 2] = count * fall / r
+                pairs[row + 3] = count * factor * 2.0 * scale / r
+                pairs[row + 4] = vector[p, 0]
+                pairs[row + 5] = vector[p, 1]
+                pairs[row + 6] = vector[p, 2]
+                found += 1
+            _add_atom(found, pairs, points, scale, weights, f0, force, cell)
+            row = begin + 1 + 3 * (i - offsets[c])
+            for k in range(3):
                 for m in range(n_sparse):
-                    out[begin, m] += factor * value[m]
-                    g = (factor * slope[m] + fall * value[m]) * inverse
-                    out[force, m] += 2.0 * g * x
-                    out[force + 1, m] += 2.0 * g * y
-                    out[force + 2, m] += 2.0 * g * z
-                    out[virial, m] -= g * x * x
-                    out[virial + 1, m] -= g * y * y
-                    out[virial + 2, m] -= g * z * z
-                    out[virial + 3, m] -= g * y * z
-                    out[virial + 4, m] -= g * x * z
-                    out[virial + 5, m] -= g * x * y
+                    # the reverse pair pulls as hard
+                    out[row + k, m] += 2.0 * force[k * padded + m]
+        for m in range(n_sparse):
+            out[begin, m] += cell[m]
+        row = begin + 1 + 3 * (offsets[c + 1] - offsets[c])
+        for k in range(6):
+            for m in range(n_sparse):
+                out[row + k, m] += cell[(k + 1) * padded + m]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -9,6 +9,7 @@ from numba import njit
 
 from gapfactory.potentials.gap.engine._exp import exp
 from gapfactory.potentials.gap.engine._pair import cutoff_function, precedes
+from gapfactory.potentials.gap.engine._simd import LANES, add, fma, load, mul, splat, sub, total
 
 __all__ = ["ANGLE", "CLOSED", "COMPACT", "add_triplets", "describe_triplets"]
 
@@ -17,46 +18,53 @@ ANGLE = 0
 COMPACT = 1
 CLOSED = 2
 
-_FAST = {"contract", "reassoc", "nsz", "arcp"}
 
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _sum_points(
     points: np.ndarray, weights: np.ndarray, y0: float, y1: float, y2: float
 ) -> tuple[float, float, float, float]:
-    """Return sum_m w_m exp(-|p_m - y|^2) over points (3, M), and its gradient by y."""
-    total = 0.0
-    g0 = 0.0
-    g1 = 0.0
-    g2 = 0.0
-    for m in range(weights.shape[0]):
-        d0 = points[0, m] - y0
-        d1 = points[1, m] - y1
-        d2 = points[2, m] - y2
-        k = weights[m] * exp(-(d0 * d0 + d1 * d1 + d2 * d2))
-        total += k
-        g0 += k * d0
-        g1 += k * d1
-        g2 += k * d2
-    return total, 2.0 * g0, 2.0 * g1, 2.0 * g2
+    """Return sum_m w_m exp(-|p_m - y|^2), and its gradient by y.
+
+    `points` are the three components after one another, as many of each as `weights`: a multiple of eight.
+    """
+    count = weights.shape[0]
+    nothing = splat(0.0)
+    total_k = nothing
+    total_0 = nothing
+    total_1 = nothing
+    total_2 = nothing
+    at_0 = splat(y0)
+    at_1 = splat(y1)
+    at_2 = splat(y2)
+    for m in range(0, count, LANES):
+        d0 = sub(load(points, m), at_0)
+        d1 = sub(load(points, count + m), at_1)
+        d2 = sub(load(points, 2 * count + m), at_2)
+        square = fma(d2, d2, fma(d1, d1, mul(d0, d0)))
+        k = mul(load(weights, m), exp(sub(nothing, square)))
+        total_k = add(total_k, k)
+        total_0 = fma(k, d0, total_0)
+        total_1 = fma(k, d1, total_1)
+        total_2 = fma(k, d2, total_2)
+    return total(total_k), 2.0 * total(total_0), 2.0 * total(total_1), 2.0 * total(total_2)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _own(orders: np.ndarray, y: np.ndarray, gradient: np.ndarray) -> float:
     """Return S = sum over permutations of exp(-|y_p - y|^2), and write its gradient by y."""
-    total = 0.0
+    result = 0.0
     gradient[:] = 0.0
     for p in range(orders.shape[0]):
         square = 0.0
         for k in range(3):
             square += (y[orders[p, k]] - y[k]) ** 2
-        value = exp(-square)
-        total += value
+        value = math.exp(-square)
+        result += value
         for k in range(3):
             slope = -2.0 * (y[orders[p, k]] - y[k]) * value
             gradient[orders[p, k]] += slope
             gradient[k] -= slope
-    return total
+    return result
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -209,8 +217,9 @@ def add_triplets(
         Permutations of the descriptor.
     scale : (3,)
         1 / (theta sqrt(2)).
-    points, weights : (3, n M), (n M,)
-        Scaled sparse points in all permutations, and alpha delta^2 times their factors, eV.
+    points, weights : (3 K,), (K,)
+        Scaled sparse points in all permutations, first components first, and alpha delta^2 times their
+        factors, eV. K is a multiple of eight; surplus points have no weight.
     f0
         f0^2 times the sum of the coefficients, eV.
     """
@@ -339,7 +348,7 @@ def describe_triplets(
     x = np.empty(3)
     y = np.empty(3)
     ones = np.ones(3)
-    total = 0
+    found = 0
     for i in range(numbers.shape[0]):
         count = _neighbours_of(
             i, kind, wanted_numbers, cutoff, width, numbers, first, neighbour, vector, distance, pairs, radius,
@@ -370,10 +379,10 @@ def describe_triplets(
                     if fill:
                         _descriptor(kind, radius[a], radius[b], rc, slots, ones, x, y)
                         for n in range(3):
-                            values[total, n] = x[n]
-                        members[total, 0] = i
-                        members[total, 1] = j
-                        members[total, 2] = k
-                        factors[total] = factor
-                    total += 1
-    return total
+                            values[found, n] = x[n]
+                        members[found, 0] = i
+                        members[found, 1] = j
+                        members[found, 2] = k
+                        factors[found] = factor
+                    found += 1
+    return found

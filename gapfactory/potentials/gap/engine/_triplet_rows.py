@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from gapfactory.potentials.gap.engine._exp import exp
+from gapfactory.potentials.gap.engine._simd import LANES, add, fma, load, mul, splat, store, sub
 from gapfactory.potentials.gap.engine._triplet import (
     ANGLE,
     _descriptor,
@@ -19,63 +20,78 @@ from gapfactory.potentials.gap.engine._triplet import (
 
 __all__ = ["add_triplet_rows"]
 
-_FAST = {"contract", "reassoc", "nsz", "arcp"}
 
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
-def _kernels(
-    points: np.ndarray, y: np.ndarray, weights: np.ndarray, value: np.ndarray, slope: np.ndarray
-) -> None:
-    """Write the kernels of a descriptor with every sparse point, summed over permutations, and their gradients.
-
-    `points` is (3, n M), permutation by permutation; `slope` (3, M) is by the scaled descriptor.
-    """
-    n_sparse = value.shape[0]
-    y0 = y[0]
-    y1 = y[1]
-    y2 = y[2]
-    for begin in range(0, points.shape[1], n_sparse):
-        for m in range(n_sparse):
-            d0 = points[0, begin + m] - y0
-            d1 = points[1, begin + m] - y1
-            d2 = points[2, begin + m] - y2
-            k = weights[m] * exp(-(d0 * d0 + d1 * d1 + d2 * d2))
-            if begin == 0:
-                value[m] = k
-                slope[0, m] = 2.0 * k * d0
-                slope[1, m] = 2.0 * k * d1
-                slope[2, m] = 2.0 * k * d2
-            else:
-                value[m] += k
-                slope[0, m] += 2.0 * k * d0
-                slope[1, m] += 2.0 * k * d1
-                slope[2, m] += 2.0 * k * d2
-
-
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=_FAST)
-def _pull(
-    into_a: np.ndarray,
-    into_b: np.ndarray,
-    energy: np.ndarray,
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_triplet(
+    count: int,
+    points: np.ndarray,
+    weights: np.ndarray,
+    f0: np.ndarray,
+    y: np.ndarray,
+    root: float,
+    own_slope: np.ndarray,
     factor: float,
-    value: np.ndarray,
-    slope: np.ndarray,
-    along: np.ndarray,
-    away: np.ndarray,
+    shares: np.ndarray,
+    into_a: int,
+    into_b: int,
+    energy: np.ndarray,
+    pull: np.ndarray,
 ) -> None:
     """Add a triplet to the energy row and to the derivatives by its two neighbours.
 
-    `along` and `away` (4, 3) are what the value and the three slopes contribute to either neighbour.
+    Parameters
+    ----------
+    count
+        Sparse points, a multiple of eight.
+    points
+        Component by component, permutation by permutation within a component.
+    root, own_slope
+        1 / sqrt(S), and the gradient of S over 2 S, of the triplet's own normalisation.
+    shares : (24,)
+        What the kernel and its three slopes contribute: first to the derivatives by the first neighbour's x,
+        y, z (four numbers each), then to those by the second's.
+    into_a, into_b
+        Where their rows begin in `pull`.
     """
-    for m in range(value.shape[0]):
-        k = value[m]
-        s0 = slope[0, m]
-        s1 = slope[1, m]
-        s2 = slope[2, m]
-        energy[m] += factor * k
+    nothing = splat(0.0)
+    whole = points.shape[0] // 3
+    at_0 = splat(y[0])
+    at_1 = splat(y[1])
+    at_2 = splat(y[2])
+    two = splat(2.0)
+    for m in range(0, count, LANES):
+        value = nothing
+        s0 = nothing
+        s1 = nothing
+        s2 = nothing
+        for p in range(m, whole, count):
+            d0 = sub(load(points, p), at_0)
+            d1 = sub(load(points, whole + p), at_1)
+            d2 = sub(load(points, 2 * whole + p), at_2)
+            k = exp(sub(nothing, fma(d2, d2, fma(d1, d1, mul(d0, d0)))))
+            value = add(value, k)
+            s0 = fma(k, d0, s0)
+            s1 = fma(k, d1, s1)
+            s2 = fma(k, d2, s2)
+        scale = mul(load(weights, m), splat(root))
+        value = mul(value, scale)
+        scale = mul(scale, two)
+        s0 = fma(value, splat(-own_slope[0]), mul(s0, scale))
+        s1 = fma(value, splat(-own_slope[1]), mul(s1, scale))
+        s2 = fma(value, splat(-own_slope[2]), mul(s2, scale))
+        value = add(value, load(f0, m))
+        store(energy, m, fma(value, splat(factor), load(energy, m)))
         for n in range(3):
-            into_a[n, m] += k * along[0, n] + s0 * along[1, n] + s1 * along[2, n] + s2 * along[3, n]
-            into_b[n, m] += k * away[0, n] + s0 * away[1, n] + s1 * away[2, n] + s2 * away[3, n]
+            row = into_a + n * count + m
+            more = fma(value, splat(shares[4 * n]), load(pull, row))
+            more = fma(s0, splat(shares[4 * n + 1]), more)
+            more = fma(s1, splat(shares[4 * n + 2]), more)
+            store(pull, row, fma(s2, splat(shares[4 * n + 3]), more))
+            row = into_b + n * count + m
+            more = fma(value, splat(shares[4 * n + 12]), load(pull, row))
+            more = fma(s0, splat(shares[4 * n + 13]), more)
+            more = fma(s1, splat(shares[4 * n + 14]), more)
+            store(pull, row, fma(s2, splat(shares[4 * n + 15]), more))
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -101,8 +117,9 @@ def add_triplet_rows(
 
     Parameters
     ----------
-    points, weights, f0 : (3, n M), (M,), (M,)
-        Scaled sparse points in all permutations; delta^2 and f0^2 times the points' factors, eV^2.
+    points, weights, f0 : (3 n K,), (K,), (K,)
+        Scaled sparse points in all n permutations, first components first; delta^2 and f0^2 times the points'
+        factors, eV^2. K is M rounded up to a multiple of eight.
     out : (R, M)
         Rows as in `TripletEngine.rows`.
     """
@@ -113,24 +130,24 @@ def add_triplet_rows(
             if distance[p] < cutoff:
                 near += 1
         most = max(most, near)
-    n_sparse = weights.shape[0]
+    n_sparse = out.shape[1]
+    padded = weights.shape[0]
     pairs = np.empty(most, dtype=np.int64)
     radius = np.empty(most)
     fall = np.empty((most, 2))
-    pull = np.empty((most, 3, n_sparse))
-    value = np.empty(n_sparse)
-    slope = np.empty((3, n_sparse))
+    pull = np.empty(most * 3 * padded)
+    energy = np.empty(padded)
+    shares = np.empty(24)
     slots = np.empty(3, dtype=np.int64)
     x = np.empty(3)
     y = np.empty(3)
     own_slope = np.empty(3)
     by = np.empty((4, 3))
     between = np.empty(3)
-    along = np.empty((4, 3))
-    away = np.empty((4, 3))
     for c in range(offsets.shape[0] - 1):
         begin = 7 * c + 3 * offsets[c]
         virial = begin + 1 + 3 * (offsets[c + 1] - offsets[c])
+        energy[:] = 0.0
         for i in range(offsets[c], offsets[c + 1]):
             count = _neighbours_of(
                 i, kind, wanted_numbers, cutoff, width, numbers, first, neighbour, vector, distance, pairs,
@@ -138,7 +155,7 @@ def add_triplet_rows(
             )  # fmt: skip
             if count < 2:
                 continue
-            pull[:count] = 0.0
+            pull[: count * 3 * padded] = 0.0
             for b in range(1, count):
                 q = pairs[b]
                 rb = radius[b]
@@ -156,16 +173,13 @@ def add_triplet_rows(
                     rc = math.sqrt(square)
                     factor, fall_a, fall_b, fall_c = _weight(kind, fall, a, b, rc, cutoff, width)
                     _descriptor(kind, ra, rb, rc, slots, scale, x, y)
-                    _kernels(points, y, weights, value, slope)
+                    root = 1.0
+                    own_slope[:] = 0.0
                     if orders.shape[0] > 1:
                         own = _own(orders, y, own_slope)
                         root = 1.0 / math.sqrt(own)
-                        for m in range(n_sparse):
-                            value[m] *= root
-                            for k in range(3):
-                                slope[k, m] = slope[k, m] * root - 0.5 * value[m] * own_slope[k] / own
-                    for m in range(n_sparse):
-                        value[m] += f0[m]
+                        for k in range(3):
+                            own_slope[k] *= 0.5 / own
                     # row 0: of the value, by the three distances; rows 1 to 3: of the slopes
                     by[:] = 0.0
                     by[0, 0] = fall_a / ra
@@ -184,9 +198,12 @@ def add_triplet_rows(
                         by[1 + slots[2], 2] = factor * scale[slots[2]] / rc
                     for k in range(4):
                         for n in range(3):
-                            along[k, n] = by[k, 0] * vector[p, n] + by[k, 2] * between[n]
-                            away[k, n] = by[k, 1] * vector[q, n] - by[k, 2] * between[n]
-                    _pull(pull[a], pull[b], out[begin], factor, value, slope, along, away)
+                            shares[4 * n + k] = by[k, 0] * vector[p, n] + by[k, 2] * between[n]
+                            shares[4 * n + 12 + k] = by[k, 1] * vector[q, n] - by[k, 2] * between[n]
+                    _add_triplet(
+                        padded, points, weights, f0, y, root, own_slope, factor, shares, 3 * a * padded,
+                        3 * b * padded, energy, pull,
+                    )  # fmt: skip
             for a in range(count):
                 p = pairs[a]
                 own_row = begin + 1 + 3 * (i - offsets[c])
@@ -194,10 +211,11 @@ def add_triplet_rows(
                 vx = vector[p, 0]
                 vy = vector[p, 1]
                 vz = vector[p, 2]
+                place = 3 * a * padded
                 for m in range(n_sparse):
-                    gx = pull[a, 0, m]
-                    gy = pull[a, 1, m]
-                    gz = pull[a, 2, m]
+                    gx = pull[place + m]
+                    gy = pull[place + padded + m]
+                    gz = pull[place + 2 * padded + m]
                     out[row, m] -= gx
                     out[row + 1, m] -= gy
                     out[row + 2, m] -= gz
@@ -210,3 +228,5 @@ def add_triplet_rows(
                     out[virial + 3, m] -= vy * gz
                     out[virial + 4, m] -= vx * gz
                     out[virial + 5, m] -= vx * gy
+        for m in range(n_sparse):
+            out[begin, m] += energy[m]

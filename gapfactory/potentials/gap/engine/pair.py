@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gapfactory.potentials.gap.engine.system import System
     from gapfactory.potentials.gap.model import PairTerm
 
-__all__ = ["PairEngine", "PairSpline", "check_reach", "check_rows", "pair_spline"]
+__all__ = ["PairEngine", "PairSpline", "check_reach", "check_rows", "padded", "pair_spline"]
 
 #: largest difference between the spline and the sum over sparse points, eV, rounding apart
 SPLINE_ERROR = 1e-12
@@ -37,6 +37,11 @@ def check_reach(system: System, cutoff: float, what: str) -> None:
             "largest cutoff of the potential"
         )
         raise PotentialError(msg)
+
+
+def padded(count: int) -> int:
+    """Return the number rounded up to what compiled loops take at a time."""
+    return -(-count // 8) * 8
 
 
 def check_rows(system: System, n_sparse: int, out: NDArray[np.float64]) -> None:
@@ -304,9 +309,14 @@ class PairEngine:
         term = self.term
         check_reach(system, self.cutoff, f"{term.kind} {term.numbers}")
         check_rows(system, self.n_sparse, out)
+        if self.n_sparse == 0:
+            return
+        constants = np.zeros((3, padded(self.n_sparse)))
+        constants[0, : self.n_sparse] = term.points[:, 0]
+        constants[1, : self.n_sparse] = term.delta**2 * term.sparse_cutoffs
+        constants[2, : self.n_sparse] = term.f0**2 * term.sparse_cutoffs
         add_rows(
             system.offsets, system.numbers, system.first, system.neighbour, system.vector, system.distance,
             *term.numbers, self.cutoff, term.transition_width, self._count,
-            np.ascontiguousarray(term.points[:, 0]), math.sqrt(0.5) / term.theta,
-            term.delta**2 * term.sparse_cutoffs, term.f0**2 * term.sparse_cutoffs, out,
+            math.sqrt(0.5) / term.theta, constants[0], constants[1], constants[2], out,
         )  # fmt: skip

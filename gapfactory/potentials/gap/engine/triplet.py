@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapfactory.potentials.gap.engine.descriptors import Descriptors
-from gapfactory.potentials.gap.engine.pair import check_reach, check_rows
+from gapfactory.potentials.gap.engine.pair import check_reach, check_rows, padded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,15 +38,19 @@ class TripletEngine:
         self._orders = np.array(term.permutations, dtype=np.int64)
         self._scale = math.sqrt(0.5) / term.theta
         permuted = [term.points[:, order] * self._scale for order in self._orders]
-        self._points = np.ascontiguousarray(np.concatenate(permuted).T)
+        # compiled loops take eight points at a time
+        self._padded = padded(term.n_sparse)
+        points = np.zeros((3, len(permuted), self._padded))
+        points[:, :, : term.n_sparse] = np.stack(permuted).transpose(2, 0, 1)
+        self._points = points.ravel()
         # of the normalised kernel, the sparse points' half
         self._norm = np.ones(term.n_sparse)
         if len(permuted) > 1:
-            own = [np.exp(-((points - permuted[0]) ** 2).sum(axis=1)) for points in permuted]
+            own = [np.exp(-((order - permuted[0]) ** 2).sum(axis=1)) for order in permuted]
             self._norm = 1.0 / np.sqrt(np.sum(own, axis=0))
         weights = term.alphas * term.sparse_cutoffs
         self._f0 = float(weights.sum()) * term.f0**2
-        self._weights = np.tile(weights * term.delta**2 * self._norm, len(permuted))
+        self._weights = np.tile(self._pad(weights * term.delta**2 * self._norm), len(permuted))
         self._variance: Variance | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -62,6 +66,10 @@ class TripletEngine:
     def n_sparse(self) -> int:
         """Number of sparse points."""
         return self.term.n_sparse
+
+    def _pad(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the values (M,) with zeros up to a multiple of eight."""
+        return np.concatenate([values, np.zeros(self._padded - len(values))])
 
     def _kind(self) -> int:
         from gapfactory.potentials.gap.engine._triplet import ANGLE, CLOSED, COMPACT
@@ -184,5 +192,6 @@ class TripletEngine:
         add_triplet_rows(
             system.offsets, system.numbers, system.first, system.neighbour, system.vector, system.distance,
             self._kind(), self._numbers, self.cutoff, term.transition_width, self._orders, self._scale,
-            self._points, term.delta**2 * term.sparse_cutoffs * self._norm, term.f0**2 * term.sparse_cutoffs, out,
+            self._points, self._pad(term.delta**2 * term.sparse_cutoffs * self._norm),
+            self._pad(term.f0**2 * term.sparse_cutoffs), out,
         )  # fmt: skip
