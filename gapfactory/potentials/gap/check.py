@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from gapfactory.errors import PotentialError
+from gapfactory.errors import FitError, PotentialError
 from gapfactory.potentials.gap.files import XML_NAME, check_files, read_manifest
 
 if TYPE_CHECKING:
@@ -65,23 +65,21 @@ def evaluate(
     Raises
     ------
     PotentialError
-        If the potential cannot be read or a result is not finite.
-    InputError
-        If a structure cannot be used.
+        If the potential cannot be read, a structure cannot be used or a result is not finite.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
+    from gapfactory.potentials.gap.batches import in_batches
     from gapfactory.potentials.gap.engine.evaluator import Engine
-    from gapfactory.potentials.gap.sparse import batches
     from gapfactory.potentials.gap.xml import read_gap
 
     engine = Engine(read_gap(directory / XML_NAME))
 
-    def run(part: slice) -> Results:
-        return engine.evaluate(structures[part], gradients=properties == "all")
+    def work(chosen: Sequence[Atoms]) -> Results:
+        return engine.evaluate(chosen, gradients=properties == "all")
 
-    with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(run, batches(structures)))
+    try:
+        found = list(in_batches(structures, work, threads=threads))
+    except FitError as error:
+        raise PotentialError(str(error)) from None
     energies = np.concatenate([result.energies for result in found])
     if properties == "energy":
         return Evaluation(energies, None, None)

@@ -8,11 +8,12 @@ stream. Descriptors come from the built-in engine for every backend.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapfactory.errors import FitError, InputError, PotentialError
+from gapfactory.errors import FitError
+from gapfactory.potentials.gap.batches import in_batches
 from gapfactory.potentials.gap.engine.evaluator import term_engine
 from gapfactory.potentials.gap.engine.system import build_system
 from gapfactory.potentials.gap.model import empty_term
@@ -40,8 +41,6 @@ __all__ = [
 
 #: rows per block of a large matrix; fixed, so that sums do not depend on the machine
 BLOCK = 4096
-#: atoms per batch of structures that descriptors are computed for at a time
-ATOMS = 2048
 
 
 def choose(
@@ -100,18 +99,6 @@ def dimension_of(term: Term) -> int:
     return empty_term(term.descriptor, term.covariance, 1.0).dimension
 
 
-def batches(structures: Sequence[Atoms]) -> Iterator[slice]:
-    """Cut structures into runs of about `ATOMS` atoms."""
-    start = atoms = 0
-    for k, structure in enumerate(structures):
-        atoms += len(structure)
-        if atoms >= ATOMS:
-            yield slice(start, k + 1)
-            start, atoms = k + 1, 0
-    if start < len(structures):
-        yield slice(start, len(structures))
-
-
 def descriptor_values(term: Term, structures: Sequence[Atoms]) -> Iterator[NDArray[np.float64]]:
     """Yield the (n, d) values of all instances of a descriptor, in the order of structures and atoms.
 
@@ -121,35 +108,15 @@ def descriptor_values(term: Term, structures: Sequence[Atoms]) -> Iterator[NDArr
         If a structure cannot be described; it is named by its place in `structures`.
     """
     engine = term_engine(empty_term(term.descriptor, term.covariance, 1.0))
-    for part in batches(structures):
-        chosen = structures[part]
-        try:
-            found = engine.descriptors(build_system(chosen, term.cutoff))
-        except (InputError, PotentialError) as error:
-            _name_the_culprit(term, structures, part, error)
-        values = found.values[np.argsort(found.centre, kind="stable")]
-        if not np.isfinite(values).all():
-            _name_the_culprit(term, structures, part, None)
-        yield values
 
+    def describe(chosen: Sequence[Atoms]) -> NDArray[np.float64]:
+        found = engine.descriptors(build_system(chosen, term.cutoff))
+        if not np.isfinite(found.values).all():
+            msg = f"its {term.name} descriptor is not finite"
+            raise FitError(msg)
+        return found.values[np.argsort(found.centre, kind="stable")]
 
-def _name_the_culprit(
-    term: Term, structures: Sequence[Atoms], part: slice, error: Exception | None
-) -> NoReturn:
-    """Raise for the first structure of a batch that cannot be described on its own."""
-    engine = term_engine(empty_term(term.descriptor, term.covariance, 1.0))
-    for k in range(len(structures))[part]:
-        reason: object = "its descriptor is not finite"
-        try:
-            found = engine.descriptors(build_system([structures[k]], term.cutoff))
-            if np.isfinite(found.values).all():
-                continue
-        except (InputError, PotentialError) as problem:
-            reason = problem
-        msg = f"structure {k} ({structures[k].symbols}) cannot be described: {reason}; quarantine it"
-        raise FitError(msg)
-    msg = f"structures {part.start} to {part.stop - 1} cannot be described together: {error}"
-    raise FitError(msg)
+    yield from in_batches(structures, describe)
 
 
 def distance_range(structures: Sequence[Atoms], pair: Sequence[int], cutoff: float) -> tuple[float, float]:
@@ -158,20 +125,20 @@ def distance_range(structures: Sequence[Atoms], pair: Sequence[int], cutoff: flo
     In a crystal the longest is taken as the cutoff itself: lattice images fill every distance.
     """
     a, b = pair
-    shortest, longest = np.inf, -np.inf
-    known = [atoms for atoms in structures if a in atoms.numbers and b in atoms.numbers]
-    for part in batches(known):
-        system = build_system(known[part], cutoff)
+
+    def ends(chosen: Sequence[Atoms]) -> tuple[float, float]:
+        system = build_system(chosen, cutoff)
         centre = np.repeat(np.arange(system.n_atoms), np.diff(system.first))
         wanted = (system.numbers[centre] == a) & (system.numbers[system.neighbour] == b)
-        crystal = np.array([bool(atoms.pbc.all()) for atoms in known[part]])
         distances = system.distance[wanted]
         if len(distances) == 0:
-            continue
-        shortest = min(shortest, float(distances.min()))
+            return np.inf, -np.inf
+        crystal = np.array([bool(atoms.pbc.all()) for atoms in chosen])
         inside = crystal[system.cell_of[centre[wanted]]]
-        longest = max(longest, cutoff if inside.any() else float(distances.max()))
-    return shortest, longest
+        return float(distances.min()), cutoff if inside.any() else float(distances.max())
+
+    found = list(in_batches(structures, ends))
+    return min((low for low, _ in found), default=np.inf), max((high for _, high in found), default=-np.inf)
 
 
 def _thinned(parts: Iterable[NDArray[np.float64]], spacing: float) -> NDArray[np.float64]:

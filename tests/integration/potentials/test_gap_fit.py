@@ -51,11 +51,13 @@ SW = """<SW_params n_types="1"><per_type_data type="1" atomic_num="14" />
  eps="2.1675" /><per_triplet_data atnum_c="14" atnum_j="14" atnum_k="14" lambda="21.0" gamma="1.20" eps="2.1675" />
 </SW_params>"""
 SMALL = GapSettings(
+    backend="gap_fit",
     two_body=TwoBodySettings(cutoff_covalent_in_r=5.0),
     three_body=ThreeBodySettings(n_sparse=40),
     soap=SoapSettings(n_sparse=60, n_max=5, l_max=4),
 )
 ONLY_2B = GapSettings(
+    backend="gap_fit",
     two_body=TwoBodySettings(cutoff_covalent_in_r=5.0),
     three_body=ThreeBodySettings(enabled=False),
     soap=SoapSettings(enabled=False),
@@ -509,7 +511,7 @@ def test_a_process_that_ends_without_its_token_is_a_failure(
     silent.chmod(0o755)
     monkeypatch.setattr(check.sys, "executable", str(silent))
     with pytest.raises(PotentialError, match=r"ended early \(exit status 0\)(.|\n)*Bye-Bye"):
-        validate_potential(fitted.directory, [(item.atoms, fitted.energies[item.id])])
+        validate_potential(fitted.directory, [(item.atoms, fitted.energies[item.id])], engine="quippy")
     silent.write_text("#!/bin/sh\nsleep 60\n")
     with pytest.raises(PotentialError, match="longer than"):
         check.evaluate_apart(fitted.directory, [item.atoms], timeout_s=0.3)

@@ -26,6 +26,7 @@ from gapfactory.potentials.gap.memory import estimate_memory
 from gapfactory.potentials.gap.settings import (
     DeltaSettings,
     GapSettings,
+    ProgramSettings,
     SoapSettings,
     ThreeBodySettings,
     TwoBodySettings,
@@ -257,7 +258,7 @@ def test_settings_are_strict() -> None:
 def test_memory_of_a_whole_campaign_is_what_was_measured() -> None:
     """Reference: 5000 cells of 16 atoms, SOAP 12/3 within 5 A, 1000 sparse points: about 49 GB of SOAP."""
     soap = SoapSettings(n_max=12, l_max=3, n_sparse=1000, cutoff_covalent_in_r=5.0 / 1.11)
-    settings = GapSettings(soap=soap, three_body=ThreeBodySettings(enabled=False))
+    settings = GapSettings(backend="gap_fit", soap=soap, three_body=ThreeBodySettings(enabled=False))
     sizes = {"n_structures": 5000, "atoms_per_structure": 16, "volume_per_atom": 20.0}
     estimate = estimate_memory(**sizes, species=[SI], settings=settings)
     assert estimate.n_cross["soap-Si"] == pytest.approx(80000 * 26.18 * 9, rel=1e-3)
@@ -278,6 +279,7 @@ def test_memory_of_a_whole_campaign_is_what_was_measured() -> None:
 def test_time_of_a_measured_fit() -> None:
     """Reference: 200 cells of 8 atoms, SOAP 12/3 within 5 A, 500 points, 15 pair points: 57.6 CPU s, 0.96 GB."""
     settings = GapSettings(
+        backend="gap_fit",
         two_body=TwoBodySettings(n_sparse=15, cutoff_covalent_in_r=5.0 / 1.11),
         three_body=ThreeBodySettings(enabled=False),
         soap=SoapSettings(n_max=12, l_max=3, n_sparse=500, cutoff_covalent_in_r=5.0 / 1.11),
@@ -288,3 +290,21 @@ def test_time_of_a_measured_fit() -> None:
     assert estimate.cpu_s == pytest.approx(57.6, rel=0.2)
     assert estimate.n_cross["soap-Si"] == pytest.approx(384_642, rel=0.05)
     assert estimate.descriptor_bytes == pytest.approx(0.963e9, rel=0.05)
+
+
+def test_our_own_memory_hardly_grows_with_the_data() -> None:
+    sizes = {"atoms_per_structure": 16, "volume_per_atom": 20.0, "species": [SI]}
+    settings = GapSettings(program=ProgramSettings(fit_threads=2))
+    small = estimate_memory(n_structures=500, settings=settings, **sizes)
+    large = estimate_memory(n_structures=5000, settings=settings, **sizes)
+    assert small.peak_bytes < large.peak_bytes < 1.5 * small.peak_bytes < 4e9
+    assert large.n_targets == 5000 * 55
+    assert large.cpu_s == pytest.approx(10 * small.cpu_s, rel=0.01)
+    assert (
+        large.cpu_s
+        < estimate_memory(
+            n_structures=5000, settings=settings.model_copy(update={"backend": "gap_fit"}), **sizes
+        ).cpu_s
+        / 10
+    )
+    assert not large.too_many_derivatives
