@@ -10,17 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from gapfactory.compiled import compiled
 
 __all__ = ["minkowski", "push", "shortest_lattice_vector", "shortest_ratio"]
 
 
-@njit(cache=True)
+@compiled
 def _norm2(v: Any) -> Any:
     return v[0] * v[0] + v[1] * v[1] + v[2] * v[2]
 
 
-@njit(cache=True)
+@compiled
 def _heights(lattice: Any) -> Any:
     """Distances between opposite faces."""
     cross = np.empty((3, 3))
@@ -37,7 +38,7 @@ def _heights(lattice: Any) -> Any:
     return heights
 
 
-@njit(cache=True)
+@compiled
 def minkowski(lattice: Any) -> Any:
     """Return the integer transformation to a Minkowski-reduced basis (rows, ascending lengths), as floats.
 
@@ -78,7 +79,7 @@ def minkowski(lattice: Any) -> Any:
             return transformation
 
 
-@njit(cache=True)
+@compiled
 def shortest_lattice_vector(lattice: Any) -> Any:
     """Length of the shortest non-zero lattice vector."""
     best = np.inf
@@ -99,7 +100,7 @@ def shortest_lattice_vector(lattice: Any) -> Any:
     return best
 
 
-@njit(cache=True)
+@compiled
 def shortest_ratio(lattice: Any, fractional: Any, separation: Any) -> Any:
     """Smallest distance over minimum separation of all pairs, atoms with their own images included."""
     n = fractional.shape[0]
@@ -136,7 +137,7 @@ def shortest_ratio(lattice: Any, fractional: Any, separation: Any) -> Any:
     return best
 
 
-@njit(cache=True)
+@compiled
 def push(
     lattice: Any,
     inverse: Any,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from gapfactory.compiled import compiled
 
 __all__ = ["average_chunk", "legendre_coefficients", "scaled_bessel"]
 
@@ -46,7 +47,7 @@ def legendre_coefficients(l_max: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return start, up, back
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def scaled_bessel(x: float, l_max: int, out: np.ndarray) -> None:
     """Write exp(-x) i_l(x), l = 0..l_max, the scaled modified spherical Bessel functions of the first kind.
 
@@ -79,7 +80,7 @@ def scaled_bessel(x: float, l_max: int, out: np.ndarray) -> None:
         out[l] *= out[l - 1]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_pair(
     x: float,
     y: float,
@@ -132,7 +133,7 @@ def _add_pair(
                 total[n, k] += g * ylm[k]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_cell(
     scaled: np.ndarray,
     lower: np.ndarray,
@@ -237,7 +238,7 @@ def _add_cell(
                         )
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _power_spectrum(
     channels: np.ndarray, transform: np.ndarray, l_max: int, scratch: np.ndarray, out: np.ndarray
 ) -> float:
@@ -279,7 +280,7 @@ def _power_spectrum(
     return norm
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def average_chunk(
     offsets: np.ndarray,
     scaled: np.ndarray,

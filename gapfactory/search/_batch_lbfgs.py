@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from gapfactory.compiled import compiled
 
 __all__ = ["closest_pair", "direction", "exponential", "learn", "place", "pull_back", "symmetrise"]
 
@@ -17,14 +18,14 @@ __all__ = ["closest_pair", "direction", "exponential", "learn", "place", "pull_b
 _TERMS = 16
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _multiply(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     for i in range(3):
         for j in range(3):
             out[i, j] = a[i, 0] * b[0, j] + a[i, 1] * b[1, j] + a[i, 2] * b[2, j]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def exponential(
     a: np.ndarray, along: np.ndarray, out: np.ndarray, derivative: np.ndarray, with_derivative: bool
 ) -> None:
@@ -86,7 +87,7 @@ def exponential(
         out[:] = first
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _determinant(a: np.ndarray) -> float:
     return (
         a[0, 0] * (a[1, 1] * a[2, 2] - a[1, 2] * a[2, 1])
@@ -95,7 +96,7 @@ def _determinant(a: np.ndarray) -> float:
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _invert(a: np.ndarray, out: np.ndarray) -> None:
     factor = 1.0 / _determinant(a)
     for i in range(3):
@@ -105,7 +106,7 @@ def _invert(a: np.ndarray, out: np.ndarray) -> None:
             out[j, i] = factor * (a[p, r] * a[q, s] - a[p, s] * a[q, r])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def place(
     variables: np.ndarray,
     start: np.ndarray,
@@ -147,7 +148,7 @@ def place(
     return volume if math.isfinite(total) else np.nan
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def pull_back(
     variables: np.ndarray,
     deformation: np.ndarray,
@@ -226,7 +227,7 @@ def pull_back(
     return math.sqrt(largest_force), math.sqrt(largest_row) / n
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def symmetrise(
     rotations: np.ndarray, images: np.ndarray, forces: np.ndarray, stress: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -265,7 +266,7 @@ def symmetrise(
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def closest_pair(positions: np.ndarray, cell: np.ndarray, reach: np.ndarray) -> float:
     """Return the shortest distance (Å) of two atoms, or images, nearer than the sum of their `reach`; inf if none.
 
@@ -321,7 +322,7 @@ def closest_pair(positions: np.ndarray, cell: np.ndarray, reach: np.ndarray) -> 
     return math.sqrt(found)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def learn(
     variables: np.ndarray,
     gradient: np.ndarray,
@@ -354,7 +355,7 @@ def learn(
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _dot(a: np.ndarray, b: np.ndarray) -> float:
     total = 0.0
     for k in range(len(a)):
@@ -362,7 +363,7 @@ def _dot(a: np.ndarray, b: np.ndarray) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def direction(
     gradient: np.ndarray,
     steps: np.ndarray,

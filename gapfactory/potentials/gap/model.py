@@ -281,7 +281,7 @@ class SoapTerm(ArrayData):
 
 
 Term = PairTerm | TripletTerm | SoapTerm
-AnyTerm = TypeVar("AnyTerm", PairTerm, TripletTerm, SoapTerm)
+AnyTerm = TypeVar("AnyTerm", bound=PairTerm | TripletTerm | SoapTerm)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from gapfactory.compiled import compiled
 from gapfactory.potentials.gap.engine._simd import fma, load, mul, splat, store, total
 
 __all__ = ["ROWS", "SparsePoints", "accumulate", "covariance_block", "products", "slopes"]
@@ -46,7 +46,7 @@ class SparsePoints(NamedTuple):
     zeta: float
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def products(p: np.ndarray, rows: int, q: np.ndarray, begin: int, end: int, d: int, out: np.ndarray) -> None:
     """Write the dot products of p (rows, d) with points begin:end of q to out (rows, end - begin), all flat.
 
@@ -126,7 +126,7 @@ def products(p: np.ndarray, rows: int, q: np.ndarray, begin: int, end: int, d: i
             out[o + 3] = total(c33)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def accumulate(
     weights: np.ndarray, rows: int, q: np.ndarray, begin: int, end: int, d: int, out: np.ndarray
 ) -> None:
@@ -177,7 +177,7 @@ def accumulate(
             store(out, o3 + 8, c31)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def slopes(x: np.ndarray, begin: int, n: int, zeta: float) -> None:
     """Replace x[begin : begin + n], n a multiple of 8, by x^(zeta - 1).
 
@@ -197,7 +197,7 @@ def slopes(x: np.ndarray, begin: int, n: int, zeta: float) -> None:
             x[i] = math.pow(x[i], zeta - 1.0) if x[i] > 0.0 else 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def covariance_block(
     p: np.ndarray,
     rows: int,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit
 from numba.extending import intrinsic
 
+from gapfactory.compiled import compiled
 from gapfactory.potentials.gap.engine._simd import LANES, add, fma, mul, splat, sub
 
 __all__ = ["LOWEST", "exp"]
@@ -53,7 +53,7 @@ def _larger(_: Any, a: Any, b: Any) -> Any:
 
 
 # no fast mathematics here: reassociation would undo the rounding to a whole number
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def exp(x: Any) -> Any:
     """Return exp of eight numbers up to 700, each within two units in the last place.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from gapfactory.compiled import compiled
 
 __all__ = ["fill_candidates", "geometry", "merge_candidates", "stale_cells"]
 
@@ -15,7 +16,7 @@ _MARGIN = 1e-7
 _MANY = 256
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _triangular(cell: np.ndarray, lower: np.ndarray, axes: np.ndarray) -> None:
     """Write the orthonormal axes (rows) in which the cell is lower triangular with positive diagonal."""
     for row in range(3):
@@ -38,7 +39,7 @@ def _triangular(cell: np.ndarray, lower: np.ndarray, axes: np.ndarray) -> None:
                 lower[row, other] += cell[row, k] * axes[other, k]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _scaled(positions: np.ndarray, lower: np.ndarray, axes: np.ndarray, out: np.ndarray) -> None:
     """Write the scaled positions."""
     for i in range(positions.shape[0]):
@@ -54,7 +55,7 @@ def _scaled(positions: np.ndarray, lower: np.ndarray, axes: np.ndarray, out: np.
         out[i, 0] = (x - out[i, 2] * lower[2, 0] - out[i, 1] * lower[1, 0]) / lower[0, 0]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _pairs_of_few(
     scaled: np.ndarray,
     lower: np.ndarray,
@@ -151,7 +152,7 @@ def _pairs_of_few(
                         image[row, k] = -image[begin + t, k]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _bins(
     scaled: np.ndarray, lower: np.ndarray, periodic: np.ndarray, reach: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -192,7 +193,7 @@ def _bins(
     return number, origin, width
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _pairs_of_many(
     scaled: np.ndarray,
     lower: np.ndarray,
@@ -326,7 +327,7 @@ def _pairs_of_many(
                             image[row, 2] = whole[j, 0] - whole[i, 0] - k0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def fill_candidates(
     offsets: np.ndarray,
     positions: np.ndarray,
@@ -397,7 +398,7 @@ def fill_candidates(
             first[begin:end] = cursor
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def geometry(
     offsets: np.ndarray,
     positions: np.ndarray,
@@ -445,7 +446,7 @@ def geometry(
     return kept
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def merge_candidates(
     offsets: np.ndarray,
     chosen: np.ndarray,
@@ -468,7 +469,7 @@ def merge_candidates(
                 image[to + p, k] = old_image[start + p, k]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _divide(old: np.ndarray, new: np.ndarray, out: np.ndarray) -> None:
     """Write the matrix F with old F = new."""
     adjoint = np.empty((3, 3))
@@ -490,7 +491,7 @@ def _divide(old: np.ndarray, new: np.ndarray, out: np.ndarray) -> None:
             out[row, k] = value / volume
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def stale_cells(
     offsets: np.ndarray,
     positions: np.ndarray,

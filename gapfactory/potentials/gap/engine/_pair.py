@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from gapfactory.compiled import compiled
 from gapfactory.potentials.gap.engine._exp import exp
 from gapfactory.potentials.gap.engine._simd import LANES, add, fma, load, mul, splat, store, sub
 
 __all__ = ["add_pairs", "add_rows", "add_splines", "cutoff_function", "describe"]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def cutoff_function(r: float, cutoff: float, width: float) -> tuple[float, float]:
     """Return QUIP's cutoff function, which falls from 1 to 0 over `width` before `cutoff`, and its slope."""
     if r >= cutoff:
@@ -24,7 +24,7 @@ def cutoff_function(r: float, cutoff: float, width: float) -> tuple[float, float
     return 0.5 * (math.cos(phase) + 1.0), -0.5 * math.pi / width * math.sin(phase)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _partner(number: int, a: int, b: int) -> int:
     """Return the element that pairs with `number` in a term for a and b, or -1."""
     if number == a:
@@ -34,7 +34,7 @@ def _partner(number: int, a: int, b: int) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_pairs(
     offsets: np.ndarray,
     numbers: np.ndarray,
@@ -137,7 +137,7 @@ def add_pairs(
             virials[c, 1, 0] += xy
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _add_atom(
     count: int,
     pairs: np.ndarray,
@@ -211,7 +211,7 @@ def _add_atom(
         store(cell, 6 * n_sparse + m, xy)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_rows(
     offsets: np.ndarray,
     numbers: np.ndarray,
@@ -288,7 +288,7 @@ def add_rows(
                 out[row + k, m] += cell[(k + 1) * padded + m]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def describe(
     numbers: np.ndarray,
     first: np.ndarray,
@@ -334,7 +334,7 @@ def describe(
     return count
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def precedes(vector: np.ndarray) -> bool:
     """Return whether an atom counts before its image at `vector`: true for one of a vector and its negative."""
     if vector[2] != 0.0:
@@ -344,7 +344,7 @@ def precedes(vector: np.ndarray) -> bool:
     return bool(vector[0] > 0.0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_splines(
     offsets: np.ndarray,
     channels: np.ndarray,

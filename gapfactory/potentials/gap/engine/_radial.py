@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from numba import njit
-
+from gapfactory.compiled import compiled
 from gapfactory.descriptors._kernels import scaled_bessel
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["radial_values"]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def radial_values(distances: np.ndarray, alpha: float, spacing: float, out: np.ndarray) -> None:
     """Write exp(-alpha (r - r_a)^2) exp(-x) i_l(x), x = 2 alpha r r_a, to out (distances, l_max + 1, n_max)."""
     n_l = out.shape[1]

@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from gapfactory.compiled import compiled
 from gapfactory.potentials.gap.engine._dot_product import SparsePoints, covariance_block
 from gapfactory.potentials.gap.engine._simd import add, fma, load, mul, splat, store, sub, total
 
@@ -75,7 +75,7 @@ class Neighbourhood(NamedTuple):
     derivative: np.ndarray
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def largest_neighbourhood(
     centres: np.ndarray, first: np.ndarray, distance: np.ndarray, cutoff: float, n_species: int
 ) -> int:
@@ -90,7 +90,7 @@ def largest_neighbourhood(
     return (most // 8 + n_species + 1) * 8
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def new_neighbourhood(size: int, basis: Basis) -> Neighbourhood:
     """Return arrays for `size` neighbours."""
     n_lm = (basis.l_max + 1) ** 2
@@ -104,7 +104,7 @@ def new_neighbourhood(size: int, basis: Basis) -> Neighbourhood:
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def gather(
     i: int,
     first: np.ndarray,
@@ -155,7 +155,7 @@ def gather(
     return groups
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def harmonics(g: int, gradient: bool, basis: Basis, near: Neighbourhood) -> None:
     """Write real spherical harmonics of the directions of group g, [lm * 8 + neighbour].
 
@@ -208,7 +208,7 @@ def harmonics(g: int, gradient: bool, basis: Basis, near: Neighbourhood) -> None
         cos_m = new
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def radial_row(k: int, to: int, gradient: bool, basis: Basis, near: Neighbourhood) -> None:
     """Write the radial functions of neighbour k, without damping, to places to, to + 1, ... of the scratch."""
     n_radial = (basis.l_max + 1) * basis.n_pad
@@ -229,7 +229,7 @@ def radial_row(k: int, to: int, gradient: bool, basis: Basis, near: Neighbourhoo
         store(near.row, to + q, c)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def expand(own: int, groups: int, basis: Basis, near: Neighbourhood, c: np.ndarray) -> None:
     """Write the expansion coefficients of a centre of species index `own` (-1: not among the species)."""
     n_pad = basis.n_pad
@@ -259,7 +259,7 @@ def expand(own: int, groups: int, basis: Basis, near: Neighbourhood, c: np.ndarr
                     store(c, to, value)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def power_spectrum(c: np.ndarray, basis: Basis, out: np.ndarray, begin: int, d: int) -> float:
     """Write the power spectrum to out[begin : begin + d], padded with zeros, and return its norm."""
     n_max = basis.n_max
@@ -290,7 +290,7 @@ def power_spectrum(c: np.ndarray, basis: Basis, out: np.ndarray, begin: int, d: 
     return math.sqrt(total(square))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _pull_to_coefficients(
     c: np.ndarray, slope: np.ndarray, begin: int, basis: Basis, square: np.ndarray, out: np.ndarray
 ) -> None:
@@ -319,7 +319,7 @@ def _pull_to_coefficients(
                 store(out, lm * width + n, value)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _pull_to_positions(
     i: int,
     cell: int,
@@ -397,7 +397,7 @@ def _pull_to_positions(
             virials[cell, 2, 2] -= r * uz * tz
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def describe(
     centres: np.ndarray,
     first: np.ndarray,
@@ -429,7 +429,7 @@ def describe(
     return -1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_energies(
     centres: np.ndarray,
     cell_of: np.ndarray,

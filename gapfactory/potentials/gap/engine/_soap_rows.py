@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from gapfactory.compiled import compiled
 from gapfactory.potentials.gap.engine._dot_product import SparsePoints, products, slopes
 from gapfactory.potentials.gap.engine._simd import fma, load, mul, splat, store, total
 from gapfactory.potentials.gap.engine._soap import (
@@ -27,7 +27,7 @@ __all__ = ["add_rows"]
 _ROWS = 64
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _add_derivative(
     k: int, g: int, basis: Basis, near: Neighbourhood, by: np.ndarray, strain: np.ndarray
 ) -> None:
@@ -76,7 +76,7 @@ def _add_derivative(
                 store(strain, to + 5 * n_c, fma(rx, dy, load(strain, to + 5 * n_c)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _spectrum_derivative(
     by: np.ndarray,
     begin: int,
@@ -124,7 +124,7 @@ def _spectrum_derivative(
             store(out, to + k, mul(inverse, fma(minus, load(p, k), load(out, to + k))))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _flush(
     derivatives: np.ndarray,
     count: int,
@@ -177,7 +177,7 @@ def _flush(
                     to[begin + m] += centre[shift + m]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_rows(
     centres: np.ndarray,
     cell_of: np.ndarray,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from gapfactory.compiled import compiled
 from gapfactory.potentials.gap.engine._exp import exp
 from gapfactory.potentials.gap.engine._pair import cutoff_function, precedes
 from gapfactory.potentials.gap.engine._simd import LANES, add, fma, load, mul, splat, sub, total
@@ -19,7 +19,7 @@ COMPACT = 1
 CLOSED = 2
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _sum_points(
     points: np.ndarray, weights: np.ndarray, y0: float, y1: float, y2: float
 ) -> tuple[float, float, float, float]:
@@ -49,7 +49,7 @@ def _sum_points(
     return total(total_k), 2.0 * total(total_0), 2.0 * total(total_1), 2.0 * total(total_2)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _own(orders: np.ndarray, y: np.ndarray, gradient: np.ndarray) -> float:
     """Return S = sum over permutations of exp(-|y_p - y|^2), and write its gradient by y."""
     result = 0.0
@@ -67,7 +67,7 @@ def _own(orders: np.ndarray, y: np.ndarray, gradient: np.ndarray) -> float:
     return result
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _neighbours_of(
     i: int,
     kind: int,
@@ -105,7 +105,7 @@ def _neighbours_of(
     return count
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _slots(kind: int, wanted: np.ndarray, centre: int, a: int, b: int, slots: np.ndarray) -> bool:
     """Return whether three elements are a triplet of the term.
 
@@ -138,7 +138,7 @@ def _slots(kind: int, wanted: np.ndarray, centre: int, a: int, b: int, slots: np
     return True
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _weight(
     kind: int, fall: np.ndarray, a: int, b: int, r: float, cutoff: float, width: float
 ) -> tuple[float, float, float, float]:
@@ -161,7 +161,7 @@ def _weight(
     return fa * fb * third, da * fb * third, fa * db * third, -2.0 / 3.0 * fa * fb * dc
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _descriptor(
     kind: int,
     ra: float,
@@ -185,7 +185,7 @@ def _descriptor(
         y[k] = x[k] * scale[k]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_triplets(
     offsets: np.ndarray,
     numbers: np.ndarray,
@@ -314,7 +314,7 @@ def add_triplets(
                             virials[c, k, n] -= vector[p, k] * pull[a, n]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def describe_triplets(
     offsets: np.ndarray,
     numbers: np.ndarray,

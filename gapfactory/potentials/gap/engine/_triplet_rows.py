@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from gapfactory.compiled import compiled
 from gapfactory.potentials.gap.engine._exp import exp
 from gapfactory.potentials.gap.engine._simd import LANES, add, fma, load, mul, splat, store, sub
 from gapfactory.potentials.gap.engine._triplet import (
@@ -21,7 +21,7 @@ from gapfactory.potentials.gap.engine._triplet import (
 __all__ = ["add_triplet_rows"]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def _add_triplet(
     count: int,
     points: np.ndarray,
@@ -94,7 +94,7 @@ def _add_triplet(
             store(pull, row, fma(s2, splat(shares[4 * n + 15]), more))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def add_triplet_rows(
     offsets: np.ndarray,
     numbers: np.ndarray,
