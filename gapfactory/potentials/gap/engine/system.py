@@ -19,6 +19,8 @@ __all__ = ["Cells", "SkinnedSystem", "System", "build_system", "pack"]
 
 # More neighbours per atom than this are a cell collapsed beyond any physics, not a structure.
 _MOST_NEIGHBOURS = 200_000.0
+# Cells whose volume is this part of the product of their vectors' lengths are taken as degenerate.
+_FLAT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,10 @@ def _name(offsets: NDArray[np.int64], cell: int) -> str:
     return f"structure {cell} ({offsets[cell + 1] - offsets[cell]} atoms)"
 
 
+def _volume(cell: NDArray[np.float64]) -> float:
+    return float(abs(np.linalg.det(cell)))
+
+
 def _checked(
     offsets: NDArray[np.int64], positions: NDArray[np.float64], cells: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -154,7 +160,7 @@ def _checked(
         + a[:, 2] * (b[:, 0] * c[:, 1] - b[:, 1] * c[:, 0])
     )
     lengths = np.sqrt((cells**2).sum(axis=2)).prod(axis=1)
-    flat = ~(volumes > 1e-9 * lengths)
+    flat = ~(volumes > _FLAT * lengths)
     if flat.any():
         where = int(np.argmax(flat))
         msg = (
@@ -165,6 +171,32 @@ def _checked(
     return np.asarray(volumes)
 
 
+def _completed(cell: NDArray[np.float64], periodic: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the cell (3, 3) with vectors of 1 Å where a direction that is not periodic has none of its own.
+
+    A given vector is kept unless it is dependent on the others.
+    """
+    if not np.isfinite(cell).all():
+        return cell
+    given = periodic | cell.any(axis=1)
+    if given.all() and _volume(cell) <= _FLAT * float(np.prod(np.linalg.norm(cell, axis=1))):
+        given = periodic
+    found = np.where(given[:, None], cell, 0.0)
+    basis = [row / np.linalg.norm(row) for row in found[given] if row.any()]
+    for k in np.flatnonzero(~given).tolist():
+        if len(basis) == 2:
+            row = np.cross(basis[0], basis[1])
+        else:
+            axis = np.eye(3)[int(np.argmin(np.abs(basis[0])))] if basis else np.eye(3)[k]
+            row = axis - (basis[0] * (basis[0] @ axis) if basis else 0.0)
+        length = float(np.linalg.norm(row))
+        if not length > _FLAT:  # of dependent vectors: reported with the volume
+            return found
+        found[k] = row / length
+        basis.append(found[k])
+    return found
+
+
 def pack(structures: Sequence[Atoms]) -> Cells:
     """Lay structures out for compiled loops.
 
@@ -173,8 +205,6 @@ def pack(structures: Sequence[Atoms]) -> Cells:
     InputError
         If a structure is empty, not finite, or periodic along null or dependent vectors.
     """
-    from ase.geometry import complete_cell
-
     counts = [len(atoms) for atoms in structures]
     if 0 in counts:
         msg = f"structure {counts.index(0)} has no atoms; leave it out"
@@ -192,16 +222,7 @@ def pack(structures: Sequence[Atoms]) -> Cells:
         cells[c] = atoms.cell.array
         periodic[c] = atoms.pbc
     for c in np.flatnonzero(~periodic.all(axis=1)).tolist():
-        cell = cells[c].copy()
-        null = ~cell.any(axis=1)
-        if (null & periodic[c]).any():
-            continue
-        if not np.isfinite(cell).all():
-            continue
-        try:
-            cells[c] = complete_cell(cell)
-        except ValueError:  # null determinant of given vectors: reported below, with the vectors
-            continue
+        cells[c] = _completed(cells[c], periodic[c])
     volumes = _checked(offsets, positions, cells)
     return Cells(offsets, numbers, positions, cells, periodic, volumes)
 
