@@ -12,10 +12,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from gapfactory._melting import MELTING_POINTS
 from gapfactory._radii import COVALENT, METALLIC, SYMBOLS
 from gapfactory.errors import InputError, UnknownElementError
 
-__all__ = ["Bonding", "Species", "default_bonding", "species", "tabulated_radius"]
+__all__ = ["Bonding", "Species", "default_bonding", "melting_point", "species", "tabulated_radius"]
 
 Bonding = Literal["covalent", "metallic"]
 
@@ -79,6 +80,19 @@ def tabulated_radius(symbol: str, bonding: Bonding) -> float:
     if symbol in other:
         remedy += f", or choose `bonding: {other_name}` ({other[symbol]} Å)"
     raise UnknownElementError(f"no {bonding} radius is tabulated for {symbol}: {remedy}")
+
+
+def melting_point(symbol: str) -> float | None:
+    """Return the melting point of an element in K, or None where none is tabulated (helium, from berkelium on).
+
+    Raises
+    ------
+    UnknownElementError
+        When there is no such element.
+    """
+    _atomic_number(symbol)
+    found = MELTING_POINTS.get(symbol)
+    return None if found is None else float(found)
 
 
 def species(symbol: str, *, bonding: Bonding | None = None, radius: float | None = None) -> Species:

@@ -24,6 +24,8 @@ class Stage(IntEnum):
     SELECT = 3
     #: sparse points of fit stage `index`
     SPARSE = 4
+    #: velocities and thermostat of the molecular dynamics that tries a potential
+    STABILITY = 5
 
 
 def stream(campaign_seed: int, generation: int, stage: Stage, index: int = 0) -> np.random.Generator:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gapfactory.reference import Label, LabelNoise
     from launchpad.database.dataset import LabelledItem
 
-__all__ = ["assess", "noise_of_labels", "reference_curve"]
+__all__ = ["assess", "labelled_picks", "noise_of_labels", "reference_curve"]
 
 
 def assess(
@@ -52,7 +52,7 @@ def assess(
         Called with a line of text now and then.
     """
     say = progress or (lambda _: None)
-    labelled = _labelled(database, campaign, generation)
+    labelled = labelled_picks(database, campaign, generation)
     held_out = [e for e in labelled if e.item.role == "test"]
     energies = [e.label.energy / len(e.item.atoms) for e in labelled if e.label is not None]
     records, unusable = _records(held_out, calculator)
@@ -74,7 +74,7 @@ def assess(
     }
 
 
-def _labelled(database: Database[Any], campaign: Campaign, generation: int) -> list[LabelledItem]:
+def labelled_picks(database: Database[Any], campaign: Campaign, generation: int) -> list[LabelledItem]:
     """Return every pick of the generations so far that has a label, ordered by id."""
     entries = []
     for earlier in range(generation + 1):

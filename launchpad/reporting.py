@@ -13,6 +13,7 @@ from launchpad.database.dataset import atom_items, pick_items, with_labels
 from launchpad.database.packing import unpack_array
 from launchpad.database.potentials import fetch_potential, latest_potential, require_potential
 from launchpad.database.results import metrics_of, relaxations
+from launchpad.stability import stored_stability
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +64,7 @@ def collect_report(database: Database[Any], name: str) -> ReportData:
     learning = _learning(metrics)
     finished = max((m["created"] for m in metrics), default=None) if record["state"] == "done" else None
     potential = latest_potential(database, name)
+    stability, tried = stored_stability(metrics)
     return ReportData(
         campaign=name,
         system=campaign.element or ", ".join(sorted(campaign.composition or {})),
@@ -79,6 +81,9 @@ def collect_report(database: Database[Any], name: str) -> ReportData:
         phases=_phases(database, campaign, metrics),
         phase_settings=campaign.evidence.curves,
         phases_missing=missing_phases(campaign.element) if campaign.element else {},
+        stability=stability,
+        stability_note="" if campaign.evidence.stability.enabled else "evidence.stability.enabled is false",
+        stability_generation=tried,
         label_noise=None if noise is None else noise.energy_rms_meV / 1000,
         label_noise_note=_noise_note(campaign, noise),
         scatter=_scatter(metrics),

@@ -159,8 +159,8 @@ def estimate(campaign: Campaign) -> CostEstimate:
             "assess",
             tasks[TaskKind.ASSESS],
             generations,
-            generations * (labels * evaluation + curves * 20 * evaluation) / hour,
-            "held-out structures and curves",
+            (generations * (labels + curves * 20) * evaluation + _stability(campaign, generations)) / hour,
+            "held-out structures, curves and molecular dynamics",
         ),
     )
     return CostEstimate(
@@ -173,6 +173,21 @@ def estimate(campaign: Campaign) -> CostEstimate:
         select_memory_gb=0.3 + min(max(initial, later), 10_000) ** 2 * 4e-9,
         warnings=_warnings(campaign, fit_gb),
     )
+
+
+def _stability(campaign: Campaign, generations: int) -> float:
+    """Return the seconds of molecular dynamics."""
+    from gapfactory.analysis.dynamics import default_timestep
+
+    wanted = campaign.evidence.stability
+    if not wanted.enabled:
+        return 0.0
+    from ase.data import atomic_masses
+
+    timestep = wanted.timestep_fs or default_timestep(atomic_masses[list(campaign.numbers)])
+    steps = 1000.0 * (wanted.duration_ps + wanted.nve_ps) / timestep
+    runs = generations if wanted.when == "every" else 1
+    return runs * steps * (GAP_FIXED_S + GAP_ATOM_SPARSE_S * wanted.n_atoms * campaign.gap.soap.n_sparse)
 
 
 def _mean_volume(campaign: Campaign) -> float:

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gapfactory.analysis.energy_volume import EnergyVolumeSettings
 from gapfactory.analysis.learning import ConvergenceSettings
+from gapfactory.analysis.stability import StabilitySettings
 from gapfactory.build.settings import BuildSettings, DimerSettings
 from gapfactory.descriptors.settings import SimilaritySettings
 from gapfactory.elements import Bonding, Species, species
@@ -74,6 +75,8 @@ class EvidenceSettings(Settings):
     """Named phases of the element: all that are tabulated, none, or a list of names."""
     curves: EnergyVolumeSettings = EnergyVolumeSettings()
     """Energy-volume curves of the phases, and when a phase passes."""
+    stability: StabilitySettings = StabilitySettings()
+    """Molecular dynamics and close contacts: whether the potential can be used."""
 
 
 class ExecutionSettings(Settings):

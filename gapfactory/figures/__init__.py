@@ -13,10 +13,13 @@ from gapfactory.figures.campaign import (
     time_budget,
 )
 from gapfactory.figures.quality import energy_scatter, learning_curve, phase_curves
+from gapfactory.figures.stability import contact_curves, dynamics_trace
 from gapfactory.figures.structures import hull_plot, similarity_map_plot
 
 __all__ = [
     "SelectionStage",
+    "contact_curves",
+    "dynamics_trace",
     "energy_distribution",
     "energy_scatter",
     "hull_plot",

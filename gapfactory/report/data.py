@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gapfactory.analysis.errors import ErrorRow
     from gapfactory.analysis.learning import LearningPoint, PowerLaw
     from gapfactory.analysis.similarity_map import SimilarityMap
+    from gapfactory.analysis.stability import Stability
     from gapfactory.figures import SelectionStage
 
 __all__ = ["Failure", "GenerationSummary", "HullData", "PhaseEvidence", "ReportData", "ScatterData"]
@@ -183,6 +184,10 @@ class ReportData:
         Evidence by named phase and the tolerances it is judged by.
     phases_missing
         Phases the papers name but that are not judged, with the reason.
+    stability, stability_note
+        What became of molecular dynamics and close contacts, or None with the reason.
+    stability_generation
+        Whose potential was tried, or None.
     label_noise
         Noise floor of the labels, eV/atom, or None when it was not measured.
     label_noise_note
@@ -212,6 +217,9 @@ class ReportData:
     phases: tuple[PhaseEvidence, ...] = ()
     phase_settings: EnergyVolumeSettings = field(default_factory=EnergyVolumeSettings)
     phases_missing: Mapping[str, str] = field(default_factory=dict)
+    stability: Stability | None = None
+    stability_note: str = ""
+    stability_generation: int | None = None
     label_noise: float | None = None
     label_noise_note: str = ""
     scatter: ScatterData | None = None

@@ -89,6 +89,8 @@ def figure_sections(data: ReportData) -> tuple[Section, ...]:
     return (
         _learning(data),
         _phases(data),
+        _dynamics(data),
+        _contacts(data),
         _scatter(data),
         _energies(data),
         _map(data),
@@ -143,6 +145,46 @@ def _phases(data: ReportData) -> Section:
         missing=missing,
         draw=(lambda: figures.phase_curves(usable, labels=labels)) if usable else None,
         header=("phase", "method", "volume_A3_per_atom", "energy_eV_per_atom", "problem"),
+        rows=rows,
+    )
+
+
+def _dynamics(data: ReportData) -> Section:
+    found = data.stability
+    run = None if found is None else found.dynamics
+    if found is None:
+        missing = f"No potential has been tried{': ' + data.stability_note if data.stability_note else ''}."
+    else:
+        missing = f"There was no molecular dynamics: {found.problem}."
+    return _section(
+        "dynamics",
+        "Molecular dynamics",
+        ""
+        if run is None or found is None
+        else f"{run.sentence()}. It began with {found.crystal}, relaxed by the potential, in a fixed cell; "
+        "energies count from that crystal at rest. A dashed line marks an early end.",
+        missing=missing,
+        draw=None if run is None else lambda: figures.dynamics_trace(run),
+        header=("time_ps", "temperature_K", "energy_above_crystal_eV_per_atom", "shortest_distance_A"),
+        rows=() if run is None else zip(run.times, run.temperatures, run.energies, run.shortest, strict=True),
+    )
+
+
+def _contacts(data: ReportData) -> Section:
+    curves = () if data.stability is None else data.stability.contacts
+    words = ". ".join(f"{text[:1].upper()}{text[1:]}" for text in (c.sentence() for c in curves))
+    rows: list[Row] = []
+    for c in curves:
+        rows += [(c.kind, c.label, r, e, "") for r, e in zip(c.distances, c.energies, strict=True)]
+        rows += [(c.kind, c.label, r, None, reason) for r, reason in c.refused]
+    return _section(
+        "close_contacts",
+        "Close contacts",
+        "Energies of two atoms alone, of two neighbours pushed together in the crystal, and of the whole crystal "
+        f"compressed, above their minimum. {words}.",
+        missing="Close contacts have not been scanned.",
+        draw=(lambda: figures.contact_curves(curves)) if curves else None,
+        header=("kind", "atoms", "distance_A", "energy_eV_or_eV_per_atom", "problem"),
         rows=rows,
     )
 

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve, PhaseComparison
     from gapfactory.report.data import ReportData
 
-__all__ = ["Headline", "Verdict", "duration", "headline"]
+__all__ = ["Headline", "Survival", "Verdict", "duration", "headline"]
 
 Verdict = Literal["passes", "fails", "not judged"]
+Survival = Literal["stable", "not stable", "stability not tried"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Headline:
     ----------
     verdict
         On the most stable named phase (by the reference), which a search must find and describe first.
+    survival
+        Whether molecular dynamics and close contacts are survived: ``stable`` when both are.
     made, quality, judgement, failed, cost
         One or more sentences each.
     comparisons
@@ -35,6 +38,7 @@ class Headline:
     """
 
     verdict: Verdict
+    survival: Survival
     made: tuple[str, ...]
     quality: tuple[str, ...]
     judgement: tuple[str, ...]
@@ -80,13 +84,37 @@ def headline(data: ReportData) -> Headline:
     compared.sort(key=lambda c: c.reference.energy)
     return Headline(
         verdict=min(ranking)[2] if ranking else "not judged",
+        survival=_survival(data),
         made=_made(data),
         quality=_quality(data),
-        judgement=_judgement(data, compared, broken, unjudged),
+        judgement=(*_judgement(data, compared, broken, unjudged), *_stability(data)),
         failed=_failed(data),
         cost=_cost(data),
         comparisons=tuple(compared),
         unjudged=(*broken, *unjudged),
+    )
+
+
+def _survival(data: ReportData) -> Survival:
+    if data.stability is None:
+        return "stability not tried"
+    return "stable" if data.stability.survives else "not stable"
+
+
+def _stability(data: ReportData) -> tuple[str, ...]:
+    if data.stability is None:
+        return (
+            f"Not tried in molecular dynamics: {data.stability_note or 'it is done after the last generation'}.",
+        )
+    words = data.stability.headline()
+    of = (
+        f"The potential of generation {data.stability_generation} "
+        if data.stability_generation is not None
+        else "It "
+    )
+    return (
+        f"{of}{words}.",
+        *((f"{data.stability.note[:1].upper()}{data.stability.note[1:]}.",) if data.stability.note else ()),
     )
 
 

@@ -185,6 +185,8 @@ def _document(data: ReportData, first: Headline) -> dict[str, Any]:
         "phases": [plain(c.as_dict()) for c in first.comparisons],
         "phases_not_judged": dict(first.unjudged),
         "phases_missing": dict(data.phases_missing),
+        "survival": first.survival,
+        "stability": None if data.stability is None else plain(data.stability.as_dict()),
         "label_noise_eV_per_atom": plain(data.label_noise),
         "generations": [
             {

@@ -288,6 +288,7 @@ def status(
     )
     if found["assessments"]:
         _assessments(found["assessments"])
+        _tried(found["assessments"])
 
 
 def _assessments(entries: list[dict[str, Any]]) -> None:
@@ -312,6 +313,16 @@ def _assessments(entries: list[dict[str, Any]]) -> None:
             for entry in entries
         ],
     )
+
+
+def _tried(entries: list[dict[str, Any]]) -> None:
+    """Print what became of the newest potential that was tried in molecular dynamics and close contacts."""
+    import textwrap
+
+    tried = [entry for entry in entries if entry.get("stability")]
+    if tried:
+        text = f"potential of generation {tried[-1]['generation']}: {tried[-1]['stability']}"
+        say(textwrap.fill(text, 80, break_long_words=False))
 
 
 def _phase_cell(entry: dict[str, Any], phase: str) -> str | None:

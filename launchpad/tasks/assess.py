@@ -7,11 +7,13 @@ from typing import Any
 from fireworks import explicit_serialize
 
 from gapfactory.protocols.de_novo import decide, picks_of
+from gapfactory.seeds import Stage
 from launchpad.assessment import assess
 from launchpad.database.campaigns import require_campaign, set_state
 from launchpad.database.documents import MetricsDocument, generation_id
 from launchpad.database.potentials import cached_potential, require_potential
 from launchpad.database.results import metrics_of, save_metrics
+from launchpad.stability import measure_stability, stability_wanted
 from launchpad.states import CampaignState
 from launchpad.tasks.base import CampaignTask, TaskContext
 from launchpad.workflows.generation import submit_generation
@@ -51,11 +53,12 @@ class AssessTask(CampaignTask):
         def potential(of: int) -> Any:
             return load_potential(cached_potential(database, require_potential(database, campaign.name, of)))
 
+        newest = potential(generation)
         evidence = assess(
             database,
             campaign,
             generation,
-            potential(generation),
+            newest,
             potential(generation - 1) if generation else None,
         )
         earlier = [m for m in metrics_of(database, campaign.name) if m["generation"] < generation]
@@ -76,6 +79,10 @@ class AssessTask(CampaignTask):
             )
         ]
         decision = decide(campaign, generation, history)
+        if stability_wanted(campaign, decision.action):
+            found = measure_stability(database, campaign, generation, newest, context.rng(Stage.STABILITY))
+            evidence["stability"] = found
+            evidence["headline"]["stability"] = found["headline"]
         document = MetricsDocument(
             id=key,
             campaign=campaign.name,

@@ -32,6 +32,7 @@ gap:
   two_body: {n_sparse: 8}
   three_body: {n_sparse: 10}
   soap: {n_sparse: 20, n_max: 4, l_max: 3}
+evidence: {stability: {duration_ps: 0.04, nve_ps: 0.02, n_atoms: 8}}
 execution: {build_chunk: 8, relax_chunk: 2, reference_chunk: 2}
 """
 LIMIT_S = 420.0

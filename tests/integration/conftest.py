@@ -34,6 +34,7 @@ gap:
   two_body: {n_sparse: 6}
   three_body: {n_sparse: 6}
   soap: {n_sparse: 10, n_max: 3, l_max: 2}
+evidence: {stability: {duration_ps: 0.04, nve_ps: 0.02, n_atoms: 8, contacts_to: 0.6}}
 execution: {build_chunk: 6, relax_chunk: 3, reference_chunk: 2}
 %(more)s
 """

@@ -57,6 +57,25 @@ def test_status_has_the_numbers_whole(tiny_campaign) -> None:
     assert "diamond" in text
 
 
+def test_only_the_last_potential_is_tried_in_dynamics_and_the_words_are_everywhere(
+    tiny_campaign, tmp_path
+) -> None:
+    first, last = tiny_campaign.json("campaign", "status", "tiny")["assessments"]
+    assert "stability" not in first
+    assert "survive" in last["stability"]
+    # whatever became of it, the campaign is done
+    text = " ".join(tiny_campaign.good("campaign", "status", "tiny").split())
+    assert f"potential of generation 1: {last['stability']}" in text
+    tiny_campaign.good("campaign", "report", "tiny", "-o", str(tmp_path))
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["survival"] == ("stable" if written["stability"]["survives"] else "not stable")
+    assert any(last["stability"] in sentence for sentence in written["summary"]["judgement"])
+    assert written["stability"]["temperature_K"] == pytest.approx(0.8 * 1687)
+    dimer, pair, crystal = written["stability"]["contacts"]
+    assert (dimer["kind"], pair["kind"], crystal["kind"]) == ("dimer", "pair", "crystal")
+    assert (tmp_path / "close_contacts.png").is_file()
+
+
 def test_why_has_nothing_to_complain_about(tiny_campaign) -> None:
     found = tiny_campaign.json("campaign", "why", "tiny")
     assert (found["failed_tasks"], found["quarantined"], found["open_tasks"]) == ([], [], [])

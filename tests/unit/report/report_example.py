@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from gapfactory.analysis.contacts import judge_contacts
+from gapfactory.analysis.dynamics import Dynamics
 from gapfactory.analysis.energy_volume import EnergyVolumeCurve
 from gapfactory.analysis.errors import ErrorRecord, error_table
 from gapfactory.analysis.learning import LearningPoint, fit_power_law
 from gapfactory.analysis.similarity_map import SimilarityMap
+from gapfactory.analysis.stability import Stability
 from gapfactory.figures import SelectionStage
 from gapfactory.report import Failure, GenerationSummary, HullData, PhaseEvidence, ReportData, ScatterData
 
@@ -42,6 +45,45 @@ def records(rng, n=60, scale=0.01):
             )
         )
     return out
+
+
+def stability(reason="", hole=0.0):
+    """What became of a potential; with a reason the run ended at 3 ps, with a hole (eV) the pair falls into it."""
+    rng = np.random.default_rng(4)
+    n = 60 if reason else 400
+    run = Dynamics(
+        survived=not reason,
+        reason=reason,
+        n_atoms=64,
+        temperature_K=1350.0,
+        timestep_fs=2.0,
+        duration_ps=20.0,
+        reached_ps=3.0 if reason else 20.0,
+        times=0.05 * np.arange(1, n + 1),
+        temperatures=1350 + 140 * rng.normal(size=n),
+        energies=0.18 + 0.02 * rng.normal(size=n),
+        shortest=2.15 - 0.06 * rng.random(n),
+        displacement=0.31,
+        kept_lattice=True,
+        drift_meV_per_ps=None if reason else 0.012,
+    )
+    r = np.linspace(0.5, 1.5, 101)
+    dimer = 4.0 * ((0.9 / r) ** 12 - (0.9 / r) ** 6)
+    x = r[r <= 1.0] * 2.35
+    pair = 30 * (1 - x / 2.35) ** 2 - hole * np.exp(-(((x - 1.55) / 0.12) ** 2))
+    return Stability(
+        "Si-diamond",
+        1350.0,
+        1687.0,
+        "",
+        "",
+        run,
+        (
+            judge_contacts("dimer", "Si-Si", 2.22, 2.22 * r, dimer, wanted=0.6),
+            judge_contacts("pair", "Si-Si", 2.35, x, pair, wanted=0.6),
+            judge_contacts("crystal", "crystal", 2.35, x, 300 * (1 - x / 2.35) ** 2, wanted=0.6),
+        ),
+    )
 
 
 def example(generations=5, **changes):
@@ -137,6 +179,8 @@ def example(generations=5, **changes):
                 "not enough time for the reference curve",
             ),
         ),
+        stability=stability(),
+        stability_generation=generations - 1,
         label_noise=0.004,
         label_noise_note="4 cells at k-point density 4",
         scatter=ScatterData(

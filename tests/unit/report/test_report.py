@@ -33,6 +33,7 @@ BARE = {
     "learning": (),
     "forecasts": {},
     "phases": (),
+    "stability": None,
     "scatter": None,
     "energies": {},
     "selection": (),
@@ -92,7 +93,7 @@ def test_page_is_self_contained_and_links_resolve(finished):
             assert link[1:] in page.ids
         else:
             assert (directory / link).stat().st_size > 0
-    assert sum(link.endswith(".png") for link in page.links) == 8
+    assert sum(link.endswith(".png") for link in page.links) == 10
 
 
 def test_first_screen_answers_the_five_questions(finished):
@@ -108,6 +109,48 @@ def test_first_screen_answers_the_five_questions(finished):
     assert "1 structure could not be labelled" in first
     assert "28 of 1600 relaxations failed" in first
     assert "27 min from submission to the end" in first
+
+
+def test_first_screen_says_what_became_of_dynamics():
+    data = EXAMPLE.example()
+    good = headline(data)
+    assert good.survival == "stable"
+    assert "The potential of generation 4 survives 20 ps at 1350 K, and close contacts." in good.judgement
+    broken = headline(replace(data, stability=EXAMPLE.stability("it fell into a hole of the potential")))
+    # the verdict on the phases stands on its own
+    assert (broken.verdict, broken.survival) == ("passes", "not stable")
+    assert broken.judgement[-1] == (
+        "The potential of generation 4 does not survive molecular dynamics at 1350 K: after 3 of 20 ps it fell into "
+        "a hole of the potential."
+    )
+    attracted = headline(replace(data, stability=EXAMPLE.stability(hole=40.0)))
+    assert attracted.survival == "not stable"
+    assert attracted.judgement[-1].endswith(
+        "but not close contacts (Si-Si in the crystal not repulsive far enough)."
+    )
+    untried = headline(replace(data, stability=None))
+    assert untried.survival == "stability not tried"
+    assert untried.judgement[-1] == "Not tried in molecular dynamics: it is done after the last generation."
+    off = headline(replace(data, stability=None, stability_note="evidence.stability.enabled is false"))
+    assert off.judgement[-1] == "Not tried in molecular dynamics: evidence.stability.enabled is false."
+
+
+def test_dynamics_and_contacts_are_tables_too(finished):
+    page, directory = finished
+    text = " ".join(" ".join(page.text).split())
+    assert "stable" in text[: text.index("Molecular dynamics")]
+    assert "Survives 20 ps of molecular dynamics of 64 atoms at 1350 K" in text
+    assert "Si-Si in the crystal is repulsive as far as it was looked at" in text
+    with (directory / "dynamics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 400
+    assert float(rows[-1]["time_ps"]) == 20.0
+    with (directory / "close_contacts.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["kind"] for row in rows} == {"dimer", "pair", "crystal"}
+    written = json.loads((directory / "report.json").read_text())
+    assert written["survival"] == "stable"
+    assert written["stability"]["dynamics"]["reached_ps"] == 20.0
 
 
 def test_verdict_is_that_of_the_most_stable_phase():

@@ -47,7 +47,7 @@ def entry(number, a):
 @pytest.fixture
 def assessed(monkeypatch):
     entries = [entry(1, 5.43), entry(2, 5.9), entry(3, 5.5)]
-    monkeypatch.setattr(assessment, "_labelled", lambda *_: entries)
+    monkeypatch.setattr(assessment, "labelled_picks", lambda *_: entries)
     monkeypatch.setattr(assessment, "pick_items", lambda *_: [])
     monkeypatch.setattr(assessment, "with_labels", lambda *_: entries)
     monkeypatch.setattr(assessment, "noise_of_labels", lambda *_: None)
