@@ -5,7 +5,7 @@
 Both relax the same random silicon cells of 6-16 atoms under the same pressures with the same potential, to the same
 thresholds: ASE's PreconLBFGS on its FrechetCellFilter with quippy, one cell after the other, and `relax_batch` with
 `Engine`. Times are CPU seconds of one core; what compiling takes is reported apart. Prints one JSON object. Without
---potential one is fitted by gap_fit to frames of relaxations with Stillinger-Weber, which takes some minutes.
+--potential one is fitted to frames of relaxations with Stillinger-Weber, which takes some minutes.
 """
 
 # ruff: noqa: T201
