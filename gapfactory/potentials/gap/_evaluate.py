@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> int:
     """Evaluate the structures of the input file, write the output file, then print the token."""
     from ase import Atoms
 
-    from gapfactory.potentials.gap.calculator import GapCalculator
+    from gapfactory.potentials.gap.quip_calculator import QuipCalculator
 
     directory, source, target, properties, token = arguments
     with np.load(source, allow_pickle=False) as data:
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         np.full((len(counts), 6), np.nan),
     )
     try:
-        calculator: Any = GapCalculator(Path(directory), properties=properties)
+        calculator: Any = QuipCalculator(Path(directory), properties=properties)
         calculator.limit = np.inf  # early stages of a fit may be far off; they are judged by their errors
         for k, (end, count) in enumerate(zip(ends, counts, strict=True)):
             rows = slice(end - count, end)

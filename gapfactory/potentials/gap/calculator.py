@@ -1,111 +1,99 @@
-"""ASE calculator of a stored potential: energy, forces and stress from one call into QUIP per geometry."""
+"""ASE calculator of a stored potential, evaluated by our own engine."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import tempfile
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from gapfactory.errors import PotentialError
-from gapfactory.potentials.gap.files import XML_NAME, check_files, read_manifest
-from gapfactory.potentials.gap.sparse import atoms_for_quip
+from gapfactory.potentials.gap.engine.evaluator import Engine
+from gapfactory.potentials.gap.files import check_files, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ase import Atoms
+
+    from gapfactory.potentials.gap.engine.system import SkinnedSystem
+    from gapfactory.potentials.gap.model import GapModel
+    from gapfactory.search.evaluator import Answer
 
 __all__ = ["GapCalculator", "load_potential"]
 
 DEFAULT_LIMIT = 1000.0
 
 
-@contextlib.contextmanager
-def _drained() -> Iterator[None]:
-    """Send what compiled code writes to standard output and error to a scratch file while the block runs."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as sink:
-        saved = os.dup(1), os.dup(2)
-        try:
-            os.dup2(sink.fileno(), 1)
-            os.dup2(sink.fileno(), 2)
-            yield
-        finally:
-            os.dup2(saved[0], 1)
-            os.dup2(saved[1], 2)
-            os.close(saved[0])
-            os.close(saved[1])
-
-
 def load_potential(directory: Path) -> GapCalculator:
     """Return a calculator for the potential in a directory.
 
-    Every file is compared with the manifest and the XML is read completely before QUIP sees it, because a
-    malformed one makes QUIP end the process with exit status 0.
+    Every file is compared with the manifest and read completely.
 
     Raises
     ------
     PotentialError
-        If the potential is truncated, altered, incomplete or refused by QUIP.
+        If the potential is truncated, altered or incomplete, or has a term that the engine does not support.
     """
-    return GapCalculator(directory)
+    manifest = read_manifest(directory)
+    return GapCalculator(
+        check_files(directory),
+        limit=float(manifest.get("energy_limit_per_atom", DEFAULT_LIMIT)),
+        digest=str(manifest.get("digest", "")),
+    )
 
 
 class GapCalculator(Calculator):
     """A Gaussian approximation potential.
 
-    All properties come from one evaluation per geometry; asking for the energy first and the forces later
-    costs nothing. A calculator holds a handle into compiled memory: it can be neither pickled nor copied.
-    Pass the directory to the other process and load it there.
+    Energy, local energies, forces and stress come from one evaluation per geometry; asking for the energy first and
+    the forces later costs nothing. Neighbour lists are kept while atoms and cell move little. A calculator can be
+    pickled and copied; a copy shares nothing that changes.
 
     Parameters
     ----------
-    directory
-        Holds `gap.xml`, its sparse-point files and `manifest.json`.
-    properties
-        `all`, or `energy` where forces and stress are not needed.
+    model
+        Terms, free atoms and core potential, as `gapfactory.potentials.gap.xml.read_gap` returns them.
+    limit
+        An energy farther from the free atoms than this, in eV/atom, is an error: the structure lies outside what
+        the potential knows.
+    digest
+        Digest of the potential's files, where it came from files.
+    skin
+        Neighbour lists reach this much farther than the potential, in Å.
 
     Raises
     ------
     PotentialError
-        On loading: see `load_potential`. On evaluation: if QUIP fails or a result is not finite, or if the
-        energy lies farther from the free atoms than the manifest's `energy_limit_per_atom`.
+        On loading: if a term is not supported. On evaluation: if an element is unknown to the potential, a result is
+        not finite, or the energy is beyond `limit`.
+    InputError
+        If a structure cannot be evaluated (no atoms, coordinates that are not finite, a cell without volume).
     """
 
-    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - as in ASE
+    implemented_properties = [  # noqa: RUF012 - as in ASE
+        "energy", "free_energy", "energies", "forces", "stress", "variances",
+    ]  # fmt: skip
 
-    def __init__(self, directory: Path, *, properties: str = "all") -> None:
+    def __init__(
+        self, model: GapModel, *, limit: float = DEFAULT_LIMIT, digest: str = "", skin: float = 0.5
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        manifest = read_manifest(directory)
-        files = check_files(directory)
-        self.path = directory
-        self.digest = str(manifest.get("digest", ""))
-        self.limit = float(manifest.get("energy_limit_per_atom", DEFAULT_LIMIT))
-        self.e0 = dict(files.e0)
-        self.cutoff = files.cutoff
-        self._only_energy = properties == "energy"
-        self._potential = self._load()
+        self.engine = Engine(model)
+        self.limit = limit
+        self.digest = digest
+        self.cutoff = model.cutoff
+        self.e0 = dict(model.e0)
+        self._skin = skin
+        self._system: SkinnedSystem | None = None
 
-    def _load(self) -> Any:
-        from quippy.potential import Potential
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the model; results and neighbour lists stay behind."""
+        return (_rebuilt, (self.engine.model, self.limit, self.digest, self._skin))
 
-        try:
-            with _drained():
-                potential = Potential("", param_filename=str((self.path / XML_NAME).resolve()))
-        except RuntimeError as error:
-            msg = f"QUIP refuses the potential in {self.path}: {str(error).strip()}"
-            raise PotentialError(msg) from None
-        wanted = ["energy", "energies"] if self._only_energy else ["energy", "energies", "forces", "stress"]
-        potential.calculation_always_required = True
-        potential.set_default_properties(wanted)
-        return potential
+    def __deepcopy__(self, memo: dict[int, Any]) -> GapCalculator:
+        """Return a new calculator of the same potential."""
+        return _rebuilt(self.engine.model, self.limit, self.digest, self._skin)
 
     def calculate(
         self,
@@ -113,33 +101,42 @@ class GapCalculator(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Evaluate everything in one call; see `ase.calculators.calculator.Calculator.calculate`."""
+        """Evaluate everything in one call; see `ase.calculators.calculator.Calculator.calculate`.
+
+        `variances`, the (N,) predictive variances of the local energies in eV^2 as QUIP's `local_gap_variance`, are
+        computed only when they are asked for.
+        """
+        from gapfactory.potentials.gap.engine.system import SkinnedSystem, pack
+
         super().calculate(atoms, properties or ["energy"], system_changes)  # type: ignore[no-untyped-call]
         structure: Any = self.atoms
-        prepared = atoms_for_quip(structure, self.cutoff)
-        self._potential.results = {}
-        try:
-            self._potential.calculate(prepared, ["energy"])
-        except RuntimeError as error:
-            msg = f"QUIP fails on {structure.symbols} with the potential in {self.path}: {str(error).strip()}"
-            raise PotentialError(msg) from None
-        results = dict(self._potential.results)
-        if not structure.pbc.all():
-            results.pop("stress", None)  # the volume of a box is no property of a molecule
-        for name, value in results.items():
-            if not np.isfinite(value).all():
-                msg = f"the {name} of {structure.symbols} is not finite with the potential in {self.path}"
-                raise PotentialError(msg)
-        free = sum((self.e0.get(int(z), 0.0) for z in structure.numbers), 0.0)
-        per_atom = (float(results["energy"]) - free) / len(structure)
+        cells = pack([structure])
+        if self._system is not None and self._system.matches(cells):
+            system = self._system.update(cells)
+        else:
+            self._system = SkinnedSystem(cells, self.cutoff, self._skin)
+            system = self._system.system
+        found = self.engine.evaluate(system, variances="variances" in (properties or ()))
+        energy = float(found.energies[0])
+        per_atom = (energy - self._free_energy(structure)) / len(structure)
         if abs(per_atom) > self.limit:
-            msg = (
-                f"the energy of {structure.symbols} is {per_atom:.4g} eV/atom from the free atoms, beyond "
-                f"{self.limit:g}: the structure lies outside what the potential in {self.path} knows"
-            )
-            raise PotentialError(msg)
-        # `energies` are QUIP's local energies, which already contain the free atoms.
-        self.results = results
+            raise PotentialError(_too_far(structure, per_atom, self.limit))
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "energies": found.local_energies,
+            "forces": found.forces,
+        }
+        if found.stresses is not None and structure.pbc.all():
+            self.results["stress"] = found.stresses[0]
+        if found.variances is not None:
+            self.results["variances"] = found.variances
+
+    def evaluate_batch(self, structures: Sequence[Atoms]) -> list[Answer]:
+        """Evaluate many periodic structures in one call; see `gapfactory.search.evaluator.BatchEvaluator`."""
+        from gapfactory.search.evaluator import EngineEvaluator
+
+        return EngineEvaluator(self.engine, self.e0, self.limit)(structures)
 
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """Return one property; stress of what is not periodic in three directions is not defined."""
@@ -148,14 +145,16 @@ class GapCalculator(Calculator):
             raise PropertyNotImplementedError(msg)
         return super().get_property(name, atoms, allow_calculation)  # type: ignore[no-untyped-call]
 
-    def _refuse(self) -> NoReturn:
-        msg = (
-            "a GapCalculator cannot be pickled or copied: a copy would share, and free, the same "
-            "compiled memory. "
-            f"Call load_potential({str(self.path)!r}) where it is needed, and copy atoms with atoms.copy()"
-        )
-        raise PotentialError(msg)
+    def _free_energy(self, atoms: Any) -> float:
+        return float(sum((self.e0.get(int(z), 0.0) for z in atoms.numbers), 0.0))
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        """Refuse: pickle, copy.copy and copy.deepcopy all come through here."""
-        self._refuse()
+
+def _too_far(atoms: Any, per_atom: float, limit: float) -> str:
+    return (
+        f"the energy of {atoms.symbols} is {per_atom:.4g} eV/atom from the free atoms, beyond {limit:g}: the "
+        "structure lies outside what the potential knows"
+    )
+
+
+def _rebuilt(model: GapModel, limit: float, digest: str, skin: float) -> GapCalculator:
+    return GapCalculator(model, limit=limit, digest=digest, skin=skin)
