@@ -15,6 +15,8 @@ from ase.units import GPa
 from scipy.linalg import expm, expm_frechet
 
 from gapfactory.errors import PotentialError, RelaxationError
+from gapfactory.potentials.gap.calculator import GapCalculator
+from gapfactory.potentials.gap.model import GapModel, empty_term, with_points
 from gapfactory.reference.analytic import SecondMomentTitanium, StillingerWeberSilicon
 from gapfactory.search import RelaxSettings, relax, relax_batch
 from gapfactory.search._batch_lbfgs import closest_pair, exponential, symmetrise
@@ -124,6 +126,39 @@ def test_a_cell_does_not_depend_on_its_batch_to_the_last_bit():
             assert (found.n_steps, found.n_evaluations) == (alone.n_steps, alone.n_evaluations)
             for name in ARRAYS:
                 assert getattr(found, name).tobytes() == getattr(alone, name).tobytes(), name
+
+
+def small_potential():
+    """Return a calculator with a pair and a SOAP term that holds atoms together; it fits nothing."""
+    ranges = "cutoff=4.5 cutoff_transition_width=1.0"
+    pair = empty_term(f"distance_2b Z1=14 Z2=14 {ranges}", "covariance_type=ard_se theta_uniform=0.6", 1.0)
+    soap = empty_term(
+        f"soap n_max=4 l_max=3 atom_sigma=0.6 Z=14 n_species=1 species_Z={{14}} {ranges}",
+        "covariance_type=dot_product zeta=4",
+        1.0,
+    )
+    rng = np.random.default_rng(8)
+    points = rng.normal(size=(7, soap.dimension))
+    points /= np.linalg.norm(points, axis=1)[:, None]
+    terms = (
+        with_points(pair, np.array([[1.2], [1.8], [2.5]]), np.array([9.0, 3.0, -0.8])),
+        with_points(soap, points, 0.05 * rng.normal(size=7)),
+    )
+    return GapCalculator(GapModel(terms, {14: -1.0}, None))
+
+
+def test_the_compiled_engine_gives_the_same_bits_in_any_batch():
+    cells, calculator, settings = silicon(), small_potential(), RelaxSettings(max_steps=60)
+    pressures = [0.2] * len(cells)
+    together = relax_batch(cells, pressures, calculator.evaluate_batch, settings)
+    backwards = relax_batch(cells[::-1], pressures, calculator.evaluate_batch, settings, width=2)[::-1]
+    for atoms, one, other in zip(cells, together, backwards, strict=True):
+        assert one.status != "failed"
+        assert one.n_steps > 3
+        alone = relax(atoms, calculator, pressure_GPa=0.2, settings=settings)
+        for name in ARRAYS:
+            bits = getattr(one, name).tobytes()
+            assert bits == getattr(other, name).tobytes() == getattr(alone, name).tobytes(), name
 
 
 class Watched(OneByOne):
