@@ -152,7 +152,7 @@ class Options:
         values: tuple[int, ...] = self._convert(
             name,
             nothing,
-            lambda text: tuple(_whole(word) for word in text.split()),
+            lambda text: tuple(_whole(word) for word in text.replace(",", " ").split()),
             "a list of whole numbers",
         )
         if len(values) != count or not all(1 <= value <= 118 for value in values):
