@@ -88,7 +88,7 @@ class SoapEngine:
         self._order = (np.arange(n_pairs)[None, :] * n_l + np.arange(n_l)[:, None]).ravel()
         self._width = _round_up(len(self._order) + 7, 16)
         self._weights = term.alphas * term.delta**2 * term.sparse_cutoffs
-        self._sparse = self._prepare()
+        self._sparse, self._reduced = self._prepare()
         self._points: SparsePoints | None = None
         self._factor: tuple[float, NDArray[np.float64]] | None = None
 
@@ -120,8 +120,8 @@ class SoapEngine:
         block = max(8, _CACHED // self._width // 8 * 8)
         return SparsePoints(padded.ravel(), padded_weights, count, self._width, block, float(zeta))
 
-    def _prepare(self) -> SparsePoints:
-        """Return as few points as the energy needs.
+    def _prepare(self) -> tuple[SparsePoints, bool]:
+        """Return as few points as the energy needs, and whether they are fewer than the term's.
 
         With zeta = 1 it is the dot product with the weighted sum of all points, with zeta = 2 a quadratic form,
         whose eigenvectors are at most d points with weights: the same function with less to do.
@@ -129,11 +129,11 @@ class SoapEngine:
         points = self.term.points[:, self._order]
         weights = self._weights
         if self.term.zeta == 1.0 and len(points) > 1:
-            return self._lay_out((weights @ points)[None, :], np.ones(1), 1.0)
+            return self._lay_out((weights @ points)[None, :], np.ones(1), 1.0), True
         if self.term.zeta == 2.0 and len(points) > points.shape[1]:
             values, vectors = np.linalg.eigh(points.T @ (weights[:, None] * points))
-            return self._lay_out(np.ascontiguousarray(vectors.T), values, 2.0)
-        return self._lay_out(points, weights, self.term.zeta)
+            return self._lay_out(np.ascontiguousarray(vectors.T), values, 2.0), True
+        return self._lay_out(points, weights, self.term.zeta), False
 
     def _all_points(self) -> SparsePoints:
         """Return the sparse points as they are, with weights delta^2 and the points' cutoffs."""
@@ -277,8 +277,9 @@ class SoapEngine:
             self._refuse(system, bad)
 
     def _kernels(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return delta^2 (p . q)^zeta between rows of values, in QUIP's or the compiled order, and points."""
-        products = np.maximum(values[:, : len(self._order)] @ self.term.points[:, self._order].T, 0.0)
+        """Return delta^2 (p . q)^zeta between rows of values (D, width), in the compiled order, and points."""
+        points = self._all_points().points.reshape(-1, self._width)[: self.term.n_sparse]
+        products = np.maximum(values @ points.T, 0.0)
         return np.asarray(self.term.delta**2 * products**self.term.zeta)
 
     def _add_variances(
@@ -294,7 +295,8 @@ class SoapEngine:
 
         extra = self.term.f0**2
         if self._factor is None or self._factor[0] != regularisation:
-            covariance = self._kernels(self.term.points[:, self._order]) + extra
+            points = self._all_points().points.reshape(-1, self._width)[: self.term.n_sparse]
+            covariance = self._kernels(points) + extra
             covariance[np.diag_indices_from(covariance)] += regularisation**2
             try:
                 self._factor = (regularisation, cholesky(covariance, lower=True))
