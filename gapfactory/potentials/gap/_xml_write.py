@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 from gapfactory.errors import PotentialError
-from gapfactory.potentials.gap.model import PairTerm, SoapTerm
+from gapfactory.potentials.gap.model import PairTerm, SoapTerm, parse_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,6 +106,7 @@ def _check(model: GapModel) -> None:
         msg = f"the attributes {sorted(model.attributes)} cannot stand beside label and gap_version"
         raise PotentialError(msg)
     for k, term in enumerate(model.terms):
+        _check_command(term, k + 1, model.gap_version)
         if max(map(len, escape(term.command).split("\n"))) > _LONGEST_LINE:
             msg = (
                 f"the descriptor of term {k + 1} has more than {_LONGEST_LINE} characters on a line, of which QUIP "
@@ -115,6 +116,18 @@ def _check(model: GapModel) -> None:
         if not term.n_sparse:
             msg = f"term {k + 1} ({term.command[:60]!r}) has no sparse points: fit it or remove it"
             raise PotentialError(msg)
+
+
+def _check_command(term: Term, place: int, version: int) -> None:
+    """Refuse a descriptor string that says otherwise than the term: QUIP reads the string only."""
+    says = parse_descriptor(term.command, version=version)
+    wrong = [key for key, value in says.values.items() if getattr(term, key, None) != value]
+    if says.term is not type(term) or wrong:
+        msg = (
+            f"the descriptor string of term {place} says otherwise than the term about {', '.join(wrong)} (with "
+            f"the defaults of version {version}): QUIP reads the string only, write {term.command[:80]!r} anew"
+        )
+        raise PotentialError(msg)
 
 
 def _element(name: str, attributes: dict[str, str], *, end: str = ">") -> str:
