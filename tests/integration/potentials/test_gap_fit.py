@@ -35,6 +35,7 @@ from gapfactory.potentials.gap import (
     validate_potential,
     write_manifest,
 )
+from gapfactory.potentials.gap.quip_calculator import QuipCalculator
 from gapfactory.potentials.gap.settings import (
     DeltaSettings,
     ProgramSettings,
@@ -523,25 +524,58 @@ def test_missing_sparse_points_are_noticed(copied: Path) -> None:
         load_potential(copied)
 
 
-def test_calculators_refuse_to_be_pickled_or_copied(fitted: GapFit) -> None:
+def test_calculators_of_quip_refuse_to_be_pickled_or_copied(fitted: GapFit) -> None:
     """Notes 0.5: the copy would carry only a Fortran handle and crash elsewhere."""
-    calculator = load_potential(fitted.directory)
+    calculator = QuipCalculator(fitted.directory)
     atoms = crystals(fitted)[0].atoms.copy()
     atoms.calc = calculator
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        with pytest.raises(PotentialError, match="load_potential"):
+        with pytest.raises(PotentialError, match="QuipCalculator"):
             pickle.dumps(calculator, protocol)
     for thing in (calculator, atoms):
-        with pytest.raises(PotentialError, match="load_potential"):
+        with pytest.raises(PotentialError, match="QuipCalculator"):
             copy.deepcopy(thing)
-    with pytest.raises(PotentialError, match="load_potential"):
+    with pytest.raises(PotentialError, match="QuipCalculator"):
         copy.copy(calculator)
     assert atoms.copy().calc is None
 
 
+def test_a_calculator_survives_pickle_and_copies(fitted: GapFit) -> None:
+    calculator = load_potential(fitted.directory)
+    atoms = crystals(fitted)[0].atoms.copy()
+    expected = calculator.get_forces(atoms)
+    moved = atoms.copy()
+    moved.rattle(0.1, seed=1)
+    for other in (pickle.loads(pickle.dumps(calculator)), copy.deepcopy(calculator), copy.copy(calculator)):  # noqa: S301
+        assert other.digest == calculator.digest
+        assert not np.array_equal(other.get_forces(moved), expected)
+        assert np.array_equal(calculator.get_forces(atoms), expected)
+        assert np.array_equal(other.get_forces(atoms), expected)
+
+
+def test_energies_of_a_calculator_do_not_depend_on_its_history(fitted: GapFit) -> None:
+    """Neighbour lists are kept between geometries: other positions, another cell, other atoms."""
+    used, structures = load_potential(fitted.directory), [item.atoms for item in crystals(fitted)[:4]]
+    for atoms in [*structures, *structures[::-1]]:
+        for step in range(3):
+            moved = atoms.copy()
+            moved.rattle(0.1 * step, seed=step)
+            moved.set_cell(moved.cell * (1 + 0.02 * step), scale_atoms=True)
+            fresh = load_potential(fitted.directory)
+            assert used.get_potential_energy(moved) == fresh.get_potential_energy(moved)
+            assert np.array_equal(used.get_stress(moved), fresh.get_stress(moved))
+
+
+def test_an_energy_far_from_the_free_atoms_is_an_error(fitted: GapFit) -> None:
+    calculator = load_potential(fitted.directory)
+    calculator.limit = 0.1
+    with pytest.raises(PotentialError, match=r"beyond 0\.1"):
+        calculator.get_potential_energy(crystals(fitted)[0].atoms)
+
+
 def test_one_fortran_call_per_geometry(fitted: GapFit, monkeypatch: pytest.MonkeyPatch) -> None:
     """Notes 0.7: energy, then forces, then stress must not evaluate twice."""
-    calculator = load_potential(fitted.directory)
+    calculator = QuipCalculator(fitted.directory)
     inner = calculator._potential._quip_potential
     calls = []
     original = inner.calc
@@ -566,7 +600,7 @@ def test_one_fortran_call_per_geometry(fitted: GapFit, monkeypatch: pytest.Monke
 
 
 def test_results_that_are_no_results_are_errors(fitted: GapFit, monkeypatch: pytest.MonkeyPatch) -> None:
-    calculator = load_potential(fitted.directory)
+    calculator = QuipCalculator(fitted.directory)
     atoms = crystals(fitted)[0].atoms.copy()
     atoms.calc = calculator
     inner = calculator._potential
@@ -591,8 +625,8 @@ def test_results_that_are_no_results_are_errors(fitted: GapFit, monkeypatch: pyt
 def test_loading_and_evaluating_is_silent(fitted: GapFit) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom ase.build import bulk\n"
-        "from gapfactory.potentials.gap import load_potential\n"
-        "a = bulk('Si'); a.calc = load_potential(Path(sys.argv[1])); a.get_forces()"
+        "from gapfactory.potentials.gap.quip_calculator import QuipCalculator\n"
+        "a = bulk('Si'); a.calc = QuipCalculator(Path(sys.argv[1])); a.get_forces()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(fitted.directory)],
@@ -631,6 +665,6 @@ def test_complaints_of_compiled_code_are_drained(
 
     monkeypatch.setattr("quippy.potential.Potential", noisy)
     with pytest.raises(PotentialError, match=r"QUIP refuses .*SYSTEM ABORT"):
-        load_potential(fitted.directory)
+        QuipCalculator(fitted.directory)
     os.write(1, b"after")
     assert capfd.readouterr() == ("after", "")
