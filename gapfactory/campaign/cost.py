@@ -153,7 +153,9 @@ def estimate(campaign: Campaign) -> CostEstimate:
             tasks[TaskKind.FIT],
             generations,
             fit_s / hour,
-            "gap_fit's covariance loop, three staged fits",
+            "one pass over the data serves all stages"
+            if campaign.gap.backend == "native"
+            else "gap_fit's covariance loop, three staged fits",
         ),
         CostRow(
             "assess",

@@ -207,7 +207,9 @@ class Campaign(Settings):
                 raise ValueError(msg) from error
 
     def _require_fittable(self) -> None:
-        """Refuse terms that the fitting program cannot take, before anything is labelled."""
+        """Refuse terms that gap_fit cannot take, before anything is labelled."""
+        if self.gap.backend != "gap_fit":
+            return
         from gapfactory.errors import FitError
         from gapfactory.potentials.gap.program import gap_line
         from gapfactory.potentials.gap.terms import terms

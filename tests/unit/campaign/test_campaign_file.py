@@ -122,7 +122,10 @@ def test_values_derive_from_the_radius_as_in_the_paper(
         ({}, "exactly one of 'element'"),
         ({"composition": {"SiX9y": 1}}, "not a formula"),
         ({"composition": {"SiC": -1}}, "weights must be positive"),
-        ({"composition": {"LiNaKRbCsFClBrI": 1}}, "switch the three-body terms off"),
+        (
+            {"composition": {"LiNaKRbCsFClBrI": 1}, "gap": {"backend": "gap_fit"}},
+            "switch the three-body terms off",
+        ),
         ({"element": "Si", "species": {"C": {"radius": 1.0}}}, "not in the composition"),
         ({"element": "Si", "evidence": {"phases": ["diamnd"]}}, "no named phase 'diamnd'"),
         ({"element": "Si", "name": "a/b"}, "name: "),

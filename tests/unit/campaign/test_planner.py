@@ -87,5 +87,10 @@ def test_the_estimate_counts_what_the_plan_holds() -> None:
     assert cost.core_hours > 0
     paper = estimate(campaign_from_mapping({"element": "Si"}))
     assert paper.labels == 2500
-    assert paper.fit_memory_gb > 10
-    assert any("large node" in warning for warning in paper.warnings)
+    assert paper.fit_memory_gb < 4
+    assert not any("large node" in warning for warning in paper.warnings)
+    program = estimate(campaign_from_mapping({"element": "Si", "gap": {"backend": "gap_fit"}}))
+    assert program.fit_memory_gb > 10
+    assert any("large node" in warning for warning in program.warnings)
+    (ours, theirs) = (row for cost in (paper, program) for row in cost.rows if row.what == "fit")
+    assert ours.core_hours < theirs.core_hours / 20
