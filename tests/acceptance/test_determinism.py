@@ -22,9 +22,9 @@ CAMPAIGN = """
 preset: quickstart-Si-analytic
 name: same-bits
 seed: 11
-schedule: {cells_per_generation: 8, initial_cells: 24, generations: 2}
+schedule: {cells_per_generation: 48, initial_cells: 24, generations: 3}
 select: {noise_cells: 1, labels_per_generation: 6, held_out_per_generation: 2}
-stop: {label_budget: 16}
+stop: {label_budget: 24}
 build: {atoms_min: 2, atoms_max: 4}
 dimers: {bond_lengths: 5}
 relax: {max_steps: 60}
@@ -87,11 +87,11 @@ def run(cwd: Path, workers: int, *, kills: int = 0, kill_server: bool = False) -
         )
         killed = 0
         try:
-            end, next_kill = time.monotonic() + LIMIT_S, time.monotonic() + 6.0
+            end, next_kill = time.monotonic() + LIMIT_S, time.monotonic() + 3.0
             while process.poll() is None and time.monotonic() < end:
                 time.sleep(0.1)
                 if time.monotonic() >= next_kill:
-                    next_kill = time.monotonic() + 1.5 + 2.5 * chance.random()
+                    next_kill = time.monotonic() + 0.4 + 1.2 * chance.random()
                     victims = worker_pids(cwd)
                     if killed < kills and victims:
                         os.kill(chance.choice(victims), signal.SIGKILL)
