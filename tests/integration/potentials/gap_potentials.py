@@ -304,20 +304,24 @@ def structures(numbers: tuple[int, ...], seed: int = 0) -> dict[str, Atoms]:
 
 
 _ORACLE = """
+import os
 import sys
 import numpy as np
 from quippy.potential import Potential
 from ase.io import read
-calculator = Potential(param_filename="gap.xml")
-rows = {}
-for k, atoms in enumerate(read(sys.argv[1], ":")):
-    atoms.calc = calculator
-    calculator.calculate(atoms, ["energy", "energies", "forces", "stress"], ["positions"])
-    for name in ("energy", "energies", "forces", "stress"):
-        rows[f"{name}{k}"] = calculator.results[name]
+frames, rows = read(sys.argv[1], ":"), {}
+for d, directory in enumerate(sys.argv[3:]):
+    os.chdir(directory)
+    calculator = Potential(param_filename="gap.xml")
+    for k, atoms in enumerate(frames):
+        calculator.results = {}
+        calculator.calculate(atoms, ["energy", "energies", "forces", "stress"])
+        for name in ("energy", "energies", "forces", "stress"):
+            rows[f"{name} {d} {k}"] = np.array(calculator.results[name])
 np.savez(sys.argv[2], **rows)
 print("complete")
 """
+_PROPERTIES = ("energy", "energies", "forces", "stress")
 
 
 def oracle(directory: Path, frames: list[Atoms], *, timeout: float = 120.0) -> list[dict[str, Any]]:
@@ -325,14 +329,20 @@ def oracle(directory: Path, frames: list[Atoms], *, timeout: float = 120.0) -> l
 
     Raises RuntimeError with the end of its output if it does.
     """
+    return oracle_of_many([directory], frames, timeout=timeout)[0]
+
+
+def oracle_of_many(
+    directories: list[Path], frames: list[Atoms], *, timeout: float = 240.0
+) -> list[list[dict[str, Any]]]:
+    """As `oracle`, for several potentials in one process; one list for each potential."""
+    from ase.io import write
+
     with tempfile.TemporaryDirectory() as place:
         frames_file, result = Path(place) / "frames.traj", Path(place) / "result.npz"
-        from ase.io import write
-
         write(frames_file, frames)
         done = subprocess.run(
-            [sys.executable, "-c", _ORACLE, str(frames_file), str(result)],
-            cwd=directory,
+            [sys.executable, "-c", _ORACLE, str(frames_file), str(result), *map(str, directories)],
             env=dict(os.environ, OMP_NUM_THREADS="1"),
             capture_output=True,
             text=True,
@@ -344,8 +354,8 @@ def oracle(directory: Path, frames: list[Atoms], *, timeout: float = 120.0) -> l
             )
         with np.load(result) as data:
             return [
-                {name: data[f"{name}{k}"] for name in ("energy", "energies", "forces", "stress")}
-                for k in range(len(frames))
+                [{name: data[f"{name} {d} {k}"] for name in _PROPERTIES} for k in range(len(frames))]
+                for d in range(len(directories))
             ]
 
 
