@@ -30,10 +30,10 @@ class Tampered(Calculator):
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - as in ASE
 
-    def __init__(self, extra=None, *, force_error=0.0, refuse_below=0.0, nan_below=0.0):
+    def __init__(self, addition=None, *, force_error=0.0, refuse_below=0.0, nan_below=0.0):
         super().__init__()
         self.inner = StillingerWeberSilicon()
-        self.extra, self.force_error = extra, force_error
+        self.addition, self.force_error = addition, force_error
         self.refuse_below, self.nan_below = refuse_below, nan_below
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
@@ -44,8 +44,8 @@ class Tampered(Calculator):
         shortest = distance.min() if len(distance) else np.inf
         if shortest < self.refuse_below:
             raise PotentialError(f"two atoms at {shortest:.2f} Å: outside what the potential knows")
-        if self.extra is not None:
-            energy, slope = self.extra(distance)
+        if self.addition is not None:
+            energy, slope = self.addition(distance)
             self.results["energy"] += 0.5 * energy.sum()
             self.results["free_energy"] = self.results["energy"]
             gradient = (slope / distance)[:, None] * vector
@@ -161,7 +161,7 @@ def test_close_contacts_tell_how_deep_a_hole_is_and_where_it_begins():
     [
         ({"refuse_below": 2.25}, "the potential refused a structure: two atoms at 2.2"),
         ({"nan_below": 2.25}, "energy, forces or positions are not finite numbers"),
-        ({"extra": hole(1.9, 40.0)}, "hole of the potential"),
+        ({"addition": hole(1.9, 40.0)}, "hole of the potential"),
     ],
 )
 def test_what_ends_a_run_is_told_in_words(broken, words):
@@ -275,5 +275,5 @@ def test_a_refusal_ends_a_scan_and_counts_as_far_as_it_came():
 
 
 def test_contradicting_settings_are_refused():
-    with pytest.raises(ValueError, match="ends the scan before repulsive_to = 0.6"):
+    with pytest.raises(ValueError, match="ends the scan before repulsive_to"):
         StabilitySettings(contacts_to=0.7)
