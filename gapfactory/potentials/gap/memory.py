@@ -27,7 +27,7 @@ PER_PAIR = 2.3e-8
 #: the built-in engine, measured likewise on a core of 50 GFlop/s: seconds per floating-point operation of QR, per
 #: multiply-add of the SOAP rows, and per row entry of the two-body and three-body terms
 QR_OPERATION = 2.2e-11
-SOAP_OPERATION = 4.0e-11
+SOAP_OPERATION = 1.5e-11
 PAIR_ENTRY = 2.0e-9
 #: memory of the process itself with everything imported and compiled, bytes
 PROCESS = 0.3e9
