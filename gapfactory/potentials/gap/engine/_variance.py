@@ -89,6 +89,7 @@ class Variance:
         """Add the variance of descriptors (D, d), times the cutoff factor squared, in equal parts to their atoms.
 
         `members` (D, n) are the atoms of each descriptor that share its energy; `variances` (N,) is in eV^2.
+        Raises PotentialError if a variance is negative, which QUIP's covariance with f0 allows.
         """
         from scipy.linalg import solve_triangular
 
@@ -96,6 +97,14 @@ class Variance:
         for begin in range(0, len(values), _BLOCK):
             rows = slice(begin, begin + _BLOCK)
             reduced = solve_triangular(self._lower, self.kernels(values[rows]).T, lower=True)
-            share = (prior - (reduced**2).sum(axis=0)) * factors[rows] ** 2 / members.shape[1]
+            variance = prior - (reduced**2).sum(axis=0)
+            if variance.min() < -1e-9 * prior:
+                msg = (
+                    f"a negative variance of {variance.min():g} eV^2 is predicted by {self._term.kind} "
+                    f"{self._term.numbers}: raise the regularisation ({self.regularisation} eV), or do not ask "
+                    "for variances where f0 is not zero"
+                )
+                raise PotentialError(msg)
+            share = variance * factors[rows] ** 2 / members.shape[1]
             for column in range(members.shape[1]):
                 np.add.at(variances, members[rows, column], share)
