@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapfactory.potentials.gap.data import LabelledStructure
+    from gapfactory.potentials.gap.model import GapModel
     from gapfactory.potentials.gap.model import Term as ModelTerm
     from gapfactory.potentials.gap.settings import GapSettings
     from gapfactory.potentials.gap.sigmas import Sigmas
@@ -69,6 +70,8 @@ class Solved:
 
     Attributes
     ----------
+    model
+        The potential as read back from its files.
     targets
         Energies, force components and virial components that were fitted.
     wall_s
@@ -79,6 +82,7 @@ class Solved:
         Of what the backend is made of.
     """
 
+    model: GapModel
     targets: Mapping[str, int]
     wall_s: Mapping[str, float]
     diagnostics: Diagnostics | None = None
@@ -179,8 +183,8 @@ class NativeBackend:
                 "what was asked for and is thrown away"
             )
             raise FitError(msg)
-        check_files(directory, n_sparse=[len(x) for x in p.points[:n]], e0=p.e0, error=FitError)
-        return Solved(targets, wall, diagnostics, package_versions("numba"))
+        model = check_files(directory, n_sparse=[len(x) for x in p.points[:n]], e0=p.e0, error=FitError)
+        return Solved(model, targets, wall, diagnostics, package_versions("numba"))
 
 
 class ProgramBackend:
@@ -200,8 +204,8 @@ class ProgramBackend:
 
         p = self._problem
         n = p.up_to(stage)
-        counts, seconds, log = run_program(
+        model, counts, seconds, log = run_program(
             directory, p.data, p.sigmas, p.terms[:n], deltas, p.points[:n], p.settings, p.e0
         )
         versions = package_versions("quippy-ase") | program_versions(log)
-        return Solved(counts, {"fit": seconds}, None, versions)
+        return Solved(model, counts, {"fit": seconds}, None, versions)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapfactory.potentials.gap.engine.evaluator import Results
+    from gapfactory.potentials.gap.model import GapModel
 
 __all__ = ["Evaluation", "evaluate", "evaluate_apart", "validate_potential"]
 
@@ -52,13 +53,13 @@ class Evaluation:
 
 
 def evaluate(
-    directory: Path,
+    potential: GapModel | Path,
     structures: Sequence[Atoms],
     *,
     properties: Literal["all", "energy"] = "all",
     threads: int = 1,
 ) -> Evaluation:
-    """Evaluate structures with the built-in engine, from the files of a potential.
+    """Evaluate structures with the built-in engine, of a model or from the files in a directory.
 
     Structures are taken in batches on `threads` threads; the numbers depend on neither.
 
@@ -71,7 +72,7 @@ def evaluate(
     from gapfactory.potentials.gap.engine.evaluator import Engine
     from gapfactory.potentials.gap.xml import read_gap
 
-    engine = Engine(read_gap(directory / XML_NAME))
+    engine = Engine(read_gap(potential / XML_NAME) if isinstance(potential, Path) else potential)
 
     def work(chosen: Sequence[Atoms]) -> Results:
         return engine.evaluate(chosen, gradients=properties == "all")
@@ -193,10 +194,10 @@ def validate_potential(
         msg = f"the potential in {directory} cannot be validated without a sentinel energy: give at least one"
         raise PotentialError(msg)
     read_manifest(directory)
-    check_files(directory)
+    model = check_files(directory)
     structures = [atoms for atoms, _ in sentinels]
     if engine == "native":
-        found = evaluate(directory, structures, properties="energy")
+        found = evaluate(model, structures, properties="energy")
     else:
         found = evaluate_apart(directory, structures, properties="energy", timeout_s=timeout_s)
     for k, ((atoms, expected), energy) in enumerate(zip(sentinels, found.energies, strict=True)):

@@ -108,7 +108,10 @@ def potential_digest(directory: Path) -> str:
 
     Two fits with equal digests give equal energies. Raises PotentialError if the potential cannot be read.
     """
-    found = check_files(directory)
+    return _digest_of(check_files(directory))
+
+
+def _digest_of(found: GapModel) -> str:
     h = hashlib.sha256(b"gapfactory-gap-1")
 
     def add(value: object) -> None:
@@ -142,12 +145,12 @@ def write_manifest(directory: Path, **facts: object) -> Path:
 
     Also adopts a potential from elsewhere. Raises PotentialError if the potential cannot be read.
     """
-    check_files(directory)
+    found = check_files(directory)
     names = [XML_NAME, *sparse_files(directory / XML_NAME)]
     manifest = {
         "format": 1,
         "files": {name: sha256_of(directory / name) for name in names},
-        "digest": potential_digest(directory),
+        "digest": _digest_of(found),
         **facts,
     }
     path = directory / MANIFEST_NAME

@@ -24,7 +24,6 @@ from gapfactory.potentials.gap.deltas import binding_energies, judged, stage_del
 from gapfactory.potentials.gap.files import (
     MANIFEST_NAME,
     XML_NAME,
-    check_files,
     read_manifest,
     write_manifest,
 )
@@ -250,7 +249,7 @@ def fit_gap(
         write_manifest(directory, energy_limit_per_atom=settings.energy_limit_per_atom, e0=dict(e0))
         start = time.monotonic()
         found = evaluate(
-            directory,
+            solved.model,
             [item.atoms for item in items],
             properties="all" if stage == stages[-1] else "energy",
             threads=threads,
@@ -281,7 +280,6 @@ def fit_gap(
     )
     wall["prove"] = time.monotonic() - start
     manifest = read_manifest(final)
-    files = check_files(final)
     names = [XML_NAME, *sparse_files(final / XML_NAME)]
     wall["total"] = time.monotonic() - begin
     return GapFit(
@@ -298,7 +296,7 @@ def fit_gap(
         stages=tuple(reports),
         wall_s=wall,
         e0=e0,
-        descriptors=tuple(" ".join(term.command.split()) for term in files.terms),
+        descriptors=tuple(" ".join(term.command.split()) for term in solved.model.terms),
         skipped=skipped,
         duplicates=duplicates,
         discarded=discarded,

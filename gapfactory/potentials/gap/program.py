@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapfactory.potentials.gap.data import LabelledStructure
+    from gapfactory.potentials.gap.model import GapModel
     from gapfactory.potentials.gap.settings import GapSettings, ProgramSettings
     from gapfactory.potentials.gap.sigmas import Sigmas
     from gapfactory.potentials.gap.terms import Term
@@ -190,8 +191,10 @@ def run_program(
     points: Sequence[NDArray[np.float64]],
     settings: GapSettings,
     e0: Mapping[str, float],
-) -> tuple[dict[str, int], float, str]:
-    """Fit once in a directory that must not exist yet; return the counted targets, the seconds and the log.
+) -> tuple[GapModel, dict[str, int], float, str]:
+    """Fit once in a directory that must not exist yet.
+
+    Returns the potential as read back, the counted targets, the seconds and the log.
 
     Parameters
     ----------
@@ -238,8 +241,8 @@ def run_program(
         )
         raise FitError(msg)
     relabel(directory)
-    check_files(directory, n_sparse=[len(values) for values in points], e0=e0, error=FitError)
-    return {name: counts[name] for name in ("energies", "forces", "virials")}, seconds, log
+    model = check_files(directory, n_sparse=[len(values) for values in points], e0=e0, error=FitError)
+    return model, {name: counts[name] for name in ("energies", "forces", "virials")}, seconds, log
 
 
 def _compare(counts: Mapping[str, int], data: Sequence[LabelledStructure], wanted: Mapping[str, int]) -> None:
