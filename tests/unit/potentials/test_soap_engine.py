@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from gapfactory.errors import PotentialError
+from gapfactory.potentials.gap.engine import _dot_product
 from gapfactory.potentials.gap.engine.radial import _basis, _exact, radial_table
 from gapfactory.potentials.gap.engine.soap import SoapEngine
 from gapfactory.potentials.gap.engine.system import build_system
@@ -167,6 +168,19 @@ def test_forces_and_virials_are_derivatives(zeta: float, species: str, more: str
         assert np.abs(slopes[6:] - virials[0][VOIGT]).max() < 1e-6 * scale
         assert np.abs(virials[0] - virials[0].T).max() < 1e-12 * scale
         assert np.abs(forces.sum(axis=0)).max() < 1e-12 * scale
+
+
+def test_tiles_of_any_size_are_the_matrix_products() -> None:
+    rng = np.random.default_rng(0)
+    p, q, k = rng.normal(size=(12, 48)), rng.normal(size=(40, 48)), rng.normal(size=(12, 16))
+    for product in (_dot_product.products, _dot_product._products_in_small_tiles):
+        out = np.empty(12 * 16)
+        product(p.ravel(), 12, q.ravel(), 8, 24, 48, out)
+        assert np.abs(out.reshape(12, 16) - p @ q[8:24].T).max() < 1e-13
+    for sums in (_dot_product.accumulate, _dot_product._accumulate_in_small_tiles):
+        out = np.ones(12 * 48)
+        sums(k.ravel(), 12, q.ravel(), 8, 24, 48, out)
+        assert np.abs(out.reshape(12, 48) - 1.0 - k @ q[8:24]).max() < 1e-13
 
 
 def test_harmonics_are_smooth_at_the_poles() -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gapfactory.compiled import compiled
-from gapfactory.potentials.gap.engine._simd import fma, load, mul, splat, store, total
+from gapfactory.potentials.gap.engine._simd import WIDE, fma, load, mul, splat, store, total
 
 __all__ = ["ROWS", "SparsePoints", "accumulate", "covariance_block", "products", "slopes"]
 
@@ -47,11 +47,77 @@ class SparsePoints(NamedTuple):
 
 
 @compiled
+def _products_in_small_tiles(
+    p: np.ndarray, rows: int, q: np.ndarray, begin: int, end: int, d: int, out: np.ndarray
+) -> None:
+    """Do what :func:`products` does where registers hold less than eight doubles."""
+    n = end - begin
+    for m in range(0, n, 2):
+        q0 = (begin + m) * d
+        q1 = q0 + d
+        for a in range(0, rows, 2):
+            p0 = a * d
+            p1 = p0 + d
+            c00 = splat(0.0)
+            c01 = splat(0.0)
+            c10 = splat(0.0)
+            c11 = splat(0.0)
+            for i in range(0, d, 8):
+                x0 = load(p, p0 + i)
+                x1 = load(p, p1 + i)
+                y = load(q, q0 + i)
+                c00 = fma(x0, y, c00)
+                c10 = fma(x1, y, c10)
+                y = load(q, q1 + i)
+                c01 = fma(x0, y, c01)
+                c11 = fma(x1, y, c11)
+            o = a * n + m
+            out[o] = total(c00)
+            out[o + 1] = total(c01)
+            out[o + n] = total(c10)
+            out[o + n + 1] = total(c11)
+
+
+@compiled
+def _accumulate_in_small_tiles(
+    weights: np.ndarray, rows: int, q: np.ndarray, begin: int, end: int, d: int, out: np.ndarray
+) -> None:
+    """Do what :func:`accumulate` does where registers hold less than eight doubles."""
+    n = end - begin
+    for i in range(0, d, 8):
+        for a in range(0, rows, 4):
+            k0 = a * n
+            k1 = k0 + n
+            k2 = k1 + n
+            k3 = k2 + n
+            o = a * d + i
+            c0 = load(out, o)
+            c1 = load(out, o + d)
+            c2 = load(out, o + 2 * d)
+            c3 = load(out, o + 3 * d)
+            z = begin * d + i
+            for m in range(n):
+                y = load(q, z)
+                c0 = fma(splat(weights[k0 + m]), y, c0)
+                c1 = fma(splat(weights[k1 + m]), y, c1)
+                c2 = fma(splat(weights[k2 + m]), y, c2)
+                c3 = fma(splat(weights[k3 + m]), y, c3)
+                z += d
+            store(out, o, c0)
+            store(out, o + d, c1)
+            store(out, o + 2 * d, c2)
+            store(out, o + 3 * d, c3)
+
+
+@compiled
 def products(p: np.ndarray, rows: int, q: np.ndarray, begin: int, end: int, d: int, out: np.ndarray) -> None:
     """Write the dot products of p (rows, d) with points begin:end of q to out (rows, end - begin), all flat.
 
     rows and end - begin must be multiples of 4.
     """
+    if not WIDE:
+        _products_in_small_tiles(p, rows, q, begin, end, d, out)
+        return
     n = end - begin
     for a in range(0, rows, 4):
         p0 = a * d
@@ -131,6 +197,9 @@ def accumulate(
     weights: np.ndarray, rows: int, q: np.ndarray, begin: int, end: int, d: int, out: np.ndarray
 ) -> None:
     """Add weights (rows, end - begin) times points begin:end of q to out (rows, d), all flat."""
+    if not WIDE:
+        _accumulate_in_small_tiles(weights, rows, q, begin, end, d, out)
+        return
     n = end - begin
     for a in range(0, rows, 4):
         k0 = a * n

@@ -12,13 +12,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
+from llvmlite import binding, ir  # type: ignore[import-untyped]
+from numba import config, types
 from numba.extending import intrinsic, models, register_model
 
-__all__ = ["LANES", "add", "fma", "load", "mul", "splat", "store", "sub", "total"]
+__all__ = ["LANES", "WIDE", "add", "fma", "load", "mul", "splat", "store", "sub", "total"]
 
 LANES = 8
+
+
+def _wide() -> bool:
+    """Return whether a vector fits one register of the machine that is compiled for."""
+    features = config.CPU_FEATURES  # type: ignore[attr-defined]
+    if features is None:
+        features = binding.get_host_cpu_features().flatten()
+    return "+avx512f" in features.split(",")
+
+
+#: if not, twice the registers are needed for the same, and the loops use smaller tiles
+WIDE = _wide()
 
 # numba's own annotation describes the function that is decorated, not what compiled code calls
 _operation: Any = intrinsic
