@@ -83,7 +83,7 @@ class Stability:
     Parameters
     ----------
     crystal
-        Name of the structure that was heated.
+        Name of the structure that was heated; empty where there was none to try the potential on.
     temperature_K, melting_point_K
         Temperature of the run, and the melting point it follows from.
     note
@@ -123,6 +123,8 @@ class Stability:
         """Return the verdict in a few words."""
         run = self.dynamics
         attractive = ", ".join(curve.title for curve in self.contacts if not curve.passes)
+        if not self.crystal:
+            return f"was not tried: {self.problem}"
         if run is None:
             text = f"does not survive: {self.problem}"
         elif run.survived:

@@ -96,7 +96,7 @@ def headline(data: ReportData) -> Headline:
 
 
 def _survival(data: ReportData) -> Survival:
-    if data.stability is None:
+    if data.stability is None or not data.stability.crystal:
         return "stability not tried"
     return "stable" if data.stability.survives else "not stable"
 
