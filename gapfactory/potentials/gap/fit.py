@@ -224,7 +224,8 @@ def fit_gap(
     all_terms = terms(ordered, settings)
     unlabelled = sorted(extra_sparse_structures, key=structure_hash)
     structures = [*(item.atoms for item in items), *unlabelled]
-    points = [choose(term, structures, settings, seed(k)) for k, term in enumerate(all_terms)]
+    names = [item.id for item in items] + [f"without label, number {k}" for k in range(len(unlabelled))]
+    points = [choose(term, structures, settings, seed(k), names) for k, term in enumerate(all_terms)]
     skipped = tuple(t.name for t, p in zip(all_terms, points, strict=True) if not len(p))
     kept = [(t, p) for t, p in zip(all_terms, points, strict=True) if len(p)]
     problem = Problem(items, sigmas, [t for t, _ in kept], [p for _, p in kept], e0, settings)
@@ -280,11 +281,11 @@ def fit_gap(
     )
     wall["prove"] = time.monotonic() - start
     manifest = read_manifest(final)
-    names = [XML_NAME, *sparse_files(final / XML_NAME)]
+    files = [XML_NAME, *sparse_files(final / XML_NAME), MANIFEST_NAME]
     wall["total"] = time.monotonic() - begin
     return GapFit(
         directory=final,
-        files=tuple(final / name for name in (*names, MANIFEST_NAME)),
+        files=tuple(final / name for name in files),
         sha256=dict(manifest["files"]),
         digest=str(manifest["digest"]),
         deltas={_TERM_NAMES[stage]: deltas[stage] for stage in stages},

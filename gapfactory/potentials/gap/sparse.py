@@ -48,6 +48,7 @@ def choose(
     structures: Sequence[Atoms],
     settings: GapSettings,
     rng: np.random.Generator,
+    names: Sequence[str] | None = None,
 ) -> NDArray[np.float64]:
     """Return the sparse points of one term.
 
@@ -61,6 +62,8 @@ def choose(
         Numbers of points and length scales, and files of points.
     rng
         Stream of this choice; used by SOAP only.
+    names
+        What to call the structures in an error; their places by default.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def choose(
         return read_sparse_file(Path(settings.sparse_files[term.name]), dimension_of(term))
     if term.stage == 0:
         two = settings.two_body
-        low, high = distance_range(structures, term.numbers, term.cutoff)
+        low, high = distance_range(structures, term.numbers, term.cutoff, names)
         if not np.isfinite(low):
             return np.empty((0, 1))
         spacing = two.least_spacing_in_sigma * two.sigma
@@ -85,11 +88,11 @@ def choose(
     if term.stage == 1:
         three = settings.three_body
         spacing = three.least_spacing_in_sigma * three.sigma
-        values = _thinned(descriptor_values(term, structures), spacing)
+        values = _thinned(descriptor_values(term, structures, names), spacing)
         if three.sparse_method == "uniform":
             return uniform_points(values, three.n_sparse)
         return farthest_points(values, three.n_sparse, spacing)
-    vectors = soap_vectors(term, structures)
+    vectors = soap_vectors(term, structures, names)
     picked = leverage_points(vectors, settings.soap.n_sparse, rng, settings.soap.duplicate_tolerance)
     return vectors[picked]
 
@@ -99,13 +102,15 @@ def dimension_of(term: Term) -> int:
     return empty_term(term.descriptor, term.covariance, 1.0).dimension
 
 
-def descriptor_values(term: Term, structures: Sequence[Atoms]) -> Iterator[NDArray[np.float64]]:
+def descriptor_values(
+    term: Term, structures: Sequence[Atoms], names: Sequence[str] | None = None
+) -> Iterator[NDArray[np.float64]]:
     """Yield the (n, d) values of all instances of a descriptor, in the order of structures and atoms.
 
     Raises
     ------
     FitError
-        If a structure cannot be described; it is named by its place in `structures`.
+        If a structure cannot be described; it is named, by its place if `names` are not given.
     """
     engine = term_engine(empty_term(term.descriptor, term.covariance, 1.0))
 
@@ -116,10 +121,12 @@ def descriptor_values(term: Term, structures: Sequence[Atoms]) -> Iterator[NDArr
             raise FitError(msg)
         return found.values[np.argsort(found.centre, kind="stable")]
 
-    yield from in_batches(structures, describe)
+    yield from in_batches(structures, describe, names=names)
 
 
-def distance_range(structures: Sequence[Atoms], pair: Sequence[int], cutoff: float) -> tuple[float, float]:
+def distance_range(
+    structures: Sequence[Atoms], pair: Sequence[int], cutoff: float, names: Sequence[str] | None = None
+) -> tuple[float, float]:
     """Return the shortest and longest distance of a pair of species (inf, -inf if there is none).
 
     In a crystal the longest is taken as the cutoff itself: lattice images fill every distance.
@@ -137,7 +144,7 @@ def distance_range(structures: Sequence[Atoms], pair: Sequence[int], cutoff: flo
         inside = crystal[system.cell_of[centre[wanted]]]
         return float(distances.min()), cutoff if inside.any() else float(distances.max())
 
-    found = list(in_batches(structures, ends))
+    found = list(in_batches(structures, ends, names=names))
     return min((low for low, _ in found), default=np.inf), max((high for _, high in found), default=-np.inf)
 
 
@@ -200,7 +207,9 @@ def uniform_points(values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     return values[first[np.unique(np.linspace(0, len(first) - 1, n).round().astype(np.int64))]]
 
 
-def soap_vectors(term: Term, structures: Sequence[Atoms]) -> NDArray[np.float64]:
+def soap_vectors(
+    term: Term, structures: Sequence[Atoms], names: Sequence[str] | None = None
+) -> NDArray[np.float64]:
     """Return the (n, d) normalised SOAP vectors of all centres of a term's species.
 
     Raises
@@ -211,7 +220,7 @@ def soap_vectors(term: Term, structures: Sequence[Atoms]) -> NDArray[np.float64]
     count = sum(int((atoms.numbers == term.numbers[0]).sum()) for atoms in structures)
     vectors = np.empty((count, dimension_of(term)))
     row = 0
-    for values in descriptor_values(term, structures):
+    for values in descriptor_values(term, structures, names):
         vectors[row : row + len(values)] = values
         row += len(values)
     return vectors

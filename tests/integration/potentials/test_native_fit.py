@@ -331,7 +331,7 @@ def test_a_fit_that_needs_too_much_memory_is_refused_first(tmp_path: Path) -> No
 def test_two_atoms_at_one_place_are_named(tmp_path: Path) -> None:
     broken = Atoms("Si2", positions=[[0, 0, 0], [0, 0, 0]], cell=[4] * 3, pbc=True)
     data = [*silicon(), LabelledStructure("zz", broken, 0.0, None, None)]
-    with pytest.raises(FitError, match=r"structure 24 \(Si2\).*quarantine"):
+    with pytest.raises(FitError, match=r"structure 'zz' \(Si2\).*quarantine"):
         fit(tmp_path, data=data)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +83,7 @@ class TriangleStore:
         self.directory = directory
         #: runs found and runs computed, for reports
         self.found = self.made = 0
+        self._lock = threading.Lock()
 
     def triangle(
         self, design: Design, items: Sequence[LabelledStructure], sigmas: Mapping[str, Sigmas]
@@ -95,10 +97,12 @@ class TriangleStore:
         """
         path = self.directory / f"{block_key(design, items, sigmas)}.npz"
         if path.is_file():
-            self.found += 1
+            with self._lock:
+                self.found += 1
             return _load(path, design.n)
         made = design.triangle(items, sigmas)
-        self.made += 1
+        with self._lock:
+            self.made += 1
         self._save(path, made)
         return made
 
