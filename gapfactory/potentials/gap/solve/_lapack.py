@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gapfactory.errors import FitError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -23,7 +25,13 @@ PANEL = 64
 @cache
 def _dtpqrt() -> Any:
     from numba.extending import get_cython_function_address
+    from scipy.linalg import cython_lapack
 
+    # A build with 64-bit integers would take the sizes below for other numbers.
+    signature = repr(cython_lapack.__pyx_capi__["dtpqrt"])
+    if "void (int *, int *" not in signature:
+        msg = f"this SciPy's LAPACK has another interface than the fit expects: {signature}"
+        raise FitError(msg)
     address = get_cython_function_address("scipy.linalg.cython_lapack", "dtpqrt")
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 12)(address)
 
