@@ -14,7 +14,7 @@ BIN="$VENV/bin"
 STARTED=$SECONDS
 LAYOUT=1 # raise it when the environment has to be made anew although pyproject.toml did not change
 
-# quippy-ase ships wheels for these; see docs/development.md
+# numba has wheels for these, and quippy-ase, the oracle of the tests; see docs/development.md
 PYTHON_OLDEST=11
 PYTHON_NEWEST=13
 
@@ -242,6 +242,8 @@ make_environment() { # argument: the extras to install, e.g. "gpaw" or "gpaw,dev
         die "pip could not install gapfactory[$extras]" "Its last lines are above."
     quietly "$BIN/python" -m pip check || die "the packages in $VENV contradict each other (above)"
     "$BIN/python" -c 'import gapfactory, launchpad' || die "the installed package cannot be imported"
+    step "compiling what is compiled on this machine (about a minute)"
+    quietly "$BIN/python" -m gapfactory.compiled || die "the numerical loops could not be compiled"
     printf '%s' "$wanted" >"$stamp"
     if [[ "$extras" == gpaw,dev ]]; then cp "$stamp" "$VENV/.gapfactory-gpaw"; fi # the larger set contains the smaller
     exec 9<&-
