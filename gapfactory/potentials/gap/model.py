@@ -1,7 +1,7 @@
 """A Gaussian approximation potential as plain data: terms, sparse points, free-atom energies, core potential.
 
 Nothing here computes an energy or touches a file. Names and defaults of the descriptors are those of QUIP
-(P. Bartók and Csányi, Int. J. Quantum Chem. 115, 1051 (2015); QUIP's documentation of `distance_2b`,
+(A. P. Bartók and G. Csányi, Int. J. Quantum Chem. 115, 1051 (2015); QUIP's documentation of `distance_2b`,
 `angle_3b`, `distance_Nb` and `soap`). Every option that changes a descriptor's value is a field or is refused.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from gapfactory.errors import PotentialError
 from gapfactory.potentials.gap._arrays import ArrayData, as_array, check_positive
+from gapfactory.potentials.gap._descriptor_strings import read_descriptor
 from gapfactory.potentials.gap._options import Options, split_options
 from gapfactory.potentials.gap.core import GlueType, PairCurve, PairTable
 
@@ -41,35 +42,6 @@ __all__ = [
 
 #: gap_version written into files of our own: one that quippy 0.10.3 and later accept
 CURRENT_VERSION = 1596837814
-# Versions (seconds since 1970) at which QUIP changed the default of an option.
-_REFERENCE_CHANGED = 1426512068
-_COMPACT_CHANGED = 1596837814
-
-#: gap_fit's own options, which stand in the same string and change no descriptor
-_FIT_OPTIONS = [
-    "delta",
-    "energy_scale",
-    "f0",
-    "n_sparse",
-    "config_type_n_sparse",
-    "sparse_method",
-    "sparse_file",
-    "lengthscale_factor",
-    "theta_fac",
-    "lengthscale_uniform",
-    "theta_uniform",
-    "lengthscale_file",
-    "theta_file",
-    "mark_sparse_atoms",
-    "add_species",
-    "covariance_type",
-    "soap_exponent",
-    "zeta",
-    "print_sparse_index",
-    "unique_hash_tolerance",
-    "unique_descriptor_tolerance",
-    "xml_version",
-]
 
 
 def _sparse(owner: Any, dimension: int) -> None:
@@ -380,95 +352,10 @@ def _permutations_of_distances(numbers: tuple[int, int, int]) -> tuple[tuple[int
     )
 
 
-def _ranges(options: Options) -> dict[str, Any]:
-    return {
-        "cutoff": options.number("cutoff", low=0.0, above=True),
-        "transition_width": options.number("cutoff_transition_width", 0.5, low=0.0, above=True),
-    }
-
-
-def _distance_2b(options: Options, _version: int) -> Descriptor:
-    molecules = "it selects pairs by molecule"
-    values = {"kind": "distance_2b", "numbers": (options.atomic_number("Z1"), options.atomic_number("Z2"))}
-    options.refuse("resid_name", molecules)
-    options.only("only_intra", False, molecules)
-    options.only("only_inter", False, molecules)
-    options.only("n_exponents", 1, "the descriptor is the distance itself")
-    options.only("exponents", 1, "the descriptor is the distance itself")
-    options.refuse("tail_exponent", "it multiplies the kernel by a power of the distance")
-    options.ignore(["tail_range"])
-    return Descriptor(PairTerm, values | _ranges(options), 1)
-
-
-def _angle_3b(options: Options, _version: int) -> Descriptor:
-    numbers = tuple(options.atomic_number(name) for name in ("Z", "Z1", "Z2"))
-    return Descriptor(TripletTerm, {"kind": "angle_3b", "numbers": numbers} | _ranges(options), 3)
-
-
-def _distance_nb(options: Options, version: int) -> Descriptor:
-    order = options.integer("order", low=1, high=99)
-    if order not in (2, 3):
-        msg = f"distance_Nb: order={order} is not supported, only 2 and 3 are: evaluate with quippy"
-        raise PotentialError(msg)
-    numbers = tuple(sorted(options.atomic_numbers("Z", order)))
-    compact = options.flag("compact_clusters", version >= _COMPACT_CHANGED)
-    values = {"kind": "distance_Nb", "numbers": numbers} | _ranges(options)
-    if order == 2:
-        return Descriptor(PairTerm, values, 1)
-    return Descriptor(TripletTerm, values | {"compact_clusters": compact}, 3)
-
-
-def _soap(options: Options, version: int) -> Descriptor:
-    shape = "it changes the shape of the power spectrum"
-    options.only("n_Z", 1, "one descriptor has one species of centre")
-    n_species = options.integer("n_species", 1, low=1, high=118)
-    species = options.atomic_numbers("species_Z", n_species)
-    if len(set(species)) != len(species):
-        msg = f"soap: species_Z={species} names an element twice"
-        raise PotentialError(msg)
-    number = options.atomic_number("Z")
-    everywhere = version < _REFERENCE_CHANGED or n_species == 1
-    values: dict[str, Any] = {
-        "number": number,
-        "species": species,
-        "n_max": options.integer("n_max", low=1, high=64),
-        "l_max": options.integer("l_max", low=0, high=32),
-        "atom_sigma": options.number("atom_sigma", low=0.0, above=True),
-        "central_weight": options.number("central_weight", 1.0),
-        "normalise": options.flag("normalise", True),
-        "basis_error_exponent": options.number("basis_error_exponent", 10.0, low=0.0, above=True),
-        "central_reference_all_species": options.flag("central_reference_all_species", everywhere),
-        **_ranges(options),
-    }
-    if version < _REFERENCE_CHANGED:
-        values["central_reference_all_species"] = True
-    for name, allowed in (("cutoff_dexp", 0), ("cutoff_scale", 1.0), ("cutoff_rate", 1.0)):
-        options.only(name, allowed, "it weighs neighbours by their distance")
-    options.only("average", False, "it is a descriptor of a whole structure")
-    options.only("covariance_sigma0", 0.0, "it adds a constant to every power spectrum")
-    for name in ("diagonal_radial", "Z_mix", "R_mix", "sym_mix"):
-        options.only(name, False, shape)
-    options.only("coupling", True, shape)
-    for name, number_allowed in (("nu_R", 2), ("nu_S", 2), ("K", 0)):
-        options.only(name, number_allowed, shape)
-    options.refuse("Z_map", shape)
-    options.only("radial_basis", "EQUISPACED_GAUSS", "it is another radial basis")
-    options.ignore(["mix_shift"])
-    n = values["n_max"] * n_species
-    return Descriptor(SoapTerm, values, n * (n + 1) // 2 * (values["l_max"] + 1) + 1)
-
-
-_PARSERS = {
-    "distance_2b": _distance_2b,
-    "angle_3b": _angle_3b,
-    "distance_nb": _distance_nb,
-    "soap": _soap,
-}
-_ALIASES: dict[str, dict[str, str]] = {
-    "distance_2b": {},
-    "angle_3b": {"z_center": "z"},
-    "distance_nb": {},
-    "soap": {"atom_gaussian_width": "atom_sigma", "normalize": "normalise"},
+_TERMS: dict[str, type[PairTerm] | type[TripletTerm] | type[SoapTerm]] = {
+    "pair": PairTerm,
+    "triplet": TripletTerm,
+    "soap": SoapTerm,
 }
 
 
@@ -489,21 +376,8 @@ def parse_descriptor(command: str, *, version: int = CURRENT_VERSION) -> Descrip
     PotentialError
         If the descriptor or an option is not known or not supported, or a value makes no sense; it is named.
     """
-    pairs = split_options(command)
-    kinds = [name for name, value in pairs if name in _PARSERS and value in (None, "", "T")]
-    if len(kinds) != 1:
-        msg = (
-            f"the descriptor {command[:120]!r} is not one of distance_2b, angle_3b, distance_Nb (order 2 and 3) "
-            "and soap: no other is supported, evaluate such a potential with quippy"
-        )
-        raise PotentialError(msg)
-    kind = kinds[0]
-    what = "distance_Nb" if kind == "distance_nb" else kind
-    options = Options(what, [pair for pair in pairs if pair[0] != kind], _ALIASES[kind])
-    options.ignore(_FIT_OPTIONS)
-    found = _PARSERS[kind](options, version)
-    options.finish()
-    return found
+    found = read_descriptor(command, version)
+    return Descriptor(_TERMS[found.family], found.values, found.dimension)
 
 
 def empty_term(descriptor: str, covariance: str, delta: float, *, f0: float = 0.0) -> Term:
