@@ -261,6 +261,31 @@ def test_the_bits_do_not_depend_on_threads(problem: Any, monkeypatch: pytest.Mon
     assert solve(assemble(design, data, sigmas), terms, 1e-8)[1].rows == len(dense(problem))
 
 
+def test_memory_does_not_grow_with_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tracemalloc
+
+    monkeypatch.setattr(design_module, "BLOCK_ROWS", 100)
+
+    class Noise(Pairs):
+        def rows(self, system: Any, out: Array) -> None:
+            out += np.random.default_rng(system.n_atoms).random(out.shape)
+
+    design = Design([pair_term(150)], E0, engine_of=Noise)
+    cell = bulk("Si", cubic=True)
+    peaks = []
+    for n in (60, 400):
+        data = [LabelledStructure(f"{k}", cell, 0.0, np.zeros((8, 3)), np.zeros(6)) for k in range(n)]
+        sigmas = {item.id: Sigmas(1.0, 1.0, 1.0, 0.0) for item in data}
+        tracemalloc.start()
+        found = assemble(design, data, sigmas, threads=2)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert found.rows == 31 * n
+    triangle, rows = 8 * 151**2, 8 * 151 * 31 * 400
+    assert peaks[1] < 2 * peaks[0]  # a few more triangles wait: their number grows with the logarithm
+    assert peaks[1] < 25 * triangle < rows / 3
+
+
 def test_no_data_and_rows_that_are_not_finite_are_refused(problem: Any) -> None:
     terms, data, sigmas, design = problem
 
