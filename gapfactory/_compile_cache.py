@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import re
+import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -54,7 +55,10 @@ def sources_digest(module: str) -> str:
     from gapfactory.compiled import KERNELS
 
     source = _PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py").read_text(encoding="utf-8")
-    digest = hashlib.sha256(f"{version('numba')} {version('llvmlite')} {source}".encode())
+    tools = f"{sys.implementation.cache_tag} {version('numba')} {version('llvmlite')}"
+    # What numba's own cache overlooks: settings of the environment that change the code.
+    tools += f" {config.OPT} {config.BOUNDSCHECK} {config.DEBUGINFO_DEFAULT}"
+    digest = hashlib.sha256(f"{tools} {source}".encode())
     for name in re.findall(r"^from (gapfactory\.\S+) import", source, re.MULTILINE):
         if name in KERNELS:
             digest.update(sources_digest(name).encode())
