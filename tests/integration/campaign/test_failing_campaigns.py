@@ -65,7 +65,10 @@ def test_a_database_that_is_not_there(place, tiny) -> None:
 @pytest.mark.gap
 def test_a_task_that_fails_ends_the_run_with_its_reason(place, tiny) -> None:
     place.write(
-        "tiny.yaml", tiny(more="").replace("gap:\n", "gap:\n  program: {executable: no-such-gap-fit}\n")
+        "tiny.yaml",
+        tiny(more="").replace(
+            "gap:\n", "gap:\n  backend: gap_fit\n  program: {executable: no-such-gap-fit}\n"
+        ),
     )
     began = time.monotonic()
     done = place.run("campaign", "run", "tiny.yaml", "--workers", "2")
