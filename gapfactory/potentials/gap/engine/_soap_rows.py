@@ -202,8 +202,10 @@ def add_rows(
     near = new_neighbourhood(
         largest_neighbourhood(centres, first, distance, basis.cutoff, basis.n_species), basis
     )
-    c = np.empty(n_c)
-    p = np.zeros(4 * d)
+    all_c = np.empty((4, n_c))
+    all_p = np.zeros(4 * d)
+    norms = np.empty(4)
+    overlaps = np.empty((4, sparse.n_points))
     by = np.empty(3 * n_c)
     strain = np.empty(6 * n_c)
     derivatives = np.empty(_ROWS * d)
@@ -211,25 +213,36 @@ def add_rows(
     kernels = np.empty(_ROWS * sparse.block)
     centre = np.empty(3 * sparse.block)
     factors = np.empty(sparse.n_points)
-    for i in centres:
+    for at in range(centres.shape[0]):
+        i = centres[at]
+        member = at % 4
+        if member == 0:
+            # the matrix product takes descriptors by fours
+            for k in range(min(4, centres.shape[0] - at)):
+                other = centres[at + k]
+                groups = gather(other, first, neighbour, vector, distance, channels, basis, near)
+                expand(channels[other], groups, basis, near, all_c[k])
+                norms[k] = power_spectrum(all_c[k], basis, all_p, k * d, d)
+                if norms[k] == 0.0:
+                    return other
+                if normalise:
+                    all_p[k * d : (k + 1) * d] /= norms[k]
+            for begin in range(0, sparse.n_points, sparse.block):
+                end = min(begin + sparse.block, sparse.n_points)
+                products(all_p, 4, sparse.points, begin, end, d, kernels)
+                for k in range(4):
+                    overlaps[k, begin:end] = kernels[k * (end - begin) : (k + 1) * (end - begin)]
+        c = all_c[member]
+        p = all_p[member * d : (member + 1) * d]
+        norm = norms[member]
         cell = cell_of[i]
         energy_row = 7 * cell + 3 * offsets[cell]
         groups = gather(i, first, neighbour, vector, distance, channels, basis, near)
-        expand(channels[i], groups, basis, near, c)
-        norm = power_spectrum(c, basis, p, 0, d)
-        if norm == 0.0:
-            return i
-        if normalise:
-            p[:d] /= norm
-        for begin in range(0, sparse.n_points, sparse.block):
-            end = min(begin + sparse.block, sparse.n_points)
-            products(p, 4, sparse.points, begin, end, d, kernels)
-            factors[begin:end] = kernels[: end - begin]
-        plain = factors.copy()
+        factors[:] = overlaps[member]
         slopes(factors, 0, sparse.n_points, sparse.zeta)
         for m in range(out.shape[1]):
             factors[m] *= sparse.weights[m]
-            out[energy_row, m] += factors[m] * plain[m]
+            out[energy_row, m] += factors[m] * overlaps[member, m]
             factors[m] *= sparse.zeta
         own = energy_row + 1 + 3 * (i - offsets[cell])
         count = 0
