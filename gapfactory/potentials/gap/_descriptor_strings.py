@@ -89,10 +89,8 @@ def _distance_nb(options: Options, version: int) -> Stated:
         raise PotentialError(msg)
     numbers = tuple(sorted(options.atomic_numbers("Z", order)))
     compact = options.flag("compact_clusters", version >= _COMPACT_CHANGED)
-    values = {"kind": "distance_Nb", "numbers": numbers} | _ranges(options)
-    if order == 2:
-        return Stated("pair", values, 1)
-    return Stated("triplet", values | {"compact_clusters": compact}, 3)
+    values = {"kind": "distance_Nb", "numbers": numbers, "compact_clusters": compact} | _ranges(options)
+    return Stated("pair", values, 1) if order == 2 else Stated("triplet", values, 3)
 
 
 def _soap(options: Options, version: int) -> Stated:

@@ -79,6 +79,8 @@ class PairTerm(ArrayData):
         QUIP's descriptor string, verbatim.
     kind
         Which of QUIP's descriptors it is.
+    compact_clusters
+        Of `distance_Nb`: True if QUIP lists a pair from both sides, False if it lists it once.
 
     Arrays are C-contiguous float64 and must not be changed in place.
     """
@@ -94,6 +96,7 @@ class PairTerm(ArrayData):
     sparse_cutoffs: NDArray[np.float64]
     command: str
     kind: Literal["distance_2b", "distance_Nb"]
+    compact_clusters: bool = True
 
     def __post_init__(self) -> None:
         _sparse(self, 1)

@@ -83,6 +83,7 @@ _3B = tuple(_angle_3b(z, a, b, n=12) for z in _BOTH for a, b in _PAIRS)
 RECIPES: dict[str, Recipe] = {
     "si_2b": Recipe(_SI, (_distance_2b(SI, SI),)),
     "si_nb2": Recipe(_SI, (_distance_nb((SI, SI), 5.0, 12),)),
+    "si_nb2_closed": Recipe(_SI, (_distance_nb((SI, SI), 5.0, 12, "compact_clusters=F"),)),
     "si_2b_f0": Recipe(_SI, (_distance_2b(SI, SI, more="f0=0.3"),), "sparse_separate_file=F"),
     "si_2b_3b": Recipe(_SI, (_distance_2b(SI, SI), _angle_3b(SI, SI, SI))),
     "si_nb3": Recipe(_SI, (_distance_nb((SI, SI), 5.0, 12), _distance_nb((SI, SI, SI), 3.2, 30))),

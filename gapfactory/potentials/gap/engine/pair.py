@@ -188,7 +188,7 @@ class PairEngine:
     def __init__(self, term: PairTerm) -> None:
         self.term = term
         # distance_Nb with compact_clusters=F lists a pair once
-        self._count = 1.0 if getattr(term, "compact_clusters", True) else 0.5
+        self._count = 1.0 if term.compact_clusters else 0.5
         self.spline = pair_spline(term)
         self._table = np.ascontiguousarray(self.spline.table * self._count)
         self._variance: Variance | None = None
