@@ -69,7 +69,7 @@ def _paper(
 _QUICK: dict[str, Any] = {
     "build": {"atoms_min": 2, "atoms_max": 8},
     "dimers": {"bond_lengths": 12},
-    "schedule": {"cells_per_generation": 64, "initial_cells": 400, "generations": 6},
+    "schedule": {"cells_per_generation": 400, "initial_cells": 400, "generations": 6},
     "select": {
         "labels_per_generation": 18,
         "held_out_per_generation": 3,
@@ -84,7 +84,7 @@ _QUICK: dict[str, Any] = {
         "three_body": {"n_sparse": 40},
         "soap": {"n_sparse": 200, "n_max": 8, "l_max": 6},
     },
-    "execution": {"build_chunk": 200, "relax_chunk": 8, "reference_chunk": 3},
+    "execution": {"build_chunk": 200, "relax_chunk": 50, "reference_chunk": 3},
 }
 
 PRESETS: dict[str, Preset] = {
