@@ -1,6 +1,6 @@
 """Time of energy, forces and stress with our engine and with quippy, in one process on one core.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/bench_gap_engine.py --out engine.json
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_gap_engine.py [--out engine.json]
 
 The potential has the terms of the protocol's Table 1 for silicon (2b cutoff 9 r, 3b 2.925 r, SOAP 8/8 with 2000 sparse
 points at 4.5 r). Sparse points are descriptors of random crystals; coefficients are small random numbers, which cost
@@ -16,6 +16,7 @@ import importlib.metadata
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -137,7 +138,7 @@ def main() -> None:
 
     start = time.perf_counter()
     model = table_1()
-    print(f"potential made in {time.perf_counter() - start:.1f} s")
+    print(f"potential made in {time.perf_counter() - start:.1f} s", file=sys.stderr)
     engine = Engine(model)
     start = time.perf_counter()
     Engine(model)
@@ -184,7 +185,8 @@ def main() -> None:
                 "stress difference eV/A^3": float(np.abs(found.stresses[0] - theirs.results["stress"]).max()),
             }
             result["sizes"][str(size)] = row
-            print(json.dumps({size: row}, indent=1))
+            print(f"{size} atoms: ratio {row['ratio']:.1f}", file=sys.stderr)
+    print(json.dumps(result, indent=1))
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

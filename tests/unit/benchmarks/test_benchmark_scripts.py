@@ -140,7 +140,16 @@ def test_outputs_of_the_benchmarks_are_understood():
 
 
 def test_every_benchmark_names_a_script_that_exists():
-    assert {b.name for b in bench_all.BENCHMARKS} == {"build", "select", "relax", "relax-gap", "fit", "queue"}
+    assert {b.name for b in bench_all.BENCHMARKS} == {
+        "build",
+        "select",
+        "relax",
+        "relax-gap",
+        "engine",
+        "fit",
+        "fit-large",
+        "queue",
+    }
     for benchmark in bench_all.BENCHMARKS:
         assert (SCRIPTS / benchmark.script).is_file()
     output = io.StringIO()
