@@ -154,6 +154,9 @@ def pair_spline(term: PairTerm) -> PairSpline:
     turn = max(0.0, term.cutoff - term.transition_width)
     ends = ((0.0, turn), (turn, term.cutoff))
     pieces: list[int] = []
+    if not math.isfinite(max(steep)):
+        msg = f"{term.kind} {term.numbers}: coefficients of {size:g} eV overflow; the file is damaged or the fit failed"
+        raise PotentialError(msg)
     for (low, high), bound in zip(ends, steep, strict=True):
         h = (46080.0 * SPLINE_ERROR / max(bound, 1e-300)) ** (1.0 / 6.0)
         pieces.append(max(16, math.ceil((high - low) / h)) if high > low else 0)
