@@ -60,6 +60,8 @@ class Minimisation:
         Keep the space group found within this distance (Å), or None.
     fixed_volume
         Minimise the energy over shape and positions only.
+    max_uncertainty
+        End where the uncertainty exceeds this and that of the start, as in `RelaxSettings`, or None.
     """
 
     start: Atoms
@@ -69,6 +71,7 @@ class Minimisation:
     thinning_ratio: float
     symmetry_tolerance: float | None
     fixed_volume: bool = False
+    max_uncertainty: float | None = None
 
 
 class Point(NamedTuple):
@@ -82,6 +85,7 @@ class Point(NamedTuple):
     energy: float
     positions: NDArray[np.float64]
     cell: NDArray[np.float64]
+    uncertainty: float | None = None
 
 
 class _GuardTrippedError(Exception):
@@ -131,14 +135,22 @@ def descend(task: Minimisation) -> Generator[Atoms, Answer, Trajectory]:
     frames = FrameCollector(task.keep_first, task.thinning_ratio)
     settings = task.settings
     status: RelaxStatus = "failed"
-    steps = 0
+    steps, left = 0, False
     try:
         optimiser = _LBFGS(landscape, settings)
         point = yield from landscape.start()
         frames.add(0, point)
+        limit = _uncertainty_limit(task, point)
         while True:
             if point.force < settings.force_threshold and point.cell_force < settings.cell_force_threshold:
                 status, reason = "converged", "both residuals below their thresholds"
+                break
+            if point.uncertainty is not None and point.uncertainty > limit:
+                status, left = "unconverged", True
+                reason = (
+                    f"left known space: the uncertainty of an atom reached {point.uncertainty:.2f} of its prior "
+                    f"(allowed {limit:.2f})"
+                )
                 break
             if steps >= settings.max_steps:
                 status = "unconverged"
@@ -159,7 +171,23 @@ def descend(task: Minimisation) -> Generator[Atoms, Answer, Trajectory]:
         numbers=landscape.structure.numbers,
         n_steps=steps,
         n_evaluations=landscape.n_evaluations,
+        left_known_space=left,
     )
+
+
+def _uncertainty_limit(task: Minimisation, start: Point) -> float:
+    """Return the uncertainty beyond which a relaxation has left known space.
+
+    A random cell may begin in less known space than the settings allow: then it must not go farther out.
+    """
+    if task.max_uncertainty is None:
+        return np.inf
+    if start.uncertainty is None:
+        raise RelaxationError(
+            "max_uncertainty is set, but the evaluator gives no uncertainty: make it with "
+            "batch_evaluator(calculator, uncertainty=True)."
+        )
+    return max(task.max_uncertainty, start.uncertainty)
 
 
 class _Landscape:
@@ -229,7 +257,9 @@ class _Landscape:
             variables, deformation, volume, forces, stress, self.pressure, self._fixed_volume, gradient
         )
         enthalpy = energy + self.pressure * volume
-        return Point(variables, gradient, enthalpy, force, cell_force, energy, positions, cell)
+        return Point(
+            variables, gradient, enthalpy, force, cell_force, energy, positions, cell, answer.uncertainty
+        )
 
     def _check(self, volume: float, positions: NDArray[np.float64], cell: NDArray[np.float64]) -> None:
         settings = self._settings

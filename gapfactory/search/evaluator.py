@@ -10,7 +10,7 @@ import numpy as np
 from gapfactory.errors import PotentialError, RelaxationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ase import Atoms
     from numpy.typing import NDArray
@@ -44,11 +44,15 @@ class Evaluation:
         (N, 3) in eV/Å.
     stress
         (6,) xx, yy, zz, yz, xz, xy in eV/Å^3.
+    uncertainty
+        How badly the least known atom is known, 0 to 1 as in `RelaxSettings.max_uncertainty`; None where it was not
+        asked for.
     """
 
     energy: float
     forces: NDArray[np.float64]
     stress: NDArray[np.float64]
+    uncertainty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -177,10 +181,20 @@ class EngineEvaluator:
     limit
         A structure farther from its free atoms than this, in eV/atom, is refused: it lies outside what the potential
         knows.
+    uncertainty
+        Gives how badly each atom of a list of structures is known, (N,), where answers are to say so.
     """
 
-    def __init__(self, engine: _Engine, free_atoms: Mapping[int, float], limit: float) -> None:
+    def __init__(
+        self,
+        engine: _Engine,
+        free_atoms: Mapping[int, float],
+        limit: float,
+        *,
+        uncertainty: Callable[[Sequence[Atoms]], NDArray[np.float64]] | None = None,
+    ) -> None:
         self._engine = engine
+        self._uncertainty = uncertainty
         self._limit = limit
         self._free = np.zeros(max((*free_atoms, 118)) + 1)
         for number, energy in free_atoms.items():
@@ -195,6 +209,7 @@ class EngineEvaluator:
             The engine refuses one of the structures.
         """
         results = self._engine.evaluate(structures)
+        unknown = None if self._uncertainty is None else self._uncertainty(structures)
         forces, stresses = results.forces, results.stresses
         if forces is None or stresses is None:
             raise RelaxationError(
@@ -212,12 +227,35 @@ class EngineEvaluator:
                     )
                 )
             else:
-                answers.append(Evaluation(energy, forces[results.atoms_of(k)], stresses[k]))
+                of = results.atoms_of(k)
+                worst = None if unknown is None else float(unknown[of].max())
+                answers.append(Evaluation(energy, forces[of], stresses[k], worst))
         return answers
 
 
-def batch_evaluator(calculator: Any) -> BatchEvaluator:
-    """Return what evaluates batches with a calculator: its own `evaluate_batch` where it has one, else `OneByOne`."""
+def batch_evaluator(calculator: Any, *, uncertainty: bool = False) -> BatchEvaluator:
+    """Return what evaluates batches with a calculator: its own `evaluate_batch` where it has one, else `OneByOne`.
+
+    Parameters
+    ----------
+    calculator
+        ASE calculator.
+    uncertainty
+        Whether answers need one.
+
+    Raises
+    ------
+    RelaxationError
+        The calculator has no variances.
+    """
+    if uncertainty:
+        certain: BatchEvaluator | None = getattr(calculator, "evaluate_batch_with_uncertainty", None)
+        if certain is None:
+            raise RelaxationError(
+                f"{type(calculator).__name__} does not tell how well it knows a structure: relax without "
+                "max_uncertainty, or with a Gaussian approximation potential."
+            )
+        return certain
     own: BatchEvaluator | None = getattr(calculator, "evaluate_batch", None)
     return OneByOne(calculator) if own is None else own
 

@@ -55,6 +55,7 @@ def relax(atoms: Atoms, calculator: Any, *, pressure_GPa: float, settings: Relax
         keep_first=settings.keep_first_steps,
         thinning_ratio=settings.thinning_ratio,
         symmetry_tolerance=settings.symmetry_tolerance if settings.keep_symmetry else None,
+        max_uncertainty=settings.max_uncertainty,
     )
 
 
@@ -68,6 +69,7 @@ def minimise(
     thinning_ratio: float,
     symmetry_tolerance: float | None,
     fixed_volume: bool = False,
+    max_uncertainty: float | None = None,
 ) -> Trajectory:
     """Minimise the enthalpy, or at `fixed_volume` the energy over shape and positions.
 
@@ -90,6 +92,9 @@ def minimise(
         thinning_ratio=thinning_ratio,
         symmetry_tolerance=symmetry_tolerance,
         fixed_volume=fixed_volume,
+        max_uncertainty=max_uncertainty,
     )
-    (done,) = minimise_each([task], batch_evaluator(calculator), width=1)
+    (done,) = minimise_each(
+        [task], batch_evaluator(calculator, uncertainty=max_uncertainty is not None), width=1
+    )
     return done.trajectory

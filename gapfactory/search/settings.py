@@ -58,6 +58,11 @@ class RelaxSettings(MinimiserSettings):
     all). The last frame is always kept."""
     keep_symmetry: bool = False
     """Keep the space group of the starting structure during the relaxation."""
+    max_uncertainty: float | None = Field(default=None, gt=0, lt=1)
+    """A relaxation ends when the potential knows the surroundings of an atom less well than this, and less well than
+    those at the start: it has left known space, and its last frame is offered for labelling. The measure is the
+    predictive standard deviation of the SOAP energy over its prior, from 0 (a sparse point) to 1 (nothing is known).
+    By default no relaxation ends so."""
 
 
 class PhaseRelaxSettings(MinimiserSettings):

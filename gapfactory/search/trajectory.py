@@ -52,6 +52,8 @@ class Trajectory:
         Optimiser steps taken.
     n_evaluations
         Calls of the calculator (steps + rejected trial steps of the line search + 1).
+    left_known_space
+        Whether the uncertainty of the potential ended it; the last frame is where.
     """
 
     status: RelaxStatus
@@ -67,6 +69,7 @@ class Trajectory:
     cell_forces: NDArray[np.float64]
     n_steps: int
     n_evaluations: int
+    left_known_space: bool = False
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -117,6 +120,7 @@ class FrameCollector:
         numbers: NDArray[np.int_],
         n_steps: int,
         n_evaluations: int,
+        left_known_space: bool = False,
     ) -> Trajectory:
         """Return what was kept; `pressure` is in eV/Å^3."""
         frames = list(self._kept)
@@ -139,4 +143,5 @@ class FrameCollector:
             cell_forces=np.array([p.cell_force for p in points], dtype=float),
             n_steps=n_steps,
             n_evaluations=n_evaluations,
+            left_known_space=left_known_space,
         )

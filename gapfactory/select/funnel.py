@@ -66,6 +66,8 @@ class TrajectorySummary:
         (T,) enthalpy at the relaxation's own pressure and energy of each frame, in eV per *atom*.
     volumes
         (T,) volume per atom of each frame, in Å^3 (used for ``energy-at-volume`` only).
+    left_known_space
+        Whether the uncertainty of the potential ended it: its last frame joins the pool of the second histogram.
     """
 
     id: str
@@ -75,6 +77,7 @@ class TrajectorySummary:
     enthalpies: NDArray[np.float64]
     energies: NDArray[np.float64]
     volumes: NDArray[np.float64]
+    left_known_space: bool = False
 
     def __post_init__(self) -> None:
         lengths = {len(self.frames), len(self.enthalpies), len(self.energies), len(self.volumes)}
@@ -180,6 +183,7 @@ class Funnel:
             "converged": sum(t.converged for t in trajectories),
             "minima": sum(len(pool.ids) for pool in minima.values()),
             "frames": total,
+            "left known space": sum(t.left_known_space for t in trajectories),
             "frames without a finite energy": total - finite,
         }
         notes += shortfall(stages) + too_few(self.settings, shares)
@@ -211,11 +215,17 @@ class Funnel:
         rows: list[tuple[str, float, float, str]] = []
         for t in trajectories:
             if t.id in chosen or (self.settings.frames_of_unconverged and not t.converged):
-                values = self._values(t)
-                rows += [
-                    (frame, float(v), float(w), t.id)
-                    for frame, v, w in zip(t.frames, values, t.volumes, strict=True)
-                ]
+                offered = slice(None)
+            elif t.left_known_space:
+                offered = slice(-1, None)
+            else:
+                continue
+            rows += [
+                (frame, float(v), float(w), t.id)
+                for frame, v, w in zip(
+                    t.frames[offered], self._values(t)[offered], t.volumes[offered], strict=True
+                )
+            ]
         return self._pool(rows)
 
     def _vectors(self, ids: Sequence[str], structures: StructuresById) -> NDArray[np.float64]:

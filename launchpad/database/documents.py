@@ -113,6 +113,8 @@ class RelaxationDocument(_Document):
     #: of the last frame, for queries and histograms without unpacking (eV/atom, Å^3/atom)
     final_energy_per_atom: float | None = None
     final_volume_per_atom: float | None = None
+    #: ended by the uncertainty of the potential: its last frame is offered for labelling
+    left_known_space: bool = False
     seconds: float = 0.0
 
 

@@ -45,7 +45,10 @@ class RelaxTask(CampaignTask):
             )
             raise NotFoundError(msg)
         record = require_potential(context.database, campaign.name, generation - 1)
-        evaluate = batch_evaluator(load_potential(cached_potential(context.database, record)))
+        evaluate = batch_evaluator(
+            load_potential(cached_potential(context.database, record)),
+            uncertainty=campaign.relax.max_uncertainty is not None,
+        )
         counts = {"converged": 0, "unconverged": 0, "failed": 0}
         missing = [cell for cell in cells if cell["index"] not in done]
         for ended in relax_each(
@@ -97,5 +100,6 @@ def relaxation_document(
         max_forces=pack_array(trajectory.max_forces),
         final_energy_per_atom=float(trajectory.energies[-1] / atoms) if has_end else None,
         final_volume_per_atom=float(abs(np.linalg.det(trajectory.cells[-1])) / atoms) if has_end else None,
+        left_known_space=trajectory.left_known_space,
         seconds=round(seconds, 3),
     )

@@ -138,6 +138,8 @@ def _summary(relaxation: dict[str, Any]) -> TrajectorySummary:
         enthalpies=unpack_array(relaxation["enthalpies"]) / atoms,
         energies=unpack_array(relaxation["energies"]) / atoms,
         volumes=np.abs(np.linalg.det(unpack_array(relaxation["cells"]))) / atoms,
+        # relaxations of earlier versions do not say
+        left_known_space=relaxation.get("left_known_space", False),
     )
 
 
@@ -145,7 +147,9 @@ def _funnel(context: TaskContext) -> SelectionReport:
     from gapfactory.select import Funnel
 
     campaign, generation, database = context.campaign, context.generation, context.database
-    small = ("composition", "status", "n_frames", "numbers", "enthalpies", "energies", "cells", "_id")
+    small = (
+        "composition", "status", "n_frames", "numbers", "enthalpies", "energies", "cells", "left_known_space", "_id",
+    )  # fmt: skip
     summaries = [_summary(r) for r in relaxations(database, campaign.name, generation, fields=small)]
     if len(summaries) != campaign.cells_of(generation):
         msg = (

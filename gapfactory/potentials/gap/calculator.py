@@ -138,6 +138,16 @@ class GapCalculator(Calculator):
 
         return EngineEvaluator(self.engine, self.e0, self.limit)(structures)
 
+    def evaluate_batch_with_uncertainty(self, structures: Sequence[Atoms]) -> list[Answer]:
+        """As `evaluate_batch`, and each answer says how badly its least known atom is known."""
+        from functools import partial
+
+        from gapfactory.potentials.gap.engine.known import relative_uncertainty
+        from gapfactory.search.evaluator import EngineEvaluator
+
+        known = partial(relative_uncertainty, self.engine)
+        return EngineEvaluator(self.engine, self.e0, self.limit, uncertainty=known)(structures)
+
     def get_property(self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True) -> Any:
         """Return one property; stress of what is not periodic in three directions is not defined."""
         if name == "stress" and atoms is not None and not atoms.pbc.all():
