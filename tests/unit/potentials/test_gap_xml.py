@@ -147,7 +147,7 @@ def test_any_model_comes_back_or_is_refused(
         ({"attributes": {"label": "x"}}, "cannot stand"),
         ({"potential_label": "x" * 2000}, "1024"),
         ({"terms": (empty_term(*STRINGS[0], 1.0),)}, "no sparse points"),
-        ({"gap_version": 0}, "term 5 says otherwise than the term about central_reference_all_species"),
+        ({"gap_version": 0}, "term 2 says otherwise than the term about compact_clusters"),
         ({"terms": (dataclasses.replace(FIRST, cutoff=4.9),)}, "says otherwise than the term about cutoff"),
     ],
 )
