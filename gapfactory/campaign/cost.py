@@ -6,13 +6,16 @@ states its own in the report. Treat the hours as right within a factor of two or
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.protocols.de_novo import picks_of, plan_generation
 from gapfactory.protocols.plan import TaskKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gapfactory.campaign.model import Campaign
 
 __all__ = ["CostEstimate", "CostRow", "estimate"]
@@ -21,14 +24,16 @@ __all__ = ["CostEstimate", "CostRow", "estimate"]
 BUILD_S = 0.002
 #: Seconds per atom to describe a structure for the selection.
 DESCRIBE_S = 0.0001
-#: Evaluations of a relaxation.
-STEPS = 90
-#: Seconds of one energy, forces and stress by a GAP: fixed part, and part per atom and sparse SOAP point.
-GAP_FIXED_S, GAP_ATOM_SPARSE_S = 0.015, 2.0e-6
+#: Evaluations of a relaxation, and the seconds that its optimiser takes for one.
+EVALUATIONS, STEP_S = 91, 6e-5
+#: Seconds of a task on the queue, of storing one relaxation, of starting a child process for labels.
+TASK_S, STORE_S, CHILD_S = 0.1, 0.002, 0.5
+#: Seconds that ASE takes for one evaluation, and for a step of molecular dynamics that is watched.
+CALL_S, DYNAMICS_S = 4e-4, 1e-3
 #: Seconds of a plane-wave single point: per k-point, atom and (300 eV)^-1.5 of cutoff.
 DFT_FIXED_S, DFT_POINT_S = 1.0, 0.04
 #: Seconds of a single point by an analytic potential.
-ANALYTIC_S = 0.05
+ANALYTIC_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -99,11 +104,14 @@ class CostEstimate:
 
 def estimate(campaign: Campaign) -> CostEstimate:
     """Estimate tasks, labels, core-hours and memory of a campaign that uses its whole budget."""
-    generations = 0
-    labels = trained = 0
+    from gapfactory.potentials.gap.memory import evaluation_time, load_time
+
+    generations = labels = 0
+    trained: list[int] = []
     while generations < campaign.schedule.generations and any(picks_of(campaign, generations)):
         train, test = picks_of(campaign, generations)
-        trained, labels, generations = trained + train, labels + train + test, generations + 1
+        trained.append(sum(trained[-1:]) + train)
+        labels, generations = labels + train + test, generations + 1
     tasks: dict[TaskKind, int] = dict.fromkeys(TaskKind, 0)
     for generation in range(min(generations, 2)):
         repeat = 1 if generation == 0 else generations - 1
@@ -116,7 +124,12 @@ def estimate(campaign: Campaign) -> CostEstimate:
     pairs = n_species * (n_species + 1) // 2
     atom_labels = n_species + campaign.dimers.bond_lengths * pairs
     curves = len(campaign.phase_names()) * len(campaign.evidence.curves.volume_factors)
-    evaluation = GAP_FIXED_S + GAP_ATOM_SPARSE_S * atoms * campaign.gap.soap.n_sparse
+    volume, elements = _mean_volume(campaign), tuple(campaign.species_table.values())
+    evaluated = partial(evaluation_time, volume_per_atom=volume, species=elements, settings=campaign.gap)
+    per_atom, load = evaluated(), load_time(elements, campaign.gap)
+    relaxation = min(EVALUATIONS, campaign.relax.max_steps + 1) * (
+        STEP_S + atoms * evaluated(uncertainty=campaign.relax.max_uncertainty is not None)
+    )
     single, basis = _single_point(campaign, atoms)
     fit_s, fit_gb = _fits(campaign, trained, atoms)
     cells = initial + relaxations
@@ -131,8 +144,8 @@ def estimate(campaign: Campaign) -> CostEstimate:
             "relax",
             tasks[TaskKind.RELAX],
             relaxations,
-            relaxations * STEPS * evaluation / hour,
-            f"{STEPS} steps of {1000 * evaluation:.0f} ms",
+            (relaxations * (relaxation + STORE_S) + tasks[TaskKind.RELAX] * load) / hour,
+            f"{1000 * relaxation:.0f} ms a relaxation",
         ),
         CostRow(
             "select",
@@ -145,7 +158,12 @@ def estimate(campaign: Campaign) -> CostEstimate:
             "reference",
             tasks[TaskKind.REFERENCE],
             labels + atom_labels + noise + curves,
-            (labels + noise * 2.5 + curves) * single / hour + atom_labels * min(single, 10.0) / hour,
+            (
+                (labels + noise * 2.5 + curves) * single
+                + atom_labels * min(single, 10.0)
+                + tasks[TaskKind.REFERENCE] * CHILD_S
+            )
+            / hour,
             basis,
         ),
         CostRow(
@@ -161,13 +179,17 @@ def estimate(campaign: Campaign) -> CostEstimate:
             "assess",
             tasks[TaskKind.ASSESS],
             generations,
-            (generations * (labels + curves * 20) * evaluation + _stability(campaign, generations)) / hour,
+            (
+                generations * (2 * load + (labels + curves * 20) * (CALL_S + atoms * per_atom))
+                + _stability(campaign, generations, per_atom)
+            )
+            / hour,
             "held-out structures, curves and molecular dynamics",
         ),
     )
     return CostEstimate(
         campaign=campaign.name,
-        rows=rows,
+        rows=tuple(replace(row, core_hours=row.core_hours + row.tasks * TASK_S / hour) for row in rows),
         labels=labels,
         label_budget=campaign.stop.label_budget,
         atom_labels=atom_labels,
@@ -177,8 +199,8 @@ def estimate(campaign: Campaign) -> CostEstimate:
     )
 
 
-def _stability(campaign: Campaign, generations: int) -> float:
-    """Return the seconds of molecular dynamics."""
+def _stability(campaign: Campaign, generations: int, per_atom: float) -> float:
+    """Return the seconds of molecular dynamics, given those of an evaluation per atom."""
     from gapfactory.analysis.dynamics import default_timestep
 
     wanted = campaign.evidence.stability
@@ -189,7 +211,7 @@ def _stability(campaign: Campaign, generations: int) -> float:
     timestep = wanted.timestep_fs or default_timestep(atomic_masses[list(campaign.numbers)])
     steps = 1000.0 * (wanted.duration_ps + wanted.nve_ps) / timestep
     runs = generations if wanted.when == "every" else 1
-    return runs * steps * (GAP_FIXED_S + GAP_ATOM_SPARSE_S * wanted.n_atoms * campaign.gap.soap.n_sparse)
+    return runs * steps * (DYNAMICS_S + wanted.n_atoms * per_atom)
 
 
 def _mean_volume(campaign: Campaign) -> float:
@@ -217,20 +239,21 @@ def _single_point(campaign: Campaign, atoms: float) -> tuple[float, str]:
     )
 
 
-def _fits(campaign: Campaign, trained: int, atoms: float) -> tuple[float, float]:
-    """Return the seconds of all fits and the memory (GB) of the last one."""
+def _fits(campaign: Campaign, trained: Sequence[int], atoms: float) -> tuple[float, float]:
+    """Return the seconds of all fits, given the labels of each, and the memory (GB) of the last one."""
     from gapfactory.potentials.gap import estimate_memory
 
-    last = estimate_memory(
-        n_structures=max(trained, 1),
-        atoms_per_structure=atoms,
-        volume_per_atom=_mean_volume(campaign),
-        species=tuple(campaign.species_table.values()),
-        settings=campaign.gap,
-    )
-    # the data grow linearly with the generations: the mean fit costs half of the last
-    generations = max(1, round(trained / max(campaign.select.labels_per_generation, 1)))
-    return last.cpu_s * (generations + 1) / 2, last.peak_bytes / 1e9
+    fits = [
+        estimate_memory(
+            n_structures=max(n, 1),
+            atoms_per_structure=atoms,
+            volume_per_atom=_mean_volume(campaign),
+            species=tuple(campaign.species_table.values()),
+            settings=campaign.gap,
+        )
+        for n in trained
+    ]
+    return sum(fit.cpu_s for fit in fits), fits[-1].peak_bytes / 1e9
 
 
 def _warnings(campaign: Campaign, fit_gb: float) -> tuple[str, ...]:

@@ -140,16 +140,20 @@ def plan(file: FileArgument, as_json: JsonOption = False) -> None:
     table(
         f"plan of {cost.campaign}",
         ["work", "tasks", "items", "core-hours", "how estimated"],
-        [[row.what, row.tasks, row.items, round(row.core_hours, 3), row.basis] for row in cost.rows],
+        [[row.what, row.tasks, row.items, float(f"{row.core_hours:.2g}"), row.basis] for row in cost.rows],
     )
     say(f"labels: {cost.labels} (of a budget of {cost.label_budget}), dimers and atoms {cost.atom_labels}")
-    say(f"core-hours: about {cost.core_hours:.2g}; on 2 cores about {cost.core_hours / 2:.2g} h")
+    say(f"core-hours: about {cost.core_hours:.2g}; on 2 cores about {_duration(cost.core_hours / 2)}")
     say(
         f"memory of the largest fit: about {cost.fit_memory_gb:.2g} GB; of a selection: about "
         f"{cost.select_memory_gb:.2g} GB"
     )
     for warning in cost.warnings:
         say(f"note: {warning}")
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.2g} h" if hours >= 1.5 else f"{60 * hours:.2g} minutes"
 
 
 @app.command()

@@ -1,8 +1,8 @@
-"""Peak memory and time of a fit before it starts, from counts alone."""
+"""Peak memory and time of a fit, and time of an evaluation, before anything runs: from counts alone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2, pi
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gapfactory.potentials.gap.settings import GapSettings
 
-__all__ = ["LARGEST_CROSS", "MemoryEstimate", "estimate_memory"]
+__all__ = ["LARGEST_CROSS", "MemoryEstimate", "estimate_memory", "evaluation_time", "load_time"]
 
 #: gap_fit counts derivatives in 32-bit integers
 LARGEST_CROSS = 2**31 - 1
@@ -24,11 +24,22 @@ LARGEST_CROSS = 2**31 - 1
 #: pair of a derivative and a sparse point, which dominates the two-body and three-body terms
 PER_OPERATION = 0.8e-9
 PER_PAIR = 2.3e-8
-#: the built-in engine, measured likewise on a core of 50 GFlop/s: seconds per floating-point operation of QR, per
-#: multiply-add of the SOAP rows, and per row entry of the two-body and three-body terms
-QR_OPERATION = 2.2e-11
-SOAP_OPERATION = 1.5e-11
+#: all below: the built-in engine, CPU seconds of a core with AVX-512 that multiplies matrices at 60 to 80 GFlop/s.
+#: A floating-point operation of QR, merges included, and the solution of one system by the cube of its size
+QR_OPERATION = 3.2e-11
+SOLVE_OPERATION = 1.0e-10
+#: SOAP rows: a centre; and of each of its rows, an element of the descriptor and that times a sparse point
+ROWS_CENTRE, ROWS_ELEMENT, ROWS_OPERATION = 2.0e-5, 3.5e-9, 2.8e-11
+#: an entry of the two-body and three-body rows
 PAIR_ENTRY = 2.0e-9
+#: evaluation: a pair in the neighbour list and in the two-body term; a triplet, and that times a sparse point
+LIST_PAIR, PAIR, TRIPLET, TRIPLET_POINT = 1.5e-8, 1.0e-8, 3.0e-8, 3.8e-10
+#: evaluation, SOAP: a neighbour, and that times an expansion coefficient; a point times an element of the descriptor
+NEIGHBOUR, COEFFICIENT, KERNEL = 1.6e-7, 3.0e-10, 5.7e-11
+#: the variance: a pair of sparse points
+VARIANCE = 3.1e-11
+#: a number in the files of a potential, read and checked
+READ = 6.5e-7
 #: memory of the process itself with everything imported and compiled, bytes
 PROCESS = 0.3e9
 
@@ -50,7 +61,7 @@ class MemoryEstimate:
     n_cross
         Derivatives of each term, by its name; the native backend stores none and states none.
     cpu_s
-        CPU seconds of one pass over the data, which is nearly all of the fit.
+        CPU seconds of the rows and of all solutions, which are nearly all of the fit.
     """
 
     peak_bytes: float
@@ -114,10 +125,12 @@ def estimate_memory(
     n_atoms = n_structures * atoms_per_structure
     n_targets = round(n_structures + 3 * n_atoms * forces + 6 * n_structures * virials)
     counts = [
-        _count(term, n_atoms, volume_per_atom, len(species), settings) for term in terms(species, settings)
+        # A small set has fewer environments than points are asked for.
+        replace(c, points=min(c.points, max(1, round(c.instances))))
+        for c in _counts(n_atoms, volume_per_atom, species, settings)
     ]
     if settings.backend == "native":
-        return _native(counts, n_targets, settings)
+        return _native(counts, n_targets, atoms_per_structure, settings)
     per_cross = 3 * forces + 6 * virials
     descriptor_bytes = 0.0
     cpu_s = 0.0
@@ -140,6 +153,44 @@ def estimate_memory(
     )
 
 
+def evaluation_time(
+    *,
+    volume_per_atom: float,
+    species: Sequence[SpeciesLike],
+    settings: GapSettings,
+    uncertainty: bool = False,
+) -> float:
+    """Return the CPU seconds per atom of one energy, forces and stress by the built-in engine.
+
+    Parameters
+    ----------
+    volume_per_atom
+        Mean, A^3.
+    uncertainty
+        Whether the potential also says how well it knows each atom.
+    """
+    counts = _counts(1.0, volume_per_atom, species, settings)
+    pairs = _neighbours(max(c.cutoff for c in counts), volume_per_atom)
+    seconds = soap = LIST_PAIR * pairs
+    for c in counts:
+        if c.stage == 0:
+            seconds += c.instances * PAIR
+        elif c.stage == 1:
+            seconds += c.instances * (TRIPLET + c.points * TRIPLET_POINT)
+        else:
+            coefficients = settings.soap.n_max * (settings.soap.l_max + 1) ** 2
+            centre = (c.atoms - 1.0) * (NEIGHBOUR + coefficients * COEFFICIENT)
+            centre += c.points * c.dimension * KERNEL
+            seconds += c.instances * centre
+            soap += c.instances * (centre + c.points**2 * VARIANCE)
+    return seconds + soap * uncertainty
+
+
+def load_time(species: Sequence[SpeciesLike], settings: GapSettings) -> float:
+    """Return the CPU seconds of reading a potential from its files."""
+    return READ * sum(c.points * c.dimension for c in _counts(1.0, 10.0, species, settings))
+
+
 @dataclass(frozen=True)
 class _Count:
     """Of one term: instances of its descriptor, atoms each depends on, and sparse points."""
@@ -150,13 +201,26 @@ class _Count:
     atoms: float
     dimension: int
     points: int
+    cutoff: float
+
+
+def _counts(
+    n_atoms: float, volume_per_atom: float, species: Sequence[SpeciesLike], settings: GapSettings
+) -> list[_Count]:
+    return [
+        _count(term, n_atoms, volume_per_atom, len(species), settings) for term in terms(species, settings)
+    ]
+
+
+def _neighbours(cutoff: float, volume_per_atom: float) -> float:
+    # Minus one: around an atom the volume of one atom holds no other.
+    return max(0.0, 4.0 / 3.0 * pi * cutoff**3 / volume_per_atom - 1.0)
 
 
 def _count(
     term: Term, n_atoms: float, volume_per_atom: float, n_species: int, settings: GapSettings
 ) -> _Count:
-    # Minus one: around an atom the volume of one atom holds no other.
-    neighbours = max(0.0, 4.0 / 3.0 * pi * term.cutoff**3 / volume_per_atom - 1.0)
+    neighbours = _neighbours(term.cutoff, volume_per_atom)
     share = 1.0 / n_species
     if term.stage == 0:
         same = term.numbers[0] == term.numbers[1]
@@ -171,10 +235,13 @@ def _count(
     else:
         instances, depends = n_atoms * share, neighbours + 1.0
         points = settings.soap.n_sparse
-    return _Count(term.name, term.stage, instances, depends, _dimensions(term, n_species, settings), points)
+    dimension = _dimensions(term, n_species, settings)
+    return _Count(term.name, term.stage, instances, depends, dimension, points, term.cutoff)
 
 
-def _native(counts: Sequence[_Count], n_targets: int, settings: GapSettings) -> MemoryEstimate:
+def _native(
+    counts: Sequence[_Count], n_targets: int, atoms_per_structure: float, settings: GapSettings
+) -> MemoryEstimate:
     threads = settings.program.fit_threads or usable_cores()
     n = sum(c.points for c in counts) + 1
     triangle = 8.0 * n**2
@@ -184,10 +251,14 @@ def _native(counts: Sequence[_Count], n_targets: int, settings: GapSettings) -> 
     waiting = (threads + 2 + log2(leaves)) * triangle
     covariance_bytes = max(busy + waiting, 8 * triangle)
     descriptor_bytes = sum(8.0 * c.dimension * c.instances for c in counts if c.stage == 2)
-    cpu_s = 2.0 * n**2 * n_targets * 4 / 3 * QR_OPERATION
+    cpu_s = 2.0 * n**2 * n_targets * QR_OPERATION + n**3 * SOLVE_OPERATION
     for c in counts:
         if c.stage == 2:
-            cpu_s += 3 * c.instances * c.atoms * c.dimension * c.points * SOAP_OPERATION
+            # Images of one atom are summed before they meet the sparse points; six rows more are virials.
+            rows = 3.0 * min(atoms_per_structure, c.atoms) + 7.0
+            cpu_s += c.instances * (
+                ROWS_CENTRE + rows * c.dimension * (ROWS_ELEMENT + c.points * ROWS_OPERATION)
+            )
         else:
             cpu_s += c.instances * c.points * PAIR_ENTRY
     return MemoryEstimate(

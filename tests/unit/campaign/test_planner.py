@@ -92,5 +92,6 @@ def test_the_estimate_counts_what_the_plan_holds() -> None:
     program = estimate(campaign_from_mapping({"element": "Si", "gap": {"backend": "gap_fit"}}))
     assert program.fit_memory_gb > 10
     assert any("large node" in warning for warning in program.warnings)
+    assert 4.0 < next(row.core_hours for row in paper.rows if row.what == "relax") < 12.0
     (ours, theirs) = (row for cost in (paper, program) for row in cost.rows if row.what == "fit")
     assert ours.core_hours < theirs.core_hours / 20

@@ -22,7 +22,7 @@ from gapfactory.potentials.gap.files import (
     relabel,
     write_manifest,
 )
-from gapfactory.potentials.gap.memory import estimate_memory
+from gapfactory.potentials.gap.memory import estimate_memory, evaluation_time
 from gapfactory.potentials.gap.settings import (
     DeltaSettings,
     GapSettings,
@@ -292,6 +292,39 @@ def test_time_of_a_measured_fit() -> None:
     assert estimate.descriptor_bytes == pytest.approx(0.963e9, rel=0.05)
 
 
+def test_time_and_memory_of_a_measured_fit_of_our_own() -> None:
+    """Reference: 250 cells of 16 atoms with the terms of Table 1 on two threads: 8.5 CPU s, 0.68 GB."""
+    settings = GapSettings(program=ProgramSettings(fit_threads=2))
+    sizes = {"n_structures": 250, "volume_per_atom": 20.0, "species": [SI], "settings": settings}
+    estimate = estimate_memory(atoms_per_structure=16, **sizes)
+    assert estimate.cpu_s == pytest.approx(8.5, rel=0.25)
+    assert 0.68e9 < estimate.peak_bytes < 1.0e9
+    # fewer environments than sparse points were asked for
+    assert estimate_memory(atoms_per_structure=2, **sizes).cpu_s < estimate.cpu_s / 20
+
+
+@pytest.mark.parametrize(
+    ("symbols", "volume", "soap", "measured"),
+    [
+        (["Si"], 20.0, {}, 0.053e-3),
+        (["Ti"], 17.5, {}, 0.075e-3),
+        (["Si"], 20.0, {"n_sparse": 200, "l_max": 6}, 0.021e-3),
+        (["Si"], 20.0, {"enabled": False}, 0.007e-3),
+        (["Cu", "Au"], 14.0, {}, 0.21e-3),
+    ],
+)
+def test_time_of_measured_evaluations(
+    symbols: list[str], volume: float, soap: dict[str, Any], measured: float
+) -> None:
+    settings = GapSettings(soap=SoapSettings(**soap))
+    elements = [species(symbol) for symbol in symbols]
+    found = evaluation_time(volume_per_atom=volume, species=elements, settings=settings)
+    assert found == pytest.approx(measured, rel=0.25)
+    if settings.soap.enabled:
+        surer = evaluation_time(volume_per_atom=volume, species=elements, settings=settings, uncertainty=True)
+        assert 1.5 * found < surer < 6.0 * found
+
+
 def test_our_own_memory_hardly_grows_with_the_data() -> None:
     sizes = {"atoms_per_structure": 16, "volume_per_atom": 20.0, "species": [SI]}
     settings = GapSettings(program=ProgramSettings(fit_threads=2))
@@ -299,7 +332,7 @@ def test_our_own_memory_hardly_grows_with_the_data() -> None:
     large = estimate_memory(n_structures=5000, settings=settings, **sizes)
     assert small.peak_bytes < large.peak_bytes < 1.5 * small.peak_bytes < 4e9
     assert large.n_targets == 5000 * 55
-    assert large.cpu_s == pytest.approx(10 * small.cpu_s, rel=0.01)
+    assert large.cpu_s == pytest.approx(10 * small.cpu_s, rel=0.1)
     assert (
         large.cpu_s
         < estimate_memory(
