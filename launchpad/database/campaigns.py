@@ -42,6 +42,10 @@ _FOLLOWS = {
 }
 
 
+#: What held for campaigns whose records are older than the setting; a default that changes a result belongs here.
+_BEFORE: dict[str, Any] = {"gap": {"backend": "gap_fit"}}
+
+
 def create_campaign(
     database: Database[Any], campaign: Campaign, text: str, versions: dict[str, str]
 ) -> Literal["new", "updated", "unchanged"]:
@@ -73,12 +77,16 @@ def create_campaign(
     if stored["settings"] == document["settings"]:
         return "unchanged"
     # not the stored digest: another version may have left other fields out of it
-    if science_digest(campaign_of(stored)) != document["digest"]:
+    before = campaign_of(stored)
+    if science_digest(before) != document["digest"]:
+        changed = _changed(_science(before), _science(campaign))
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        same_file = " The file is the same: another version of gapfactory had other defaults."
         msg = (
-            f"a campaign {campaign.name!r} with other settings is in this database already. Give this one "
-            "another "
-            f"name ('name: ...' in the file or --name), or 'gapfactory campaign show {campaign.name}' to "
-            "compare."
+            f"a campaign {campaign.name!r} with other settings is in this database already "
+            f"({', '.join(changed[:3])}{more}).{same_file if stored['file'] == text else ''} Give this one another "
+            f"name ('name: ...' in the file or --name), 'gapfactory campaign show {campaign.name}' to compare, or "
+            f"'gapfactory campaign resume {campaign.name}' to go on with the stored settings."
         )
         raise StateError(msg)
     database.campaigns.update_one(
@@ -97,7 +105,11 @@ def science_digest(campaign: Campaign) -> str:
     import hashlib
     import json
 
-    settings = campaign.model_dump(
+    return hashlib.sha256(json.dumps(_science(campaign), sort_keys=True).encode()).hexdigest()
+
+
+def _science(campaign: Campaign) -> dict[str, Any]:
+    return campaign.model_dump(
         mode="json",
         exclude={
             "name": True,
@@ -106,7 +118,18 @@ def science_digest(campaign: Campaign) -> str:
             "gap": {"program": True},
         },
     )
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
+    """Return what differs between two nested mappings, as ``key: old, now new``."""
+    found = []
+    for key in sorted({*old, *new}):
+        first, second = old.get(key), new.get(key)
+        if isinstance(first, dict) and isinstance(second, dict):
+            found += _changed(first, second, f"{path}{key}.")
+        elif first != second:
+            found.append(f"{path}{key}: {first}, now {second}")
+    return found
 
 
 def require_campaign(database: Database[Any], name: str) -> dict[str, Any]:
@@ -132,6 +155,8 @@ def require_campaign(database: Database[Any], name: str) -> dict[str, Any]:
 def campaign_of(record: dict[str, Any]) -> Campaign:
     """Return the resolved campaign of a record.
 
+    A setting that the record does not have is what it was before there was such a setting, whatever its default is now.
+
     Raises
     ------
     StateError
@@ -140,9 +165,10 @@ def campaign_of(record: dict[str, Any]) -> Campaign:
     from pydantic import ValidationError
 
     from gapfactory.campaign import Campaign
+    from gapfactory.campaign.load import merge
 
     try:
-        return Campaign.model_validate(record["settings"])
+        return Campaign.model_validate(merge(_BEFORE, record["settings"]))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])

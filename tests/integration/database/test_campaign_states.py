@@ -205,6 +205,8 @@ def test_operational_settings_may_be_mended_and_no_others(queue) -> None:
     with pytest.raises(StateError, match="other settings"):
         submitted(queue, FILE + "gap: {soap: {n_sparse: 7}}\n")
     assert require_campaign(queue.db, "made-up")["file"] == mended
+    with pytest.raises(StateError, match=r"gap\.soap\.n_sparse: 200, now 7"):
+        submitted(queue, FILE + "gap: {soap: {n_sparse: 7}}\n")
     renamed = parse_campaign(FILE.replace("made-up", "another"))
     assert science_digest(renamed) == science_digest(campaign)
 

@@ -8,8 +8,9 @@ import pytest
 from pymongo.collection import Collection
 
 from gapfactory.campaign import parse_campaign
+from gapfactory.errors import StateError
 from gapfactory.protocols.de_novo import plan_generation
-from launchpad.database.campaigns import create_campaign, science_digest
+from launchpad.database.campaigns import campaign_of, create_campaign, require_campaign, science_digest
 from launchpad.queue import Queue
 from launchpad.workflows.generation import submit_generation
 
@@ -151,3 +152,20 @@ def test_campaign_records(database) -> None:
     assert create_campaign(database, recut, "text", {}) == "updated"
     assert science_digest(parse_campaign(f"name: one\nseed: 2\n{FILE}")) != science_digest(one)
     assert database.campaigns.count_documents({}) == 1
+
+
+def test_a_campaign_of_an_older_version_keeps_its_backend(database) -> None:
+    """Before there was a choice, `gap_fit` made every potential."""
+    text = f"name: old\n{FILE}"
+    campaign = parse_campaign(text)
+    assert campaign.gap.backend == "native"
+    create_campaign(database, campaign, text, {})
+    for stored in ({"$set": {"settings.gap.backend": "gap_fit"}}, {"$unset": {"settings.gap.backend": 1}}):
+        database.campaigns.update_one({"_id": "old"}, stored)
+        kept = campaign_of(require_campaign(database, "old"))
+        assert kept.gap.backend == "gap_fit"
+        assert kept.gap.soap == campaign.gap.soap
+        with pytest.raises(StateError, match=r"gap\.backend: gap_fit, now native.*The file is the same"):
+            create_campaign(database, campaign, text, {})
+    asked = f"{text}gap: {{backend: gap_fit}}\n"
+    assert create_campaign(database, parse_campaign(asked), asked, {}) == "updated"
