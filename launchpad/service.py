@@ -60,12 +60,16 @@ def submit(queue: Queue, campaign: Campaign, text: str) -> Literal["new", "updat
         A campaign of this name exists with other settings.
     MissingEngineError
         The reference code is not installed here.
+    FitError
+        The program that fits is not installed here.
     """
+    from gapfactory.potentials.gap import check_backend
     from gapfactory.reference import check_engine
     from launchpad.database.indexes import ensure_indexes
     from launchpad.workflows.generation import submit_generation
 
     check_engine(campaign.reference, tuple(campaign.species_table))
+    check_backend(campaign.gap)
     database = durable(queue.db)
     ensure_indexes(database)
     created = campaigns.create_campaign(database, campaign, text, versions())

@@ -72,26 +72,30 @@ def init(
 
 @app.command()
 def check(file: FileArgument, as_json: JsonOption = False) -> None:
-    """Check a campaign file and the reference code it needs, before anything runs.
+    """Check a campaign file, and the reference code and fitting program it needs, before anything runs.
 
     Example: gapfactory campaign check si.yaml
     """
     from gapfactory.campaign import load_campaign
+    from gapfactory.potentials.gap import check_backend
     from gapfactory.reference import check_engine
 
     campaign = load_campaign(file)
     info = check_engine(campaign.reference, tuple(campaign.species_table))
+    backend = check_backend(campaign.gap)
     if as_json:
         print_json(
             {
                 "campaign": campaign.name,
                 "engine": info.engine,
                 "version": info.version,
+                "backend": campaign.gap.backend,
                 "phases": campaign.phase_names(),
             }
         )
         return
     say(f"{file}: campaign {campaign.name!r} can run; reference {info.engine} {info.version} is installed")
+    say(f"fits: {backend}")
     say(f"judged by: {', '.join(campaign.phase_names()) or 'no named phases'}")
 
 

@@ -1,5 +1,6 @@
 """Gaussian approximation potentials: settings, fit, checks and calculator."""
 
+from gapfactory.potentials.gap.backends import check_backend
 from gapfactory.potentials.gap.calculator import GapCalculator, load_potential
 from gapfactory.potentials.gap.check import validate_potential
 from gapfactory.potentials.gap.data import GapFit, LabelledStructure, StageFit, TrainErrors
@@ -18,6 +19,7 @@ __all__ = [
     "SigmaSettings",
     "StageFit",
     "TrainErrors",
+    "check_backend",
     "distance_to_hull",
     "estimate_memory",
     "fit_gap",

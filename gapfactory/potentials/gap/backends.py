@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from gapfactory.potentials.gap.solve import Design, Diagnostics, Triangle, TriangleStore
     from gapfactory.potentials.gap.terms import Term
 
-__all__ = ["Backend", "NativeBackend", "Problem", "ProgramBackend", "Solved", "usable_cores"]
+__all__ = [
+    "Backend",
+    "NativeBackend",
+    "Problem",
+    "ProgramBackend",
+    "Solved",
+    "check_backend",
+    "usable_cores",
+]
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,30 @@ class Backend(Protocol):
 
         `deltas` are the energy scales of the stages, eV. Raises FitError if that fails.
         """
+
+
+def check_backend(settings: GapSettings) -> str:
+    """Return what will solve fits here, in words.
+
+    Raises
+    ------
+    FitError
+        If that is `gap_fit`, and it or quippy, which proves its potentials, is not installed.
+    """
+    if settings.backend == "native":
+        return "built in"
+    from importlib.util import find_spec
+
+    from gapfactory.potentials.gap.program import find_program
+
+    program = find_program(settings.program)
+    if find_spec("quippy") is None:
+        msg = (
+            f"there is {program}, but not quippy, which proves its potentials: install gapfactory[quip], or use the "
+            "built-in engine (gap: {backend: native})"
+        )
+        raise FitError(msg)
+    return f"gap_fit ({program})"
 
 
 def usable_cores() -> int:

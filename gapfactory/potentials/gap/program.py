@@ -75,7 +75,7 @@ def find_program(settings: ProgramSettings) -> Path:
         if candidate.is_file() and os.access(candidate, os.X_OK):
             return candidate.resolve()
     msg = (
-        f"the program {name!r} was not found: `pip install quippy-ase`, give its path as "
+        f"the program {name!r} was not found: install gapfactory[quip], give its path as "
         "gap.program.executable, or use the built-in engine (gap: {backend: native})"
     )
     raise FitError(msg)

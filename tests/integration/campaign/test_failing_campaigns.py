@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -64,29 +65,28 @@ def test_a_database_that_is_not_there(place, tiny) -> None:
 @pytest.mark.slow
 @pytest.mark.gap
 def test_a_task_that_fails_ends_the_run_with_its_reason(place, tiny) -> None:
-    place.write(
-        "tiny.yaml",
-        tiny(more="").replace(
-            "gap:\n", "gap:\n  backend: gap_fit\n  program: {executable: no-such-gap-fit}\n"
-        ),
-    )
+    program = "gap:\n  backend: gap_fit\n  program: {executable: %s}\n"
+    place.write("lacking.yaml", tiny(more="").replace("gap:\n", program % "no-such-gap-fit"))
+    for command in ("check", "submit"):
+        assert "'no-such-gap-fit' was not found" in place.refused("campaign", command, "lacking.yaml")
+    place.write("tiny.yaml", tiny(more="").replace("gap:\n", program % shutil.which("false")))
     began = time.monotonic()
     done = place.run("campaign", "run", "tiny.yaml", "--workers", "2")
     assert done.returncode == 1
     assert time.monotonic() - began < 240
     assert "Traceback" not in done.stdout + done.stderr
-    assert "no-such-gap-fit" in done.stdout
+    assert "stopped early (exit status 1)" in done.stdout
     assert "campaign resume tiny --run" in done.stdout
     found = place.json("campaign", "why", "tiny")
     assert found["state"] == "halted"
     (failed,) = found["failed_tasks"]
     assert failed["name"] == "tiny g000 fit"
-    assert "no-such-gap-fit" in failed["error"]
+    assert "stopped early" in failed["error"]
     assert Path(failed["directory"]).is_dir()
     # the same again says the same, at once
     again = place.run("campaign", "run", "tiny.yaml", "--workers", "1")
     assert again.returncode == 1
-    assert "no-such-gap-fit" in again.stdout
+    assert "stopped early" in again.stdout
 
 
 def faulty(place, tiny, quorum: float):
