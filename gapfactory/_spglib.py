@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,13 +15,17 @@ if TYPE_CHECKING:
 __all__ = ["quiet_spglib", "space_group_number"]
 
 
+#: filters of warnings belong to the whole process: threads that set and restore them must not overlap
+_FILTERS = threading.Lock()
+
+
 @contextmanager
 def quiet_spglib() -> Iterator[None]:
     """Silence the notice that spglib 2.7 and later give on every call.
 
     Its remedy is a switch for the whole process, which would change what every other user of spglib sees.
     """
-    with warnings.catch_warnings():
+    with _FILTERS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*OLD_ERROR_HANDLING.*", category=DeprecationWarning)
         yield
 
