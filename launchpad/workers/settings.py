@@ -54,8 +54,8 @@ class WorkerSettings(Settings):
     """It reports its state, and looks whether it was told to stop, this often."""
 
     memory_limit_gb: float | None = Field(default=2.0, gt=0)
-    """Between two tasks, a process that holds more than this (GB) is replaced by a fresh one: QUIP's wheels leak
-    about 12 kB with every evaluation. None: never."""
+    """Between two tasks, a process that holds more than this (GB) is replaced by a fresh one: what
+    a large fit or selection took may stay with the process, and compiled libraries may leak. None: never."""
 
     keep_failed: int = Field(default=20, ge=0)
     """Directories of failed launches kept under the scratch directory; older ones are removed."""
