@@ -189,6 +189,12 @@ class Campaign(Settings):
         if judged and not self.select.held_out_per_generation:
             msg = "stop.convergence needs evidence: set select.held_out_per_generation to 5 or more"
             raise ValueError(msg)
+        if self.relax.max_uncertainty is not None and not self.gap.soap.enabled:
+            msg = (
+                f"relax.max_uncertainty is {self.relax.max_uncertainty:g}, but only the SOAP term tells how well a "
+                "structure is known: set gap.soap.enabled, or leave max_uncertainty out"
+            )
+            raise ValueError(msg)
         self.phase_names()
         self._require_fittable()
         return self

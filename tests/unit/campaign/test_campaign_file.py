@@ -187,3 +187,10 @@ def test_compounds_carry_weights_and_pairs() -> None:
     assert list(campaign.species_table) == ["O", "Ti"]
     assert set(derived_values(campaign)["minimum_separation_A"]) == {"O-O", "O-Ti", "Ti-Ti"}
     assert campaign.phase_names() == ()
+
+
+def test_known_space_needs_the_term_that_tells() -> None:
+    relax = {"max_uncertainty": 0.3}
+    assert campaign_from_mapping({"element": "Si", "relax": relax}).relax.max_uncertainty == 0.3
+    with pytest.raises(CampaignFileError, match=r"set gap\.soap\.enabled, or leave max_uncertainty out"):
+        campaign_from_mapping({"element": "Si", "relax": relax, "gap": {"soap": {"enabled": False}}})
