@@ -157,7 +157,10 @@ def plan(file: FileArgument, as_json: JsonOption = False) -> None:
 
 
 def _duration(hours: float) -> str:
-    return f"{hours:.2g} h" if hours >= 1.5 else f"{60 * hours:.2g} minutes"
+    for unit, size in (("h", 1.0), ("minutes", 1 / 60)):
+        if hours >= 1.5 * size:
+            return f"{hours / size:.2g} {unit}"
+    return f"{3600 * hours:.2g} s"
 
 
 @app.command()
