@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.gap, pytest.mark.database, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.database, pytest.mark.timeout(1500)]
 
 CAMPAIGN = """
 preset: quickstart-Si-analytic

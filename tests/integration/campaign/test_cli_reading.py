@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ase.io import read
 
-pytestmark = [pytest.mark.database, pytest.mark.gap, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(400)]
 
 READ = [
     ("campaign", "check", "tiny.yaml"),

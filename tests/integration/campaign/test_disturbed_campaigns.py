@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.database, pytest.mark.gap, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(600)]
 
 RUN = ("campaign", "run", "tiny.yaml", "--workers", "2")
 LIMIT_S = 240.0

@@ -103,7 +103,6 @@ def faulty(place, tiny, quorum: float):
 
 
 @pytest.mark.slow
-@pytest.mark.gap
 def test_nan_forces_quarantine_a_structure_and_the_quorum_decides(place, tiny, first_digests) -> None:
     faulty(place, tiny, quorum=1.0)
     done = place.run("campaign", "run", "tiny.yaml", "--workers", "2")
@@ -128,7 +127,6 @@ def test_nan_forces_quarantine_a_structure_and_the_quorum_decides(place, tiny, f
 
 
 @pytest.mark.slow
-@pytest.mark.gap
 def test_a_campaign_goes_on_when_the_quorum_is_met(place, tiny) -> None:
     faulty(place, tiny, quorum=0.3)
     assert "report:" in place.good("campaign", "run", "tiny.yaml", "--workers", "2")

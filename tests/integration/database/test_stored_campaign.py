@@ -25,7 +25,7 @@ from launchpad.queue import Queue
 from launchpad.states import CampaignState
 from launchpad.tasks.base import TaskContext
 
-pytestmark = [pytest.mark.database, pytest.mark.gap, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="session")

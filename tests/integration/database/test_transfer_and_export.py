@@ -66,7 +66,6 @@ def ids(path) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.gap
 @pytest.mark.timeout(400)
 def test_the_exported_training_set_is_that_of_the_exported_potential(copy, tmp_path) -> None:
     out = tmp_path / "out"
@@ -91,7 +90,6 @@ def test_the_exported_training_set_is_that_of_the_exported_potential(copy, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.gap
 @pytest.mark.timeout(400)
 def test_an_export_touches_no_files_of_others_and_is_whole(copy, tmp_path) -> None:
     (tmp_path / "mine").mkdir()
