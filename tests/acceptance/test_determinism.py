@@ -1,6 +1,6 @@
 """The same campaign with one worker, with four, and with four that are killed ends in the same bits.
 
-The reference is analytic; the queue, the database, the relaxations and gap_fit are real.
+The reference is analytic; the queue, the database, the relaxations and the fits are real.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from gapfactory.elements import species
 from gapfactory.errors import FitError, InputError, PotentialError
+from gapfactory.potentials.gap.backends import check_backend
 from gapfactory.potentials.gap.data import LabelledStructure, checked
 from gapfactory.potentials.gap.deltas import stage_delta
 from gapfactory.potentials.gap.files import (
@@ -323,6 +324,23 @@ def test_time_of_measured_evaluations(
     if settings.soap.enabled:
         surer = evaluation_time(volume_per_atom=volume, species=elements, settings=settings, uncertainty=True)
         assert 1.5 * found < surer < 6.0 * found
+
+
+def test_only_the_backend_gap_fit_needs_its_program_and_quippy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = ProgramSettings(executable="no-such-gap-fit")
+    assert check_backend(GapSettings(program=missing)) == "built in"
+    with pytest.raises(FitError, match=r"'no-such-gap-fit' was not found: install gapfactory\[quip\]"):
+        check_backend(GapSettings(backend="gap_fit", program=missing))
+    program = tmp_path / "gap_fit"
+    program.write_text("")
+    program.chmod(0o755)
+    there = GapSettings(backend="gap_fit", program=ProgramSettings(executable=str(program)))
+    assert check_backend(there) == f"gap_fit ({program.resolve()})"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FitError, match="but not quippy"):
+        check_backend(there)
 
 
 def test_our_own_memory_hardly_grows_with_the_data() -> None:
