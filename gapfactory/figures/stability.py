@@ -128,7 +128,11 @@ def _energy_axis(ax: Axes, members: Sequence[ContactCurve]) -> None:
     ax.axvspan(wanted, 1.0, color="#000000", alpha=0.05, linewidth=0, label="has to be repulsive")
     ax.set_yscale("symlog", linthresh=_LINEAR, linscale=0.39)  # the scale whose slope is continuous
     ax.set_ylim(min(-0.25, low * 1.4), max(1.2, high * 1.4))
-    ticks = [0.0] + ([0.5] if max(high, -low) < 20 else []) + [sign * 10.0**k for k in range(6) for sign in (1, -1)]
+    ticks = (
+        [0.0]
+        + ([0.5] if max(high, -low) < 20 else [])
+        + [sign * 10.0**k for k in range(6) for sign in (1, -1)]
+    )
     bottom, top = ax.get_ylim()
     ax.yaxis.set_major_locator(FixedLocator(sorted(t for t in ticks if bottom <= t <= top)))
     ax.yaxis.set_minor_locator(NullLocator())

@@ -39,7 +39,7 @@ def test_processors_share_a_cache_and_agree(tmp_path: Path) -> None:
         }
         subprocess.run([sys.executable, "-c", SCRIPT, str(output)], env=environment, check=True)
         vectors.append(np.load(output))
-        kept.append(len(list((tmp_path / "cache").rglob("*.nbc"))))
+        kept.append(len(list((tmp_path / "cache").rglob("*.gfc"))))
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-12)
     assert kept[0] > 0
     assert kept[1] == 2 * kept[0]

@@ -438,7 +438,9 @@ def found_f0(engine: PairEngine | TripletEngine, term: AnyTerm) -> float:
 
 def test_coefficients_that_overflow_are_refused() -> None:
     term = empty_term(
-        "distance_2b Z1=14 Z2=14 cutoff=5 cutoff_transition_width=1", "covariance_type=ard_se theta_uniform=0.5", 1.0
+        "distance_2b Z1=14 Z2=14 cutoff=5 cutoff_transition_width=1",
+        "covariance_type=ard_se theta_uniform=0.5",
+        1.0,
     )
     with pytest.raises(PotentialError, match="overflow"):
         PairEngine(with_points(term, np.array([[2.0], [3.0]]), np.array([1e308, 1.0])))
