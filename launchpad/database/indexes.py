@@ -17,6 +17,7 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "selections": (("campaign", "generation"),),
     "labels": (("structure_hash",), ("status",), ("campaign",)),
     "curves": (("campaign",),),
+    "curve_points": (("curve",), ("campaign", "status")),
     "potentials": (("campaign", "generation"), ("digest",)),
     "metrics": (("campaign", "generation"),),
     "fireworks": (("spec.campaign", "spec.generation", "state"),),
