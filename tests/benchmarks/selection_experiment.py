@@ -84,7 +84,7 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
     add("--generations", type=int, help="default 6; quick 4")
     add("--labels", type=int, help="training labels per generation; default 24, quick 20")
     add("--held-out", type=int, help="held-out labels per generation; default 6, quick 5")
-    add("--cells", type=int, help="cells relaxed per generation; default 48, quick 26")
+    add("--cells", type=int, help="cells relaxed per generation; default 400, quick 60")
     add("--initial-cells", type=int, help="cells of the first generation; default 400, quick 120")
     add("--workers", type=int, default=1, help="worker processes of a run")
     add("--parallel", type=int, default=2, help="runs at a time")
@@ -98,7 +98,7 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
         "generations": 4 if small else 6,
         "labels": 20 if small else 24,
         "held_out": 5 if small else 6,
-        "cells": 26 if small else 48,
+        "cells": 60 if small else 400,
         "initial_cells": 120 if small else 400,
     }.items():
         if getattr(found, name) is None:
@@ -129,7 +129,7 @@ def campaign_content(options: argparse.Namespace, method: str, seed: int) -> dic
             "method": "cur-kernel" if method == "cur-kernel-soft" else method,
         },
         "stop": {"label_budget": per_generation * options.generations},
-        "evidence": {"phases": [phase]},
+        "evidence": {"phases": [phase], "stability": {"enabled": False}},
         "execution": {"relax_chunk": max(6, options.cells // 4), "reference_chunk": per_generation},
     }
     if method == "cur-kernel-soft":
