@@ -2,7 +2,7 @@
 # From a fresh machine to a potential: sets up the environment, then runs a small real campaign (silicon, labelled
 # by DFT with GPAW) on this machine with a local database and local workers.
 #
-#   deploy/quickstart.sh              everything (at most about 30 minutes on 2 cores)
+#   deploy/quickstart.sh              everything (about a quarter of an hour on 2 cores)
 #   deploy/quickstart.sh --only-setup the environment alone
 #
 # Safe to start again at any time: the environment is reused, and the campaign goes on where it stopped.

@@ -89,7 +89,7 @@ _QUICK: dict[str, Any] = {
 
 PRESETS: dict[str, Preset] = {
     "quickstart-Si": Preset(
-        "silicon from nothing by real DFT (GPAW, PBE) in about twenty minutes on two cores",
+        "silicon from nothing by real DFT (GPAW, PBE) in about a quarter of an hour on two cores",
         {
             "element": "Si",
             **copy.deepcopy(_QUICK),
