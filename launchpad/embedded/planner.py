@@ -301,7 +301,8 @@ def group_prefix(indexes: Sequence[Index], query: dict[str, Any], path: str) -> 
         The index and the common start of the matches' keys; the key of `path` follows.
     """
     analysis = analyse(query)
-    if not analysis.complete:
+    # a number may be a place in an array for the index, which it never is where values are grouped
+    if not analysis.complete or any(part.isdigit() for part in path.split(".")):
         return None
     for index in indexes:
         if index.multikey or not index.covers_all:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from launchpad.embedded.errors import CommandError
 from launchpad.embedded.indexes import Index, row_of, successor
 from launchpad.embedded.values import INVERT, MISSING, encode, get_path
 
@@ -40,4 +41,6 @@ def from_index(collection: Collection, where: tuple[Index, bytes], path: str) ->
         encoded = encode(value)
         start = prefix + (encoded if direction > 0 else encoded.translate(INVERT))
         position = successor(start)
+        if not start <= key < position:  # or the same key would be found for ever
+            raise CommandError(1, f"the index on {path!r} and a document's value of it differ: {value!r}")
         yield value, index.keys.count(start, position)

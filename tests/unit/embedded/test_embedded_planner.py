@@ -217,3 +217,9 @@ def test_a_selective_index_is_used_and_backwards_when_sorted_so(stores):
 def test_equal_values_come_in_the_order_of_insertion(stores):
     collection = filled(stores(), [{"a": 1, "b": i} for i in range(5)], [{"key": [("a", 1)]}])
     assert [r.document["b"] for r in collection.find({"a": 1}, {"a": 1})] == [0, 1, 2, 3, 4]
+
+
+def test_a_place_in_an_array_is_not_grouped_by_its_index(stores):
+    """The key of a.0 is the array's first element; the value of a.0 where documents are grouped is not."""
+    collection = filled(stores(), [{"a": [0, None, False]}, {"a": None}], [{"key": [("a.0", 1)]}])
+    assert group_prefix(list(collection.indexes.values()), {}, "a.0") is None
