@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import ArrayLike, NDArray
 
-    from gapfactory.analysis.stability import StabilitySettings
+    from gapfactory.analysis.stability_settings import StabilitySettings
 
 __all__ = ["ContactCurve", "ContactKind", "close_contacts", "judge_contacts"]
 

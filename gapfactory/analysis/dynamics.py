@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-    from gapfactory.analysis.stability import StabilitySettings
+    from gapfactory.analysis.stability_settings import StabilitySettings
 
 __all__ = ["Dynamics", "default_timestep", "run_dynamics"]
 

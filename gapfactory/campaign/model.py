@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gapfactory.analysis.energy_volume import EnergyVolumeSettings
 from gapfactory.analysis.learning import ConvergenceSettings
-from gapfactory.analysis.stability import StabilitySettings
+from gapfactory.analysis.stability_settings import StabilitySettings
 from gapfactory.build.settings import BuildSettings, DimerSettings
 from gapfactory.descriptors.settings import SimilaritySettings
 from gapfactory.elements import Bonding, Species, species

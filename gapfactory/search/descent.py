@@ -9,7 +9,7 @@ the gradient is exact and a traceless step keeps the volume.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase.data import covalent_radii
@@ -18,7 +18,7 @@ from ase.units import GPa
 from gapfactory.errors import RelaxationError
 from gapfactory.search._batch_lbfgs import closest_pair, direction, learn, place, pull_back, symmetrise
 from gapfactory.search.evaluator import Evaluation
-from gapfactory.search.trajectory import FrameCollector
+from gapfactory.search.trajectory import FrameCollector, Point
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gapfactory.search.settings import MinimiserSettings
     from gapfactory.search.trajectory import RelaxStatus, Trajectory
 
-    Asking = Generator[Atoms, Answer, "Point"]
+    Asking = Generator[Atoms, Answer, Point]
 
 __all__ = ["Minimisation", "descend"]
 
@@ -72,20 +72,6 @@ class Minimisation:
     symmetry_tolerance: float | None
     fixed_volume: bool = False
     max_uncertainty: float | None = None
-
-
-class Point(NamedTuple):
-    """A place where everything is known: variables and gradient (N + 3, 3), enthalpy, and what a frame holds."""
-
-    variables: NDArray[np.float64]
-    gradient: NDArray[np.float64]
-    enthalpy: float
-    force: float
-    cell_force: float
-    energy: float
-    positions: NDArray[np.float64]
-    cell: NDArray[np.float64]
-    uncertainty: float | None = None
 
 
 class _GuardTrippedError(Exception):

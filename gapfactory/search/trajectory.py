@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -11,11 +11,23 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
-    from gapfactory.search.descent import Point
-
-__all__ = ["FrameCollector", "RelaxStatus", "Trajectory"]
+__all__ = ["FrameCollector", "Point", "RelaxStatus", "Trajectory"]
 
 RelaxStatus = Literal["converged", "unconverged", "failed"]
+
+
+class Point(NamedTuple):
+    """A place where everything is known: variables and gradient (N + 3, 3), enthalpy, and what a frame holds."""
+
+    variables: NDArray[np.float64]
+    gradient: NDArray[np.float64]
+    enthalpy: float
+    force: float
+    cell_force: float
+    energy: float
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    uncertainty: float | None = None
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapfactory.potentials.gap.sigmas import Sigmas
-    from gapfactory.potentials.gap.solve import Diagnostics
 
-__all__ = ["GapFit", "LabelledStructure", "StageFit", "TrainErrors", "checked"]
+__all__ = ["Diagnostics", "GapFit", "LabelledStructure", "StageFit", "TrainErrors", "checked"]
 
 #: two labels of one structure may differ by this much (eV/atom) before the data count as contradictory
 CONTRADICTION = 1e-3
@@ -52,6 +51,35 @@ class LabelledStructure:
     forces: NDArray[np.float64] | None
     stress: NDArray[np.float64] | None
     kind: Literal["isolated", "dimer", "crystal"] = "crystal"
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """How well the linear system was posed.
+
+    Attributes
+    ----------
+    rows, unknowns
+        Targets and sparse points.
+    condition
+        Estimate of the condition number of the whole system (1-norm); digits beyond 1e16 over it are noise.
+    effective_parameters
+        How many of the unknowns the data determine, rather than the prior: the trace of the matrix that maps
+        targets to predictions.
+    residual
+        Root-mean-square of (label - fit) / expected error over all targets; around 1 if the expected errors
+        describe what the terms cannot represent.
+    prior
+        Root-mean-square size of the coefficients in units of their prior; far above 1 says that the data want
+        more than delta allows.
+    """
+
+    rows: int
+    unknowns: int
+    condition: float
+    effective_parameters: float
+    residual: float
+    prior: float
 
 
 @dataclass(frozen=True)

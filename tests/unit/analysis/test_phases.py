@@ -28,6 +28,8 @@ GEOMETRY = {
     "Ti-hcp": (2, 12, 3.1),
     "Ti-bcc": (1, 8, 3.0),
     "B-alpha-B12": (12, None, 1.9),
+    "B-gamma-B28": (28, None, 1.9),
+    "B-alpha-Ga": (4, 1, 1.8),
 }
 
 
@@ -55,6 +57,17 @@ def test_icosahedron_of_alpha_boron():
     assert 1.6 < BY_NAME["B-alpha-B12"].shortest_contact < 1.75
     # density of alpha-boron in handbooks: 2.46 g/cm^3
     assert BY_NAME["B-alpha-B12"].density == pytest.approx(2.46, abs=0.02)
+
+
+def test_gamma_boron_is_icosahedra_and_pairs():
+    """Two icosahedra (five neighbours inside, one bond out) and two B2 pairs; 2.52 g/cm^3 is measured."""
+    phase = BY_NAME["B-gamma-B28"]
+    assert phase.density == pytest.approx(2.52, abs=0.03)
+    i, distance = neighbor_list("id", phase.atoms, 1.87)
+    counts = np.bincount(i)
+    assert sorted(counts) == [2] * 4 + [6] * 24
+    assert distance[counts[i] == 2].max() == pytest.approx(1.736, abs=0.002)
+    assert distance.min() == pytest.approx(1.664, abs=0.002)
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda r: f"{r.element}-{r.key}")

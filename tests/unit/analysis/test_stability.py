@@ -13,11 +13,11 @@ from ase.neighborlist import neighbor_list
 from gapfactory.analysis.contacts import judge_contacts
 from gapfactory.analysis.dynamics import default_timestep, run_dynamics
 from gapfactory.analysis.stability import (
-    StabilitySettings,
     check_stability,
     stability_from_dict,
     trial_temperature,
 )
+from gapfactory.analysis.stability_settings import StabilitySettings
 from gapfactory.errors import PotentialError
 from gapfactory.reference.analytic import StillingerWeberSilicon
 

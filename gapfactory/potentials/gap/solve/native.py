@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapfactory.errors import FitError
+from gapfactory.potentials.gap.data import Diagnostics
 from gapfactory.potentials.gap.model import GapModel
 from gapfactory.potentials.gap.solve._lapack import fold_below
 from gapfactory.potentials.gap.solve.covariance import prior_factor
@@ -27,36 +28,7 @@ if TYPE_CHECKING:
     from gapfactory.potentials.gap.sigmas import Sigmas
     from gapfactory.potentials.gap.solve.blocks import TriangleStore
 
-__all__ = ["Diagnostics", "NativeFit", "assemble", "fit_native", "solve"]
-
-
-@dataclass(frozen=True)
-class Diagnostics:
-    """How well the linear system was posed.
-
-    Attributes
-    ----------
-    rows, unknowns
-        Targets and sparse points.
-    condition
-        Estimate of the condition number of the whole system (1-norm); digits beyond 1e16 over it are noise.
-    effective_parameters
-        How many of the unknowns the data determine, rather than the prior: the trace of the matrix that maps
-        targets to predictions.
-    residual
-        Root-mean-square of (label - fit) / expected error over all targets; around 1 if the expected errors
-        describe what the terms cannot represent.
-    prior
-        Root-mean-square size of the coefficients in units of their prior; far above 1 says that the data want
-        more than delta allows.
-    """
-
-    rows: int
-    unknowns: int
-    condition: float
-    effective_parameters: float
-    residual: float
-    prior: float
+__all__ = ["NativeFit", "assemble", "fit_native", "solve"]
 
 
 @dataclass(frozen=True)
