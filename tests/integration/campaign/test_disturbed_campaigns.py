@@ -70,7 +70,10 @@ def test_interrupted_killed_and_cancelled(place, tiny, first_digests) -> None:
     process = place.start(*RUN)
     before = tasks_done(place)
     wait_for(lambda: worker_pids(place) or tasks_done(place) > before, process)
-    time.sleep(2.0)
+    # in the middle of its first work, if that can be seen; what is left of the campaign takes a few seconds only
+    soon = time.monotonic() + 1.0
+    while time.monotonic() < soon and tasks_done(place) <= before:
+        time.sleep(0.02)
     workers = worker_pids(place)
     server = place.server_pid()
     for pid in (process.pid, *workers, server):
