@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapfactory.potentials.gap.engine.pair import check_reach
+from gapfactory.potentials.gap.engine.term import check_reach
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

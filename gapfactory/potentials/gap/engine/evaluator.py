@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,46 +17,16 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
-    from gapfactory.potentials.gap.engine.descriptors import Descriptors
+    from gapfactory.potentials.gap.engine.term import TermEngine
     from gapfactory.potentials.gap.model import GapModel, Term
 
-__all__ = ["Engine", "Results", "TermEngine", "term_engine"]
+__all__ = ["Engine", "Results", "term_engine"]
 
 # ASE's order: xx, yy, zz, yz, xz, xy
 _VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
 
 
-class TermEngine(Protocol):
-    """What the engine of any term can do; see `SoapEngine` for the meaning of the arguments."""
-
-    @property
-    def cutoff(self) -> float:
-        """Range, Å."""
-
-    @property
-    def n_sparse(self) -> int:
-        """Number of sparse points."""
-
-    def add(
-        self,
-        system: System,
-        energies: NDArray[np.float64],
-        forces: NDArray[np.float64] | None,
-        virials: NDArray[np.float64] | None,
-        variances: NDArray[np.float64] | None,
-        *,
-        regularisation: float,
-    ) -> None:
-        """Add local energies, forces, virials and, if wanted, variances in place."""
-
-    def descriptors(self, system: System) -> Descriptors:
-        """Return every instance of the descriptor."""
-
-    def rows(self, system: System, out: NDArray[np.float64]) -> None:
-        """Add the covariances of all observables with the sparse points to `out` (7 S + 3 N, M)."""
-
-
-def term_engine(term: Term) -> TermEngine:
+def term_engine(term: Term) -> TermEngine[Any]:
     """Return the engine of one term; raises PotentialError if its parameters are not supported."""
     if isinstance(term, SoapTerm):
         from gapfactory.potentials.gap.engine.soap import SoapEngine
@@ -126,7 +96,7 @@ class Engine:
 
     def __init__(self, model: GapModel) -> None:
         self.model = model
-        self.terms: tuple[TermEngine, ...] = tuple(term_engine(term) for term in model.terms)
+        self.terms: tuple[TermEngine[Any], ...] = tuple(term_engine(term) for term in model.terms)
         self._baseline: Any = None
         if model.baseline is not None:
             from gapfactory.potentials.gap.engine.baseline import BaselineEngine

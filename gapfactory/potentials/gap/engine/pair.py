@@ -8,48 +8,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapfactory.errors import PotentialError
-from gapfactory.potentials.gap.engine.descriptors import Descriptors
+from gapfactory.potentials.gap.engine.term import SquaredExponentialEngine, padded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gapfactory.potentials.gap.engine._variance import Variance
     from gapfactory.potentials.gap.engine.system import System
     from gapfactory.potentials.gap.model import PairTerm
 
-__all__ = ["PairEngine", "PairSpline", "check_reach", "check_rows", "padded", "pair_spline"]
+__all__ = ["PairEngine", "PairSpline", "pair_spline"]
 
 #: largest difference between the spline and the sum over sparse points, eV, rounding apart
 SPLINE_ERROR = 1e-12
 _MOST_PIECES = 1_000_000
-
-
-def check_reach(system: System, cutoff: float, what: str) -> None:
-    """Refuse a neighbour list that ends before a term does."""
-    if system.cutoff < cutoff:
-        msg = (
-            f"the neighbour list ends at {system.cutoff} Å but {what} reaches {cutoff} Å; build it with the "
-            "largest cutoff of the potential"
-        )
-        raise PotentialError(msg)
-
-
-def padded(count: int) -> int:
-    """Return the number rounded up to what compiled loops take at a time."""
-    return -(-count // 8) * 8
-
-
-def check_rows(system: System, n_sparse: int, out: NDArray[np.float64]) -> None:
-    """Refuse an array of covariances of another shape than the batch needs."""
-    shape = (7 * system.n_cells + 3 * system.n_atoms, n_sparse)
-    if out.shape != shape:
-        msg = f"out has the shape {out.shape}, the covariances of this batch need {shape}"
-        raise PotentialError(msg)
 
 
 @dataclass(frozen=True)
@@ -181,94 +157,40 @@ def pair_spline(term: PairTerm) -> PairSpline:
     return PairSpline(turn, pieces[0], per_length, np.ascontiguousarray(np.concatenate(tables)), error)
 
 
-class PairEngine:
+class PairEngine(SquaredExponentialEngine["PairTerm"]):
     """Energies, forces, virials, descriptors and covariances of one two-body term.
 
-    QUIP lists every pair from both sides and gives half of its energy to either atom. Thread-safe: calls share
-    constants only. Pickles as its term.
+    QUIP lists every pair from both sides and gives half of its energy to either atom.
     """
 
     def __init__(self, term: PairTerm) -> None:
-        self.term = term
+        super().__init__(term)
         # distance_Nb with compact_clusters=F lists a pair once
         self._count = 1.0 if term.compact_clusters else 0.5
         self.spline = pair_spline(term)
         self._table = np.ascontiguousarray(self.spline.table * self._count)
-        self._variance: Variance | None = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Rebuild the table from the term."""
-        return (PairEngine, (self.term,))
-
-    @property
-    def cutoff(self) -> float:
-        """Range, Å."""
-        return self.term.cutoff
-
-    @property
-    def n_sparse(self) -> int:
-        """Number of sparse points."""
-        return self.term.n_sparse
-
-    def add(
+    def _add(
         self,
         system: System,
+        wanted: bool,
         energies: NDArray[np.float64],
-        forces: NDArray[np.float64] | None,
-        virials: NDArray[np.float64] | None,
-        variances: NDArray[np.float64] | None = None,
-        *,
-        regularisation: float = 0.001,
+        forces: NDArray[np.float64],
+        virials: NDArray[np.float64],
     ) -> None:
-        """Add this term's energies and what follows from them, in place.
-
-        Parameters
-        ----------
-        system
-            Cells with neighbours to at least this term's cutoff.
-        energies : (N,)
-            Local energies, eV.
-        forces : (N, 3)
-            eV/Å; None together with virials if not wanted.
-        virials : (S, 3, 3)
-            Minus the derivative by strain, eV.
-        variances : (N,)
-            Predictive variances as QUIP's `local_gap_variance`, eV^2.
-        regularisation
-            QUIP's `gap_variance_regularisation`, eV.
-
-        Raises
-        ------
-        PotentialError
-            If the neighbour list is too short, or the sparse points' covariance is singular.
-        """
         from gapfactory.potentials.gap.engine._pair import add_pairs
 
-        check_reach(system, self.cutoff, f"{self.term.kind} {self.term.numbers}")
-        if self.n_sparse == 0:
-            return
-        wanted = forces is not None and virials is not None
-        if forces is None or virials is None:
-            forces, virials = np.empty((0, 3)), np.empty((0, 3, 3))
         spline = self.spline
         add_pairs(
             system.offsets, system.numbers, system.first, system.neighbour, system.vector, system.distance,
             *self.term.numbers, self.cutoff, spline.turn, spline.split, spline.per_length, self._table, wanted,
             energies, forces, virials,
         )  # fmt: skip
-        if variances is not None:
-            from gapfactory.potentials.gap.engine._variance import Variance
-
-            variance = self._variance
-            if variance is None or variance.regularisation != regularisation:
-                variance = self._variance = Variance(self.term, regularisation)
-            variance.add(*self._describe(system), variances)
 
     def _describe(self, system: System) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
         """Return distances (D, 1), both atoms (D, 2) and cutoff factors (D,) of every descriptor."""
         from gapfactory.potentials.gap.engine._pair import describe
 
-        check_reach(system, self.cutoff, f"{self.term.kind} {self.term.numbers}")
         where = (
             system.numbers, system.first, system.neighbour, system.vector, system.distance, *self.term.numbers,
             self.cutoff, self.term.transition_width, self._count < 1.0,
@@ -280,40 +202,10 @@ class PairEngine:
         describe(*where, True, values, members, factors)
         return values, members, factors
 
-    def descriptors(self, system: System) -> Descriptors:
-        """Return every descriptor in QUIP's number: each pair once from either side.
-
-        Raises
-        ------
-        PotentialError
-            If the neighbour list is too short.
-        """
-        values, members, factors = self._describe(system)
-        return Descriptors(values, np.ascontiguousarray(members[:, 0]), factors)
-
-    def rows(self, system: System, out: NDArray[np.float64]) -> None:
-        """Add the covariances of energies, forces and virials with every sparse point.
-
-        Parameters
-        ----------
-        system
-            Cells with neighbours.
-        out : (R, M)
-            A cell of n atoms has 1 + 3 n + 6 rows, from 7 c + 3 offsets[c] on: energy; forces x, y, z of each
-            atom; virial xx, yy, zz, yz, xz, xy (minus the derivative by strain).
-
-        Raises
-        ------
-        PotentialError
-            If the neighbour list is too short or `out` has another shape.
-        """
+    def _rows(self, system: System, out: NDArray[np.float64]) -> None:
         from gapfactory.potentials.gap.engine._pair import add_rows
 
         term = self.term
-        check_reach(system, self.cutoff, f"{term.kind} {term.numbers}")
-        check_rows(system, self.n_sparse, out)
-        if self.n_sparse == 0:
-            return
         constants = np.zeros((3, padded(self.n_sparse)))
         constants[0, : self.n_sparse] = term.points[:, 0]
         constants[1, : self.n_sparse] = term.delta**2 * term.sparse_cutoffs

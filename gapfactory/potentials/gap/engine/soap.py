@@ -8,12 +8,13 @@ formed. The fit needs it (:meth:`SoapEngine.rows`), but summed over the images o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapfactory.errors import PotentialError
 from gapfactory.potentials.gap.engine.descriptors import Descriptors
+from gapfactory.potentials.gap.engine.term import TermEngine, check_reach
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,7 +36,7 @@ def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-class SoapEngine:
+class SoapEngine(TermEngine["SoapTerm"]):
     """Energies, forces, virials, descriptors and covariances of one SOAP term.
 
     Thread-safe: calls share constants only. Pickles as its term.
@@ -56,7 +57,7 @@ class SoapEngine:
         from gapfactory.potentials.gap.engine._soap import Basis
         from gapfactory.potentials.gap.engine.radial import radial_table
 
-        self.term = term
+        super().__init__(term)
         table = radial_table(
             n_max=term.n_max,
             l_max=term.l_max,
@@ -91,20 +92,6 @@ class SoapEngine:
         self._sparse, self._reduced = self._prepare()
         self._points: SparsePoints | None = None
         self._factor: tuple[float, NDArray[np.float64]] | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Rebuild tables from the term: they are larger than it and take milliseconds."""
-        return (SoapEngine, (self.term,))
-
-    @property
-    def cutoff(self) -> float:
-        """Range, Å."""
-        return self.term.cutoff
-
-    @property
-    def n_sparse(self) -> int:
-        """Number of sparse points."""
-        return self.term.n_sparse
 
     def _lay_out(
         self, points: NDArray[np.float64], weights: NDArray[np.float64], zeta: float
@@ -147,12 +134,6 @@ class SoapEngine:
 
     def _select(self, system: System) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the atoms that have a descriptor and the species index of every atom (-1: not seen)."""
-        if system.cutoff < self.term.cutoff:
-            msg = (
-                f"the neighbour list ends at {system.cutoff} Å but this SOAP reaches {self.term.cutoff} Å; "
-                "build it with the largest cutoff of the potential"
-            )
-            raise PotentialError(msg)
         channels = np.full(len(system.numbers), -1, dtype=np.int64)
         for k, number in enumerate(self.term.species):
             channels[system.numbers == number] = k
@@ -167,54 +148,25 @@ class SoapEngine:
         )
         raise PotentialError(msg)
 
-    def add(
+    def _add(
         self,
         system: System,
+        wanted: bool,
         energies: NDArray[np.float64],
-        forces: NDArray[np.float64] | None,
-        virials: NDArray[np.float64] | None,
-        variances: NDArray[np.float64] | None = None,
-        *,
-        regularisation: float = 0.001,
+        forces: NDArray[np.float64],
+        virials: NDArray[np.float64],
     ) -> None:
-        """Add this term's energies and what follows from them, in place.
-
-        Parameters
-        ----------
-        system
-            Cells with neighbours to at least this term's cutoff.
-        energies : (N,)
-            Local energies, eV.
-        forces : (N, 3)
-            eV/Å; None together with virials if not wanted.
-        virials : (S, 3, 3)
-            Minus the derivative by strain, eV.
-        variances : (N,)
-            Predictive variances as QUIP's `local_gap_variance`, eV^2.
-        regularisation
-            QUIP's `gap_variance_regularisation`, eV.
-
-        Raises
-        ------
-        PotentialError
-            If an atom has no density, the neighbour list is too short, or the points' covariance is singular.
-        """
         from gapfactory.potentials.gap.engine._soap import add_energies
 
         centres, channels = self._select(system)
-        if len(centres) == 0 or self.term.n_sparse == 0:
+        if len(centres) == 0:
             return
-        gradient = forces is not None and virials is not None
-        if forces is None or virials is None:
-            forces, virials = np.empty((0, 3)), np.empty((0, 3, 3))
         bad = add_energies(
             centres, system.cell_of, system.first, system.neighbour, system.vector, system.distance, channels,
-            self._basis, self.term.normalise, self._sparse, gradient, energies, forces, virials,
+            self._basis, self.term.normalise, self._sparse, wanted, energies, forces, virials,
         )  # fmt: skip
         if bad >= 0:
             self._refuse(system, bad)
-        if variances is not None:
-            self._add_variances(system, centres, channels, regularisation, variances)
 
     def _describe(
         self, system: System, centres: NDArray[np.int64], channels: NDArray[np.int64]
@@ -232,42 +184,18 @@ class SoapEngine:
         return values
 
     def descriptors(self, system: System) -> Descriptors:
-        """Return the power spectrum of every centre.
-
-        Raises
-        ------
-        PotentialError
-            If an atom has no density or the neighbour list is too short.
-        """
+        """Return the power spectrum of every centre; see `TermEngine.descriptors`."""
+        check_reach(system, self.cutoff, self._name)
         centres, channels = self._select(system)
         values = np.zeros((len(centres), self.term.dimension))
         values[:, self._order] = self._describe(system, centres, channels)[:, : len(self._order)]
         return Descriptors(values, centres, np.ones(len(centres)))
 
-    def rows(self, system: System, out: NDArray[np.float64]) -> None:
-        """Add the covariances of energies, forces and virials with every sparse point.
-
-        Parameters
-        ----------
-        system
-            Cells with neighbours.
-        out : (R, M)
-            A cell of n atoms has 1 + 3 n + 6 rows, from 7 c + 3 offsets[c] on: energy; forces x, y, z of each
-            atom; virial xx, yy, zz, yz, xz, xy (minus the derivative by strain).
-
-        Raises
-        ------
-        PotentialError
-            If an atom has no density, the neighbour list is too short or `out` has another shape.
-        """
+    def _rows(self, system: System, out: NDArray[np.float64]) -> None:
         from gapfactory.potentials.gap.engine._soap_rows import add_rows
 
         centres, channels = self._select(system)
-        shape = (7 * system.n_cells + 3 * system.n_atoms, self.term.n_sparse)
-        if out.shape != shape:
-            msg = f"out has the shape {out.shape}, the covariances of this batch need {shape}"
-            raise PotentialError(msg)
-        if len(centres) == 0 or self.term.n_sparse == 0:
+        if len(centres) == 0:
             return
         bad = add_rows(
             centres, system.cell_of, system.offsets, system.first, system.neighbour, system.vector,
@@ -282,14 +210,11 @@ class SoapEngine:
         products = np.maximum(values @ points.T, 0.0)
         return np.asarray(self.term.delta**2 * products**self.term.zeta)
 
-    def _add_variances(
-        self,
-        system: System,
-        centres: NDArray[np.int64],
-        channels: NDArray[np.int64],
-        regularisation: float,
-        variances: NDArray[np.float64],
-    ) -> None:
+    @property
+    def _name(self) -> str:
+        return f"soap {self.term.number}"
+
+    def _add_variances(self, system: System, variances: NDArray[np.float64], regularisation: float) -> None:
         """Add delta^2 + f0^2 + s^2 - k^T (K + f0^2 + s^2)^-1 k with the regularisation s."""
         from scipy.linalg import LinAlgError, cholesky, solve_triangular
 
@@ -306,6 +231,7 @@ class SoapEngine:
                     f"{regularisation} eV; raise it"
                 )
                 raise PotentialError(msg) from error
+        centres, channels = self._select(system)
         lower = self._factor[1]
         prior = self.term.delta**2 + extra + regularisation**2
         for begin in range(0, len(centres), _VARIANCE_BLOCK):
