@@ -100,9 +100,24 @@ def test_retrying_until_it_works():
 def test_retrying_ends_with_its_time():
     script = Script(*[AutoReconnect(str(number)) for number in range(100)])
     with pytest.raises(AutoReconnect):
-        retrying(script, limit_s=10, sleep=script.sleep, clock=lambda: script.time)
+        retrying(
+            script,
+            limit_s=10,
+            # without jitter: with it the last pause may end anywhere between 4 s and the limit
+            backoff=Backoff(jitter=0.0),
+            sleep=script.sleep,
+            clock=lambda: script.time,
+        )
     assert 5 < script.time <= 10
     assert script.calls < 20
+
+
+def test_retrying_with_jitter_never_exceeds_its_time():
+    for _ in range(200):
+        script = Script(*[AutoReconnect(str(number)) for number in range(100)])
+        with pytest.raises(AutoReconnect):
+            retrying(script, limit_s=10, sleep=script.sleep, clock=lambda script=script: script.time)
+        assert 3 < script.time <= 10
 
 
 def test_retrying_does_not_repeat_a_real_error():
