@@ -257,14 +257,15 @@ def _phases(
 
 
 def _noise_note(campaign: Campaign, noise: LabelNoise | None) -> str:
+    from gapfactory.reference import DftSettings
+
     reference = campaign.reference
-    if reference.engine == "ase":
+    if not isinstance(reference, DftSettings):
         return "an analytic reference has none"
     if noise is None:
         return "no cells were labelled at a higher k-point density"
-    ratio = reference.with_higher_density().kpoint_density / reference.kpoint_density
     return (
-        f"root mean square over {noise.n_structures} cells labelled again at {ratio:g} times the k-point density, "
+        f"root mean square over {noise.n_structures} cells labelled again at 1.6 times the k-point density, "
         f"largest {noise.energy_max_meV:.1f} meV/atom"
     )
 

@@ -225,10 +225,13 @@ def _mean_volume(campaign: Campaign) -> float:
 
 
 def _single_point(campaign: Campaign, atoms: float) -> tuple[float, str]:
-    reference = campaign.reference
-    if reference.engine == "ase":
-        return ANALYTIC_S, f"{ANALYTIC_S:g} s a label (analytic)"
     from math import ceil, pi
+
+    from gapfactory.reference import DftSettings
+
+    reference = campaign.reference
+    if not isinstance(reference, DftSettings):
+        return ANALYTIC_S, f"{ANALYTIC_S:g} s a label (analytic)"
 
     edge = (_mean_volume(campaign) * atoms) ** (1 / 3)
     points = ceil(reference.kpoint_density * 2 * pi / edge) ** 3 / 2
@@ -264,8 +267,14 @@ def _warnings(campaign: Campaign, fit_gb: float) -> tuple[str, ...]:
             "gap.soap.n_sparse "
             "or stop.label_budget"
         )
+    from gapfactory.reference import DftSettings
+
     reference = campaign.reference
-    if reference.engine == "gpaw" and reference.kpoint_density < 2.5:
+    if (
+        isinstance(reference, DftSettings)
+        and reference.kpoint_grid is None
+        and reference.kpoint_density < 2.5
+    ):
         found.append(
             f"a k-point density of {reference.kpoint_density:g} leaves a label noise of tens of meV/atom "
             "for small "

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from gapfactory.reference.base import EngineInfo, Label, LabelOutcome, kind_of
-from gapfactory.reference.engines import check_engine, make_engine, parse_settings
+from gapfactory.reference.engines.ase_calculator import AseSettings
+from gapfactory.reference.engines.gpaw import GpawSettings
+from gapfactory.reference.engines.registry import (
+    ReferenceSettings,
+    check_engine,
+    engine_classes,
+    make_engine,
+    parse_settings,
+)
 from gapfactory.reference.kpoints import kpoint_grid, kspacing_to_density
 from gapfactory.reference.noise import LabelNoise, label_noise
 from gapfactory.reference.runner import (
@@ -12,17 +20,12 @@ from gapfactory.reference.runner import (
     label_structures,
     relax_phase_reference,
 )
-from gapfactory.reference.settings import (
-    AseSettings,
-    EngineSettings,
-    GpawSettings,
-    ReferenceSettings,
-    settings_hash,
-)
+from gapfactory.reference.settings import DftSettings, EngineSettings, settings_hash
 
 __all__ = [
     "AseSettings",
     "CurvePoint",
+    "DftSettings",
     "EngineInfo",
     "EngineSettings",
     "GpawSettings",
@@ -32,6 +35,7 @@ __all__ = [
     "ReferenceSettings",
     "check_engine",
     "energy_volume_reference",
+    "engine_classes",
     "kind_of",
     "kpoint_grid",
     "kspacing_to_density",

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-from gapfactory.errors import ReferenceCalculationError
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import numpy as np
     from ase import Atoms
     from numpy.typing import NDArray
 
 __all__ = [
-    "CalculationFailedError",
-    "Engine",
     "EngineInfo",
     "Label",
     "LabelOutcome",
+    "PythonEngine",
     "Raw",
     "StructureKind",
     "kind_of",
@@ -75,6 +71,15 @@ class LabelOutcome:
         Calculations started for it.
     history
         One line per failed attempt: what went wrong and what was changed.
+    fault
+        Kind of the last fault (see `Fault`), when there is no label.
+    altered
+        Settings that the recovery changed, with their values; empty unless that was allowed. The label is then one at
+        the settings with these changes.
+    custodian
+        Custodian's own record of the calculation.
+    files
+        Ends of the files that tell what happened, by name, when there is no label.
     """
 
     id: str
@@ -82,6 +87,10 @@ class LabelOutcome:
     reason: str
     attempts: int
     history: tuple[str, ...] = ()
+    fault: str = ""
+    altered: dict[str, Any] = field(default_factory=dict)
+    custodian: tuple[dict[str, Any], ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,34 +104,29 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class Raw:
-    """What an engine hands back from one calculation, before validation; units as in `Label`."""
+    """What an engine hands back from one calculation, before validation; units as in `Label`.
+
+    Attributes
+    ----------
+    energy, forces, details
+        As in `Label`.
+    stress
+        As in `Label`, or as a (3, 3) tensor, whose symmetry is then checked.
+    echo
+        The structure as the output has it, compared with what was sent; None when the output has none.
+    """
 
     energy: float
     forces: NDArray[np.float64]
     stress: NDArray[np.float64] | None
     details: dict[str, Any]
+    echo: Atoms | None = None
 
 
-class CalculationFailedError(ReferenceCalculationError):
-    """One attempt at one structure failed for a reason of its own.
+class PythonEngine(Protocol):
+    """An engine that calculates inside the child process: one instance labels many structures."""
 
-    Parameters
-    ----------
-    message
-        What happened.
-    hopeless
-        No recovery step can help.
-    """
-
-    code = "calculation-failed"
-
-    def __init__(self, message: str, *, hopeless: bool = False) -> None:
-        super().__init__(message)
-        self.hopeless = hopeless
-
-
-class Engine(Protocol):
-    """What a code must offer; one instance lives in the child process and labels many structures."""
+    name: ClassVar[str]
 
     def info(self) -> EngineInfo:
         """Return version and hashes.
@@ -142,17 +146,14 @@ class Engine(Protocol):
             Data of one of them are not installed.
         """
 
-    def calculate(self, atoms: Atoms, *, rung: int, directory: Path) -> Raw:
-        """Calculate one structure with the numerics of recovery step `rung` (0 is the plain calculation).
+    def calculate(self, atoms: Atoms) -> Raw:
+        """Calculate one structure.
 
         Raises
         ------
         CalculationFailedError
             This structure failed.
         """
-
-    def rungs(self) -> tuple[str, ...]:
-        """Return a description of every recovery step, rung 0 first; none of them may change the energy."""
 
 
 def kind_of(atoms: Atoms) -> StructureKind:

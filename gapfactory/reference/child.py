@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import InputError, MissingEngineError, RelaxationError
-from gapfactory.reference.base import CalculationFailedError
+from gapfactory.reference.faults import CalculationFailedError, Fault
 from gapfactory.structures import structure_hash
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-    from gapfactory.reference.base import Engine
+    from gapfactory.reference.base import PythonEngine
 
 __all__ = ["EXIT_DISK", "EXIT_INPUT", "EXIT_MEMORY", "EXIT_MISSING", "atoms_from", "document_of", "main"]
 
@@ -61,13 +61,13 @@ def main(arguments: list[str]) -> int:
     _die_with_parent()
     try:
         job = json.loads(job_file.read_text())
-        from gapfactory.reference.engines import make_engine, parse_settings
+        from gapfactory.reference.engines.registry import make_engine, parse_settings
 
         with results_file.open("a", encoding="utf-8") as results:
-            engine = make_engine(parse_settings(job["settings"]))
+            engine: Any = make_engine(parse_settings(job["settings"]))
             _send(results, {"event": "engine", "info": vars(engine.info())})
             for item in job["items"]:
-                _one(engine, item, results, Path(job["directory"]))
+                _one(engine, item, results)
     except MissingEngineError as error:
         return _fault(EXIT_MISSING, str(error))
     except InputError as error:
@@ -84,11 +84,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _one(engine: Engine, item: dict[str, Any], results: TextIOWrapper, directory: Path) -> None:
+def _one(engine: PythonEngine, item: dict[str, Any], results: TextIOWrapper) -> None:
     atoms = atoms_from(item["structure"])
-    _send(results, {"event": "start", "id": item["id"], "rung": item["rung"]})
-    scratch = directory / item["directory"]
-    scratch.mkdir(parents=True, exist_ok=True)
+    _send(results, {"event": "start", "id": item["id"]})
     started = time.monotonic()
     answer: dict[str, Any] = {
         "id": item["id"],
@@ -97,17 +95,19 @@ def _one(engine: Engine, item: dict[str, Any], results: TextIOWrapper, directory
     }
     try:
         if item["task"] is None:
-            raw = engine.calculate(atoms, rung=item["rung"], directory=scratch)
+            raw = engine.calculate(atoms)
             answer |= {"details": raw.details}
         else:
-            from gapfactory.reference.relaxing import relax_with_engine
+            from gapfactory.reference.relaxing import relax_with_reference
 
-            raw, extra = relax_with_engine(engine, atoms, item["task"], rung=item["rung"], directory=scratch)
+            raw, extra = relax_with_reference(engine.calculate, atoms, item["task"])
             answer |= {"details": raw.details, "relaxation": extra}
     except (CalculationFailedError, RelaxationError) as error:
-        text = str(error)
-        hopeless = isinstance(error, CalculationFailedError) and error.hopeless
-        _send(results, {"event": "failed", "reason": text, "hopeless": hopeless, **answer})
+        fault, hopeless = Fault.UNSOUND, False
+        if isinstance(error, CalculationFailedError):
+            fault, hopeless = error.fault, error.hopeless
+        answer |= {"reason": str(error), "fault": fault.name, "hopeless": hopeless}
+        _send(results, {"event": "failed", **answer})
         return
     answer |= {
         "energy": raw.energy,

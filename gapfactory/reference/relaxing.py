@@ -1,4 +1,4 @@
-"""Relaxation of named phases inside the supervised process, with the engine as the calculator."""
+"""Relaxation of named phases with a reference engine as the calculator."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ase.calculators.calculator import Calculator, all_changes
 
-from gapfactory.reference.base import CalculationFailedError, Raw
+from gapfactory.reference.checks import voigt
+from gapfactory.reference.faults import CalculationFailedError, Fault
 from gapfactory.search.phases import relax_at_fixed_volume, relax_phase
 from gapfactory.search.settings import PhaseRelaxSettings
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from ase import Atoms
 
-    from gapfactory.reference.base import Engine
+    from gapfactory.reference.base import Raw
 
-__all__ = ["EngineCalculator", "relax_with_engine"]
+__all__ = ["EngineCalculator", "relax_with_reference"]
 
 
 class EngineCalculator(Calculator):
-    """ASE calculator that asks a reference engine; `last` is its last answer."""
+    """ASE calculator that asks a reference engine; `last` is its last answer.
+
+    Parameters
+    ----------
+    single_point
+        Calculates one structure; raises `CalculationFailedError`.
+    """
 
     implemented_properties: ClassVar[list[str]] = [  # type: ignore[misc]
         "energy",
@@ -30,11 +37,9 @@ class EngineCalculator(Calculator):
         "stress",
     ]
 
-    def __init__(self, engine: Engine, *, rung: int, directory: Path) -> None:
+    def __init__(self, single_point: Callable[[Atoms], Raw]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._engine = engine
-        self._rung = rung
-        self._scratch = directory
+        self._single_point = single_point
         self.last: Raw | None = None
 
     def calculate(
@@ -49,32 +54,30 @@ class EngineCalculator(Calculator):
         """
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         structure: Any = self.atoms
-        raw = self._engine.calculate(structure, rung=self._rung, directory=self._scratch)
+        raw = self._single_point(structure)
         self.last = raw
         self.results = {
             "energy": raw.energy,
             "free_energy": raw.energy,
             "forces": raw.forces,
-            "stress": raw.stress,
+            "stress": voigt(raw.stress),
         }
 
 
-def relax_with_engine(
-    engine: Engine, atoms: Atoms, task: dict[str, Any], *, rung: int, directory: Path
+def relax_with_reference(
+    single_point: Callable[[Atoms], Raw], atoms: Atoms, task: dict[str, Any]
 ) -> tuple[Raw, dict[str, Any]]:
     """Relax `atoms` as `task` says and return the last calculation and the relaxed structure.
 
     Parameters
     ----------
-    engine
-        Calculates.
+    single_point
+        Calculates one structure.
     atoms
         Periodic phase.
     task
         ``{"settings": PhaseRelaxSettings, "volume_per_atom": Å^3 or None, "keep_symmetry": bool}``; with a
         volume the relaxation is at fixed volume.
-    rung, directory
-        As `Engine.calculate`.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def relax_with_engine(
         The relaxation failed or did not converge.
     """
     settings = PhaseRelaxSettings.model_validate(task["settings"])
-    calculator = EngineCalculator(engine, rung=rung, directory=directory)
+    calculator = EngineCalculator(single_point)
     keep = bool(task["keep_symmetry"])
     if task["volume_per_atom"] is None:
         path = relax_phase(atoms, calculator, settings=settings, keep_symmetry=keep)
@@ -95,7 +98,7 @@ def relax_with_engine(
             keep_symmetry=keep,
         )
     if path.status != "converged" or calculator.last is None:
-        raise CalculationFailedError(f"relaxation {path.status}: {path.reason}")
+        raise CalculationFailedError(f"relaxation {path.status}: {path.reason}", fault=Fault.UNSOUND)
     return calculator.last, {
         "positions": path.positions[-1].tolist(),
         "cell": path.cells[-1].tolist(),

@@ -1,4 +1,4 @@
-"""Labels for many structures, and energy-volume curves of named phases, in a supervised process."""
+"""Labels for many structures, and energy-volume curves of named phases, under supervision."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 
 from gapfactory.errors import InputError, ReferenceCalculationError
 from gapfactory.reference.base import LabelOutcome, kind_of
-from gapfactory.reference.engines import make_engine
+from gapfactory.reference.engines.registry import make_engine
 from gapfactory.reference.kpoints import kpoint_grid
-from gapfactory.reference.settings import EngineSettings, GpawSettings
+from gapfactory.reference.program import ProgramEngine
+from gapfactory.reference.settings import DftSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from gapfactory.reference.settings import EngineSettings
+    from gapfactory.reference.site import ProgramSite
     from gapfactory.search.settings import PhaseRelaxSettings
 
 __all__ = ["CurvePoint", "energy_volume_reference", "label_structures", "relax_phase_reference"]
@@ -29,8 +32,10 @@ def label_structures(
     settings: EngineSettings,
     workdir: Path,
     on_result: Callable[[LabelOutcome], None] | None = None,
+    *,
+    site: ProgramSite | None = None,
 ) -> list[LabelOutcome]:
-    """Label structures by single points in one supervised process.
+    """Label structures by single points under supervision.
 
     A crash, a kill, an exit without a result, numbers that are not finite or of the wrong shape, a
     calculation that does not converge or exceeds its time concern that structure only: it climbs the engine's
@@ -47,6 +52,8 @@ def label_structures(
         taken over, so a batch that was interrupted continues.
     on_result
         Called in this process, once per structure, as soon as its outcome is known.
+    site
+        How the engine's program is run here; None: as the site's file says.
 
     Returns
     -------
@@ -60,15 +67,15 @@ def label_structures(
     InputError
         Ids repeat, a structure is empty or not finite, or the settings cannot be used.
     ReferenceCalculationError
-        The disk is full or not writable, or the process cannot even start. No structure is marked as failed
-        then.
+        The disk is full or not writable, or the process cannot even start; `MachineFaultError` where another try
+        can succeed. No structure is marked as failed then.
     """
 
     def deliver(outcome: LabelOutcome, _: dict[str, Any] | None) -> None:
         if on_result is not None:
             on_result(outcome)
 
-    return _run([(name, atoms, None) for name, atoms in items], settings, workdir, deliver)
+    return _run([(name, atoms, None) for name, atoms in items], settings, workdir, deliver, site)
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,7 @@ def energy_volume_reference(
     relax_settings: PhaseRelaxSettings,
     keep_symmetry: bool = True,
     on_point: Callable[[CurvePoint], None] | None = None,
+    site: ProgramSite | None = None,
 ) -> list[CurvePoint]:
     """Return the energy of a phase at given volumes, shape and positions relaxed, all on one k-point grid.
 
@@ -124,6 +132,8 @@ def energy_volume_reference(
         Keep the space group of the phase.
     on_point
         Called as soon as a point is known.
+    site
+        As `label_structures`.
 
     Returns
     -------
@@ -149,7 +159,7 @@ def energy_volume_reference(
 
     task = {"settings": relax_settings.model_dump(mode="json"), "keep_symmetry": keep_symmetry}
     items = [(name, atoms, {**task, "volume_per_atom": v}) for name, v in by_name.items()]
-    _run(items, _one_grid(settings, atoms), workdir, deliver)
+    _run(items, _one_grid(settings, atoms), workdir, deliver, site)
     return [points[name] for name in by_name]
 
 
@@ -160,6 +170,7 @@ def relax_phase_reference(
     *,
     relax_settings: PhaseRelaxSettings,
     keep_symmetry: bool = True,
+    site: ProgramSite | None = None,
 ) -> CurvePoint:
     """Relax cell and positions of a phase with the reference, on the k-point grid of `atoms`.
 
@@ -186,7 +197,7 @@ def relax_phase_reference(
         "keep_symmetry": keep_symmetry,
         "volume_per_atom": None,
     }
-    _run([("phase", atoms, task)], _one_grid(settings, atoms), workdir, deliver)
+    _run([("phase", atoms, task)], _one_grid(settings, atoms), workdir, deliver, site)
     return found[0]
 
 
@@ -204,7 +215,7 @@ def _point(
 
 def _one_grid(settings: EngineSettings, atoms: Atoms) -> EngineSettings:
     """Return the settings with the k-point grid of `atoms` for every volume (if the engine has k-points)."""
-    if isinstance(settings, GpawSettings) and settings.kpoint_grid is None:
+    if isinstance(settings, DftSettings) and settings.kpoint_grid is None:
         return settings.model_copy(update={"kpoint_grid": kpoint_grid(atoms, settings.kpoint_density)})
     return settings
 
@@ -214,10 +225,8 @@ def _run(
     settings: EngineSettings,
     workdir: Path,
     deliver: Callable[[LabelOutcome, dict[str, Any] | None], None],
+    site: ProgramSite | None,
 ) -> list[LabelOutcome]:
-    from gapfactory.reference.session import Session
-    from gapfactory.reference.supervise import supervise
-
     names = [name for name, _, _ in items]
     if len(set(names)) != len(names):
         repeated = sorted({name for name in names if names.count(name) > 1})
@@ -233,7 +242,16 @@ def _run(
         raise ReferenceCalculationError(
             f"the working directory {directory} cannot be used: {error}. Free space or give another one."
         ) from error
-    session = Session(items, settings, directory, make_engine(settings).rungs(), deliver)
+    engine = make_engine(settings, site)
+    if isinstance(engine, ProgramEngine):
+        from gapfactory.reference.programs import run_programs
+
+        outcomes = run_programs(engine, items, directory, deliver)
+        return [outcomes[name] for name in names]
+    from gapfactory.reference.session import Session
+    from gapfactory.reference.supervise import supervise
+
+    session = Session(items, settings, directory, deliver)
     if session.pending:
         supervise(session)
     return [session.outcomes[name] for name in names]

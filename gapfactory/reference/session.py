@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapfactory.reference.base import Label, LabelOutcome, kind_of
+from gapfactory.reference.checks import wrong_numbers
 from gapfactory.reference.child import document_of
+from gapfactory.reference.faults import Diagnosis, Fault
 from gapfactory.reference.settings import settings_hash
 from gapfactory.structures import structure_hash
 
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Session", "WorkItem"]
 
-# A net force beyond this (eV/Å per atom) is no self-consistent result.
-_NET_FORCE = 0.2
-
 
 @dataclass
 class WorkItem:
@@ -37,9 +36,6 @@ class WorkItem:
     task: dict[str, Any] | None
     structure: str
     settings: str
-    directory: str
-    rung: int = 0
-    crashes: int = 0
     history: list[str] = field(default_factory=list)
 
 
@@ -55,8 +51,6 @@ class Session:
         Of the engine.
     directory
         Existing directory of the batch. Results that an earlier, interrupted batch left there are taken over.
-    rungs
-        Descriptions of the recovery steps.
     on_result
         Called once per structure as soon as its outcome is known; receives the outcome and, for a relaxation,
         what `relax_with_engine` returned.
@@ -67,12 +61,10 @@ class Session:
         items: Sequence[tuple[str, Atoms, dict[str, Any] | None]],
         settings: EngineSettings,
         directory: Path,
-        rungs: Sequence[str],
         on_result: Callable[[LabelOutcome, dict[str, Any] | None], None],
     ) -> None:
         self.settings = settings
         self.directory = directory
-        self.rungs = tuple(rungs)
         self.pending: dict[str, WorkItem] = {}
         self.outcomes: dict[str, LabelOutcome] = {}
         self.version = "unknown"
@@ -84,13 +76,11 @@ class Session:
         self._current_since = 0.0
         self._offset = 0
         self._run = 0
-        for index, (name, atoms, task) in enumerate(items):
+        for name, atoms, task in items:
             key = settings_hash(settings, kind_of(atoms))
             if task is not None:
                 key += ":" + json.dumps(task, sort_keys=True)
-            self.pending[name] = WorkItem(
-                name, atoms, task, structure_hash(atoms), key, f"calculation-{index:05d}"
-            )
+            self.pending[name] = WorkItem(name, atoms, task, structure_hash(atoms), key)
         self._take_over()
 
     @property
@@ -114,15 +104,12 @@ class Session:
         ordered = sorted(self.pending.values(), key=lambda item: len(item.history))
         job = {
             "settings": self.settings.model_dump(mode="json"),
-            "directory": str(self.directory),
             "items": [
                 {
                     "id": item.id,
                     "structure": document_of(item.atoms),
                     "task": item.task,
                     "settings": item.settings,
-                    "directory": item.directory,
-                    "rung": item.rung,
                 }
                 for item in ordered
             ],
@@ -149,30 +136,25 @@ class Session:
             self.current is not None and time.monotonic() - self._current_since > self.settings.time_limit_s
         )
 
-    def blame_current(self, reason: str, *, crashed: bool) -> None:
+    def blame_current(self, diagnosis: Diagnosis) -> None:
         """Count a failed attempt against the structure that was being calculated."""
         if self.current is not None:
             name, self.current = self.current, None
-            self.fail(name, reason, crashed=crashed)
+            self.fail(name, diagnosis)
 
-    def fail(self, name: str, reason: str, *, hopeless: bool = False, crashed: bool = False) -> None:
-        """Count a failed attempt: climb to the next recovery step, or quarantine.
-
-        The first crash of the process repeats the same step: it may have been killed from outside, and then
-        the label should be that of an undisturbed run. A `hopeless` structure is quarantined at once.
-        """
+    def fail(self, name: str, diagnosis: Diagnosis) -> None:
+        """Count a failed attempt: the structure is tried again, or quarantined. A hopeless one is so at once."""
         item = self.pending[name]
-        item.history.append(f"{self.rungs[item.rung]}: {reason}")
+        item.history.append(str(diagnosis))
         self.progressed = True
-        climb = not (crashed and item.crashes == 0)
-        item.crashes += crashed
         attempts = len(item.history)
-        at_top = item.rung + 1 >= len(self.rungs)
-        if not hopeless and attempts < self.settings.max_attempts and not (climb and at_top):
-            item.rung += climb
+        if not diagnosis.hopeless and attempts < self.settings.max_attempts:
             return
-        text = f"{reason} (quarantined after {attempts} attempt{'s' if attempts > 1 else ''})"
-        self._finish(item, LabelOutcome(name, None, text, attempts, tuple(item.history)), None)
+        text = f"{diagnosis} (quarantined after {attempts} attempt{'s' if attempts > 1 else ''})"
+        outcome = LabelOutcome(
+            name, None, text, attempts, tuple(item.history), fault=diagnosis.fault.name.lower()
+        )
+        self._finish(item, outcome, None)
 
     def _handle(self, event: dict[str, Any]) -> None:
         kind = event["event"]
@@ -188,11 +170,14 @@ class Session:
             return
         self.current = None
         if kind == "failed":
-            self.fail(name, str(event["reason"]), hopeless=bool(event["hopeless"]))
+            diagnosis = Diagnosis(
+                Fault[event["fault"]], str(event["reason"]), hopeless=bool(event["hopeless"])
+            )
+            self.fail(name, diagnosis)
             return
         wrong = _what_is_wrong(event, item)
         if wrong:
-            self.fail(name, wrong)
+            self.fail(name, Diagnosis(Fault.NAN if "finite" in wrong else Fault.UNSOUND, wrong))
         else:
             self._accept(item, event)
 
@@ -211,8 +196,6 @@ class Session:
         )
         outcome = LabelOutcome(item.id, label, "", len(item.history) + 1, tuple(item.history))
         self._finish(item, outcome, event.get("relaxation"))
-        for path in sorted((self.directory / item.directory).glob("*")):
-            path.unlink()
 
     def _finish(self, item: WorkItem, outcome: LabelOutcome, relaxation: dict[str, Any] | None) -> None:
         del self.pending[item.id]
@@ -253,26 +236,4 @@ def _what_is_wrong(event: dict[str, Any], item: WorkItem) -> str:
     """Return why a result cannot be a label of `item`, or an empty string."""
     if event["structure"] != item.structure:
         return "the result belongs to another structure than was sent"
-    try:
-        energy = float(event["energy"])
-        forces = np.array(event["forces"], dtype=float)
-        stress = None if event["stress"] is None else np.array(event["stress"], dtype=float)
-    except (TypeError, ValueError) as error:
-        return f"energy, forces or stress are not numbers of one shape ({error})"
-    if forces.shape != (len(item.atoms), 3):
-        return f"forces have shape {forces.shape}, expected ({len(item.atoms)}, 3)"
-    if (stress is not None) != (kind_of(item.atoms) == "crystal"):
-        return "a crystal needs a stress, an isolated structure has none"
-    if stress is not None and stress.shape != (6,):
-        return f"stress has shape {stress.shape}, expected (6,)"
-    for name, values in (
-        ("energy", energy),
-        ("forces", forces),
-        ("stress", 0.0 if stress is None else stress),
-    ):
-        if not np.isfinite(values).all():
-            return f"{name} is not finite"
-    net = float(np.abs(forces.sum(axis=0)).max()) / len(item.atoms)
-    if net > _NET_FORCE:
-        return f"forces sum to {net:.2f} eV/Å per atom instead of zero"
-    return ""
+    return wrong_numbers(event["energy"], event["forces"], event["stress"], item.atoms)

@@ -1,8 +1,8 @@
 """Custodian's job, handlers and validator around the child process.
 
-One child labels many structures. Whatever goes wrong with one of them is counted against that one, which
-climbs its ladder of recovery steps and is quarantined at the end of it; the rest go on, in a new child if the
-old one died. Faults of the machine stop the batch with an error and are counted against no structure.
+For engines that live in Python: one child labels many structures. Whatever goes wrong with one of them is counted
+against that one, which is tried again and quarantined in the end; the rest go on, in a new child if the old one
+died. Faults of the machine stop the batch with an error and are counted against no structure.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from custodian.custodian import Custodian, CustodianError, ErrorHandler, Job, Va
 
 from gapfactory.errors import InputError, MissingEngineError, ReferenceCalculationError
 from gapfactory.reference.child import EXIT_DISK, EXIT_INPUT, EXIT_MEMORY, EXIT_MISSING
+from gapfactory.reference.faults import Diagnosis, Fault
 
 if TYPE_CHECKING:
     from gapfactory.reference.session import Session
@@ -110,7 +111,7 @@ class _Overdue(ErrorHandler):
         session.collect()
         reason = f"exceeded the time limit of {session.settings.time_limit_s:g} s"
         name = session.current
-        session.blame_current(reason, crashed=False)
+        session.blame_current(Diagnosis(Fault.TIME, reason))
         return {"errors": [f"{name}: {reason}"], "actions": [{"killed": name}]}
 
 
@@ -144,9 +145,8 @@ class _Unfinished(ErrorHandler):
         culprit = session.current
         if culprit is not None:
             last = text.splitlines()[-1] if text else ""
-            session.blame_current(
-                f"{ending} while it was being calculated" + (f": {last}" if last else ""), crashed=True
-            )
+            words = f"{ending} while it was being calculated" + (f": {last}" if last else "")
+            session.blame_current(Diagnosis(Fault.CRASH, words))
         self.false_starts = 0 if session.progressed else self.false_starts + 1
         if self.false_starts >= _MAX_FALSE_STARTS:
             self.fault = ReferenceCalculationError(

@@ -20,7 +20,7 @@ from gapfactory.reference import (
     relax_phase_reference,
 )
 from gapfactory.reference.analytic import SecondMomentTitanium, StillingerWeberSilicon
-from gapfactory.reference.ase_engine import EXTRA_MODULES_VARIABLE
+from gapfactory.reference.engines.ase_calculator import EXTRA_MODULES_VARIABLE
 from gapfactory.search import PhaseRelaxSettings, relax_at_fixed_volume
 from launchpad.retry import is_transient
 

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field, JsonValue, field_validator
 
 from gapfactory.errors import InputError, MissingEngineError
-from gapfactory.reference.base import CalculationFailedError, EngineInfo, Raw, kind_of
+from gapfactory.reference.base import EngineInfo, Raw, kind_of
+from gapfactory.reference.faults import CalculationFailedError
+from gapfactory.reference.settings import EngineSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from ase import Atoms
 
-    from gapfactory.reference.settings import AseSettings
+    from gapfactory.reference.site import ProgramSite
 
-__all__ = ["ALLOWED_MODULES", "EXTRA_MODULES_VARIABLE", "AseEngine"]
+__all__ = [
+    "ALLOWED_MODULES",
+    "ENGINE",
+    "EXTRA_MODULES_VARIABLE",
+    "NAMED_CALCULATORS",
+    "AseEngine",
+    "AseSettings",
+]
+
+#: Short names of calculators.
+NAMED_CALCULATORS = {
+    "emt": "ase.calculators.emt.EMT",
+    "lj": "ase.calculators.lj.LennardJones",
+    "morse": "ase.calculators.morse.MorsePotential",
+    "stillinger-weber": "gapfactory.reference.analytic.StillingerWeberSilicon",
+    "second-moment": "gapfactory.reference.analytic.SecondMomentTitanium",
+}
 
 #: Modules whose classes a campaign may name. Calculators that start programs are not among them: a campaign
 #: file or a database entry must not be able to run a command.
@@ -39,10 +57,48 @@ ALLOWED_MODULES = frozenset(
 EXTRA_MODULES_VARIABLE = "GAPFACTORY_CALCULATOR_MODULES"
 
 
+class AseSettings(EngineSettings):
+    """Any calculator of ASE, QUIP or this package, to stand in for a quantum-mechanical code."""
+
+    engine: Literal["ase"] = "ase"
+    """Name of the engine."""
+    calculator: str = "stillinger-weber"
+    """Short name (emt, lj, morse, stillinger-weber, second-moment) or dotted path of a class, such as
+    quippy.potential.Potential. Which modules it may come from is decided where it runs."""
+    arguments: tuple[JsonValue, ...] = ()
+    """Positional arguments of the calculator."""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    """Keyword arguments of the calculator."""
+    time_limit_s: float = Field(default=300.0, gt=0)
+    """Seconds one attempt at one structure may take before it is killed."""
+    max_attempts: int = Field(default=2, ge=1)
+    """Attempts per structure, the plain calculation included, before it is quarantined."""
+
+    @field_validator("calculator")
+    @classmethod
+    def _named_or_dotted(cls, value: str) -> str:
+        parts = NAMED_CALCULATORS.get(value, value).split(".")
+        if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+            raise ValueError(
+                f"calculator {value!r} is neither a short name ({', '.join(NAMED_CALCULATORS)}) nor the "
+                "dotted path of a class"
+            )
+        return value
+
+    @property
+    def path(self) -> str:
+        """Dotted path of the calculator class."""
+        return NAMED_CALCULATORS.get(self.calculator, self.calculator)
+
+
 class AseEngine:
     """Calculates with one calculator object; there are no numerics to vary, so a retry only repeats."""
 
-    def __init__(self, settings: AseSettings) -> None:
+    name: ClassVar[str] = "ase"
+    settings_class: ClassVar[type[AseSettings]] = AseSettings
+
+    def __init__(self, settings: AseSettings, site: ProgramSite | None = None) -> None:
+        del site  # it runs no program
         self._settings = settings
         self._calculator: Any = None
 
@@ -65,12 +121,8 @@ class AseEngine:
         """Accept any species: a calculator that does not know one says so at the first structure."""
         del symbols
 
-    def rungs(self) -> tuple[str, ...]:
-        """Return the recovery steps: the calculation, and the same once more."""
-        return ("plain", "repeated")
-
-    def calculate(self, atoms: Atoms, *, rung: int, directory: Path) -> Raw:
-        """Calculate one structure; `rung` and `directory` do not matter here.
+    def calculate(self, atoms: Atoms) -> Raw:
+        """Calculate one structure.
 
         Raises
         ------
@@ -121,3 +173,7 @@ class AseEngine:
             raise InputError(
                 f"module {module_name!r} has no class {class_name!r}: check `calculator`."
             ) from error
+
+
+#: The engine of this module.
+ENGINE = AseEngine

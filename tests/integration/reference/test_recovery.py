@@ -1,0 +1,280 @@
+"""The recovery itself, with a small program of our own: ladders, checkpoints, the monitor, interruptions."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+sys.path.insert(0, str(Path(__file__).parent))
+from engine_conformance import INJECTOR, rattled_silicon
+from gf_toy_engine import ToyEngine, ToySettings
+
+from gapfactory.reference.analytic import StillingerWeberSilicon
+from gapfactory.reference.faults import Diagnosis, Fault, MachineFaultError
+from gapfactory.reference.ladder import Remedy
+from gapfactory.reference.programs import run_programs
+from gapfactory.reference.recovery import run_program
+from gapfactory.reference.site import ProgramSite
+
+
+def run(tmp_path, *, site=None, atoms=None, **settings):
+    engine = ToyEngine(ToySettings(**settings), site or ProgramSite(pause_s=0.05, grace_s=5))
+    return run_program(engine, atoms or rattled_silicon(), tmp_path / "label")
+
+
+def expected():
+    atoms = rattled_silicon()
+    atoms.calc = StillingerWeberSilicon()
+    return atoms
+
+
+def check(calculation):
+    assert calculation.raw is not None, calculation.diagnosis
+    assert calculation.raw.energy == expected().get_potential_energy()
+    np.testing.assert_array_equal(calculation.raw.forces, expected().get_forces())
+
+
+def remedies(calculation):
+    return [attempt.remedy for attempt in calculation.attempts]
+
+
+def test_plain(tmp_path):
+    done = run(tmp_path)
+    check(done)
+    assert remedies(done) == ["plain"]
+    assert len(done.attempts[0].iterations) == 10
+    assert done.custodian[0]["corrections"] == []
+
+
+@pytest.mark.parametrize(
+    ("converges_with", "ladder"),
+    [
+        ("damped", ["plain", "damped mixing"]),
+        ("more-steps", ["plain", "damped mixing", "more steps"]),
+        ("nan", ["plain", "repeated unchanged", "more steps"]),
+    ],
+)
+def test_ladder_is_climbed_rung_by_rung(tmp_path, converges_with, ladder):
+    done = run(tmp_path, converges_with=converges_with)
+    check(done)
+    assert remedies(done) == ladder
+    recorded = [c["actions"][0]["remedy"] for c in done.custodian[0]["corrections"]]
+    assert recorded == ladder[1:]
+
+
+def test_end_of_the_ladder_names_the_cause_and_what_was_refused(tmp_path):
+    done = run(tmp_path, converges_with="smearing")
+    assert done.raw is None
+    assert remedies(done) == ["plain", "damped mixing", "more steps"]
+    assert done.diagnosis.fault is Fault.SCF
+    assert "not converged in 20 steps" in done.diagnosis.text
+    assert "not tried because it changes the energy: twice the smearing" in done.diagnosis.text
+    assert "not converged" in done.files["stdout.txt"]
+    assert json.loads(done.files["input.json"])["mixing"] == 0.1
+    # what is kept is kept in the record; the program's own files of every attempt but the last are gone
+    assert [p.name for p in (tmp_path / "label").glob("attempt-*")] == ["attempt-03"]
+
+
+def test_a_change_of_the_energy_is_made_only_when_allowed_and_is_told(tmp_path):
+    done = run(tmp_path, converges_with="smearing", allow_energy_changes=True)
+    check(done)
+    assert done.factors == {"smearing_width_eV": 2.0}
+    assert done.raw.details["width"] == 0.2
+    last = done.custodian[0]["corrections"][-1]["actions"][0]
+    assert last["changes the energy: factors on settings"] == {"smearing_width_eV": 2.0}
+
+
+def test_attempts_are_bounded(tmp_path):
+    done = run(tmp_path, converges_with="never", max_attempts=2)
+    assert remedies(done) == ["plain", "damped mixing"]
+
+
+def test_time_limit_stops_softly_and_goes_on_from_the_checkpoint(tmp_path):
+    done = run(tmp_path, seconds=4.0, time_limit_s=2.5)
+    check(done)
+    assert remedies(done) == ["plain", "continued from its checkpoint"]
+    assert done.raw.details["first"] >= 3
+    assert "time limit" in done.attempts[0].fault
+
+
+def test_end_of_the_allocation_leaves_a_checkpoint_that_the_next_run_uses(tmp_path, monkeypatch):
+    site = ProgramSite(stop_before_s=10, grace_s=5)
+    monkeypatch.setenv("GAPFACTORY_JOB_END", str(time.time() + 11.5))
+    with pytest.raises(MachineFaultError, match="end of the allocation") as caught:
+        run(tmp_path, site=site, seconds=4.0)
+    assert caught.value.diagnosis.fault is Fault.WALLTIME
+    monkeypatch.delenv("GAPFACTORY_JOB_END")
+    done = run(tmp_path, site=site, seconds=4.0)
+    check(done)
+    assert remedies(done) == ["continued after an interruption"]
+    assert done.raw.details["first"] >= 1
+
+
+def test_a_program_that_does_not_listen_is_killed_after_its_grace(tmp_path):
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps({"fault": "freeze", "attempts": [1], "after_s": 0.05}))
+    command = (sys.executable, str(INJECTOR), str(plan), sys.executable)
+    site = ProgramSite(command=command, grace_s=0.5)
+    started = time.monotonic()
+    done = run(tmp_path, site=site, time_limit_s=2.0, seconds=0.3)
+    assert time.monotonic() - started < 30
+    check(done)
+    assert "time limit" in done.attempts[0].fault
+
+
+def test_a_remedy_may_be_proposed_from_the_outputs(tmp_path):
+    class Adviser(ToyEngine):
+        def propose(self, diagnosis, directory):
+            if "not converged" in (directory / "stdout.txt").read_text():
+                return Remedy("advised", frozenset({diagnosis.fault}), {"steps": 50})
+            return None
+
+    engine = Adviser(ToySettings(converges_with="more-steps"), ProgramSite())
+    done = run_program(engine, rattled_silicon(), tmp_path / "label")
+    check(done)
+    assert remedies(done) == ["plain", "advised"]
+
+
+def test_result_of_another_structure_is_rejected(tmp_path):
+    class Confused(ToyEngine):
+        def read(self, atoms, directory):
+            raw = super().read(atoms, directory)
+            return type(raw)(raw.energy, raw.forces, raw.stress, raw.details, echo=bulk("Si", a=5.5))
+
+    done = run_program(Confused(ToySettings(), ProgramSite()), rattled_silicon(), tmp_path / "label")
+    assert done.raw is None
+    assert done.diagnosis.fault is Fault.UNSOUND
+    assert "cell differs" in done.diagnosis.text
+
+
+def test_a_missing_program_is_no_fault_of_the_structure(tmp_path):
+    from gapfactory.errors import MissingEngineError
+
+    with pytest.raises(MissingEngineError, match="not on PATH"):
+        run(tmp_path, site=ProgramSite(command=("no-such-program",)))
+
+
+def test_a_batch_that_was_interrupted_takes_its_labels_over(tmp_path):
+    engine = ToyEngine(ToySettings(), ProgramSite())
+    items = [(str(n), bulk("Si", a=5.3 + 0.1 * n), None) for n in range(3)]
+    seen = []
+
+    class StopError(Exception):
+        pass
+
+    def stop(outcome, relaxation):
+        seen.append(outcome.id)
+        if len(seen) == 2:
+            raise StopError
+
+    with pytest.raises(StopError):
+        run_programs(engine, items, tmp_path, stop)
+    starts = []
+    original = ToyEngine.write
+
+    class Counting(ToyEngine):
+        def write(self, *arguments, **keywords):
+            starts.append(1)
+            return original(self, *arguments, **keywords)
+
+    outcomes = run_programs(Counting(ToySettings(), ProgramSite()), items, tmp_path, lambda *_: None)
+    assert len(starts) == 1
+    for name, atoms, _ in items:
+        atoms.calc = StillingerWeberSilicon()
+        assert outcomes[name].label.energy == atoms.get_potential_energy()
+        assert outcomes[name].attempts == 1
+
+
+def test_the_program_does_not_outlive_its_supervisor(tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
+        "from gf_toy_engine import *; from engine_conformance import rattled_silicon\n"
+        "from gapfactory.reference.recovery import run_program; from gapfactory.reference.site import ProgramSite\n"
+        "run_program(ToyEngine(ToySettings(seconds=60), ProgramSite()), rattled_silicon(), Path(sys.argv[2]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "label")]
+    )
+    output = tmp_path / "label" / "attempt-01" / "stdout.txt"
+    for _ in range(200):
+        if output.is_file() and "iteration" in output.read_text():
+            break
+        time.sleep(0.1)
+    program = next(p for p in _children(process.pid))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    for _ in range(50):
+        if (
+            not Path(f"/proc/{program}").exists()
+            or "Z" in Path(f"/proc/{program}/stat").read_text().split()[2]
+        ):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail(f"process {program} outlived its supervisor")
+
+
+def _children(pid):
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            yield int(path.parent.name)
+
+
+def test_files_of_the_site_decide_the_command(tmp_path, monkeypatch):
+    from gapfactory.errors import InputError
+    from gapfactory.reference.site import load_site
+
+    file = tmp_path / "site.toml"
+    file.write_text('[toy]\nlauncher = ["mpirun", "-n", "{processes}"]\nprocesses = 4\nthreads = 2\n')
+    monkeypatch.setenv("GAPFACTORY_SITE", str(file))
+    site = load_site("toy")
+    assert site.prefix() == ["mpirun", "-n", "4"]
+    assert site.variables()["OMP_NUM_THREADS"] == "2"
+    assert site.variables()["OMPI_MCA_hwloc_base_binding_policy"] == "none"
+    assert (
+        "OMPI_MCA_hwloc_base_binding_policy" not in site.model_copy(update={"share_node": False}).variables()
+    )
+    assert load_site("gpaw") == ProgramSite()
+    file.write_text('[toy]\nlauncher = ["mpirun", "{cores}"]\n')
+    with pytest.raises(InputError, match=r"only \{processes\} and \{threads\}"):
+        load_site("toy")
+    file.write_text("[toy]\nproceses = 4\n")
+    with pytest.raises(InputError, match="proceses"):
+        load_site("toy")
+    monkeypatch.setenv("GAPFACTORY_SITE", str(tmp_path / "none.toml"))
+    with pytest.raises(InputError, match="does not exist"):
+        load_site("toy")
+
+
+def test_engine_of_another_package_is_found(tmp_path):
+    """One file and an entry point: nothing of this package has to be touched."""
+    info = tmp_path / "toy-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[gapfactory.engines]\ntoy = gf_toy_engine:ENGINE\n")
+    code = (
+        "from gapfactory.campaign.model import Campaign\n"
+        "reference = {'engine': 'toy', 'seconds': 1.5}\n"
+        "campaign = Campaign.model_validate({'name': 'x', 'element': 'Si', 'reference': reference})\n"
+        "print(type(campaign.reference).__name__, campaign.reference.seconds)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parent}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert done.stdout.split() == ["ToySettings", "1.5"], done.stderr
+
+
+def test_diagnoses_read_well():
+    assert str(Diagnosis(Fault.SCF, "after 20 steps")) == "self-consistency not reached: after 20 steps"
