@@ -164,6 +164,26 @@ prepare_machine() { # sets PYTHON; installs what is missing, all of it in one go
     have_compiler || die "g++ cannot compile a C++17 program, and GPAW is built with it"
 }
 
+# The free DFT codes whose engines the tests run for real, with the packages that have them.
+CODES=(pw.x:quantum-espresso:quantum-espresso-data cp2k.psmp:cp2k:cp2k-data abinit:abinit:abinit-data mpirun:openmpi-bin)
+
+install_codes() { # sets GAPFACTORY_REQUIRE_CODES=1 when all are here: a test that finds its code missing fails then
+    local entry words missing=()
+    for entry in "${CODES[@]}"; do
+        IFS=: read -r -a words <<<"$entry"
+        command -v "${words[0]}" >/dev/null || missing+=("${words[@]:1}")
+    done
+    if ((${#missing[@]} > 0)); then
+        if administrator >/dev/null; then
+            apt_install "${missing[@]}"
+        else
+            step "not installed, so their tests are skipped: ${missing[*]}"
+            return
+        fi
+    fi
+    export GAPFACTORY_REQUIRE_CODES=1
+}
+
 # ---- the environment -------------------------------------------------------------------------------------------
 
 write_gpaw_configuration() { # GPAW's siteconfig: serial, with libxc and BLAS only where the system has them

@@ -10,6 +10,7 @@ that names the cause, or in a fault of the machine that blames no structure.
 """
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -55,17 +56,21 @@ class EngineConformance:
     force_tolerance, stress_tolerance = 0.02, 0.002
 
     @pytest.fixture(scope="class")
-    def engine(self):
-        engine = make_engine(self.settings, self.site)
+    @classmethod
+    def engine(cls):
+        engine = make_engine(cls.settings, cls.site)
         try:
             engine.info()
         except MissingEngineError as error:
+            if os.environ.get("GAPFACTORY_REQUIRE_CODES") == "1":
+                raise
             pytest.skip(str(error))
         assert isinstance(engine, ProgramEngine)
         return engine
 
     @pytest.fixture(scope="class")
-    def undisturbed(self, engine, tmp_path_factory):
+    @classmethod
+    def undisturbed(cls, engine, tmp_path_factory):
         """Labels of a rattled cell, of displaced and strained copies, of an atom and of a dimer."""
         del engine
         base = rattled_silicon()
@@ -77,8 +82,8 @@ class EngineConformance:
             strained = base.copy()
             strained.set_cell(base.cell.array * (1 + sign * 0.002), scale_atoms=True)
             items.append((f"strained-{name}", strained))
-        items += self.isolated()
-        outcomes = label_structures(items, self.settings, tmp_path_factory.mktemp("labels"), site=self.site)
+        items += cls.isolated()
+        outcomes = label_structures(items, cls.settings, tmp_path_factory.mktemp("labels"), site=cls.site)
         return dict(items), {o.id: o for o in outcomes}
 
     @staticmethod
