@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import PotentialError
+from launchpad.database.curves import curve_of
 from launchpad.database.dataset import noise_items, pick_items, with_labels
-from launchpad.database.labels import curve_of
 from launchpad.tasks.reference import curve_key
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def labelled_picks(database: Database[Any], campaign: Campaign, generation: int)
     entries = []
     for earlier in range(generation + 1):
         entries += with_labels(database, campaign, pick_items(database, campaign, earlier))
-    good = [e for e in entries if e.label is not None and e.label.status == "done"]
+    good = [e for e in entries if e.label is not None and e.label.usable_in(generation)]
     return sorted(good, key=lambda e: e.item.id)
 
 

@@ -96,7 +96,8 @@ def postponed_tasks(database: Database[Any], campaign: str) -> list[dict[str, An
     launches = {
         int(launch["fw_id"]): launch
         for launch in database.launches.find(
-            {"requeue.pending": True, "requeue.kind": "transient"}, {"launch_id": 1, "fw_id": 1, "requeue": 1}
+            {"requeue.pending": True, "requeue.kind": {"$in": ["transient", "counted"]}},
+            {"launch_id": 1, "fw_id": 1, "requeue": 1},
         ).sort("launch_id", 1)
     }
     tasks = database.fireworks.find(

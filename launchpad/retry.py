@@ -17,7 +17,14 @@ from gapfactory.errors import DatabaseError, ServiceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Backoff", "TransientFault", "is_transient", "is_transient_database_error", "retrying"]
+__all__ = [
+    "Backoff",
+    "TransientFault",
+    "is_transient",
+    "is_transient_database_error",
+    "raised_fault",
+    "retrying",
+]
 
 Result = TypeVar("Result")
 
@@ -51,9 +58,25 @@ _TRANSIENT_CODES = frozenset(
 
 
 class TransientFault(ServiceError):  # noqa: N818 - a fault of the machinery, not an error of the task
-    """A task met a fault of the infrastructure: it is run again after a pause, a bounded number of times."""
+    """A task met a fault of the infrastructure: it is run again after a pause, a bounded number of times.
+
+    Parameters
+    ----------
+    message
+        What happened.
+    times
+        How often it has happened to what is to blame, where that is counted and bounded elsewhere; it is not counted
+        against the task then. 0: the task's own bound holds.
+    ends_worker
+        This worker is of no more use for such tasks: the allocation that it runs in is about to end.
+    """
 
     code = "transient"
+
+    def __init__(self, message: str, *, times: int = 0, ends_worker: bool = False) -> None:
+        super().__init__(message)
+        self.times = times
+        self.ends_worker = ends_worker
 
 
 def is_transient_database_error(error: BaseException) -> bool:
@@ -79,18 +102,29 @@ def is_transient_database_error(error: BaseException) -> bool:
     )
 
 
-def is_transient(error: BaseException) -> bool:
-    """Return whether a task's exception, or what caused it, is an infrastructure fault."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what caused it."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        if isinstance(current, TransientFault | DatabaseError) or is_transient_database_error(current):
-            return True
-        if isinstance(current, OSError) and current.errno in _TRANSIENT_ERRNO:
-            return True
+        yield current
         current = current.__cause__
-    return False
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether a task's exception, or what caused it, is an infrastructure fault."""
+    return any(
+        isinstance(cause, TransientFault | DatabaseError)
+        or is_transient_database_error(cause)
+        or (isinstance(cause, OSError) and cause.errno in _TRANSIENT_ERRNO)
+        for cause in _causes(error)
+    )
+
+
+def raised_fault(error: BaseException) -> TransientFault | None:
+    """Return the `TransientFault` that a task raised, if it raised one."""
+    return next((cause for cause in _causes(error) if isinstance(cause, TransientFault)), None)
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,28 @@
-"""What people do with campaigns: submit, look, ask why, resume, cancel. The CLI and the dashboard call these."""
+"""What people do with campaigns: submit, look, ask why, retry, resume, cancel. The CLI and the dashboard call these."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
 from gapfactory.errors import StateError
-from launchpad import queries
+from launchpad import quarantine, queries
 from launchpad.database import campaigns
 from launchpad.database.connection import durable
-from launchpad.database.dataset import atom_items, pick_items, with_labels
-from launchpad.database.documents import generation_id, label_id
+from launchpad.database.dataset import all_items, with_labels
+from launchpad.database.documents import label_id
+from launchpad.database.labels import count_done
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pymongo.database import Database
 
     from gapfactory.campaign import Campaign
     from launchpad.database.dataset import LabelledItem
     from launchpad.queue import Queue
 
-__all__ = ["cancel", "explain", "label_overview", "resume", "status", "submit", "versions"]
+__all__ = ["cancel", "explain", "label_overview", "resume", "retry", "status", "submit", "versions"]
 
 
 def versions() -> dict[str, str]:
@@ -134,43 +137,42 @@ def _labels_done(database: Database[Any], campaign: Campaign) -> int:
         return 0
     hashes = [d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})]
     suffix = settings_hash(campaign.reference, "crystal")
-    return int(
-        database.labels.count_documents(
-            {"_id": {"$in": [label_id(h, suffix) for h in hashes]}, "status": "done"}
-        )
-    )
+    return count_done(database, [label_id(h, suffix) for h in hashes], campaign.name)
 
 
 def label_overview(database: Database[Any], campaign: Campaign) -> list[LabelledItem]:
     """Return every structure that was chosen for labelling so far, with its label if there is one."""
-    items = atom_items(database, campaign)
-    for selection in database.selections.find({"campaign": campaign.name}, {"generation": 1}).sort(
-        "generation", 1
-    ):
-        items += pick_items(database, campaign, selection["generation"])
-    return with_labels(database, campaign, items)
+    return with_labels(database, campaign, all_items(database, campaign))
 
 
-def explain(database: Database[Any], name: str) -> dict[str, Any]:
-    """Return why a campaign is where it is: what runs, what failed and with which words, what to do."""
+def explain(
+    database: Database[Any], name: str, *, files: bool = False, labels: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return why a campaign is where it is: what runs, what failed and with which words, what to do.
+
+    Parameters
+    ----------
+    database, name
+        The campaign.
+    files
+        With the ends of the files kept of failed calculations.
+    labels
+        Of the structures that could not be labelled, only these.
+    """
     record = campaigns.require_campaign(database, name)
     campaign = campaigns.campaign_of(record)
     failed = queries.failed_tasks(database, name)
     open_tasks = queries.unfinished_tasks(database, name)
     postponed = queries.postponed_tasks(database, name)
-    quarantined = [
-        {"id": entry.item.id, "role": entry.item.role, "reason": entry.label.reason}
-        for entry in label_overview(database, campaign)
-        if entry.label is not None and entry.label.status == "failed"
-    ]
+    overview = label_overview(database, campaign)
+    quarantined = quarantine.quarantined(overview, files=files, labels=labels)
     advice = []
     state = CampaignState(record["state"])
     if failed and not (state is CampaignState.HALTED and quarantined):
         advice.append(f"mend the cause of the failed task, then 'gapfactory campaign resume {name} --run'")
     if state is CampaignState.HALTED and quarantined:
         advice.append(
-            f"mend what kept structures from being labelled, then 'gapfactory campaign resume {name} "
-            "--retry-labels --run'"
+            f"mend what kept structures from being labelled, then 'gapfactory campaign retry {name} --run'"
         )
     if postponed:
         advice.append("mend the cause (space, network, memory); what waits is tried again by itself")
@@ -190,6 +192,7 @@ def explain(database: Database[Any], name: str) -> dict[str, Any]:
         "open_tasks": [{"fw_id": t["fw_id"], "name": t["name"], "state": t["state"]} for t in open_tasks],
         "postponed_tasks": postponed,
         "quarantined": quarantined,
+        "energy_outliers": quarantine.energy_outliers_of(overview),
         "advice": advice,
     }
 
@@ -204,31 +207,76 @@ def resume(queue: Queue, name: str, *, retry_labels: bool = False) -> dict[str, 
     name
         The campaign.
     retry_labels
-        Also label quarantined structures again, and compute what failed of the named phases' curves.
+        As `retry` without a choice.
 
     Raises
     ------
     StateError
         The campaign has ended by its own stop rule.
     """
-    from launchpad.workflows.generation import submit_generation
+    if retry_labels:
+        return retry(queue, name)
+    return _resume(queue, name, 0, 0)
 
+
+def retry(
+    queue: Queue, name: str, *, labels: Collection[str] = (), fault: str | None = None
+) -> dict[str, int]:
+    """Label quarantined structures again where a fit will still use them, and resume the campaign.
+
+    Without a choice, what failed of the named phases' curves is computed again too.
+
+    Parameters
+    ----------
+    queue, name
+        The campaign.
+    labels
+        Ids of structures; all by default.
+    fault
+        Only those that ended with this kind of fault.
+
+    Raises
+    ------
+    StateError
+        The campaign has ended by its own stop rule: no fit will use another label.
+    NotFoundError, InputError
+        There is no such structure or kind of fault.
+    """
     database = durable(queue.db)
     record = campaigns.require_campaign(database, name)
     campaign = campaigns.campaign_of(record)
+    _refuse_done(record, name)
+    chosen = quarantine.choose(database, campaign, labels=labels, fault=fault)
+    # before anything is put on the queue: a task that starts in a cancelled campaign does nothing
+    campaigns.set_state(database, name, CampaignState.RUNNING, "resumed")
+    forgotten, rerun = quarantine.try_again(queue, campaign, chosen)
+    if not labels and fault is None:
+        more = _retry_curves(queue, campaign)
+        forgotten, rerun = forgotten + more[0], rerun + more[1]
+    return _resume(queue, name, forgotten, rerun)
+
+
+def _refuse_done(record: dict[str, Any], name: str) -> None:
     if record["state"] == CampaignState.DONE:
         msg = (
             f"campaign {name!r} is done ({record['reason']}); submit a new one with a larger budget under "
             "another name"
         )
         raise StateError(msg)
+
+
+def _resume(queue: Queue, name: str, forgotten: int, rerun: int) -> dict[str, int]:
+    from launchpad.workflows.generation import submit_generation
+
+    database = durable(queue.db)
+    record = campaigns.require_campaign(database, name)
+    campaign = campaigns.campaign_of(record)
+    _refuse_done(record, name)
     # first of all: a task that starts in a cancelled campaign does nothing
     campaigns.set_state(database, name, CampaignState.RUNNING, "resumed")
-    forgotten = rerun = 0
-    if retry_labels:
-        for retry in (_retry_labels, _retry_curves):
-            again = retry(queue, campaign)
-            forgotten, rerun = forgotten + again[0], rerun + again[1]
+    for fw_id in quarantine.undecided_tasks(database, campaign):
+        queue.rerun_fw(fw_id)
+        rerun += 1
     for fw_id in _ended_by_cancellation(database, name):
         queue.rerun_fw(fw_id)
         rerun += 1
@@ -260,43 +308,9 @@ def _ended_by_cancellation(database: Database[Any], name: str) -> list[int]:
     )
 
 
-def _retry_labels(queue: Queue, campaign: Campaign) -> tuple[int, int]:
-    """Forget the quarantined labels of the generation that is not fitted yet, and run its reference tasks again.
-
-    Those of earlier generations stay: potentials were fitted without them, and no task would make them again.
-    """
-    database, name = durable(queue.db), campaign.name
-    newest = max(
-        (s["generation"] for s in database.selections.find({"campaign": name}, {"generation": 1})), default=0
-    )
-    if database.potentials.find_one({"_id": generation_id(name, newest)}, {"_id": 1}):
-        return 0, 0
-    keys = [
-        entry.label.id
-        for entry in label_overview(database, campaign)
-        if entry.label and entry.label.status == "failed" and entry.item.generation == newest
-    ]
-    forgotten = sum(
-        database.labels.delete_one({"_id": key, "status": "failed"}).deleted_count for key in keys
-    )
-    rerun = 0
-    for task in database.fireworks.find(
-        {
-            "spec.campaign": name,
-            "spec.generation": newest,
-            "spec._category": "reference",
-            "state": "COMPLETED",
-        },
-        {"fw_id": 1},
-    ).sort("fw_id", 1):
-        queue.rerun_fw(task["fw_id"])
-        rerun += 1
-    return forgotten, rerun
-
-
 def _retry_curves(queue: Queue, campaign: Campaign) -> tuple[int, int]:
     """Forget what failed of the named phases' curves, and compute it again; a stored assessment stays as it is."""
-    from launchpad.database.labels import forget_failed_curves
+    from launchpad.database.curves import forget_failed_curves
 
     database = durable(queue.db)
     forgotten = forget_failed_curves(database, campaign.name)

@@ -55,8 +55,9 @@ class ScheduleSettings(Settings):
     """Random cells of the first generation, which are not relaxed; by default as many as later."""
     generations: int = Field(default=25, ge=1)
     """Generations at the most, the initial one included."""
-    quorum: float = Field(default=0.8, gt=0, le=1)
-    """Fraction of a generation's labels that must succeed for the campaign to go on without a person."""
+    quorum: float = Field(default=0.95, gt=0, le=1)
+    """Fraction of a generation's labels that must succeed for the campaign to go on without a person. It decides
+    whether there is a potential, not what it is: it may be changed on a campaign that was halted by it."""
 
 
 class StopSettings(Settings):

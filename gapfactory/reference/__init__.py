@@ -8,6 +8,7 @@ from gapfactory.reference.engines.gpaw import GpawSettings
 from gapfactory.reference.engines.registry import (
     ReferenceSettings,
     check_engine,
+    data_hashes,
     engine_classes,
     make_engine,
     parse_settings,
@@ -34,6 +35,7 @@ __all__ = [
     "LabelOutcome",
     "ReferenceSettings",
     "check_engine",
+    "data_hashes",
     "energy_volume_reference",
     "engine_classes",
     "kind_of",

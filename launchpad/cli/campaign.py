@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from launchpad.cli.options import DataOption, JsonOption, NameArgument, UriOption, connect, open_queue
 from launchpad.cli.output import print_json, say, table
+
+if TYPE_CHECKING:
+    from launchpad.database.location import Located
+    from launchpad.queue import Queue
 
 __all__ = ["app"]
 
@@ -25,6 +29,14 @@ OutOption = Annotated[
     Path | None,
     typer.Option(
         "--out", "-o", help="Directory to write to [default: named after the campaign].", show_default=False
+    ),
+]
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        help="Only this structure, by its id; may be given again [default: all].",
+        show_default=False,
     ),
 ]
 
@@ -236,13 +248,38 @@ def _explain(found: dict[str, Any], *, brief: bool = False) -> None:
             say(f"  directory {task['directory']} on {task['host']}")
     for task in found["postponed_tasks"]:
         say(f"waits for its next try: task {task['fw_id']} {task['name']}\n  {task['reason']}")
-    for entry in found["quarantined"][: 5 if brief else None]:
-        say(f"not labelled: {entry['id']} ({entry['role']}): {entry['reason']}")
+    _quarantined(found, brief=brief)
     if not brief:
         for task in found["open_tasks"][:20]:
             say(f"{task['state'].lower()}: task {task['fw_id']} {task['name']}")
     for line in found["advice"]:
         say(f"-> {line}")
+
+
+def _quarantined(found: dict[str, Any], *, brief: bool) -> None:
+    """Print what could not be labelled, with what was tried; after a run only the first few, with their reasons."""
+    shown = found["quarantined"][: 5 if brief else None]
+    for entry in shown:
+        say(f"not labelled: {entry['id']} ({entry['role']}, {entry['formula']}): {entry['reason']}")
+        if brief:
+            continue
+        if entry["tried_again_in_generation"] is not None:
+            say(f"  is tried again in generation {entry['tried_again_in_generation']}")
+        for number, line in enumerate(entry["history"], start=1):
+            say(f"  attempt {number}: {line}")
+        for name, text in entry.get("files", {}).items():
+            say(f"  ---- end of {name}")
+            say(text)
+        say(f"  what to do: {entry['advice']}")
+    if len(found["quarantined"]) > len(shown):
+        say(
+            f"... and {len(found['quarantined']) - len(shown)} more: 'gapfactory campaign why {found['campaign']}'"
+        )
+    for row in [] if brief else found["energy_outliers"]:
+        say(
+            f"look at: {row['id']} ({row['composition']}): {row['energy_eV_per_atom']:.3f} eV/atom, the median of its "
+            f"composition is {row['median_eV_per_atom']:.3f}"
+        )
 
 
 @app.command()
@@ -345,15 +382,26 @@ def _phase_cell(entry: dict[str, Any], phase: str) -> str | None:
 
 @app.command()
 def why(
-    name: NameArgument, uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False
+    name: NameArgument,
+    files: Annotated[
+        bool, typer.Option("--files", help="Print the ends of the files kept of failed calculations.")
+    ] = False,
+    label: LabelOption = None,
+    uri: UriOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Explain why a campaign is where it is: what runs, what failed and how, what to do.
 
-    Example: gapfactory campaign why si-quickstart
+    Examples
+    --------
+      gapfactory campaign why si-quickstart
+
+      gapfactory campaign why si-quickstart --files --label si-quickstart/g001/cell/000004
     """
     from launchpad import service
 
-    found = service.explain(connect(uri, data), name)
+    found = service.explain(connect(uri, data), name, files=files, labels=label or ())
     if as_json:
         print_json(found)
         return
@@ -368,7 +416,7 @@ def resume(
         bool, typer.Option("--run/--no-run", help="Also run local workers until the campaign ends.")
     ] = False,
     retry_labels: Annotated[
-        bool, typer.Option("--retry-labels", help="Also label quarantined structures again.")
+        bool, typer.Option("--retry-labels", help="Also label quarantined structures again, as `retry`.")
     ] = False,
     uri: UriOption = None,
     data: DataOption = None,
@@ -379,20 +427,73 @@ def resume(
     Example: gapfactory campaign resume si-quickstart --run
     """
     from launchpad import service
-    from launchpad.cli.live import drive
-    from launchpad.database.campaigns import campaign_of, require_campaign
 
     located, queue = open_queue(uri, data)
-    done = service.resume(queue, name, retry_labels=retry_labels)
+    _went_on(service.resume(queue, name, retry_labels=retry_labels), name)
+    _run_here(here, located, data, queue, name, workers, out)
+
+
+@app.command()
+def retry(
+    name: NameArgument,
+    label: LabelOption = None,
+    fault: Annotated[
+        str | None,
+        typer.Option(
+            help="Only those that ended with this kind of fault, e.g. scf or memory.", show_default=False
+        ),
+    ] = None,
+    workers: WorkersOption = None,
+    here: Annotated[
+        bool, typer.Option("--run/--no-run", help="Also run local workers until the campaign ends.")
+    ] = False,
+    uri: UriOption = None,
+    data: DataOption = None,
+    out: OutOption = None,
+) -> None:
+    """Label structures again that could not be labelled, where a fit will still use them, and go on.
+
+    Those of generations that are fitted already enter the next fit.
+
+    Examples
+    --------
+      gapfactory campaign retry si-quickstart --run
+
+      gapfactory campaign retry si-quickstart --fault time
+    """
+    from launchpad import service
+
+    located, queue = open_queue(uri, data)
+    done = service.retry(queue, name, labels=label or (), fault=fault)
+    _went_on(done, name)
+    _run_here(here, located, data, queue, name, workers, out)
+
+
+def _went_on(done: dict[str, int], name: str) -> None:
     say(
         f"{name}: {done['rerun']} tasks back on the queue, {done['labels_forgotten']} labels to be tried "
         "again"
     )
-    if here:
-        campaign = campaign_of(require_campaign(queue.db, name))
-        _finish(drive(located, data, campaign, workers), queue.db, name, out)
-    else:
+
+
+def _run_here(
+    here: bool,
+    located: Located,
+    data: Path | None,
+    queue: Queue,
+    name: str,
+    workers: int | None,
+    out: Path | None,
+) -> None:
+    """Drive a campaign that is on the queue with local workers, or say how to start some."""
+    from launchpad.cli.live import drive
+    from launchpad.database.campaigns import campaign_of, require_campaign
+
+    if not here:
         say("start workers: gapfactory worker start")
+        return
+    campaign = campaign_of(require_campaign(queue.db, name))
+    _finish(drive(located, data, campaign, workers), queue.db, name, out)
 
 
 @app.command()

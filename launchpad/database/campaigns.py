@@ -100,7 +100,8 @@ def science_digest(campaign: Campaign) -> str:
     """Return a digest of everything in a campaign that decides its numbers.
 
     Not the name, how work is cut and how the fitting program is run, nor the limits on time and attempts (and the like,
-    see `EngineSettings.operational`) that decide whether there is a label: a person changes them to go on.
+    see `EngineSettings.operational`) and the quorum, that decide whether there is a label and a potential: a person
+    changes them to go on.
     """
     import hashlib
     import json
@@ -114,6 +115,7 @@ def _science(campaign: Campaign) -> dict[str, Any]:
         exclude={
             "name": True,
             "execution": True,
+            "schedule": {"quorum"},
             "reference": set(campaign.reference.operational),
             "gap": {"program": True},
         },

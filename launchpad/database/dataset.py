@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from gapfactory.campaign import Campaign
+    from gapfactory.reference import EngineSettings
     from launchpad.database.labels import StoredLabel
 
 __all__ = [
     "Item",
     "LabelledItem",
+    "all_items",
     "atom_items",
     "label_hash",
+    "label_key",
     "noise_items",
     "pick_items",
+    "settings_of",
     "store_atoms",
     "with_labels",
 ]
@@ -79,13 +83,13 @@ class LabelledItem:
     label: StoredLabel | None
 
 
-def _item(document: dict[str, Any], role: Role) -> Item:
+def _item(document: dict[str, Any], role: Role, generation: int) -> Item:
     return Item(
         id=document["_id"],
         atoms=unpack_atoms(document["atoms"]),
         hash=document["hash"],
         role=role,
-        generation=document["generation"],
+        generation=generation,
         info=document["info"],
     )
 
@@ -125,7 +129,7 @@ def atom_items(database: Database[Any], campaign: Campaign) -> list[Item]:
     """Return the isolated atoms and dimers that are stored."""
     stages: tuple[Literal["isolated", "dimer"], ...] = ("isolated", "dimer")
     return [
-        _item(document, stage)
+        _item(document, stage, 0)
         for stage in stages
         for document in structure_documents(database, campaign.name, 0, stage)
     ]
@@ -134,29 +138,52 @@ def atom_items(database: Database[Any], campaign: Campaign) -> list[Item]:
 def pick_items(database: Database[Any], campaign: Campaign, generation: int) -> list[Item]:
     """Return what a generation's funnel chose: training picks, then held-out picks, in the order of choice."""
     selection = require_selection(database, campaign.name, generation)
-    return _chosen(database, selection["train"], "train") + _chosen(database, selection["test"], "test")
+    return [
+        *_chosen(database, selection["train"], "train", generation),
+        *_chosen(database, selection["test"], "test", generation),
+    ]
 
 
 def noise_items(database: Database[Any], campaign: Campaign) -> list[Item]:
     """Return the cells that are labelled again at a higher k-point density."""
-    return _chosen(database, require_selection(database, campaign.name, 0)["noise"], "noise")
+    return _chosen(database, require_selection(database, campaign.name, 0)["noise"], "noise", 0)
 
 
-def _chosen(database: Database[Any], ids: Sequence[str], role: Role) -> list[Item]:
+def all_items(database: Database[Any], campaign: Campaign) -> list[Item]:
+    """Return everything that was chosen to be labelled so far: isolated atoms, dimers, picks, noise cells."""
+    items = atom_items(database, campaign)
+    chosen = database.selections.find({"campaign": campaign.name}, {"generation": 1}).sort("generation", 1)
+    for generation in [selection["generation"] for selection in chosen]:
+        items += pick_items(database, campaign, generation)
+        if generation == 0:
+            items += noise_items(database, campaign)
+    return items
+
+
+def _chosen(database: Database[Any], ids: Sequence[str], role: Role, generation: int) -> list[Item]:
     documents = structures_by_id(database, ids)
-    return [_item(documents[key], role) for key in ids]
+    return [_item(documents[key], role, generation) for key in ids]
+
+
+def settings_of(campaign: Campaign, item: Item) -> EngineSettings:
+    """Return the settings at which an item is labelled."""
+    return campaign.reference.with_higher_density() if item.role == "noise" else campaign.reference
 
 
 def label_hash(campaign: Campaign, item: Item) -> str:
     """Return the settings hash under which an item is labelled."""
     from gapfactory.reference import settings_hash
 
-    settings = campaign.reference.with_higher_density() if item.role == "noise" else campaign.reference
-    return settings_hash(settings, item.kind)
+    return settings_hash(settings_of(campaign, item), item.kind)
+
+
+def label_key(campaign: Campaign, item: Item) -> str:
+    """Return the key under which the label of an item is shared."""
+    return label_id(item.hash, label_hash(campaign, item))
 
 
 def with_labels(database: Database[Any], campaign: Campaign, items: Sequence[Item]) -> list[LabelledItem]:
-    """Return the items with the labels that the database holds for them."""
-    keys = [label_id(item.hash, label_hash(campaign, item)) for item in items]
-    labels = labels_of(database, keys)
+    """Return the items with the labels that the database holds for them, as this campaign sees them."""
+    keys = [label_key(campaign, item) for item in items]
+    labels = labels_of(database, keys, campaign.name)
     return [LabelledItem(item, labels.get(key)) for item, key in zip(items, keys, strict=True)]

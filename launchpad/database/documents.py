@@ -25,6 +25,7 @@ __all__ = [
     "generation_id",
     "label_id",
     "now",
+    "own_label_id",
     "structure_id",
 ]
 
@@ -48,6 +49,11 @@ def generation_id(campaign: str, generation: int) -> str:
 def label_id(structure_hash: str, settings_hash: str) -> str:
     """Return the key under which a label is shared by all campaigns of the database."""
     return f"{structure_hash}-{settings_hash}"
+
+
+def own_label_id(key: str, campaign: str) -> str:
+    """Return the key of what one campaign alone has to say about a label."""
+    return f"{key}/{campaign}"
 
 
 class _Document(BaseModel):
@@ -131,14 +137,37 @@ class SelectionDocument(_Document):
 
 
 class LabelDocument(_Document):
-    """A reference calculation of one structure under one settings hash, shared by every campaign."""
+    """A reference calculation of one structure under one settings hash.
+
+    One that is done is shared by every campaign, under ``{structure hash}-{settings hash}``. What one campaign alone
+    has to say about the same key stands beside it, under ``{key}/{campaign}``: its failure, or where its label is
+    instead.
+    """
 
     structure_hash: str
     settings_hash: str
     kind: Literal["crystal", "isolated", "dimer"]
-    status: Literal["done", "failed"]
+    #: a campaign's own: ``failed``; ``altered`` (its label is under `target`, at other settings than asked for);
+    #: ``late`` (it failed first; the shared label counts from generation `enters` on)
+    status: Literal["done", "failed", "altered", "late"]
     reason: str = ""
+    #: kind of the last fault, see `gapfactory.reference.faults.Fault`
+    fault: str = ""
     attempts: int = 1
+    #: one line per failed attempt: remedy and fault
+    history: list[str] = []
+    #: custodian's own record as JSON text: its keys are not all fit for a database
+    custodian: str = ""
+    #: ends of the files of a failed calculation, ``{"name", "text"}``
+    files: list[dict[str, str]] = []
+    #: what people should know of it: ``altered``
+    flags: list[str] = []
+    #: settings that the recovery changed, with their values
+    altered: dict[str, Any] = {}
+    target: str = ""
+    enters: int = 0
+    #: a failed one is tried again by the reference tasks of this generation
+    retry_in: int | None = None
     atoms: dict[str, Any]
     energy: float | None = None
     forces: dict[str, Any] | None = None

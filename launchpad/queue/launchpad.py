@@ -366,7 +366,8 @@ class Queue(LaunchPad):
         reason
             Shown to people.
         kind
-            ``dead`` and ``transient`` are counted against their bounds, ``drained`` is not.
+            ``dead`` and ``transient`` are counted against their bounds, ``drained`` is not, nor is ``counted``: the
+            task has counted it against what is to blame in it.
         delay_s
             Pause before the next try; with none, the Firework is put back at once.
         """

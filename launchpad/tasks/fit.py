@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from fireworks import explicit_serialize
@@ -45,7 +46,7 @@ class FitTask(CampaignTask):
                 context.database, campaign, pick_items(context.database, campaign, earlier)
             )
         _require_quorum(context, entries)
-        data = _training_data(entries)
+        data = _training_data(entries, generation)
         began = time.monotonic()
         fit = fit_gap(
             data,
@@ -87,32 +88,41 @@ def _require_quorum(context: TaskContext, entries: list[LabelledItem]) -> None:
     undecided = [e.item.id for e in entries if e.label is None]
     if undecided:
         msg = (
-            f"{len(undecided)} structures have no label yet, the first is {undecided[0]!r}; rerun their "
-            "reference task"
+            f"{len(undecided)} structures have no label yet, the first is {undecided[0]!r}; "
+            f"'gapfactory campaign resume {campaign.name}' runs their reference tasks again"
         )
         raise StateError(msg)
-    failed = [e for e in entries if e.label is not None and e.label.status == "failed"]
-    atoms = [e for e in failed if e.item.role == "isolated"]
+    atoms = [e for e in entries if e.item.role == "isolated"]
     mine = [e for e in entries if e.item.generation == generation and e.item.kind == "crystal"]
-    good = [e for e in mine if e.label is not None and e.label.status == "done"]
+    lost_atoms, lost = ([(e.item.id, e.label) for e in g if _failed(e) and e.label] for g in (atoms, mine))
     wanted = campaign.schedule.quorum * min(len(mine), sum(picks_of(campaign, generation)))
-    if not atoms and mine and len(good) >= wanted:
+    # in floating point 0.55 times 20 is a little more than 11
+    if not lost_atoms and mine and len(mine) - len(lost) >= wanted - 1e-9:
         return
-    reasons = [
-        f" First reason: {e.item.id}: {e.label.reason}" for e in (*atoms, *failed) if e.label is not None
-    ]
-    why = reasons[0] if reasons else ""
-    what = "the isolated atom" if atoms else f"{len(mine) - len(good)} of {len(mine)} picks"
+    kinds = Counter(label.fault for _, label in (*lost_atoms, *lost) if label.fault)
+    first = (*lost_atoms, *lost)[:1]
+    why = f" First reason: {first[0][0]}: {first[0][1].reason}" if first else ""
+    what = "the isolated atom" if lost_atoms else f"{len(lost)} of {len(mine)} picks"
     reason = (
-        f"{what} of generation {generation} could not be labelled (quorum {campaign.schedule.quorum:g}). "
-        "Mend the cause, "
-        f"then 'gapfactory campaign resume {campaign.name} --retry-labels'.{why}"
+        f"{what} of generation {generation} could not be labelled{_counted(kinds)}; schedule.quorum is "
+        f"{campaign.schedule.quorum:g}. 'gapfactory campaign why {campaign.name}' lists them. Mend the cause, then "
+        f"'gapfactory campaign retry {campaign.name} --run'; or accept fewer: lower schedule.quorum in the campaign "
+        f"file, submit it again, then 'gapfactory campaign resume {campaign.name} --run'.{why}"
     )
     set_state(context.database, campaign.name, CampaignState.HALTED, reason)
     raise StateError(reason)
 
 
-def _training_data(entries: list[LabelledItem]) -> list[LabelledStructure]:
+def _failed(entry: LabelledItem) -> bool:
+    return entry.label is not None and entry.label.status == "failed"
+
+
+def _counted(kinds: Counter[str]) -> str:
+    found = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+    return f" ({found})" if found else ""
+
+
+def _training_data(entries: list[LabelledItem], generation: int) -> list[LabelledStructure]:
     from gapfactory.potentials.gap import LabelledStructure
 
     data = [
@@ -125,7 +135,7 @@ def _training_data(entries: list[LabelledItem]) -> list[LabelledStructure]:
             kind=entry.item.kind,
         )
         for entry in entries
-        if entry.item.role != "test" and entry.label is not None and entry.label.status == "done"
+        if entry.item.role != "test" and entry.label is not None and entry.label.usable_in(generation)
     ]
     return sorted(data, key=lambda structure: structure.id)
 

@@ -6,24 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
 
-from launchpad.database.dataset import (
-    atom_items,
-    label_hash,
-    noise_items,
-    pick_items,
-    store_atoms,
-    with_labels,
-)
+from launchpad.database.curves import CurvePointRecord, curve_of, curve_points, save_curve, save_curve_point
+from launchpad.database.dataset import atom_items, noise_items, pick_items, store_atoms
 from launchpad.database.documents import CurveDocument
-from launchpad.database.labels import (
-    CurvePointRecord,
-    curve_of,
-    curve_points,
-    save_curve,
-    save_curve_point,
-    save_failed_label,
-    save_label,
-)
+from launchpad.labelling import label_items, late_items
 from launchpad.tasks.base import CampaignTask, TaskContext
 
 if TYPE_CHECKING:
@@ -31,8 +17,7 @@ if TYPE_CHECKING:
 
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve
     from gapfactory.campaign import Campaign
-    from gapfactory.reference import CurvePoint, LabelOutcome
-    from launchpad.database.dataset import Item
+    from gapfactory.reference import CurvePoint
 
 __all__ = ["ReferenceTask", "curve_key", "curve_volumes"]
 
@@ -56,41 +41,9 @@ class ReferenceTask(CampaignTask):
             items = noise_items(database, campaign)
         else:
             items = pick_items(database, campaign, context.generation)[self["start"] : self["stop"]]
-        return _label_items(context, items)
-
-
-def _label_items(context: TaskContext, items: list[Item]) -> dict[str, Any]:
-    from gapfactory.reference import label_structures
-
-    campaign, database = context.campaign, context.database
-    missing = {
-        entry.item.id: entry.item
-        for entry in with_labels(database, campaign, items)
-        if entry.label is None or not entry.label.counts_for(campaign.name)
-    }
-    counts = {"reused": len(items) - len(missing), "labelled": 0, "failed": 0}
-
-    def store(outcome: LabelOutcome) -> None:
-        item = missing[outcome.id]
-        key = (item.hash, label_hash(campaign, item), item.kind, item.atoms)
-        if outcome.label is None:
-            save_failed_label(
-                database, campaign.name, *key, campaign.reference.engine, outcome.reason, outcome.attempts
-            )
-            counts["failed"] += 1
-        else:
-            save_label(database, campaign.name, *key, outcome.label, outcome.attempts)
-            counts["labelled"] += 1
-
-    if missing:
-        noise = items[0].role == "noise"
-        label_structures(
-            [(item.id, item.atoms) for item in missing.values()],
-            campaign.reference.with_higher_density() if noise else campaign.reference,
-            context.workdir / "reference",
-            store,
-        )
-    return counts
+            if self["start"] == 0:
+                items += late_items(database, campaign, context.generation)
+        return label_items(context, items)
 
 
 def curve_volumes(campaign: Campaign, phase: str) -> list[float]:

@@ -234,6 +234,9 @@ class Worker:
         self._leave(directory, keep_as=name if outcome.failed else None)
         if outcome.transient:
             self._insist(lambda: self._postpone(taken, outcome))
+            if outcome.ends_worker:
+                logger.info("ending: %s", outcome.message)
+                self.drain()
             return
         state = "FIZZLED" if outcome.failed else "COMPLETED"
         try:
@@ -254,6 +257,11 @@ class Worker:
     def _postpone(self, taken: Taken, outcome: Outcome) -> None:
         """Give a task that met a fault of the infrastructure its next try after a pause, within its bound."""
         delays = self.queue_settings.transient_delays_s
+        if outcome.times:
+            # counted, and bounded, by the task against what is to blame in it
+            delay = delays[min(outcome.times, len(delays)) - 1] if delays else 0.0
+            self.queue.hand_back(taken.launch_id, outcome.message, kind="counted", delay_s=delay)
+            return
         known = self.queue.retries.find_one({"_id": taken.fw_id}) or {}
         used = 0 if known.get("exhausted") else len(known.get("transient", []))
         delay = delays[used] if used < len(delays) else 0.0

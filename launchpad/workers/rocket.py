@@ -10,7 +10,7 @@ from fireworks.core.firework import FWAction
 from fireworks.core.rocket import Rocket as FireworksRocket
 from fireworks.utilities.dict_mods import apply_mod
 
-from launchpad.retry import is_transient
+from launchpad.retry import is_transient, raised_fault
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,12 +38,18 @@ class Outcome:
         Whether what it raised is a fault of the infrastructure.
     message
         The error in one line, empty if none.
+    times
+        How often the fault happened, where the task counts that itself; see `launchpad.retry.TransientFault`.
+    ends_worker
+        The worker is of no more use for such tasks.
     """
 
     action: FWAction
     failed: bool = False
     transient: bool = False
     message: str = ""
+    times: int = 0
+    ends_worker: bool = False
 
 
 class Rocket(FireworksRocket):
@@ -114,4 +120,12 @@ class Rocket(FireworksRocket):
         action = self.decorate_fwaction(
             FWAction(stored_data=stored, exit=True), spec, firework, str(directory)
         )
-        return Outcome(action, failed=True, transient=is_transient(error), message=message)
+        fault = raised_fault(error)
+        return Outcome(
+            action,
+            failed=True,
+            transient=is_transient(error),
+            message=message,
+            times=fault.times if fault else 0,
+            ends_worker=fault.ends_worker if fault else False,
+        )

@@ -27,6 +27,7 @@ __all__ = [
     "ENTRY_POINTS",
     "ReferenceSettings",
     "check_engine",
+    "data_hashes",
     "engine_classes",
     "make_engine",
     "parse_settings",
@@ -120,3 +121,19 @@ def check_engine(settings: EngineSettings, symbols: Sequence[str] = ()) -> Engin
     info = engine.info()
     engine.require(symbols)
     return info
+
+
+def data_hashes(settings: EngineSettings, symbols: Sequence[str]) -> dict[str, str]:
+    """Return the sha256 (hex) of the data sets that the engine uses here, by species; none for an engine without.
+
+    Raises
+    ------
+    MissingEngineError
+        The data of a species are not installed.
+    """
+    from gapfactory.reference.program import ProgramEngine
+
+    engine = make_engine(settings)
+    if isinstance(engine, ProgramEngine):
+        return engine.data_hashes(symbols)
+    return {symbol: value for symbol, value in engine.info().hashes.items() if symbol in symbols}

@@ -109,18 +109,20 @@ def test_nan_forces_quarantine_a_structure_and_the_quorum_decides(place, tiny, f
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert "forces is not finite" in done.stdout
-    assert "--retry-labels" in done.stdout
+    assert "campaign retry tiny --run" in " ".join(done.stdout.split())
     found = place.json("campaign", "why", "tiny")
     assert found["state"] == "halted"
-    assert "could not be labelled (quorum 1)" in found["reason"]
+    assert "could not be labelled (" in found["reason"]
+    assert "schedule.quorum is 1" in found["reason"]
     assert found["quarantined"]
     assert all("not finite" in entry["reason"] for entry in found["quarantined"])
+    assert all(entry["fault"] == "nan" and entry["history"] for entry in found["quarantined"])
     # without labelling again nothing is better, and it says so again
     again = place.run("campaign", "resume", "tiny", "--run", "--workers", "1")
     assert again.returncode == 1
-    assert "--retry-labels" in again.stdout
+    assert "campaign retry tiny --run" in " ".join(again.stdout.split())
     # the fault is over (it happens once): the same labels, hence the same potential, as if it had never been
-    assert "report:" in place.good("campaign", "resume", "tiny", "--retry-labels", "--run", "--workers", "2")
+    assert "report:" in place.good("campaign", "retry", "tiny", "--fault", "nan", "--run", "--workers", "2")
     digests = place.json("campaign", "digest", "tiny")
     assert digests == first_digests
     assert place.json("campaign", "why", "tiny")["quarantined"] == []

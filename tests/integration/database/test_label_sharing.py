@@ -12,8 +12,9 @@ from gapfactory.analysis.phases import named_phases
 from gapfactory.campaign import campaign_from_mapping
 from gapfactory.reference import CurvePoint, Label, LabelOutcome
 from gapfactory.search.phases import scaled_to_volume
-from launchpad.database.dataset import atom_items, store_atoms, with_labels
-from launchpad.database.labels import curve_of, curve_points, forget_failed_curves
+from launchpad import labelling
+from launchpad.database.dataset import atom_items, label_key, store_atoms, with_labels
+from launchpad.database.curves import curve_of, curve_points, forget_failed_curves
 from launchpad.tasks import reference as tasks
 
 pytestmark = [pytest.mark.database]
@@ -56,7 +57,7 @@ def label_atoms(database, name, tmp_path):
     here = context(database, name, tmp_path)
     store_atoms(database, here.campaign)
     items = atom_items(database, here.campaign)
-    done = tasks._label_items(here, items)
+    done = labelling.label_items(here, items)
     return done, with_labels(database, here.campaign, items)
 
 
@@ -78,17 +79,21 @@ def test_a_failed_label_counts_only_for_its_campaign(database, labeller, tmp_pat
     # what is done is shared, and no failure takes its place
     labeller.works = False
     assert label_atoms(database, "four", tmp_path)[0] == {"reused": n, "labelled": 0, "failed": 0}
-    assert database.labels.count_documents({}) == n
+    assert database.labels.count_documents({"status": "done"}) == n
+    # those that failed keep their own records: what others add does not change their fits
+    assert label_atoms(database, "one", tmp_path)[0] == {"reused": n, "labelled": 0, "failed": 0}
+    assert {e.label.status for e in label_atoms(database, "two", tmp_path)[1]} == {"failed"}
 
 
-def test_a_failure_that_comes_late_leaves_what_is_done(database, labeller, tmp_path, monkeypatch) -> None:
+def test_a_failure_that_comes_late_leaves_what_is_done(database, labeller, tmp_path) -> None:
     """Two campaigns label the same structure at the same time; the slower one fails."""
     _, entries = label_atoms(database, "one", tmp_path)
     labeller.works = False
-    monkeypatch.setattr(
-        tasks, "with_labels", lambda *_: [SimpleNamespace(item=e.item, label=None) for e in entries]
-    )
-    assert label_atoms(database, "two", tmp_path)[0]["failed"] == len(entries)
+    here = context(database, "two", tmp_path)
+    counts = {"reused": 0, "labelled": 0, "failed": 0}
+    labelling._compute(here, {label_key(here.campaign, e.item): e.item for e in entries}, counts)
+    assert len(labeller.asked) == 2 * len(entries)
+    assert counts["failed"] == 0
     assert database.labels.count_documents({"status": "failed"}) == 0
 
 

@@ -10,17 +10,21 @@ import pytest
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect
 
-from gapfactory.errors import DatabaseError, InputError, PotentialError
+from gapfactory.errors import DatabaseError, InputError, NotFoundError, PotentialError
+from gapfactory.reference import LabelOutcome
 from launchpad import service
+from launchpad.assessment import labelled_picks
 from launchpad.database.campaigns import campaign_of, require_campaign, set_state
 from launchpad.database.check import check_database
 from launchpad.database.connection import open_database
-from launchpad.database.dataset import pick_items, with_labels
+from launchpad.database.dataset import label_hash, label_key, pick_items, with_labels
 from launchpad.database.digest import campaign_digests
 from launchpad.database.indexes import ensure_indexes
+from launchpad.database.labels import Subject, ask_again, labels_of, save_outcome
 from launchpad.database.packing import pack_array, unpack_array
 from launchpad.database.potentials import BUCKET, fetch_potential, require_potential
 from launchpad.database.transfer import export_database, import_database
+from launchpad.labelling import label_items, late_items
 from launchpad.queue import Queue
 from launchpad.states import CampaignState
 from launchpad.tasks.base import TaskContext
@@ -232,40 +236,84 @@ def test_indexes_can_be_made_again(copy) -> None:
     assert check_database(copy) == []
 
 
+def fail(database, generation, structure):
+    """Record that the campaign could not label a structure that it has; return the key of the label."""
+    campaign = campaign_of(require_campaign(database, "tiny"))
+    item = next(i for i in pick_items(database, campaign, generation) if i.id == structure)
+    subject = Subject("tiny", item.hash, label_hash(campaign, item), item.kind, item.atoms)
+    database.labels.delete_one({"_id": subject.key})
+    failed = LabelOutcome(item.id, None, "made up", 2, ("plain: x", "plain: y"), "scf")
+    assert save_outcome(database, subject, failed, "ase") == "failed"
+    return subject.key
+
+
 def test_labels_are_tried_again_only_where_a_fit_will_use_them(copy, database_uri) -> None:
-    """A quarantined label of a generation that is fitted stays: no task of that generation would make it again."""
-    key = next(
-        entry.label.id
-        for entry in with_labels(copy, campaign_of(require_campaign(copy, "tiny")), picks(copy, 0))
-        if entry.label is not None
-    )
-    copy.labels.update_one({"_id": key}, {"$set": {"status": "failed", "reason": "made up"}})
+    """Where all fits are done, none would use them; else they enter the next one, whichever chose the structure."""
+    early, late = (picks(copy, generation)[-1].id for generation in (0, 1))
+    early_key, late_key = fail(copy, 0, early), fail(copy, 1, late)
     assert not set_state(copy, "tiny", CampaignState.HALTED, "a campaign that is done stays so")
     copy.campaigns.update_one({"_id": "tiny"}, {"$set": {"state": "halted", "reason": "made up"}})
     with Queue.from_uri(database_uri) as queue:
         assert service.resume(queue, "tiny", retry_labels=True) == {"rerun": 0, "labels_forgotten": 0}
-        assert copy.labels.find_one({"_id": key})["status"] == "failed"
-        assert "made up" in str(service.explain(copy, "tiny")["quarantined"])
+        found = service.explain(copy, "tiny")["quarantined"]
+        assert {(entry["id"], entry["fault"]) for entry in found} == {(early, "scf"), (late, "scf")}
+        for no_such in ({"labels": ["tiny/g009/cell/000000"]}, {"fault": "sfc"}):
+            with pytest.raises((NotFoundError, InputError), match="could not label|there are: scf"):
+                service.retry(queue, "tiny", **no_such)
+        assert service.retry(queue, "tiny", fault="memory") == {"rerun": 0, "labels_forgotten": 0}
 
-        # the newest generation is not fitted: its failed labels are forgotten, those of the first stay
+        # the newest generation is not fitted: both are tried again by its reference tasks, and only by those
         copy.potentials.delete_one({"_id": "tiny/g001"})
-        late = next(
-            entry.label.id
-            for entry in with_labels(copy, campaign_of(require_campaign(copy, "tiny")), picks(copy, 1))
-            if entry.label is not None and entry.label.id != key
-        )
-        copy.labels.update_one({"_id": late}, {"$set": {"status": "failed", "reason": "made up"}})
-        done = service.resume(queue, "tiny", retry_labels=True)
-        assert done["labels_forgotten"] == 1
-        assert done["rerun"] == 3
-    assert copy.labels.find_one({"_id": late}) is None
-    assert copy.labels.find_one({"_id": key})["status"] == "failed"
+        copy.metrics.delete_one({"_id": "tiny/g001"})
+        assert service.retry(queue, "tiny", labels=[early]) == {"rerun": 1, "labels_forgotten": 1}
+        assert service.retry(queue, "tiny", labels=[late]) == {"rerun": 1, "labels_forgotten": 1}
+    for key in (early_key, late_key):
+        # failed until they are tried: a fit that starts meanwhile does not find them undecided
+        record = copy.labels.find_one({"_id": f"{key}/tiny"})
+        assert (record["status"], record["retry_in"]) == ("failed", 1)
     states = {
         fw["name"].split()[-1]: fw["state"]
         for fw in copy.fireworks.find({"spec.generation": 1, "spec.campaign": "tiny"})
     }
-    assert {state for name, state in states.items() if name.startswith("reference")} == {"READY"}
+    # the first takes along what earlier generations owe, the last has the structure that was named
+    references = [state for name, state in sorted(states.items()) if name.startswith("reference")]
+    assert references == ["READY", "COMPLETED", "READY"]
     assert states["fit"] == "WAITING"
+    assert {fw["state"] for fw in copy.fireworks.find({"spec.generation": 0})} == {"COMPLETED"}
+
+
+def test_a_late_label_enters_the_next_fit_and_no_earlier_one(copy, tmp_path) -> None:
+    campaign = campaign_of(require_campaign(copy, "tiny"))
+    chosen = next(item for item in picks(copy, 0) if item.role == "train")
+    key = fail(copy, 0, chosen.id)
+    assert ask_again(copy, key, "tiny", 1)
+    context = TaskContext(SimpleNamespace(db=copy), campaign, 1, tmp_path)
+    assert [item.id for item in late_items(copy, campaign, 1)] == [chosen.id]
+    assert label_items(context, late_items(copy, campaign, 1)) == {"reused": 0, "labelled": 1, "failed": 0}
+    (entry,) = with_labels(copy, campaign, [chosen])
+    assert entry.label.status == "done"
+    assert [entry.label.usable_in(generation) for generation in (0, 1, 2)] == [False, True, True]
+    assert chosen.id not in {e.item.id for e in labelled_picks(copy, campaign, 0)}
+    assert chosen.id in {e.item.id for e in labelled_picks(copy, campaign, 1)}
+    assert late_items(copy, campaign, 1) == []
+
+
+def test_failures_of_earlier_versions_are_read_and_tried_again(copy) -> None:
+    """They stood under the shared key, with the campaign that met them."""
+    campaign = campaign_of(require_campaign(copy, "tiny"))
+    item = picks(copy, 1)[0]
+    key = label_key(campaign, item)
+    newer = ("fault", "history", "custodian", "files", "flags", "altered", "target", "enters", "retry_in")
+    copy.labels.update_one(
+        {"_id": key}, {"$set": {"status": "failed", "reason": "old"}, "$unset": dict.fromkeys(newer, "")}
+    )
+    (entry,) = with_labels(copy, campaign, [item])
+    assert (entry.label.status, entry.label.reason, entry.label.fault) == ("failed", "old", "")
+    assert labels_of(copy, [key], "another") == {}
+    assert not ask_again(copy, key, "another", 1)
+    assert ask_again(copy, key, "tiny", 1)
+    assert copy.labels.find_one({"_id": key}) is None
+    assert labels_of(copy, [key], "tiny")[key].wanted_in(1)
 
 
 def picks(database, generation):

@@ -1,0 +1,227 @@
+"""Label structures for a campaign: what is there is taken over, what another worker is at is waited for.
+
+Everything is decided by what the database holds, looked at again after every step: a task that was killed anywhere goes
+on, and of several workers that want the same label one computes it (`launchpad.database.claims`).
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from launchpad.database.claims import Claims
+from launchpad.database.data_sets import require_same_data
+from launchpad.database.dataset import all_items, label_hash, label_key, settings_of, with_labels
+from launchpad.database.documents import now, own_label_id
+from launchpad.database.labels import Subject, adopt_altered, save_outcome
+from launchpad.retry import Backoff, TransientFault, is_transient
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pymongo.database import Database
+
+    from gapfactory.campaign import Campaign
+    from gapfactory.reference import LabelOutcome
+    from launchpad.database.dataset import Item
+    from launchpad.tasks.base import TaskContext
+
+__all__ = ["HAND_BACKS", "label_items", "late_items"]
+
+#: How often a structure that ends in a fault of the machine is handed back before it is quarantined for it: as often as
+#: the queue pauses before further tries of a task.
+HAND_BACKS = 3
+#: Faults that a structure may bring about by its size. A full disk, a missing licence or a lost scratch directory
+#: concern every structure alike, and are for the queue and for people.
+_MAY_BE_ITS_OWN = frozenset({"memory", "node", "walltime"})
+
+
+def label_items(context: TaskContext, items: Sequence[Item]) -> dict[str, int]:
+    """Label what has no label yet; return how many were reused, labelled, failed.
+
+    Raises
+    ------
+    TransientFault
+        A fault of the machine: the task is run again.
+    StateError
+        This machine's data sets are not those of the labels that are there.
+    gapfactory.errors.GapFactoryError
+        As `gapfactory.reference.label_structures`.
+    """
+    counts = {"reused": 0, "labelled": 0, "failed": 0}
+    with Claims(context.database, context.campaign.name) as claims:
+        pauses = Backoff(first_s=0.2, largest_s=5.0).pauses()
+        while missing := _missing(context, items):
+            mine = set(claims.take(missing))
+            # whoever held a claim until just now may have stored the label before he gave it back
+            work = {key: item for key, item in _missing(context, items).items() if key in mine}
+            if work:
+                _compute(context, work, counts)
+            claims.release()
+            if not mine:
+                time.sleep(next(pauses))
+    counts["reused"] = len(items) - sum(counts.values())
+    return counts
+
+
+def late_items(database: Database[Any], campaign: Campaign, generation: int) -> list[Item]:
+    """Return what earlier generations could not label and a person asked to be tried again in this one."""
+    asked = {"campaign": campaign.name, "status": "failed", "retry_in": generation}
+    if database.labels.find_one(asked, {"_id": 1}) is None:
+        return []
+    earlier = [item for item in all_items(database, campaign) if item.generation < generation]
+    return [
+        entry.item
+        for entry in with_labels(database, campaign, earlier)
+        if entry.label is not None and entry.label.wanted_in(generation)
+    ]
+
+
+def _missing(context: TaskContext, items: Sequence[Item]) -> dict[str, Item]:
+    """Return the items without a label by their keys; those that were handed back before come last."""
+    database, campaign = context.database, context.campaign
+    found: dict[str, Item] = {}
+    for entry in with_labels(database, campaign, items):
+        if entry.label is not None and not entry.label.wanted_in(context.generation):
+            continue
+        key = label_key(campaign, entry.item)
+        if _allows_altered(campaign) and adopt_altered(
+            database, _subject(campaign, entry.item), enters=_enters(context, entry.item)
+        ):
+            continue
+        found.setdefault(key, entry.item)
+    names = {own_label_id(key, campaign.name): key for key in found}
+    times = {
+        names[d["_id"]]: len(d["met"])
+        for d in database.label_hand_backs.find({"_id": {"$in": sorted(names)}})
+    }
+    return dict(sorted(found.items(), key=lambda pair: times.get(pair[0], 0)))
+
+
+def _allows_altered(campaign: Campaign) -> bool:
+    """Return whether the recovery may change the energies of a campaign's labels."""
+    return bool(getattr(campaign.reference, "allow_energy_changes", False))
+
+
+def _subject(campaign: Campaign, item: Item) -> Subject:
+    return Subject(campaign.name, item.hash, label_hash(campaign, item), item.kind, item.atoms)
+
+
+def _enters(context: TaskContext, item: Item) -> int:
+    """Return the generation whose fit first uses a label, if that is not the one that chose the structure."""
+    return context.generation if item.generation < context.generation else 0
+
+
+def _compute(context: TaskContext, work: dict[str, Item], counts: dict[str, int]) -> None:
+    from gapfactory.reference import label_structures
+
+    campaign, database = context.campaign, context.database
+    _require_same_data(context, list(work.values()))
+    # noise cells have settings of their own
+    for noise in (False, True):
+        batch = [item for item in work.values() if (item.role == "noise") is noise]
+        if not batch:
+            continue
+        waiting = {item.id: item for item in batch}
+
+        def store(outcome: LabelOutcome, waiting: dict[str, Item] = waiting) -> None:
+            _store(context, outcome, waiting.pop(outcome.id), counts)
+
+        try:
+            label_structures(
+                [(item.id, item.atoms) for item in batch],
+                settings_of(campaign, batch[0]),
+                context.workdir / "reference",
+                store,
+            )
+        except Exception as error:
+            fault = _fault_of(error)
+            if fault not in _MAY_BE_ITS_OWN or not waiting or not is_transient(error):
+                raise
+            # structures are calculated one after the other in the order given
+            item = next(iter(waiting.values()))
+            _hand_back(database, _subject(campaign, item), item, fault, error, campaign.reference.engine)
+            counts["failed"] += 1
+            return  # quarantined: the rest is looked at again
+
+
+def _store(context: TaskContext, outcome: LabelOutcome, item: Item, counts: dict[str, int]) -> None:
+    from gapfactory.reference import settings_hash
+
+    campaign, database = context.campaign, context.database
+    altered = ""
+    if outcome.altered and outcome.label is not None:
+        changed = settings_of(campaign, item).model_copy(update=outcome.altered)
+        altered = settings_hash(changed, item.kind)
+    subject = _subject(campaign, item)
+    done = save_outcome(
+        database,
+        subject,
+        outcome,
+        campaign.reference.engine,
+        altered_hash=altered,
+        enters=_enters(context, item),
+    )
+    database.label_hand_backs.delete_one({"_id": own_label_id(subject.key, campaign.name)})
+    counts["failed" if done == "failed" else "labelled"] += 1
+
+
+def _require_same_data(context: TaskContext, items: list[Item]) -> None:
+    from gapfactory.reference import data_hashes
+
+    campaign = context.campaign
+    symbols = sorted({symbol for item in items for symbol in item.atoms.get_chemical_symbols()})
+    hashes = data_hashes(campaign.reference, symbols)
+    if hashes:
+        levels = {label_hash(campaign, item) for item in items}
+        require_same_data(context.database, campaign.name, campaign.reference.engine, levels, hashes)
+
+
+def _fault_of(error: Exception) -> str:
+    """Return the kind of a machine's fault by its short name, or an empty string for anything else."""
+    import errno
+
+    from gapfactory.reference.faults import MachineFaultError
+
+    if isinstance(error, MachineFaultError):
+        return error.diagnosis.fault.name.lower()
+    cause = error.__cause__
+    return "memory" if isinstance(cause, OSError) and cause.errno == errno.ENOMEM else ""
+
+
+def _hand_back(
+    database: Database[Any], subject: Subject, item: Item, fault: str, error: Exception, engine: str
+) -> None:
+    """Count a machine's fault against a structure: hand the task back, or quarantine the structure at last.
+
+    Raises
+    ------
+    TransientFault
+        As long as it has not happened too often.
+    """
+    from gapfactory.reference import LabelOutcome
+    from gapfactory.reference.site import end_of_allocation
+
+    own = own_label_id(subject.key, subject.campaign)
+    # several workers of one allocation may meet its end with the same structure: that is one fault
+    what = f"allocation until {end_of_allocation()}" if fault == "walltime" else uuid.uuid4().hex
+    line = f"handed back on {socket.gethostname()}: {error}"
+    database.label_hand_backs.update_one(
+        {"_id": own},
+        {"$addToSet": {"met": what}, "$push": {"lines": line}, "$set": {"at": now()}},
+        upsert=True,
+    )
+    record = database.label_hand_backs.find_one({"_id": own}) or {"met": [what], "lines": [line]}
+    times = len(record["met"])
+    if times <= HAND_BACKS:
+        raise TransientFault(
+            f"{item.id}: {error} (time {times} for this structure; it is quarantined after {HAND_BACKS} hand-backs)",
+            times=times,
+            ends_worker=fault == "walltime",
+        ) from error
+    reason = f"{error} (quarantined: the same after {HAND_BACKS} hand-backs to other tries or machines)"
+    outcome = LabelOutcome(item.id, None, reason, times, tuple(record["lines"][-2 * HAND_BACKS :]), fault)
+    save_outcome(database, subject, outcome, engine)
+    database.label_hand_backs.delete_one({"_id": own})
