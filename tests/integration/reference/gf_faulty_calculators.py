@@ -10,6 +10,38 @@ import numpy as np
 from gapfactory.reference.analytic import StillingerWeberSilicon
 
 
+class Counted(StillingerWeberSilicon):
+    """Adds a line to the file `log` when it begins and takes `pause_s` seconds: shows what is calculated, and where."""
+
+    def __init__(self, log, pause_s=0.0):
+        super().__init__()
+        self.log = log
+        self.pause_s = pause_s
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        with Path(self.log).open("a") as stream:
+            stream.write(f"{len(atoms)} {atoms.positions.sum():.6f}\n")
+        time.sleep(self.pause_s)
+        super().calculate(atoms, properties, system_changes)
+
+
+class Unlucky(StillingerWeberSilicon):
+    """Fails for a fixed share of all crystals, told by their volume per atom, whoever calculates them and when.
+
+    `every` of 10 means one of ten; `offset` picks which.
+    """
+
+    def __init__(self, every=10, offset=0):
+        super().__init__()
+        self.every = every
+        self.offset = offset
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        if atoms.pbc.all() and int(1000 * atoms.get_volume() / len(atoms)) % self.every == self.offset:
+            raise RuntimeError("SCF did not converge")
+        super().calculate(atoms, properties, system_changes)
+
+
 class Faulty(StillingerWeberSilicon):
     """Does what `faults` says for structures of so many atoms.
 
