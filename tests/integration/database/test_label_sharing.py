@@ -13,8 +13,8 @@ from gapfactory.campaign import campaign_from_mapping
 from gapfactory.reference import CurvePoint, Label, LabelOutcome
 from gapfactory.search.phases import scaled_to_volume
 from launchpad import labelling
-from launchpad.database.dataset import atom_items, label_key, store_atoms, with_labels
 from launchpad.database.curves import curve_of, curve_points, forget_failed_curves
+from launchpad.database.dataset import atom_items, label_key, store_atoms, with_labels
 from launchpad.tasks import reference as tasks
 
 pytestmark = [pytest.mark.database]

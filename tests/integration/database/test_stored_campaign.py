@@ -258,7 +258,7 @@ def test_labels_are_tried_again_only_where_a_fit_will_use_them(copy, database_ur
         found = service.explain(copy, "tiny")["quarantined"]
         assert {(entry["id"], entry["fault"]) for entry in found} == {(early, "scf"), (late, "scf")}
         for no_such in ({"labels": ["tiny/g009/cell/000000"]}, {"fault": "sfc"}):
-            with pytest.raises((NotFoundError, InputError), match="could not label|there are: scf"):
+            with pytest.raises((NotFoundError, InputError), match=r"could not label|there are: scf"):
                 service.retry(queue, "tiny", **no_such)
         assert service.retry(queue, "tiny", fault="memory") == {"rerun": 0, "labels_forgotten": 0}
 

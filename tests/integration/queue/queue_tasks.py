@@ -58,6 +58,21 @@ class Fail(FiretaskBase):
 
 
 @explicit_serialize
+class HandsBack(FiretaskBase):
+    """Hand itself back `times` times for something that it counts itself, then succeed."""
+
+    def run_task(self, fw_spec):
+        path = Path(self["file"])
+        with path.open("a") as stream:
+            stream.write("try\n")
+        number = len(path.read_text().splitlines())
+        if number <= self["times"]:
+            msg = "out of memory"
+            raise TransientFault(msg, times=number, ends_worker=bool(self.get("ends_worker")))
+        return FWAction()
+
+
+@explicit_serialize
 class Threads(FiretaskBase):
     """Report the environment in which numpy was imported."""
 

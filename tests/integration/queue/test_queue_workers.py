@@ -13,7 +13,7 @@ import pytest
 from fireworks import Firework, ScriptTask, Workflow
 from pymongo.errors import PyMongoError
 from queue_help import ALLOWED, check_consistent, completed_once, states, wait_for
-from queue_tasks import Fail, Note, Nothing, Threads
+from queue_tasks import Fail, HandsBack, Note, Nothing, Threads
 
 from launchpad.queue import QueueSettings
 from launchpad.workers import (
@@ -197,6 +197,25 @@ def test_failed_and_transient_tasks(queue, supervise, tmp_path):
     kept = list((tmp_path / "scratch" / "failed").iterdir())
     assert len(kept) == 4
     assert list((tmp_path / "scratch" / "launches").iterdir()) == []
+
+
+def test_what_a_task_counts_itself_is_not_counted_against_it(queue, supervise, tmp_path):
+    task = HandsBack(times=4, file=str(tmp_path / "tries"))
+    queue.add_wf(Firework(task, name="patient"))
+    supervisor = supervise(n=1, queue_settings=QueueSettings(transient_delays_s=(0.1,)))
+    wait_for(lambda: all_completed(queue), tick=supervisor.tick)
+    assert queue.launches.count_documents({}) == 5
+    assert queue.retries.count_documents({}) == 0
+
+
+def test_a_worker_whose_allocation_ends_takes_nothing_more(queue, supervise, tmp_path):
+    task = HandsBack(times=1, file=str(tmp_path / "tries"), ends_worker=True)
+    queue.add_wf(Firework(task, name="late"))
+    supervisor = supervise(n=1, queue_settings=QueueSettings(transient_delays_s=(0.1,)))
+    wait_for(lambda: supervisor.tick().wanted == 0, what="the end of the worker")
+    wait_for(lambda: states(queue) == {"late": "READY"}, tick=supervisor.tick)
+    again = supervise(n=1)
+    wait_for(lambda: all_completed(queue), tick=again.tick)
 
 
 def test_one_thread_per_worker_and_clean_scratch(queue, supervise, tmp_path):
