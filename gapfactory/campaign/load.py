@@ -73,6 +73,7 @@ def campaign_from_mapping(content: Mapping[str, Any], *, default_name: str | Non
     merged: dict[str, Any] = dict(content)
     if merged.get("preset") is not None:
         merged = merge(preset(str(merged["preset"])), merged)
+    merged = _with_reference_preset(merged)
     if merged.get("name") is None:
         what = merged.get("element") or "campaign"
         merged["name"] = default_name or f"{str(what).lower()}-{merged.get('preset') or 'de-novo'}"
@@ -87,17 +88,44 @@ def campaign_from_mapping(content: Mapping[str, Any], *, default_name: str | Non
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Return `below` overlaid by `above`, key by key through nested mappings.
 
-    A nested mapping that changes the reference engine replaces the one below as a whole.
+    A nested mapping that changes the reference engine replaces the one below as a whole, but for the name of a
+    preset that has settings for the new engine too.
     """
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
             other_engine = "engine" in value and value["engine"] != old.get("engine")
-            result[key] = dict(value) if other_engine else merge(old, value)
+            result[key] = {**_kept_preset(old, value), **value} if other_engine else merge(old, value)
         else:
             result[key] = value
     return result
+
+
+def _kept_preset(old: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
+    from gapfactory.reference.presets import REFERENCE_PRESETS
+
+    found = REFERENCE_PRESETS.get(str(old.get("preset")))
+    return {"preset": old["preset"]} if found is not None and value["engine"] in found.variants() else {}
+
+
+def _with_reference_preset(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the campaign with the papers' settings that its reference names filled in."""
+    reference = content.get("reference")
+    if not isinstance(reference, dict) or "preset" not in reference:
+        return content
+    import re
+
+    from gapfactory.errors import InputError
+    from gapfactory.reference.presets import expand_preset
+
+    formulas = content.get("composition") or {str(content.get("element") or ""): 1}
+    symbols = {symbol for formula in formulas for symbol in re.findall(r"[A-Z][a-z]?", str(formula))}
+    try:
+        return {**content, "reference": expand_preset(reference, symbols)}
+    except InputError as error:
+        msg = f"reference.preset: {error}"
+        raise CampaignFileError(msg) from error
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:
@@ -114,9 +142,11 @@ def to_yaml(content: Mapping[str, Any]) -> str:
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Say in one line per problem what is wrong, and which key was probably meant."""
+    from gapfactory.reference import engine_classes
+
     lines = []
     for problem in error.errors(include_url=False):
-        location = [part for part in problem["loc"] if part not in {"gpaw", "ase"}]
+        location = [part for part in problem["loc"] if part not in engine_classes()]
         key = ".".join(str(part) for part in location)
         if problem["type"] == "extra_forbidden":
             *parents, last = location

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gapfactory.errors import CampaignFileError, InputError
-from gapfactory.reference.kpoints import kspacing_to_density
+from gapfactory.reference.presets import REFERENCE_PRESETS
 
 __all__ = ["PRESETS", "Preset", "preset", "starter_file"]
 
@@ -32,35 +32,21 @@ class Preset:
     notes: tuple[str, ...] = ()
 
 
-def _paper(
-    element: str, cutoff_ev: float, kspacing: float, xc: str = "PBEsol", notes: tuple[str, ...] = ()
-) -> Preset:
-    # rounded, as the file that a user writes would have it
-    density = round(kspacing_to_density(kspacing), 6)
-    functional = "PBEsol" if xc == "PBEsol" else "optB88-vdW"
+def _paper(element: str) -> Preset:
+    found = REFERENCE_PRESETS[f"bernstein-2019-{element}"]
     return Preset(
-        f"Bernstein 2019 for {element}: 10 000 cells and 100 labels per generation, 25 generations, "
-        f"{functional}",
-        {
-            "element": element,
-            "reference": {
-                "engine": "gpaw",
-                "xc": xc,
-                "cutoff_eV": cutoff_ev,
-                "kpoint_density": max(density, 2.5),
-            },
-        },
+        f"Bernstein 2019 for {element}: 10 000 cells and 100 labels per generation, 25 generations, {found.xc}",
+        {"element": element, "reference": {"preset": found.name, "engine": "gpaw"}},
         (
             (
-                "The paper ran VASP; this is its closest equivalent in GPAW: the same functional and "
-                "plane-wave cutoff, other PAW sets."
+                f"The paper ran {found.code.upper()}; this is its closest equivalent in GPAW "
+                f"(reference preset {found.name}): {' '.join(found.variant('gpaw').differences)}"
             ),
             (
-                f"The paper's KSPACING of {kspacing:g} 1/Å is a density of {density:g} k-points "
-                "per 1/Å; at least 2.5 is used."
+                f"The paper's KSPACING of {found.kspacing:g} 1/Å is a density of {found.kpoint_density:g} k-points "
+                "per 1/Å."
             ),
-            f"{functional} needs a GPAW that was built with libxc, and PAW data sets for it; 'campaign check' looks.",
-            *notes,
+            f"'reference: {{engine: {found.code}}}' takes the paper's own code; 'campaign check' looks what is there.",
         ),
     )
 
@@ -123,10 +109,10 @@ PRESETS: dict[str, Preset] = {
             "evidence": {"phases": ["diamond"]},
         },
     ),
-    "de-novo-2019-B": _paper("B", 500.0, 0.25),
-    "de-novo-2019-C": _paper("C", 800.0, 0.35, "optB88-vdW"),
-    "de-novo-2019-Si": _paper("Si", 400.0, 0.25),
-    "de-novo-2019-Ti": _paper("Ti", 285.0, 0.25),
+    "de-novo-2019-B": _paper("B"),
+    "de-novo-2019-C": _paper("C"),
+    "de-novo-2019-Si": _paper("Si"),
+    "de-novo-2019-Ti": _paper("Ti"),
 }
 
 

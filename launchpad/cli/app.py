@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from launchpad.cli import campaign, db, worker
+from launchpad.cli import campaign, db, reference, worker
 
 __all__ = ["app"]
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(worker.app, name="worker")
+app.add_typer(reference.app, name="reference")
 app.add_typer(db.app, name="db")
 
 
