@@ -29,7 +29,7 @@ __all__ = [
 
 _FLOAT = r"[-+]?\d+\.\d*(?:[ED][-+]?\d+)?"
 _TRIPLE = rf"\s+({_FLOAT})\s+({_FLOAT})\s+({_FLOAT})"
-_SCF_LINE = re.compile(rf"^ *\d+ +\S.*? +{_FLOAT} +{_FLOAT} +(?:{_FLOAT}|\*+|NaN) +({_FLOAT}) +\S+ *$", re.M)
+_SCF_LINE = re.compile(rf"^ *\d+ +\S+/Diag\. .*? ({_FLOAT}|NaN|\*+) +\S+ *$", re.M)
 
 
 def section_text(tree: dict[str, Any], depth: int = 0) -> str:
@@ -127,9 +127,10 @@ def printed_stress(text: str) -> NDArray[np.float64] | None:
 
 
 def printed_moment(text: str) -> float | None:
-    """Return the total moment of the Mulliken analysis, in Bohr magnetons, or None."""
-    found = re.findall(rf"^ *# Total charge and spin{_TRIPLE}", text, re.M)
-    return _number(found[-1][1]) if found else None
+    """Return the total moment of the Mulliken analysis with spin, in Bohr magnetons, or None."""
+    # populations of both spins, charge, moment
+    found = re.findall(rf"^ *# Total charge and spin{_TRIPLE} +({_FLOAT})$", text, re.M)
+    return _number(found[-1][3]) if found else None
 
 
 def printed_structure(text: str) -> Atoms | None:

@@ -63,6 +63,12 @@ _BASIS, _POTENTIALS = "basis.txt", "potentials.txt"
 _PROJECT = "label"
 _RESTART = "continued"
 
+# of densities on the grid in crystals; of density matrices, with DIIS, in the mostly empty boxes of the others
+_MIXING: dict[bool, dict[str, Any]] = {
+    True: {"METHOD": "BROYDEN_MIXING", "ALPHA": 0.4, "NBROYDEN": 8},
+    False: {"METHOD": "DIRECT_P_MIXING", "ALPHA": 0.3},
+}
+
 #: how CP2K names the functionals, and the pseudopotentials made for them
 _FUNCTIONALS: dict[str, tuple[dict[str, Any], str]] = {
     "PBE": ({"": "PBE"}, "GTH-PBE"),
@@ -315,9 +321,7 @@ class Cp2kEngine(ProgramEngine):
                     "FIXED_MAGNETIC_MOMENT": float(moment) if fixed and moment is not None else None,
                 },
                 "DIAGONALIZATION": {"": "ON", "ALGORITHM": "STANDARD"},
-                "MIXING": dict(
-                    numerics.get("mixing", {"METHOD": "BROYDEN_MIXING", "ALPHA": 0.4, "NBROYDEN": 8})
-                ),
+                "MIXING": dict(numerics.get("mixing", _MIXING[kind_of(atoms) == "crystal"])),
                 "PRINT": {"RESTART": {"": "ON", "BACKUP_COPIES": 1, "EACH": {"QS_SCF": 5}}},
             },
             "XC": {"XC_FUNCTIONAL": _FUNCTIONALS[s.xc.upper()][0]},
