@@ -130,7 +130,9 @@ class EspressoEngine(ProgramEngine):
         Signature(Fault.SCF, r"convergence NOT achieved|charge is wrong|negative dr2"),
         # what its MPI library says where a page of shared memory is not to be had
         Signature(
-            Fault.MEMORY, r"cannot allocate|failed to map segment|PMIX ERROR: OUT-OF-RESOURCE .*dstore"
+            Fault.MEMORY,
+            r"cannot allocate|failed to map segment|PMIX ERROR: OUT-OF-RESOURCE .*dstore|"
+            r"Unable to start listen thread",
         ),
     )
 
