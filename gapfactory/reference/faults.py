@@ -115,7 +115,7 @@ COMMON_SIGNATURES: tuple[Signature, ...] = (
     Signature(
         Fault.MEMORY,
         r"Cannot allocate memory|std::bad_alloc|[Oo]ut [Oo]f [Mm]emory|oom-kill|[Ii]nsufficient virtual memory|"
-        r"Allocation would exceed memory limit|MemoryError",
+        r"Allocation would exceed memory limit|MemoryError|out of dynamic memory|failed to map segment",
     ),
     Signature(
         Fault.NODE,
@@ -177,8 +177,8 @@ def diagnosis_of_status(status: int | None, last_words: str) -> Diagnosis:
         except ValueError:
             name = f"signal {number}"
         return Diagnosis(Fault.CRASH, f"killed by {name}" + (f" ({last_words})" if last_words else ""))
-    said = f": {last_words}" if last_words else ""
-    return Diagnosis(Fault.UNKNOWN, f"ended with status {status} and no result{said}")
+    said = f"; {last_words}" if last_words else ""
+    return Diagnosis(Fault.UNKNOWN, f"status {status} and no result{said}")
 
 
 class CalculationFailedError(ReferenceCalculationError):

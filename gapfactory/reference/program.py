@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import tempfile
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -163,6 +165,11 @@ class ProgramEngine(ABC):
         del diagnosis, directory
         return None
 
+    def refused(self, directory: Path) -> tuple[str, ...]:
+        """Return what `propose` found and did not propose because it changes the energy; usually nothing."""
+        del directory
+        return ()
+
     # ---- shared -----------------------------------------------------------------------------------------------
 
     def info(self) -> EngineInfo:
@@ -258,13 +265,29 @@ class ProgramEngine(ABC):
             )
 
     def asked_version(self, arguments: Sequence[str], *, timeout_s: float = 60.0) -> str:
-        """Return what the program prints for these arguments, both streams together."""
-        done = subprocess.run(
-            [*self.program(), *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        """Return what the program prints for these arguments, both streams together.
+
+        Raises
+        ------
+        MissingEngineError
+            It is not installed, or does not end.
+        """
+        # some programs leave files where they run
+        with tempfile.TemporaryDirectory() as here:
+            try:
+                done = subprocess.run(
+                    [*self.program(), *arguments],
+                    cwd=here,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=timeout_s,
+                    check=False,
+                    env={**os.environ, **self.site.variables()},
+                )
+            except subprocess.TimeoutExpired as error:
+                raise MissingEngineError(
+                    f"{error.cmd[0]} did not say its version within {timeout_s:g} s: try it by hand, or correct the "
+                    "command in the site file (docs/reference/engines.md)."
+                ) from error
         return done.stdout + done.stderr

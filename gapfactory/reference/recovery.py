@@ -251,6 +251,7 @@ class _Run:
         if diagnosis is None or len(self.attempts) >= self.engine.settings.max_attempts:
             return False
         proposed = None if diagnosis.hopeless else self.engine.propose(diagnosis, self.here)
+        self.ladder.refused += self.engine.refused(self.here)
         remedy = self.ladder.next(diagnosis) if proposed is None else self.ladder.take(proposed)
         if remedy is None:
             return False
@@ -387,8 +388,7 @@ class _Watch(ErrorHandler):
                 run.killed_for = run.asked
                 return True
             return False
-        size = [(path.stat().st_mtime_ns, path.stat().st_size) for path in _files(run.here)]
-        seen = (run.started, max((m for m, _ in size), default=0), sum(s for _, s in size))
+        seen = (run.started, *_newest(run.here))
         if seen != self._seen:
             self._seen, self._moved = seen, now
         if now - self._moved > site.frozen_after_s:
@@ -495,21 +495,23 @@ def _last_words(run: _Run) -> str:
     for name in (STDERR, STDOUT):
         path = run.here / name
         lines = path.read_bytes()[-2000:].decode(errors="replace").split("\n") if path.is_file() else []
-        words = [" ".join(line.split()) for line in lines if line.strip()]
+        # rulers and numbers tell nothing
+        words = [" ".join(line.split()) for line in lines if sum(c.isalpha() for c in line) > 3]
         if words:
-            return words[-1][:200]
+            return f"its last words: {words[-1][:200]}"
     return ""
 
 
-def _files(directory: Path) -> list[Path]:
-    found = []
+def _newest(directory: Path) -> tuple[int, int]:
+    """Return the newest time of change (ns) and the sum of the sizes (bytes) of all files below a directory."""
+    newest = total = 0
     for folder, _, names in os.walk(directory):
         for name in names:
-            path = Path(folder) / name
             # a program may remove its files at any time
-            if path.exists():
-                found.append(path)
-    return found
+            with suppress(FileNotFoundError):
+                found = (Path(folder) / name).stat()
+                newest, total = max(newest, found.st_mtime_ns), total + found.st_size
+    return newest, total
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -50,8 +50,8 @@ class EngineConformance:
     disturb_after_s = 0.2
     #: globs of the files that `read` needs, for the truncation drill
     result_files = ("stdout.txt",)
-    #: address space in bytes that is too small for the program (it must start at all)
-    too_little_memory = 200_000_000
+    #: address space in bytes in which the program starts, but which is too small with `large_cutoff_eV`
+    too_little_memory, large_cutoff_eV = 500_000_000, 6000.0
     #: largest difference between forces (eV/Å) and stresses (eV/Å^3) and numerical derivatives
     force_tolerance, stress_tolerance = 0.02, 0.002
 
@@ -234,9 +234,14 @@ class EngineConformance:
 
     def test_too_little_memory_blames_no_structure(self, engine, tmp_path):
         del engine
-        limits = {"RLIMIT_AS": self.too_little_memory}
+        plan = {
+            "fault": "limited",
+            "limits": {"RLIMIT_AS": self.too_little_memory},
+            "attempts": list(range(1, 50)),
+        }
+        settings = self.settings.model_copy(update={"cutoff_eV": self.large_cutoff_eV})
         with pytest.raises(MachineFaultError, match="out of memory") as caught:
-            self.label_once(tmp_path, {"fault": "limited", "limits": limits, "attempts": list(range(1, 50))})
+            self.label_once(tmp_path, plan, settings=settings)
         assert is_transient(caught.value)
 
     def test_scratch_that_is_missing_blames_no_structure(self, engine, tmp_path):
