@@ -20,7 +20,7 @@ from gapfactory.reference.ladder import Remedy
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gapfactory.reference.faults import Diagnosis
+    from gapfactory.reference.faults import Diagnosis, Fault
 
 __all__ = ["Advice", "advise", "judge"]
 
@@ -42,10 +42,14 @@ class Advice:
         Filled at the first question; empty without pymatgen.
     asked
         Whether that has happened.
+    silent
+        Faults against which they had no advice any more: from then on our own ladder is climbed, whose changes they
+        would take back.
     """
 
     handlers: list[Any] = field(default_factory=list)
     asked: bool = False
+    silent: set[Fault] = field(default_factory=set)
 
     def prepare(self, output: str) -> None:
         """Make the handlers, if pymatgen is installed."""
@@ -94,9 +98,11 @@ def advise(
     failed
         Handlers that could not look at this attempt.
     """
-    advice.prepare(output)
     refused: list[str] = []
     failed: list[str] = []
+    if diagnosis.fault in advice.silent:
+        return None, refused, failed
+    advice.prepare(output)
     for handler in advice.handlers:
         name = type(handler).__name__
         with tempfile.TemporaryDirectory(prefix="advice-") as folder:
@@ -121,6 +127,7 @@ def advise(
             refused.append(reason)
         if remedy is not None:
             return remedy, refused, failed
+    advice.silent.add(diagnosis.fault)
     return None, refused, failed
 
 
