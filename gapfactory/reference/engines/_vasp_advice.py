@@ -1,10 +1,11 @@
 """Custodian's own handlers for VASP as advisers: they look at a copy of a failed attempt, and we judge their changes.
 
-The handlers need pymatgen (``pip install 'custodian[matsci]'``); without it the engine's own ladder does the work.
+The handlers need pymatgen (``pip install gapfactory[vasp]``); without it the engine's own ladder does the work.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import shutil
 import tempfile
@@ -206,10 +207,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _incar(directory: Path) -> dict[str, Any]:
-    from pymatgen.io.vasp.inputs import Incar
+    # pymatgen's reader, by the name under which the handlers have it
+    reader = importlib.import_module("custodian.vasp.handlers").Incar
 
     with _quiet():
-        return dict(Incar.from_file(str(directory / "INCAR")))
+        return dict(reader.from_file(str(directory / "INCAR")))
 
 
 def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
