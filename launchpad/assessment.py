@@ -61,6 +61,7 @@ def assess(
     noise = noise_of_labels(database, campaign)
     phases = {name: _phase(database, campaign, name, calculator) for name in campaign.phase_names()}
     scatter, outside = _scatter(database, campaign, generation, preceding)
+    levels = _levels(database, campaign, labelled)
     return {
         "errors": [row.as_dict() for row in rows],
         "held_out": len(held_out),
@@ -68,9 +69,10 @@ def assess(
         "unusable": [*unusable, *outside],
         "phases": phases,
         "scatter": scatter,
-        "headline": _headline(rows, phases),
+        "headline": _headline(rows, phases, levels),
         "noise": None if noise is None else asdict(noise),
         "window": _window(records, min(energies, default=0.0), campaign),
+        "levels": levels,
     }
 
 
@@ -223,6 +225,26 @@ def noise_of_labels(database: Database[Any], campaign: Campaign) -> LabelNoise |
     return label_noise(plain, dense) if set(plain) & set(dense) else None
 
 
+def _levels(
+    database: Database[Any], campaign: Campaign, labelled: Sequence[LabelledItem]
+) -> dict[str, Any] | None:
+    """Return how labels differ from those that the campaign's source has of the same structures."""
+    from gapfactory.analysis.levels import compare_levels
+    from gapfactory.errors import EvidenceError, NotFoundError
+    from launchpad.database.campaigns import campaign_of, require_campaign
+
+    if campaign.source is None:
+        return None
+    try:
+        source = campaign_of(require_campaign(database, campaign.source.campaign))
+        items = [e.item for e in labelled]
+        first = _done(with_labels(database, source, items))
+        return compare_levels({item.id: item.atoms for item in items}, first, _done(labelled)).as_dict()
+    except (EvidenceError, NotFoundError):
+        # the other campaign is in another database, or could label none of them
+        return None
+
+
 def _done(entries: Sequence[LabelledItem]) -> dict[str, Label]:
     return {
         entry.item.id: entry.label.as_label()
@@ -231,7 +253,7 @@ def _done(entries: Sequence[LabelledItem]) -> dict[str, Label]:
     }
 
 
-def _headline(rows: Sequence[Any], phases: dict[str, Any]) -> dict[str, Any]:
+def _headline(rows: Sequence[Any], phases: dict[str, Any], levels: dict[str, Any] | None) -> dict[str, Any]:
     """Return the few numbers that the live progress shows."""
     from gapfactory.analysis.errors import pick_row
 
@@ -241,6 +263,9 @@ def _headline(rows: Sequence[Any], phases: dict[str, Any]) -> dict[str, Any]:
         found["energy_rmse_meV"] = 1000 * energy.summary.rmse
     if force is not None:
         found["force_rmse_eV_A"] = force.summary.rmse
+    if levels is not None:
+        found["level_energy_rms_meV"] = levels["aligned_rms_meV"]
+        found["level_force_rms_eV_A"] = levels["force_rms"]
     for name, phase in phases.items():
         if phase["comparison"] is not None:
             found[f"{name}_meV"] = phase["comparison"]["energy_error_meV_per_atom"]

@@ -6,10 +6,10 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from launchpad import queries
+from launchpad import quarantine, queries
 from launchpad.assessment import noise_of_labels, reference_curve
 from launchpad.database.campaigns import campaign_of, require_campaign
-from launchpad.database.dataset import atom_items, pick_items, with_labels
+from launchpad.database.dataset import atom_items, noise_items, pick_items, with_labels
 from launchpad.database.packing import unpack_array
 from launchpad.database.potentials import fetch_potential, latest_potential, require_potential
 from launchpad.database.results import metrics_of, relaxations
@@ -23,10 +23,19 @@ if TYPE_CHECKING:
 
     from gapfactory.analysis.errors import ErrorRow
     from gapfactory.analysis.learning import LearningPoint, PowerLaw
+    from gapfactory.analysis.levels import LevelComparison
     from gapfactory.campaign import Campaign
     from gapfactory.io.extxyz import LabelledFrame
     from gapfactory.reference import LabelNoise
-    from gapfactory.report import Failure, GenerationSummary, HullData, PhaseEvidence, ReportData, ScatterData
+    from gapfactory.report import (
+        Failure,
+        GenerationSummary,
+        HullData,
+        PhaseEvidence,
+        Quarantined,
+        ReportData,
+        ScatterData,
+    )
     from launchpad.database.dataset import LabelledItem
 
 __all__ = ["collect_report", "export_campaign", "report_campaign"]
@@ -54,12 +63,13 @@ def report_campaign(database: Database[Any], name: str, directory: Path) -> Path
 def collect_report(database: Database[Any], name: str) -> ReportData:
     """Gather everything that the report of a campaign shows."""
     from gapfactory.analysis.phases import missing_phases
-    from gapfactory.report import ReportData
+    from gapfactory.report import Remedy, ReportData
 
     record = require_campaign(database, name)
     campaign = campaign_of(record)
     metrics = metrics_of(database, name)
     labelled = _labelled_by_generation(database, campaign)
+    everything = _everything(database, campaign, labelled)
     noise = noise_of_labels(database, campaign)
     learning = _learning(metrics)
     finished = max((m["created"] for m in metrics), default=None) if record["state"] == "done" else None
@@ -91,7 +101,15 @@ def collect_report(database: Database[Any], name: str) -> ReportData:
         selection=_selection(database, campaign),
         hull=_hull(campaign, labelled),
         similarity=_similarity(campaign, labelled),
-        failures=_failures(database, campaign, labelled),
+        failures=_failures(database, campaign, everything),
+        quarantined=_quarantined(everything),
+        remedies=tuple(Remedy(r.name, r.used, r.helped) for r in quarantine.remedies_used(everything)),
+        unusual=tuple(
+            (row["id"], row["energy_eV_per_atom"], row["median_eV_per_atom"])
+            for row in quarantine.energy_outliers_of(everything)
+        ),
+        levels=_levels(metrics),
+        levels_of=campaign.source.campaign if campaign.source else "",
         potential_files={f["name"]: f["sha256"] for f in potential["files"]} if potential else {},
         versions=record["versions"],
         citations=CITATIONS,
@@ -362,20 +380,50 @@ def _similarity(campaign: Campaign, labelled: dict[int, list[LabelledItem]]) -> 
         return None  # too few structures for a map; the report says so
 
 
-def _failures(
+def _everything(
     database: Database[Any], campaign: Campaign, labelled: dict[int, list[LabelledItem]]
+) -> list[LabelledItem]:
+    """Return picks, isolated atoms, dimers and noise cells with their labels."""
+    others = atom_items(database, campaign)
+    if 0 in labelled:
+        others += noise_items(database, campaign)
+    return [e for group in labelled.values() for e in group] + with_labels(database, campaign, others)
+
+
+def _quarantined(entries: Sequence[LabelledItem]) -> tuple[Quarantined, ...]:
+    from gapfactory.report import Quarantined
+
+    return tuple(
+        Quarantined(
+            e.item.generation,
+            e.item.id,
+            e.item.role,
+            e.label.fault,
+            e.label.reason,
+            e.label.attempts,
+            e.label.history,
+            e.item.atoms,
+        )
+        for e in entries
+        if e.label is not None and e.label.status == "failed"
+    )
+
+
+def _levels(metrics: list[dict[str, Any]]) -> LevelComparison | None:
+    from gapfactory.analysis.levels import LevelComparison
+
+    stored = metrics[-1]["evidence"].get("levels") if metrics else None
+    return None if stored is None else LevelComparison.from_dict(stored)
+
+
+def _failures(
+    database: Database[Any], campaign: Campaign, entries: Sequence[LabelledItem]
 ) -> tuple[Failure, ...]:
     from gapfactory.report import Failure
 
     found = [
-        Failure(generation, "reference", e.item.id, e.label.reason)
-        for generation, entries in labelled.items()
+        Failure(e.item.generation, "reference", e.item.id, e.label.reason)
         for e in entries
-        if e.label is not None and e.label.status == "failed"
-    ]
-    found += [
-        Failure(0, "reference", e.item.id, e.label.reason)
-        for e in with_labels(database, campaign, atom_items(database, campaign))
         if e.label is not None and e.label.status == "failed"
     ]
     found += [

@@ -9,7 +9,7 @@ from launchpad import quarantine, queries
 from launchpad.database import campaigns
 from launchpad.database.connection import durable
 from launchpad.database.dataset import all_items, with_labels
-from launchpad.database.documents import label_id
+from launchpad.database.documents import generation_id, label_id
 from launchpad.database.labels import count_done
 from launchpad.states import CampaignState
 
@@ -75,9 +75,21 @@ def submit(queue: Queue, campaign: Campaign, text: str) -> Literal["new", "updat
     check_backend(campaign.gap)
     database = durable(queue.db)
     ensure_indexes(database)
+    _require_source(database, campaign)
     created = campaigns.create_campaign(database, campaign, text, versions())
     submit_generation(queue, campaign, 0)
     return created
+
+
+def _require_source(database: Database[Any], campaign: Campaign) -> None:
+    """Refuse a file that asks for structures of another campaign which nobody has chosen."""
+    key = generation_id(campaign.name, 0)
+    if campaign.source is not None and not database.selections.find_one({"_id": key}, {"_id": 1}):
+        msg = (
+            f"campaign {campaign.name!r} labels structures of campaign {campaign.source.campaign!r}, and they are not "
+            "chosen yet: 'gapfactory campaign relabel' chooses them and submits the campaign"
+        )
+        raise StateError(msg)
 
 
 def status(database: Database[Any], name: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ __all__ = [
     "EvidenceSettings",
     "ExecutionSettings",
     "ScheduleSettings",
+    "SourceSettings",
     "SpeciesSettings",
     "StopSettings",
 ]
@@ -44,6 +45,15 @@ class SpeciesSettings(Settings):
     """Characteristic radius r in Å; by default the tabulated covalent or metallic radius."""
     bonding: Bonding | None = None
     """Whether the element is primarily covalent or metallic; by default the element's usual class."""
+
+
+class SourceSettings(Settings):
+    """Where the structures of a campaign come from that labels those of another one again."""
+
+    campaign: str
+    """The other campaign."""
+    which: str = "all"
+    """What was chosen of its structures; the structures themselves are stored with the campaign."""
 
 
 class ScheduleSettings(Settings):
@@ -106,6 +116,9 @@ class Campaign(Settings):
     """The preset that the file started from (`gapfactory campaign init --list`)."""
     protocol: Literal["de-novo-2019"] = "de-novo-2019"
     """The recipe."""
+    source: SourceSettings | None = None
+    """The structures of another campaign, labelled again at another level; written by `gapfactory campaign relabel`.
+    Such a campaign has one generation, without cells and selection."""
     seed: int = Field(default=1, ge=0)
     """Seed of every random decision: same file, same seed, same results."""
     species: dict[str, SpeciesSettings] = Field(default_factory=dict)
@@ -176,7 +189,12 @@ class Campaign(Settings):
                 "generation; raise it or lower select.labels_per_generation"
             )
             raise ValueError(msg)
+        if self.source is not None and self.schedule.generations != 1:
+            msg = "a campaign with a 'source' has one generation: set schedule.generations to 1"
+            raise ValueError(msg)
         for key, generation in (("initial_cells", 0), ("cells_per_generation", 1)):
+            if self.source is not None:
+                break
             cells = self.cells_of(generation)
             if cells < per_generation:
                 msg = (
@@ -256,6 +274,8 @@ class Campaign(Settings):
 
     def cells_of(self, generation: int) -> int:
         """Return how many random cells a generation makes."""
+        if self.source is not None:
+            return 0
         if generation == 0 and self.schedule.initial_cells is not None:
             return self.schedule.initial_cells
         return self.schedule.cells_per_generation

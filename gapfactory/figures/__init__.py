@@ -12,18 +12,21 @@ from gapfactory.figures.campaign import (
     selection_histograms,
     time_budget,
 )
+from gapfactory.figures.cells import cell_pictures, level_differences
 from gapfactory.figures.quality import energy_scatter, learning_curve, phase_curves
 from gapfactory.figures.stability import contact_curves, dynamics_trace
 from gapfactory.figures.structures import hull_plot, similarity_map_plot
 
 __all__ = [
     "SelectionStage",
+    "cell_pictures",
     "contact_curves",
     "dynamics_trace",
     "energy_distribution",
     "energy_scatter",
     "hull_plot",
     "learning_curve",
+    "level_differences",
     "phase_curves",
     "selection_histograms",
     "similarity_map_plot",

@@ -4,6 +4,9 @@ Generation 0 labels the most diverse of many random cells, with isolated atoms a
 potential. Every later generation relaxes new random cells with the potential before it, labels the most relevant and
 diverse structures seen on the way down, and fits again.
 
+A campaign that labels another one's structures again (`Campaign.source`) has the first generation alone, without cells
+and selection: the structures are chosen already.
+
 Pure: nothing here reads a clock, a file or a database.
 """
 
@@ -63,6 +66,7 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
             for name in campaign.phase_names()
         ]
     cells = campaign.cells_of(generation)
+    chosen: tuple[str, ...] = ()
     built = {
         start: add(f"build-{start:06d}", TaskKind.BUILD, start=start, stop=stop)
         for start, stop in chunks(cells, execution.build_chunk)
@@ -80,15 +84,16 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
             )
             for start, stop in chunks(cells, execution.relax_chunk)
         ]
-    select = add("select", TaskKind.SELECT, pool)
+    if campaign.source is None:
+        chosen = (add("select", TaskKind.SELECT, pool),)
     train, test = picks_of(campaign, generation)
     labelled += [
-        add(f"reference-{start:06d}", TaskKind.REFERENCE, (select,), what="picks", start=start, stop=stop)
+        add(f"reference-{start:06d}", TaskKind.REFERENCE, chosen, what="picks", start=start, stop=stop)
         for start, stop in chunks(train + test, execution.reference_chunk)
     ]
     if generation == 0 and campaign.select.noise_cells:
         # the noise of the labels bounds the errors that the fit may assume, so the fit waits for it
-        labelled.append(add("reference-noise", TaskKind.REFERENCE, (select,), what="noise"))
+        labelled.append(add("reference-noise", TaskKind.REFERENCE, chosen, what="noise"))
     fit = add("fit", TaskKind.FIT, labelled)
     add("assess", TaskKind.ASSESS, (fit, *evidence))
     return tuple(tasks)

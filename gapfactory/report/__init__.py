@@ -7,6 +7,8 @@ from gapfactory.report.data import (
     GenerationSummary,
     HullData,
     PhaseEvidence,
+    Quarantined,
+    Remedy,
     ReportData,
     ScatterData,
 )
@@ -19,6 +21,8 @@ __all__ = [
     "Headline",
     "HullData",
     "PhaseEvidence",
+    "Quarantined",
+    "Remedy",
     "ReportData",
     "ScatterData",
     "headline",

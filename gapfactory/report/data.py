@@ -11,16 +11,27 @@ from gapfactory.errors import EvidenceError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ase import Atoms
     from numpy.typing import NDArray
 
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve, PhaseComparison
     from gapfactory.analysis.errors import ErrorRow
     from gapfactory.analysis.learning import LearningPoint, PowerLaw
+    from gapfactory.analysis.levels import LevelComparison
     from gapfactory.analysis.similarity_map import SimilarityMap
     from gapfactory.analysis.stability import Stability
     from gapfactory.figures import SelectionStage
 
-__all__ = ["Failure", "GenerationSummary", "HullData", "PhaseEvidence", "ReportData", "ScatterData"]
+__all__ = [
+    "Failure",
+    "GenerationSummary",
+    "HullData",
+    "PhaseEvidence",
+    "Quarantined",
+    "Remedy",
+    "ReportData",
+    "ScatterData",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,45 @@ class Failure:
     stage: str
     id: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A structure that could not be labelled.
+
+    Parameters
+    ----------
+    generation
+        Which one chose it.
+    id, role
+        Its name, and what the label was for.
+    fault, reason
+        Kind of the last fault by its short name, and the whole in words.
+    attempts
+        Calculations started.
+    history
+        One line per attempt: remedy and fault.
+    atoms
+        The structure, for a picture.
+    """
+
+    generation: int
+    id: str
+    role: str
+    fault: str
+    reason: str
+    attempts: int = 1
+    history: tuple[str, ...] = ()
+    atoms: Atoms | None = None
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """How often a step of the recovery was taken, and how often the calculation then ended with a label."""
+
+    name: str
+    used: int
+    helped: int
 
 
 @dataclass(frozen=True)
@@ -196,6 +246,14 @@ class ReportData:
         Data of the figures; energies (eV/atom above the lowest) by generation.
     failures
         What did not work, one entry each.
+    quarantined
+        Structures that could not be labelled.
+    remedies
+        What the recovery of the reference calculations did.
+    unusual
+        Labels with an energy far from those of the same composition: ``(id, energy, median)`` in eV/atom.
+    levels, levels_of
+        Comparison with the labels that another campaign has of the same structures, and its name.
     potential_files
         sha256 by file name of the final potential.
     versions, citations
@@ -228,6 +286,11 @@ class ReportData:
     hull: HullData | None = None
     similarity: SimilarityMap | None = None
     failures: tuple[Failure, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
+    remedies: tuple[Remedy, ...] = ()
+    unusual: tuple[tuple[str, float, float], ...] = ()
+    levels: LevelComparison | None = None
+    levels_of: str = ""
     potential_files: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     citations: tuple[str, ...] = ()

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from gapfactory.report.data import ReportData
+    from gapfactory.report.data import Quarantined, ReportData
 
 __all__ = ["Section", "drawn", "figure_sections", "plain"]
 
 Row = tuple[Any, ...]
+
+#: Cells that are drawn of those that could not be labelled; the CSV lists all.
+_DRAWN_CELLS = 12
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ def figure_sections(data: ReportData) -> tuple[Section, ...]:
         _map(data),
         _hull(data),
         _selection(data),
+        *([_levels(data)] if data.levels is not None else []),
+        _quarantine(data),
         _time(data),
     )
 
@@ -274,6 +279,58 @@ def _selection(data: ReportData) -> Section:
         header=("stage", "energy_eV_per_atom"),
         rows=((s.name, e) for s in data.selection for e in s.energies),
     )
+
+
+def _levels(data: ReportData) -> Section:
+    found = data.levels
+    rows = () if found is None else found.rows
+    shifts = {} if found is None else found.shifts_eV
+    constants = ", ".join(f"{symbol} {value:+.4f} eV" for symbol, value in shifts.items())
+    return _section(
+        "levels",
+        f"Labels at this level and in campaign {data.levels_of}",
+        "" if found is None else f"{found.sentence()}. Constants per atom taken out: {constants}.",
+        missing="No structure has a label at both levels.",
+        draw=(
+            lambda: figures.level_differences([r.first for r in rows], [r.aligned_difference for r in rows])
+        )
+        if rows
+        else None,
+        header=(
+            "structure",
+            "first_eV_per_atom",
+            "second_eV_per_atom",
+            "difference_without_constants_eV_per_atom",
+            "force_rms_eV_per_A",
+        ),
+        rows=((r.id, r.first, r.second, r.aligned_difference, r.force_rms) for r in rows),
+    )
+
+
+def _quarantine(data: ReportData) -> Section:
+    found = data.quarantined
+    pictured = [q for q in found if q.atoms is not None][:_DRAWN_CELLS]
+    some = f" {len(pictured)} of {len(found)} are drawn." if len(pictured) < len(found) else ""
+    return _section(
+        "quarantine",
+        "Structures that could not be labelled",
+        "Each in its cell, with the kind of its last fault. Lines join close atoms, red ones atoms closer than 0.7 of "
+        f"the sum of their covalent radii.{some}",
+        missing="Every structure that was tried could be labelled.",
+        draw=(lambda: figures.cell_pictures([(_short(q), q.atoms) for q in pictured if q.atoms is not None]))
+        if pictured
+        else None,
+        header=("generation", "structure", "role", "fault", "attempts", "reason", "history"),
+        rows=(
+            (q.generation, q.id, q.role, q.fault, q.attempts, q.reason, " | ".join(q.history)) for q in found
+        ),
+    )
+
+
+def _short(found: Quarantined) -> str:
+    """Return a title that fits above a small picture."""
+    name = found.id.partition("/")[2] or found.id
+    return f"{name[-26:]}\n{found.fault or 'no kind given'}"
 
 
 def _time(data: ReportData) -> Section:

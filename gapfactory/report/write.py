@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tempfile
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +30,9 @@ def write_report(data: ReportData, directory: Path) -> Path:
     """Write the report of a campaign and return the path of the page.
 
     Files: ``index.html``, ``report.json``, ``<figure>.png`` and ``<figure>.csv`` for each figure there is,
-    ``generations.csv``, ``errors.csv``, ``phases.csv`` and ``failures.csv``. Every file is replaced as a
-    whole and the page comes last, so a report that is being read is never half new. The page needs no
-    network and no script.
+    ``generations.csv``, ``errors.csv``, ``phases.csv``, ``failures.csv`` and ``remedies.csv``. Every file is replaced as
+    a whole and the page comes last, so a report that is being read is never half new. The page needs no network and no
+    script.
 
     Parameters
     ----------
@@ -159,6 +160,10 @@ def _tables(data: ReportData, first: Headline) -> dict[str, tuple[tuple[str, ...
             ("generation", "stage", "id", "reason"),
             [(f.generation, f.stage, f.id, f.reason) for f in data.failures],
         ),
+        "remedies.csv": (
+            ("remedy", "used", "helped"),
+            [(remedy.name, remedy.used, remedy.helped) for remedy in data.remedies],
+        ),
     }
 
 
@@ -205,6 +210,21 @@ def _document(data: ReportData, first: Headline) -> dict[str, Any]:
             s.key: {"columns": s.header, "rows": plain(s.rows)} for s in figure_sections(data) if s.rows
         },
         "failures": [[f.generation, f.stage, f.id, f.reason] for f in data.failures],
+        "quarantined": [
+            {
+                "generation": q.generation,
+                "id": q.id,
+                "role": q.role,
+                "fault": q.fault,
+                "reason": q.reason,
+                "attempts": q.attempts,
+                "history": list(q.history),
+            }
+            for q in data.quarantined
+        ],
+        "remedies": [[r.name, r.used, r.helped] for r in data.remedies],
+        "unusual_energies": plain(data.unusual),
+        "levels": None if data.levels is None else {"of": data.levels_of, **plain(data.levels.as_dict())},
         "settings": plain(dict(data.settings)),
         "potential_files": dict(data.potential_files),
         "versions": dict(data.versions),
@@ -245,5 +265,6 @@ def _render(data: ReportData, first: Headline, pictures: list[dict[str, str]]) -
         delta_names=list(dict.fromkeys(name for g in generations for name in g.deltas)),
         settings=_flatten(data.settings),
         shown_failures=data.failures[:_SHOWN_FAILURES],
+        faults=Counter(q.fault or "no kind given" for q in data.quarantined).most_common(),
         sources=[(e.phase, e.label, e.source, e.note) for e in data.phases],
     )

@@ -9,12 +9,13 @@ import typer
 
 from launchpad.cli.options import DataOption, JsonOption, NameArgument, UriOption, connect, open_queue
 from launchpad.cli.output import print_json, say, table
+from launchpad.cli.relabel import relabel
 
 if TYPE_CHECKING:
     from launchpad.database.location import Located
     from launchpad.queue import Queue
 
-__all__ = ["app"]
+__all__ = ["app", "run_here"]
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns: write, check, plan, run, watch, report.")
 
@@ -336,6 +337,7 @@ def status(
     )
     if found["assessments"]:
         _assessments(found["assessments"])
+        _levels(found["assessments"][-1])
         _tried(found["assessments"])
 
 
@@ -344,7 +346,7 @@ def _assessments(entries: list[dict[str, Any]]) -> None:
     phases = [
         key.removesuffix("_meV")
         for key in dict.fromkeys(key for entry in entries for key in entry)
-        if key.endswith("_meV") and key != "energy_rmse_meV"
+        if key.endswith("_meV") and key not in {"energy_rmse_meV", "level_energy_rms_meV"}
     ]
     short = [phase.split("-", 1)[-1] for phase in phases]
     table(
@@ -361,6 +363,15 @@ def _assessments(entries: list[dict[str, Any]]) -> None:
             for entry in entries
         ],
     )
+
+
+def _levels(entry: dict[str, Any]) -> None:
+    """Print how far labels moved from those of the campaign that had the structures first."""
+    if entry.get("level_energy_rms_meV") is not None:
+        say(
+            f"against the other level (RMS, without constants per species):\nenergies "
+            f"{entry['level_energy_rms_meV']:.3g} meV/atom, forces {entry['level_force_rms_eV_A']:.3g} eV/Å"
+        )
 
 
 def _tried(entries: list[dict[str, Any]]) -> None:
@@ -430,7 +441,7 @@ def resume(
 
     located, queue = open_queue(uri, data)
     _went_on(service.resume(queue, name, retry_labels=retry_labels), name)
-    _run_here(here, located, data, queue, name, workers, out)
+    run_here(here, located, data, queue, name, workers, out)
 
 
 @app.command()
@@ -466,7 +477,7 @@ def retry(
     located, queue = open_queue(uri, data)
     done = service.retry(queue, name, labels=label or (), fault=fault)
     _went_on(done, name)
-    _run_here(here, located, data, queue, name, workers, out)
+    run_here(here, located, data, queue, name, workers, out)
 
 
 def _went_on(done: dict[str, int], name: str) -> None:
@@ -476,7 +487,7 @@ def _went_on(done: dict[str, int], name: str) -> None:
     )
 
 
-def _run_here(
+def run_here(
     here: bool,
     located: Located,
     data: Path | None,
@@ -557,3 +568,6 @@ def export_(
 
     path = export_campaign(connect(uri, data), name, out or Path(f"{name}-export"), generation)
     say(f"exported to {path}")
+
+
+app.command()(relabel)

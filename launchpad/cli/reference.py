@@ -179,15 +179,23 @@ def _run(
     from gapfactory.reference.selfcheck_run import run_check
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console(stderr=True), disable=quiet) as progress:
+    screen = console(stderr=True)
+    with Progress(*columns, console=screen, disable=quiet or not screen.is_terminal) as progress:
         bar = progress.add_task("reference check", total=plan.n_labels + 1)
+
+        def stage(text: str) -> None:
+            progress.update(bar, description=text)
+            if not quiet and not screen.is_terminal:
+                # the log of a batch job
+                screen.print(f"{text} ...", markup=False)
+
         try:
             return run_check(
                 plan,
                 directory,
                 tolerances=allowed,
                 workload=workload,
-                on_stage=lambda text: progress.update(bar, description=text),
+                on_stage=stage,
                 on_label=lambda _: progress.advance(bar),
             )
         except KeyboardInterrupt:

@@ -25,6 +25,21 @@ class Counted(StillingerWeberSilicon):
         super().calculate(atoms, properties, system_changes)
 
 
+class Stronger(StillingerWeberSilicon):
+    """Everything times `strength`, and a constant per atom: another level of theory."""
+
+    def __init__(self, strength=1.0, constant=-100.0):
+        super().__init__()
+        self.strength = strength
+        self.constant = constant
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        super().calculate(atoms, properties, system_changes)
+        self.results = {name: self.strength * value for name, value in self.results.items()}
+        for name in {"energy", "free_energy"} & set(self.results):
+            self.results[name] += self.constant * len(atoms)
+
+
 class Unlucky(StillingerWeberSilicon):
     """Fails for a fixed share of all crystals, told by their volume per atom, whoever calculates them and when.
 

@@ -235,3 +235,36 @@ def test_nothing_is_cut_off():
             assert box.x1 <= width + 2
             # outside the data
             assert all(box.x0 >= ax.get_window_extent().x1 - 2 for ax in figure.axes)
+
+
+def test_cells_are_drawn_with_their_contacts():
+    from ase import Atoms
+    from ase.build import bulk
+
+    close = Atoms("Si2", positions=[[0, 0, 0], [0.9, 0, 0]], cell=[4, 4, 8], pbc=True)
+    molecule = Atoms("Si2", positions=[[0, 0, 0], [0, 0, 2.2]])
+    figure = render(
+        figures.cell_pictures(
+            [("a", bulk("Si")), ("$b", close), ("c", molecule), ("d", Atoms("O")), ("e", close)]
+        )
+    )
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[0] == "a\nSi2, shortest 2.35 Å, 20.0 Å³/atom"
+    assert titles[1] == "$b\nSi2, shortest 0.90 Å, 64.0 Å³/atom"
+    assert titles[2] == "c\nSi2, shortest 2.20 Å"
+    assert titles[3] == "d\nO"
+    # twelve edges and one contact; a molecule has no cell
+    assert [len(ax.lines) for ax in figure.axes[:4]] == [13, 13, 1, 0]
+    assert [len(ax.patches) for ax in figure.axes[:4]] == [2, 2, 2, 1]
+    assert figure.axes[1].lines[-1].get_color() != figure.axes[0].lines[-1].get_color()
+    with pytest.raises(EvidenceError):
+        figures.cell_pictures([])
+
+
+def test_level_differences_show_their_size():
+    figure = render(figures.level_differences([-5.0, -4.0], [0.003, -0.004]))
+    (ax,) = figure.axes
+    assert ax.get_ylabel() == "second minus first level (meV/atom)"
+    assert "RMS 3.54 meV/atom" in legend_texts(figure)
+    with pytest.raises(EvidenceError):
+        figures.level_differences([], [])

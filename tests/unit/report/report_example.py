@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from ase import Atoms
 
 from gapfactory.analysis.contacts import judge_contacts
 from gapfactory.analysis.dynamics import Dynamics
@@ -14,7 +15,16 @@ from gapfactory.analysis.learning import LearningPoint, fit_power_law
 from gapfactory.analysis.similarity_map import SimilarityMap
 from gapfactory.analysis.stability import Stability
 from gapfactory.figures import SelectionStage
-from gapfactory.report import Failure, GenerationSummary, HullData, PhaseEvidence, ReportData, ScatterData
+from gapfactory.report import (
+    Failure,
+    GenerationSummary,
+    HullData,
+    PhaseEvidence,
+    Quarantined,
+    Remedy,
+    ReportData,
+    ScatterData,
+)
 
 
 def birch_murnaghan(volumes, v0, e0, b0, b1):
@@ -203,6 +213,22 @@ def example(generations=5, **changes):
             Failure(2, "reference", "g2-s17", "SCF did not converge in 3 attempts"),
             Failure(3, "relax", "g3-r211", "volume fell below half of its start"),
         ),
+        quarantined=(
+            Quarantined(
+                2,
+                "quickstart-Si/g002/cell/000017",
+                "train",
+                "scf",
+                "self-consistency not reached: 120 iterations (quarantined after 3 attempts)",
+                3,
+                ("plain: self-consistency not reached", "slower mixing: self-consistency not reached"),
+                Atoms(
+                    "Si3", positions=[[0, 0, 0], [1.9, 0.3, 0.2], [2.5, 2.2, 3.0]], cell=[4, 4, 5], pbc=True
+                ),
+            ),
+        ),
+        remedies=(Remedy("slower mixing", 9, 8), Remedy("more iterations", 2, 1)),
+        unusual=(("quickstart-Si/g001/cell/000003", 31.2, -4.9),),
         potential_files={"gap.xml": "ab" * 32},
         versions={"gapfactory": "0.1.0", "gpaw": "26.7", "quippy": "0.10.3"},
         citations=("N. Bernstein, G. Csányi, V. L. Deringer, npj Comput. Mater. 5, 99 (2019)",),

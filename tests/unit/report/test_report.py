@@ -93,7 +93,7 @@ def test_page_is_self_contained_and_links_resolve(finished):
             assert link[1:] in page.ids
         else:
             assert (directory / link).stat().st_size > 0
-    assert sum(link.endswith(".png") for link in page.links) == 10
+    assert sum(link.endswith(".png") for link in page.links) == 11
 
 
 def test_first_screen_answers_the_five_questions(finished):
@@ -275,3 +275,42 @@ def test_one_generation_and_broken_figure_data_do_not_stop_the_report(tmp_path):
     page = page_of(data, tmp_path)
     assert "Not drawn: generation 0 contains values that are not finite" in " ".join(page.text)
     assert not (tmp_path / "energy_distribution.png").exists()
+
+
+def test_structures_without_labels_are_listed_and_drawn(finished):
+    page, directory = finished
+    text = " ".join(" ".join(page.text).split())
+    assert "Not labelled, by the kind of the last fault: 1 × scf." in text
+    assert "slower mixing 9 8" in text
+    assert "quickstart-Si/g001/cell/000003: 31.200 eV/atom, median -4.900" in text
+    assert (directory / "quarantine.png").stat().st_size > 5000
+    rows = list(csv.reader((directory / "quarantine.csv").read_text(encoding="utf-8").splitlines()))
+    assert rows[1][1] == "quickstart-Si/g002/cell/000017"
+    assert rows[1][6].startswith("plain: self-consistency not reached | slower mixing")
+    document = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+    assert document["remedies"] == [["slower mixing", 9, 8], ["more iterations", 2, 1]]
+    assert document["quarantined"][0]["fault"] == "scf"
+    assert document["levels"] is None
+    assert "levels" not in page.ids
+
+
+def test_only_some_cells_are_drawn_and_the_page_says_so(tmp_path):
+    (one,) = EXAMPLE.example().quarantined
+    many = tuple(replace(one, id=f"quickstart-Si/g002/cell/{k:06d}") for k in range(40))
+    page = page_of(EXAMPLE.example(**BARE | {"quarantined": many}), tmp_path)
+    assert "12 of 40 are drawn" in " ".join(page.text)
+    assert len((tmp_path / "quarantine.csv").read_text(encoding="utf-8").splitlines()) == 41
+
+
+def test_two_levels_are_compared(tmp_path):
+    from gapfactory.analysis.levels import LevelComparison, LevelRow
+
+    rows = tuple(LevelRow(f"s{k}", -5.0 + k, -105.0 + k, 0.001 * (-1) ** k, 0.02) for k in range(4))
+    levels = LevelComparison(4, 100_000.0, {"Si": -100.0}, 1.0, 1.0, 0.02, 0.05, rows)
+    page = page_of(EXAMPLE.example(**BARE | {"levels": levels, "levels_of": "si"}), tmp_path)
+    text = " ".join(" ".join(page.text).split())
+    assert "Labels at this level and in campaign si" in text
+    assert "energies differ by 1 meV/atom RMS without constants per species" in text
+    assert "Si -100.0000 eV" in text
+    assert (tmp_path / "levels.png").is_file()
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["levels"]["of"] == "si"
