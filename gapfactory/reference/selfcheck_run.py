@@ -250,13 +250,13 @@ def _derivative_verdict(results: list[DerivativeResult], unlabelled: dict[str, s
         name, reason = next(iter(unlabelled.items()))
         return Verdict(what, "failed", f"{len(unlabelled)} structures gave no label, {name}: {reason}")
     wrong = [r for r in results if not r.passed]
-    forces = max(abs(r.difference) for r in results if r.direction.startswith("force"))
-    stresses = max(abs(r.difference) for r in results if r.direction.startswith("stress"))
-    text = (
-        f"differ from finite differences of the energy by at most {forces:.2g} eV/Å (allowed "
-        f"{next(r.tolerance for r in results if r.direction.startswith('force')):g}) and {stresses:.2g} GPa (allowed "
-        f"{next(r.tolerance for r in results if r.direction.startswith('stress')):g})"
-    )
+    parts = []
+    for kind, unit in (("force", "eV/Å"), ("stress", "GPa")):
+        found = [r for r in results if r.direction.startswith(kind)]
+        if found:
+            largest = max(abs(r.difference) for r in found)
+            parts.append(f"{largest:.2g} {unit} (allowed {found[0].tolerance:g})")
+    text = f"differ from finite differences of the energy by at most {' and '.join(parts)}"
     if wrong and all(r.direction.startswith("stress") for r in wrong):
         text += (
             "; if a higher cutoff removes the difference, it is the Pulay stress of a basis that is too small"

@@ -31,6 +31,7 @@ def test_all_commands_are_there() -> None:
         "campaign": "init check show plan run submit status why resume cancel report export digest",
         "worker": "start stop list",
         "db": "start stop status check export import",
+        "reference": "check list presets settings",
     }
     names = {f"gapfactory {group} {name}" for group, line in wanted.items() for name in line.split()}
     assert names <= set(commands())
