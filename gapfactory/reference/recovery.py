@@ -150,7 +150,8 @@ def run_program(
     except CalculationFailedError as error:
         return Calculation(None, error.diagnosis, (Attempt("plain", str(error.diagnosis), 0.0),))
     except OSError as error:
-        raise _machine_fault(error, directory) from error
+        fault = _machine_fault(error, directory)
+        raise fault from fault.__cause__
     run = _Run(engine, atoms, directory)
     run.ladder.numerics |= dict(numerics or {})
     job, watch, recover, sound = _Start(str(directory)), _Watch(), _Recover(), _Sound()
@@ -175,9 +176,12 @@ def run_program(
         if run.diagnosis is None:
             raise ReferenceCalculationError(f"custodian stopped in {directory}: {error}") from error
         if run.diagnosis.fault.machine:
-            raise MachineFaultError(run.diagnosis, _remedy_of(run.diagnosis.fault)) from None
+            fault = MachineFaultError(run.diagnosis, _remedy_of(run.diagnosis.fault))
+            # the cause is what the queue decides by
+            raise fault from fault.__cause__
     except OSError as error:
-        raise _machine_fault(error, directory) from error
+        fault = _machine_fault(error, directory)
+        raise fault from fault.__cause__
     finally:
         job.terminate()
     return run.result()
@@ -526,7 +530,7 @@ def _known(value: Any) -> Any:
     return value
 
 
-def _machine_fault(error: OSError, directory: Path) -> ReferenceCalculationError:
+def _machine_fault(error: OSError, directory: Path) -> MachineFaultError:
     import errno
 
     fault = {errno.ENOSPC: Fault.DISK, errno.EDQUOT: Fault.DISK, errno.ENOMEM: Fault.MEMORY}.get(
