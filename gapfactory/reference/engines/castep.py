@@ -109,9 +109,7 @@ class CastepEngine(ProgramEngine):
             r"max\. SCF cycles performed but system has not reached the groundstate|"
             r"electronic minimisation did not converge when finding ground state",
         ),
-        Signature(
-            Fault.TIME, r"Insufficient time for another iteration|STOP keyword detected in parameter file"
-        ),
+        Signature(Fault.TIME, r"Insufficient time for another iteration"),
         Signature(Fault.UNSOUND, r"There are no empty bands for at least one kpoint and spin"),
     )
 
@@ -281,6 +279,12 @@ class CastepEngine(ProgramEngine):
             seconds = min(seconds, end - time.time() - self.site.stop_before_s)
         return max(1, int(seconds))
 
+    def _for_the_allocation(self, directory: Path) -> bool:
+        """Tell whether it was the end of the allocation, not the limit of one attempt, that set RUN_TIME."""
+        text = (directory / f"{_SEED}.param").read_text(encoding="utf-8")
+        given = re.search(r"^run_time : (\d+)", text, re.M)
+        return given is not None and int(given[1]) < int(0.9 * self.settings.time_limit_s)
+
     def _moments(self, atoms: Atoms) -> list[float] | None:
         from ase.data import ground_state_magnetic_moments
 
@@ -324,6 +328,8 @@ class CastepEngine(ProgramEngine):
     def diagnose(self, directory: Path, status: int | None) -> Diagnosis | None:
         """Return the fault that CASTEP's words tell; without known words, what its .err file says."""
         told = super().diagnose(directory, status)
+        if told is not None and told.fault is Fault.TIME and self._for_the_allocation(directory):
+            return Diagnosis(Fault.WALLTIME, told.text)
         if told is not None:
             return told
         for path in sorted(directory.glob(f"{_SEED}*.err")):

@@ -334,6 +334,9 @@ class VaspEngine(ProgramEngine):
         found = self.output_files(directory)
         converged = files.ending(directory / "OUTCAR") == "converged"
         told = find_signature(found, _SPOILT if converged else self.signatures)
+        if told is not None and told.fault is Fault.SCF and (directory / "STOPCAR").is_file():
+            # it was asked to stop before the end, and says so in whatever words
+            return None
         if told is not None:
             # without the frame of VASP's boxes
             return replace(told, text=told.text.strip("| "))
@@ -353,6 +356,8 @@ class VaspEngine(ProgramEngine):
             The run is not complete or not converged.
         """
         how = files.ending(directory / "OUTCAR")
+        if how == "unconverged" and (directory / "STOPCAR").is_file():
+            how = "stopped"
         if how != "converged":
             fault = Fault.SCF if how == "unconverged" else Fault.UNKNOWN
             text = {

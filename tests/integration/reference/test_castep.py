@@ -218,16 +218,24 @@ def test_run_time_of_its_own_is_continued(replay, tmp_path, silicon):
     assert started(tmp_path, 2)["continuation"] == "previous.check"
 
 
-def test_end_of_the_allocation_hands_the_structure_back(replay, tmp_path, silicon, monkeypatch):
-    slow = {"until": "label.param", "until_text": "\nstop\n", "after": {"label.check": "model"}}
-    engine, label = replay(slow, FINISHED, stop_before_s=10, grace_s=20)
-    monkeypatch.setenv("GAPFACTORY_JOB_END", str(time.time() + 11))
-    with pytest.raises(MachineFaultError, match="end of the allocation"):
+@pytest.mark.parametrize("leaves", ["when asked", "by itself"])
+def test_end_of_the_allocation_hands_the_structure_back(replay, tmp_path, silicon, monkeypatch, leaves):
+    words = {"when asked": "STOP keyword detected in parameter file. Stop execution.\n"}
+    words |= {"by itself": "Insufficient time for another iteration\n"}
+    files_left = {"label.check": "model", "label.castep": words[leaves]}
+    asked = {"until": "label.param", "until_text": "\nstop\n", "after": files_left}
+    engine, label = replay(
+        asked if leaves == "when asked" else {"text": files_left}, FINISHED, stop_before_s=10
+    )
+    monkeypatch.setenv("GAPFACTORY_JOB_END", str(time.time() + (11 if leaves == "when asked" else 100)))
+    with pytest.raises(MachineFaultError) as caught:
         run_program(engine, silicon, label)
+    assert caught.value.diagnosis.fault is Fault.WALLTIME
     monkeypatch.delenv("GAPFACTORY_JOB_END")
     done = run_program(engine, silicon, label)
     check(done, silicon)
     assert remedies(done) == ["continued after an interruption"]
+    assert started(tmp_path, 2)["continuation"] == "previous.check"
 
 
 def test_no_licence_blames_no_structure(replay, silicon):

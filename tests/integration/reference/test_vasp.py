@@ -218,15 +218,12 @@ def test_wrong_input_is_hopeless(replay, diamond):
     assert "EFERMI" in done.diagnosis.text
 
 
-def test_time_limit_stops_softly_and_continues_from_the_wavefunctions(replay, tmp_path, diamond):
+@pytest.mark.parametrize("words", ["----- aborting loop because hard stop was set ---\n", UNCONVERGED])
+def test_time_limit_stops_softly_and_continues_from_the_wavefunctions(replay, tmp_path, diamond, words):
     slow = {
         "until": "STOPCAR",
         "until_text": "LABORT",
-        "after": {
-            "WAVECAR": "waves",
-            "CHGCAR": "density",
-            "OUTCAR": "----- aborting loop because hard stop was set ---\n",
-        },
+        "after": {"WAVECAR": "waves", "CHGCAR": "density", "OUTCAR": words},
     }
     engine, label = replay(slow, FINISHED, settings=VaspSettings(time_limit_s=1.0), grace_s=20)
     done = run_program(engine, diamond, label)

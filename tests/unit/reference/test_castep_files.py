@@ -245,6 +245,7 @@ def test_order_of_species():
 )
 def test_words_of_failures(tmp_path, words, fault):
     (tmp_path / "label.castep").write_text(f" Welcome to CASTEP\n{words}\n")
+    (tmp_path / "label.param").write_text("run_time : 1620\n")
     assert engine_of().diagnose(tmp_path, 0).fault is fault
 
 

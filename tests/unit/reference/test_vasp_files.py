@@ -243,6 +243,21 @@ def test_data_sets(potentials):
         engine_of().require(["Si"])
 
 
+def test_version_is_read_from_the_executable(tmp_path):
+    program = tmp_path / "vasp_std"
+    program.write_bytes(b"\x7fELF\0\0vasp.6.4.3 19Mar24 (build\0")
+    program.chmod(0o755)
+    assert VaspEngine(VaspSettings(), ProgramSite(command=(str(program),))).version() == "6.4.3"
+    program.write_bytes(b"#!/bin/sh\nexec srun vasp\n")
+    assert (
+        VaspEngine(VaspSettings(), ProgramSite(command=(str(program),)))
+        .version()
+        .startswith("unknown (sha256 ")
+    )
+    with pytest.raises(MissingEngineError, match="VASP needs a licence"):
+        VaspEngine(VaspSettings(), ProgramSite(command=("no-such-vasp",))).info()
+
+
 def test_settings():
     for wrong in ({"xc": "B3LYP"}, {"pseudopotentials": {"Si": "../Si"}}, {"potential_set": "/etc"}):
         with pytest.raises(ValidationError):
