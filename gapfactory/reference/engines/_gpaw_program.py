@@ -9,6 +9,7 @@ faster, and any Python with GPAW can run it::
 The directory's file `stop` asks it to write a checkpoint after the current iteration and end.
 """
 
+import faulthandler
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ STATUS_OS, STATUS_MEMORY, STATUS_FAILED = 74, 71, 1
 
 # by these GPAW notices an MPI launcher; a worker that was itself started by one hands them down
 _LAUNCHERS = ("PMIX_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "I_MPI_MPIRUN")
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 class StoppedError(Exception):
@@ -36,8 +38,13 @@ def main(arguments: list[str]) -> int:
         _serial()
         sys.stdout.write(json.dumps(about(arguments[1])) + "\n")
         return 0
+    # a crash in compiled code says where
+    faulthandler.enable()
     task = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    if task["launched"]:
+    sizes = [int(os.environ[name]) for name in _SIZES if name in os.environ] if task["launcher"] else []
+    parallel = max(sizes, default=task["processes"]) > 1
+    if parallel:
+        # a GPAW that was built without MPI refuses this, instead of being calculated once by every process
         os.environ.setdefault("GPAW_MPI_BACKEND", "cgpaw")
     else:
         _serial()
@@ -46,13 +53,13 @@ def main(arguments: list[str]) -> int:
     except StoppedError as stopped:
         result = {"stopped": str(stopped)}
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the supervisor has to read it
-        return _report(error, launched=task["launched"])
+        return _report(error, parallel=parallel)
     if result is not None:
         write_whole(RESULT, {**result, "complete": True})
     return 0
 
 
-def _report(error: BaseException, *, launched: bool) -> int:
+def _report(error: BaseException, *, parallel: bool) -> int:
     """Say what happened as far as anything can still be written; return the exit status."""
     status = STATUS_FAILED
     if isinstance(error, OSError) and error.errno is not None:
@@ -70,13 +77,10 @@ def _report(error: BaseException, *, launched: bool) -> int:
     except OSError:
         # the disk is full: the status says so
         os._exit(status)
-    if launched:
-        from gpaw import mpi
-
-        world: Any = mpi.world
-        if world.size > 1:
-            # the other processes may be waiting for this one
-            world.abort(status)
+    mpi: Any = sys.modules.get("gpaw.mpi")
+    if parallel and mpi is not None:
+        # the other processes may be waiting for this one
+        mpi.world.abort(status)
     return status
 
 

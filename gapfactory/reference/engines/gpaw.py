@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -136,7 +134,11 @@ _SIGNATURES = (
     Signature(Fault.INPUT, r"Could not find required (PAW dataset|basis set)", hopeless=True),
     Signature(Fault.INPUT, r"requires 3 lattice vectors|LegacyGPAWError", hopeless=True),
     Signature(Fault.INPUT, r"inside MPI launcher|GPAW is not compiled with MPI", hopeless=True),
-    Signature(Fault.MEMORY, r"MemoryError|Cannot allocate memory"),
+    Signature(
+        Fault.MEMORY,
+        r"MemoryError|[Cc]annot allocate memory|failed to map segment|Memory allocation still failed|gpaw_malloc|"
+        r"blas_thread_init: pthread_create failed",
+    ),
 )
 
 #: Errors of the operating system that a failed write reports; a limit on the size of files counts as a full disk.
@@ -156,8 +158,8 @@ _ITERATION = re.compile(r"^\|iter:\s*\d+\|[^|]*\|\s*(-?\d[\d.]*)")
 class GpawEngine(ProgramEngine):
     """GPAW in its plane-wave mode, run by `_gpaw_program.py` in any Python that has GPAW.
 
-    The site's command is that Python; without one it is the Python of gapfactory. With a launcher GPAW must have been
-    built with MPI.
+    The site's command is that Python; without one it is the Python of gapfactory. For several processes GPAW must have
+    been built with MPI.
     """
 
     name: ClassVar[str] = "gpaw"
@@ -223,7 +225,8 @@ class GpawEngine(ProgramEngine):
             "stress": kind_of(atoms) == "crystal",
             "checkpoint": None,
             "checkpoint_every_s": _CHECKPOINT_EVERY_S,
-            "launched": bool(self.site.launcher),
+            "launcher": bool(self.site.launcher),
+            "processes": self.site.processes,
         }
         if checkpoint is not None and _same_solution(task, checkpoint / _TASK):
             task["checkpoint"] = str((checkpoint / program.CHECKPOINT).resolve())
@@ -333,17 +336,16 @@ class GpawEngine(ProgramEngine):
     def _known(self) -> dict[str, Any]:
         """Return what the program tells about the installed GPAW, asked once."""
         if not self._about:
-            done = subprocess.run(
-                [*self.program(), "-P", program.__file__, "--about", self.settings.xc],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=120.0,
-                check=False,
-                env={**os.environ, **self.site.variables()},
+            answer = self.asked_version(
+                ["-P", program.__file__, "--about", self.settings.xc], timeout_s=120.0
             )
-            said = [line for line in done.stdout.splitlines() if line.startswith("{")]
-            known: dict[str, Any] = json.loads(said[-1]) if said else {"missing": done.stderr.strip()[-300:]}
+            said = [line for line in answer.splitlines() if line.startswith("{")]
+            if not said:
+                raise MissingEngineError(
+                    f"{self.program()[0]} did not tell about its GPAW ({' '.join(answer.split())[-300:]}): the command "
+                    "of gpaw in the site file must be a Python, 3.11 or newer, with GPAW (docs/reference/engines.md)."
+                )
+            known: dict[str, Any] = json.loads(said[-1])
             if "missing" in known:
                 raise MissingEngineError(
                     f"the reference engine gpaw is not installed here ({known['missing']}): "
@@ -354,11 +356,11 @@ class GpawEngine(ProgramEngine):
                     f"this GPAW cannot use the functional {self.settings.xc!r} ({known['functional']}): install "
                     "Debian's libxc-dev and build GPAW again, or choose one of LDA, PBE, revPBE, RPBE and PW91."
                 )
-            if self.site.launcher and not known["mpi"]:
+            if self.site.processes > 1 and not known["mpi"]:
                 raise MissingEngineError(
-                    f"the site starts gpaw by {self.site.launcher[0]!r}, but this GPAW was built without MPI: build it "
-                    "again with an MPI compiler (GPAW's siteconfig: `mpi = True`), or take the launcher out of the "
-                    "site file."
+                    f"the site starts gpaw with {self.site.processes} processes, but this GPAW was built without MPI: "
+                    "build it again with an MPI compiler (GPAW's siteconfig: `mpi = True`), or write `processes = 1` "
+                    "into the site file."
                 )
             self._about = known
         return self._about
@@ -383,7 +385,11 @@ def _result(directory: Path) -> dict[str, Any] | None:
     path = directory / program.RESULT
     if not path.is_file():
         return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        # cut short: the program writes it in one step, file systems do not always
+        return None
     return content if content.get("complete") else None
 
 

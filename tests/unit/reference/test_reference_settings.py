@@ -1,5 +1,10 @@
 """Settings, hashes, k-point grids and label noise: everything that needs no calculation."""
 
+import errno
+import hashlib
+import json
+import sys
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -20,7 +25,9 @@ from gapfactory.reference import (
     parse_settings,
     settings_hash,
 )
-from gapfactory.reference.ase_engine import EXTRA_MODULES_VARIABLE
+from gapfactory.reference.engines.ase_calculator import EXTRA_MODULES_VARIABLE
+from gapfactory.reference.faults import CalculationFailedError, Fault
+from gapfactory.reference.site import ProgramSite
 
 
 def test_unknown_key_and_engine_are_named():
@@ -135,41 +142,150 @@ def test_named_calculators_exist():
         assert check_engine(AseSettings(calculator=name)).engine == "ase"
 
 
-def test_missing_code_names_the_remedy(monkeypatch):
-    import sys
+def gpaw_like(tmp_path, **known):
+    """A stand-in for the interpreter that has GPAW: it tells what `known` says of it."""
+    program = tmp_path / "python-with-gpaw"
+    program.write_text(f"#!{sys.executable}\nprint({json.dumps(json.dumps(known))})\n")
+    program.chmod(0o755)
+    return (str(program),)
 
-    monkeypatch.setitem(sys.modules, "gpaw", None)
+
+def test_missing_code_names_the_remedy(tmp_path):
+    absent = ProgramSite(command=gpaw_like(tmp_path, missing="No module named 'gpaw'"))
     with pytest.raises(MissingEngineError, match="pip install"):
-        check_engine(GpawSettings())
+        make_engine(GpawSettings(), absent).info()
+    nowhere = ProgramSite(command=("/nowhere/bin/python",))
+    with pytest.raises(MissingEngineError, match="/nowhere/bin/python"):
+        make_engine(GpawSettings(), nowhere).info()
+
+
+def test_gpaw_that_cannot_do_what_is_asked_is_refused(tmp_path):
+    known = {"version": "26.7.0", "mpi": False, "setup_name": "PBE", "setup_paths": [str(tmp_path)]}
+    site = ProgramSite(command=gpaw_like(tmp_path, **known))
+    assert make_engine(GpawSettings(), site).version() == "26.7.0"
+    several = site.model_copy(update={"launcher": ("mpirun", "-n", "{processes}"), "processes": 2})
+    with pytest.raises(MissingEngineError, match=r"without MPI.*processes = 1"):
+        make_engine(GpawSettings(), several).info()
+    (tmp_path / "Si.PBE.gz").write_bytes(b"data set")
+    assert make_engine(GpawSettings(), site).data_hashes(["Si"]) == {
+        "Si": hashlib.sha256(b"data set").hexdigest()
+    }
+    with pytest.raises(MissingEngineError, match="no PAW data set for C with PBE"):
+        make_engine(GpawSettings(), site).require(["C"])
+    site = ProgramSite(command=gpaw_like(tmp_path, **known, functional="libxc is not there"))
+    with pytest.raises(MissingEngineError, match=r"'SCAN'.*libxc"):
+        make_engine(GpawSettings(xc="SCAN"), site).info()
+
+
+def test_keys_of_stored_labels_are_what_they_were():
+    # labels of 2026 are stored under these
+    other = GpawSettings(
+        cutoff_eV=250.0,
+        kpoint_grid=(2, 3, 4),
+        smearing_width_eV=0.05,
+        use_symmetry=False,
+        vacuum_isolated=5.0,
+        vacuum_dimer=5.0,
+    )
+    for settings, kind, key in (
+        (GpawSettings(), "crystal", "e4abc48328a57028767481ffece014f54f75380c17bc789b666cece7a2677573"),
+        (GpawSettings(), "isolated", "985e4993e8d35891e3fc502cdf78025ce635ac587dd69c42968657d0672234a7"),
+        (GpawSettings(), "dimer", "81cd581db57257d5fd23339a0610e4660668c00b54bce736610f1e5eba366243"),
+        (other, "crystal", "eb96084037fe799525adef2f929332b6ee61201d56798be5088936374fa0e817"),
+        (other, "isolated", "f35e6af5144b34d92730bb534640d5d746e88767f74e1910192867e78cb2c63c"),
+        (other, "dimer", "ae14f985198258d43b09c653903dd008b9bb1e290d2b1d1e89ad79848385f570"),
+    ):
+        assert settings_hash(settings, kind) == key, kind
+
+
+def gpaw_engine(**settings):
+    return make_engine(GpawSettings(**settings), ProgramSite())
 
 
 def test_recovery_steps_change_numerics_only():
-    engine = make_engine(GpawSettings())
-    atoms = bulk("Si")
+    engine = gpaw_engine()
     allowed = {"mixer", "eigensolver", "nbands", "random", "symmetry", "maxiter"}
-    _, plain = engine.parameters(atoms, rung=0)
-    for rung in range(1, len(engine.rungs())):
-        _, changed = engine.parameters(atoms, rung=rung)
+    _, plain = engine.parameters(bulk("Si"), {})
+    numerics = {}
+    for remedy in engine.ladder:
+        assert bool(remedy.numerics) != remedy.changes_energy, remedy.name
+        numerics |= dict(remedy.numerics)
+        _, changed = engine.parameters(bulk("Si"), numerics)
         for key in set(plain) | set(changed):
-            assert key in allowed or plain.get(key) == changed.get(key), (rung, key)
-    for rung in range(1, len(engine.rungs())):
-        _, spin = engine.parameters(Atoms("Si"), rung=rung)
+            assert key in allowed or plain.get(key) == changed.get(key), (remedy.name, key)
+        _, spin = engine.parameters(Atoms("Si"), numerics)
         assert spin["hund"] is True
+        assert spin["mixer"]["method"] == "difference"
+    assert [r.name for r in engine.ladder if r.changes_energy] == ["smearing twice as wide"]
+    # a start from random wave functions suits Davidson's method only
+    assert "random" not in engine.parameters(bulk("Si"), engine.ladder[2].numerics)[1]
 
 
 def test_isolated_structures_get_our_box_gamma_and_spin():
-    engine = make_engine(GpawSettings(vacuum_isolated=5.0, vacuum_dimer=4.0))
-    prepared, parameters = engine.parameters(Atoms("C", cell=[30.0] * 3), rung=0)
+    engine = gpaw_engine(vacuum_isolated=5.0, vacuum_dimer=4.0)
+    prepared, parameters = engine.parameters(Atoms("C", cell=[30.0] * 3), {})
     assert prepared.cell.lengths().tolist() == [10.0] * 3
-    assert parameters["kpts"]["size"] == (1, 1, 1)
+    assert parameters["kpts"]["size"] == [1, 1, 1]
     assert parameters["hund"] is True
     assert parameters["occupations"]["fixmagmom"] is True
     dimer = Atoms("C2", positions=[[0, 0, 0], [0, 0, 1.3]], cell=[30.0] * 3)
-    prepared, parameters = engine.parameters(dimer, rung=0)
+    prepared, parameters = engine.parameters(dimer, {})
     assert prepared.cell.lengths().tolist() == pytest.approx([8.0, 8.0, 9.3])
     assert parameters["spinpol"] is True
     assert prepared.get_initial_magnetic_moments().tolist() == [2.0, 2.0]
     assert prepared.get_distance(0, 1) == pytest.approx(1.3)
+
+
+@pytest.mark.parametrize(
+    ("failed", "fault", "hopeless"),
+    [
+        ({"type": "KohnShamConvergenceError", "text": ""}, Fault.SCF, False),
+        ({"type": "ValueError", "text": "Some energy terms are NaN!"}, Fault.NAN, False),
+        ({"type": "LinAlgError", "text": "Eigenvalues did not converge"}, Fault.DIAGONALISER, False),
+        ({"type": "SymmetryBrokenError", "text": ""}, Fault.SYMMETRY, False),
+        ({"type": "KPointError", "text": "bad"}, Fault.GRID, False),
+        ({"type": "_ArrayMemoryError", "text": "Unable to allocate 3 GiB"}, Fault.MEMORY, False),
+        ({"type": "OSError", "text": "...", "errno": errno.ENOSPC}, Fault.DISK, False),
+        ({"type": "FileNotFoundError", "text": "Could not find required PAW dataset"}, Fault.INPUT, True),
+        ({"type": "AtomsTooClose", "text": "Atoms are too close, e.g. 0.001 Å"}, Fault.OVERLAP, True),
+        ({"type": "AssertionError", "text": ""}, Fault.UNKNOWN, False),
+    ],
+)
+def test_exceptions_of_gpaw_are_told_apart(tmp_path, failed, fault, hopeless):
+    (tmp_path / "result.json").write_text(json.dumps({"failed": {"errno": None, **failed}, "complete": True}))
+    diagnosis = gpaw_engine().diagnose(tmp_path, 1)
+    assert (diagnosis.fault, diagnosis.hopeless) == (fault, hopeless)
+    assert failed["type"] in diagnosis.text
+
+
+def test_result_that_is_incomplete_is_none(tmp_path):
+    engine = gpaw_engine()
+    for text in ("", "{", json.dumps({"free_energy": 1.0, "forces": []})):
+        (tmp_path / "result.json").write_text(text)
+        with pytest.raises(CalculationFailedError, match="result"):
+            engine.read(bulk("Si"), tmp_path)
+    # not even the reason could be written
+    assert engine.diagnose(tmp_path, 74).fault is Fault.DISK
+
+
+def test_checkpoint_of_other_settings_is_not_continued(tmp_path):
+    engine = gpaw_engine()
+    before, now = tmp_path / "before", tmp_path / "now"
+    before.mkdir()
+    now.mkdir()
+    engine.write(bulk("Si"), before, engine.ladder[0].numerics, checkpoint=None)
+    assert not engine.has_checkpoint(before)
+    (before / "checkpoint.gpw").write_bytes(b"")
+    assert engine.has_checkpoint(before)
+
+    def continued(engine, atoms):
+        engine.write(atoms, now, {}, checkpoint=before)
+        return json.loads((now / "calculation.json").read_text())["checkpoint"]
+
+    assert continued(engine, bulk("Si")) == str(before / "checkpoint.gpw")
+    assert continued(engine, bulk("Si", a=5.5)) is None
+    assert continued(gpaw_engine(smearing_width_eV=0.2), bulk("Si")) is None
+    assert continued(gpaw_engine(max_iterations=50), bulk("Si")) is not None
 
 
 def label(energy, n=2, force=0.0):
