@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,15 +16,22 @@ from gapfactory.reference.selfcheck import CheckPlan, plan_check
 from gapfactory.reference.selfcheck_run import Workload, run_check
 from gapfactory.reference.site import ProgramSite
 
+if TYPE_CHECKING:
+    from gapfactory.reference.settings import EngineSettings
+
 COARSE = {
     "espresso": {"cutoff_eV": 220.0, "kpoint_density": 1.0},
     "gpaw": {"cutoff_eV": 150.0, "kpoint_density": 0.7},
 }
 
 
-def planned(engine: str, *, ladders: bool) -> CheckPlan:
-    """Return a small self-test; without ladders it is one finite difference and the drill."""
-    settings = parse_settings({"engine": engine, "smearing_width_eV": 0.2, **COARSE[engine]})
+def coarse(engine: str) -> EngineSettings:
+    """Return cheap settings."""
+    return parse_settings({"engine": engine, "smearing_width_eV": 0.2, **COARSE[engine]})
+
+
+def planned(settings: EngineSettings, *, ladders: bool = False) -> CheckPlan:
+    """Return a small self-test: two levels of each ladder or none; without, one finite difference and the drill."""
     plan = plan_check(
         settings,
         species={"Si": species("Si")},
@@ -49,7 +58,7 @@ def planned(engine: str, *, ladders: bool) -> CheckPlan:
 @pytest.mark.espresso
 @pytest.mark.skipif(shutil.which("pw.x") is None, reason="Quantum ESPRESSO is not installed")
 def test_quantum_espresso_passes_and_comes_back_after_a_kill(tmp_path) -> None:
-    plan = planned("espresso", ladders=True)
+    plan = planned(coarse("espresso"), ladders=True)
     site = ProgramSite()
     result = run_check(plan, tmp_path, workload=Workload(1000, 12.0), site=site)
     states = {verdict.question: verdict.state for verdict in result.verdicts}
@@ -70,7 +79,7 @@ def test_quantum_espresso_passes_and_comes_back_after_a_kill(tmp_path) -> None:
 @pytest.mark.gpaw
 def test_gpaw_comes_back_after_a_kill(tmp_path) -> None:
     pytest.importorskip("gpaw")
-    result = run_check(planned("gpaw", ladders=False), tmp_path, site=ProgramSite())
+    result = run_check(planned(coarse("gpaw")), tmp_path, site=ProgramSite())
     assert result.drill.passed, result.drill
     assert result.drill.attempts == 2
 
@@ -87,7 +96,78 @@ def test_one_of_two_mpi_processes_is_killed(tmp_path) -> None:
         "OMPI_MCA_rmaps_base_oversubscribe": "1",
     }
     site = ProgramSite(launcher=("mpirun", "-n", "{processes}"), processes=2, environment=told)
-    result = run_check(planned("espresso", ladders=False), tmp_path, site=site)
+    result = run_check(planned(coarse("espresso")), tmp_path, site=site)
     assert result.drill.passed, result.drill
     assert result.drill.attempts == 2
     assert result.installation.cores == 2
+
+
+# ---- the same with a program that takes half a second ----------------------------------------------------------------
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """Settings of the toy engine, known like any other."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    from gf_toy_engine import ToyEngine, ToySettings
+
+    from gapfactory.reference.engines import registry
+
+    monkeypatch.setattr(registry, "engine_classes", lambda: {"toy": ToyEngine})
+    return ToySettings(kpoint_density=1.0)
+
+
+def test_every_question_has_its_answer(toy, tmp_path) -> None:
+    stages: list[str] = []
+    result = run_check(planned(toy, ladders=True), tmp_path, site=ProgramSite(), on_stage=stages.append)
+    assert stages == ["forces and stress of Si", "k-points", "cutoff", "recovery drill"]
+    assert [(v.question, v.state) for v in result.verdicts] == [
+        ("forces and stress", "passed"),
+        ("k-points", "passed"),
+        ("cutoff", "passed"),
+        ("recovery drill", "passed"),
+    ]
+    # its energies depend on neither
+    assert result.recommendation.settings == {"kpoint_density": 1.0, "cutoff_eV": 320.0}
+    assert result.installation.data_sha256 == {"Si": "0" * 64}
+
+
+def test_an_interrupted_test_goes_on_where_it_stopped(toy, tmp_path) -> None:
+    done: list[str] = []
+
+    def stop_after_two(outcome) -> None:
+        done.append(outcome.id)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    plan = planned(toy)
+    with pytest.raises(KeyboardInterrupt):
+        run_check(plan, tmp_path, site=ProgramSite(), on_label=stop_after_two)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("label.json")}
+    assert len(kept) == 2
+    assert run_check(plan, tmp_path, site=ProgramSite()).passed
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_a_drill_whose_kill_was_used_up_is_repeated(toy, tmp_path) -> None:
+    (tmp_path / "drill").mkdir()
+    (tmp_path / "drill" / "killed").touch()
+    result = run_check(planned(toy), tmp_path, site=ProgramSite())
+    assert result.drill.passed
+    assert result.drill.attempts == 2
+
+
+def test_an_engine_that_does_not_come_back_fails(toy, tmp_path) -> None:
+    result = run_check(planned(toy.model_copy(update={"max_attempts": 1})), tmp_path, site=ProgramSite())
+    assert not result.passed
+    assert result.verdicts[-1].state == "failed"
+    assert "the killed calculation gave no label" in result.verdicts[-1].text
+    assert "SIGKILL" in result.verdicts[-1].text
+
+
+def test_the_drill_leaves_the_common_scratch_alone(toy, tmp_path) -> None:
+    # labels in the scratch of the site would be found finished, and nothing be killed
+    site = ProgramSite(scratch=tmp_path / "scratch")
+    result = run_check(planned(toy), tmp_path / "check", site=site)
+    assert result.drill.passed
+    assert list((tmp_path / "check" / "drill").rglob("label.json"))
