@@ -6,20 +6,19 @@ on, and of several workers that want the same label one computes it (`launchpad.
 
 from __future__ import annotations
 
-import socket
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from launchpad.database.claims import Claims
 from launchpad.database.data_sets import require_same_data
 from launchpad.database.dataset import all_items, label_hash, label_key, settings_of, with_labels
-from launchpad.database.documents import now, own_label_id
+from launchpad.database.documents import own_label_id
 from launchpad.database.labels import Subject, adopt_altered, save_outcome
-from launchpad.retry import Backoff, TransientFault, is_transient
+from launchpad.hand_backs import forget_hand_backs, hand_back, hand_backs, own_fault
+from launchpad.retry import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from pymongo.database import Database
 
@@ -28,14 +27,7 @@ if TYPE_CHECKING:
     from launchpad.database.dataset import Item
     from launchpad.tasks.base import TaskContext
 
-__all__ = ["HAND_BACKS", "label_items", "late_items"]
-
-#: How often a structure that ends in a fault of the machine is handed back before it is quarantined for it: as often as
-#: the queue pauses before further tries of a task.
-HAND_BACKS = 3
-#: Faults that a structure may bring about by its size. A full disk, a missing licence or a lost scratch directory
-#: concern every structure alike, and are for the queue and for people.
-_MAY_BE_ITS_OWN = frozenset({"memory", "node", "walltime"})
+__all__ = ["label_items", "late_items", "require_data_sets"]
 
 
 def label_items(context: TaskContext, items: Sequence[Item]) -> dict[str, int]:
@@ -92,12 +84,9 @@ def _missing(context: TaskContext, items: Sequence[Item]) -> dict[str, Item]:
         ):
             continue
         found.setdefault(key, entry.item)
-    names = {own_label_id(key, campaign.name): key for key in found}
-    times = {
-        names[d["_id"]]: len(d["met"])
-        for d in database.label_hand_backs.find({"_id": {"$in": sorted(names)}})
-    }
-    return dict(sorted(found.items(), key=lambda pair: times.get(pair[0], 0)))
+    names = {key: own_label_id(key, campaign.name) for key in found}
+    times = hand_backs(database, names.values())
+    return dict(sorted(found.items(), key=lambda pair: times.get(names[pair[0]], 0)))
 
 
 def _allows_altered(campaign: Campaign) -> bool:
@@ -115,10 +104,11 @@ def _enters(context: TaskContext, item: Item) -> int:
 
 
 def _compute(context: TaskContext, work: dict[str, Item], counts: dict[str, int]) -> None:
-    from gapfactory.reference import label_structures
+    from gapfactory.reference import LabelOutcome, label_structures
 
     campaign, database = context.campaign, context.database
-    _require_same_data(context, list(work.values()))
+    symbols = {symbol for item in work.values() for symbol in item.atoms.get_chemical_symbols()}
+    require_data_sets(context, symbols, {label_hash(campaign, item) for item in work.values()})
     # noise cells have settings of their own
     for noise in (False, True):
         batch = [item for item in work.values() if (item.role == "noise") is noise]
@@ -137,14 +127,15 @@ def _compute(context: TaskContext, work: dict[str, Item], counts: dict[str, int]
                 store,
             )
         except Exception as error:
-            fault = _fault_of(error)
-            if fault not in _MAY_BE_ITS_OWN or not waiting or not is_transient(error):
+            fault = own_fault(error)
+            if not fault or not waiting:
                 raise
             # structures are calculated one after the other in the order given
             item = next(iter(waiting.values()))
-            _hand_back(database, _subject(campaign, item), item, fault, error, campaign.reference.engine)
-            counts["failed"] += 1
-            return  # quarantined: the rest is looked at again
+            own = own_label_id(label_key(campaign, item), campaign.name)
+            lines, reason = hand_back(database, own, item.id, fault, error)
+            store(LabelOutcome(item.id, None, reason, len(lines), lines, fault))
+            return  # the rest is looked at again
 
 
 def _store(context: TaskContext, outcome: LabelOutcome, item: Item, counts: dict[str, int]) -> None:
@@ -164,64 +155,30 @@ def _store(context: TaskContext, outcome: LabelOutcome, item: Item, counts: dict
         altered_hash=altered,
         enters=_enters(context, item),
     )
-    database.label_hand_backs.delete_one({"_id": own_label_id(subject.key, campaign.name)})
+    forget_hand_backs(database, [own_label_id(subject.key, campaign.name)])
     counts["failed" if done == "failed" else "labelled"] += 1
 
 
-def _require_same_data(context: TaskContext, items: list[Item]) -> None:
-    from gapfactory.reference import data_hashes
+def require_data_sets(context: TaskContext, symbols: Collection[str], levels: Collection[str]) -> None:
+    """Refuse to calculate where this machine's data sets are not those of the labels that are there.
 
-    campaign = context.campaign
-    symbols = sorted({symbol for item in items for symbol in item.atoms.get_chemical_symbols()})
-    hashes = data_hashes(campaign.reference, symbols)
-    if hashes:
-        levels = {label_hash(campaign, item) for item in items}
-        require_same_data(context.database, campaign.name, campaign.reference.engine, levels, hashes)
-
-
-def _fault_of(error: Exception) -> str:
-    """Return the kind of a machine's fault by its short name, or an empty string for anything else."""
-    import errno
-
-    from gapfactory.reference.faults import MachineFaultError
-
-    if isinstance(error, MachineFaultError):
-        return error.diagnosis.fault.name.lower()
-    cause = error.__cause__
-    return "memory" if isinstance(cause, OSError) and cause.errno == errno.ENOMEM else ""
-
-
-def _hand_back(
-    database: Database[Any], subject: Subject, item: Item, fault: str, error: Exception, engine: str
-) -> None:
-    """Count a machine's fault against a structure: hand the task back, or quarantine the structure at last.
+    Parameters
+    ----------
+    context
+        For which campaign.
+    symbols
+        Species that are calculated.
+    levels
+        Settings hashes under which results are stored.
 
     Raises
     ------
-    TransientFault
-        As long as it has not happened too often.
+    StateError
+        They are not the same.
     """
-    from gapfactory.reference import LabelOutcome
-    from gapfactory.reference.site import end_of_allocation
+    from gapfactory.reference import data_hashes
 
-    own = own_label_id(subject.key, subject.campaign)
-    # several workers of one allocation may meet its end with the same structure: that is one fault
-    what = f"allocation until {end_of_allocation()}" if fault == "walltime" else uuid.uuid4().hex
-    line = f"handed back on {socket.gethostname()}: {error}"
-    database.label_hand_backs.update_one(
-        {"_id": own},
-        {"$addToSet": {"met": what}, "$push": {"lines": line}, "$set": {"at": now()}},
-        upsert=True,
-    )
-    record = database.label_hand_backs.find_one({"_id": own}) or {"met": [what], "lines": [line]}
-    times = len(record["met"])
-    if times <= HAND_BACKS:
-        raise TransientFault(
-            f"{item.id}: {error} (time {times} for this structure; it is quarantined after {HAND_BACKS} hand-backs)",
-            times=times,
-            ends_worker=fault == "walltime",
-        ) from error
-    reason = f"{error} (quarantined: the same after {HAND_BACKS} hand-backs to other tries or machines)"
-    outcome = LabelOutcome(item.id, None, reason, times, tuple(record["lines"][-2 * HAND_BACKS :]), fault)
-    save_outcome(database, subject, outcome, engine)
-    database.label_hand_backs.delete_one({"_id": own})
+    campaign = context.campaign
+    hashes = data_hashes(campaign.reference, sorted(set(symbols)))
+    if hashes:
+        require_same_data(context.database, campaign.name, campaign.reference.engine, levels, hashes)

@@ -30,9 +30,9 @@ def write_report(data: ReportData, directory: Path) -> Path:
     """Write the report of a campaign and return the path of the page.
 
     Files: ``index.html``, ``report.json``, ``<figure>.png`` and ``<figure>.csv`` for each figure there is,
-    ``generations.csv``, ``errors.csv``, ``phases.csv``, ``failures.csv`` and ``remedies.csv``. Every file is replaced as
-    a whole and the page comes last, so a report that is being read is never half new. The page needs no network and no
-    script.
+    ``generations.csv``, ``errors.csv``, ``phases.csv``, ``failures.csv`` and ``remedies.csv``. Every file is replaced
+    as a whole and the page comes last, so a report that is being read is never half new. The page needs no network
+    and no script.
 
     Parameters
     ----------

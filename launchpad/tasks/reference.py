@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
 
+from launchpad.database.claims import Claims
 from launchpad.database.curves import CurvePointRecord, curve_of, curve_points, save_curve, save_curve_point
 from launchpad.database.dataset import atom_items, noise_items, pick_items, store_atoms
 from launchpad.database.documents import CurveDocument
-from launchpad.labelling import label_items, late_items
+from launchpad.hand_backs import forget_hand_backs, hand_back, hand_backs, own_fault
+from launchpad.labelling import label_items, late_items, require_data_sets
+from launchpad.retry import Backoff
 from launchpad.tasks.base import CampaignTask, TaskContext
 
 if TYPE_CHECKING:
@@ -80,38 +84,35 @@ def _phase_atoms(campaign: Campaign, name: str) -> Any:
 
 
 def _label_phase(context: TaskContext, phase: str) -> dict[str, Any]:
-    """Compute the curve of a phase point by point; points that are stored, here or elsewhere, are taken over."""
-    from gapfactory.analysis.energy_volume import next_volumes
-    from gapfactory.reference import energy_volume_reference, settings_hash
-
+    """Compute the curve of a phase, unless it is stored; of two campaigns that want it at once, one computes it."""
     campaign, database = context.campaign, context.database
     key = curve_key(campaign, phase)
-    stored = curve_of(database, key)
-    # one on which every point failed may have met the limits of the campaign that made it
-    if stored is not None and (stored["volumes"] or stored["campaign"] == campaign.name):
-        return {"phase": phase, "reused": 1}
-    atoms, tolerance = _phase_atoms(campaign, phase), campaign.evidence.curves.relax.symmetry_tolerance
+    with Claims(database, campaign.name) as claims:
+        pauses = Backoff(first_s=0.2, largest_s=5.0).pauses()
+        while True:
+            mine = claims.take([f"curve/{key}"])
+            stored = curve_of(database, key)
+            # one on which every point failed may have met the limits of the campaign that made it
+            if stored is not None and (stored["volumes"] or stored["campaign"] == campaign.name):
+                return {"phase": phase, "reused": 1}
+            if mine:
+                return _compute_curve(context, phase, key)
+            time.sleep(next(pauses))
+
+
+def _compute_curve(context: TaskContext, phase: str, key: str) -> dict[str, Any]:
+    """Compute a curve point by point; points that are stored, here or elsewhere, are taken over."""
+    from gapfactory.analysis.energy_volume import next_volumes
+    from gapfactory.reference import settings_hash
+
+    campaign, database = context.campaign, context.database
     known = curve_points(database, key, campaign.name)
     points: dict[float, CurvePointRecord] = {}
-
-    def store(point: CurvePoint) -> None:
-        record = _record(point, atoms, tolerance)
-        save_curve_point(database, key, campaign.name, record)
-        points[record.volume] = record
-
     wanted = curve_volumes(campaign, phase)
     while wanted:
         points |= {volume: known[volume] for volume in wanted if volume in known}
-        missing = [volume for volume in wanted if volume not in known]
-        if missing:
-            energy_volume_reference(
-                atoms,
-                missing,
-                campaign.reference,
-                context.workdir / "curve",
-                relax_settings=campaign.evidence.curves.relax,
-                on_point=store,
-            )
+        while missing := [volume for volume in wanted if volume not in points]:
+            points |= _compute_points(context, phase, key, missing)
         curve = _curve(phase, list(points.values()))
         wanted = next_volumes(curve, campaign.evidence.curves)
     save_curve(
@@ -128,6 +129,50 @@ def _label_phase(context: TaskContext, phase: str) -> dict[str, Any]:
         ),
     )
     return {"phase": phase, "points": len(curve.volumes), "failed": len(curve.failures)}
+
+
+def _compute_points(
+    context: TaskContext, phase: str, key: str, volumes: list[float]
+) -> dict[float, CurvePointRecord]:
+    """Compute points and store each; one that meets faults of the machine again and again has failed at last.
+
+    Raises
+    ------
+    TransientFault
+        A fault of the machine: the task is run again.
+    """
+    from gapfactory.reference import energy_volume_reference, settings_hash
+
+    campaign, database = context.campaign, context.database
+    atoms, settings = _phase_atoms(campaign, phase), campaign.evidence.curves.relax
+    done: dict[float, CurvePointRecord] = {}
+
+    def keep(record: CurvePointRecord) -> None:
+        save_curve_point(database, key, campaign.name, record)
+        done[record.volume] = record
+
+    require_data_sets(context, atoms.get_chemical_symbols(), [settings_hash(campaign.reference, "crystal")])
+    names = {volume: f"curve/{key}/{volume!r}/{campaign.name}" for volume in volumes}
+    times = hand_backs(database, names.values())
+    ordered = sorted(volumes, key=lambda volume: (times.get(names[volume], 0), volume))
+    try:
+        energy_volume_reference(
+            atoms,
+            ordered,
+            campaign.reference,
+            context.workdir / "curve",
+            relax_settings=settings,
+            on_point=lambda point: keep(_record(point, atoms, settings.symmetry_tolerance)),
+        )
+    except Exception as error:
+        fault = own_fault(error)
+        left = [volume for volume in ordered if volume not in done]
+        if not fault or not left:
+            raise
+        _, reason = hand_back(database, names[left[0]], f"{phase} at {left[0]:.4g} Å^3/atom", fault, error)
+        keep(CurvePointRecord(left[0], None, reason, 0.0))
+    forget_hand_backs(database, [names[volume] for volume in done])
+    return done
 
 
 def _record(point: CurvePoint, atoms: Atoms, tolerance: float) -> CurvePointRecord:

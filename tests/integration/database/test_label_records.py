@@ -14,7 +14,7 @@ from gapfactory.campaign import campaign_from_mapping
 from gapfactory.errors import StateError
 from gapfactory.reference import GpawSettings, Label, LabelOutcome, settings_hash
 from gapfactory.reference.faults import Diagnosis, Fault, MachineFaultError
-from launchpad import labelling, quarantine
+from launchpad import hand_backs, labelling, quarantine
 from launchpad.database import labels as store
 from launchpad.database.dataset import atom_items, label_hash, label_key, store_atoms, with_labels
 from launchpad.database.documents import label_id
@@ -210,7 +210,7 @@ def test_a_structure_that_meets_machine_faults_again_and_again_is_quarantined(
 
     method.answer = answer
     seen = []
-    for _ in range(3 * labelling.HAND_BACKS):
+    for _ in range(3 * hand_backs.HAND_BACKS):
         try:
             counts = run(database, mine)
         except TransientFault as handed_back:
@@ -220,14 +220,14 @@ def test_a_structure_that_meets_machine_faults_again_and_again_is_quarantined(
     else:
         raise AssertionError("the campaign is blocked")
     # each of the two is handed back so often and no oftener
-    assert sorted(seen) == sorted([*range(1, labelling.HAND_BACKS + 1)] * 2)
+    assert sorted(seen) == sorted([*range(1, hand_backs.HAND_BACKS + 1)] * 2)
     assert counts["failed"] >= 1
     found = {e.item.id: e.label for e in entries(database, mine)}
     assert {name for name, stored in found.items() if stored.status == "failed"} == bad
     failed = found[min(bad)]
     assert failed.fault == fault.name.lower()
-    assert f"after {labelling.HAND_BACKS} hand-backs" in failed.reason
-    assert len(failed.history) == labelling.HAND_BACKS + 1
+    assert f"after {hand_backs.HAND_BACKS} hand-backs" in failed.reason
+    assert len(failed.history) == hand_backs.HAND_BACKS + 1
     assert database.label_hand_backs.count_documents({}) == 0
     # the good ones were not held up: at the second try they came first
     assert method.asked[1:].index(next(n for n in found if n not in bad)) < 3
@@ -240,7 +240,7 @@ def test_other_faults_of_the_machine_are_nobodys_own(database, method) -> None:
         raise machine_fault(Fault.DISK)
 
     method.answer = full
-    for _ in range(2 * labelling.HAND_BACKS):
+    for _ in range(2 * hand_backs.HAND_BACKS):
         with pytest.raises(MachineFaultError) as error:
             run(database, campaign("one"))
         assert is_transient(error.value)
@@ -292,3 +292,38 @@ def test_outliers_are_flagged_and_kept(database) -> None:
     assert found["energy_eV_per_atom"] == pytest.approx(40.0)
     assert found["median_eV_per_atom"] < -4.8
     assert labels_of(database, [], "one") == {}
+
+
+def test_a_point_of_a_curve_that_meets_machine_faults_again_and_again_has_failed(
+    database, method, monkeypatch, tmp_path
+) -> None:
+    from gapfactory.analysis.phases import named_phases
+    from gapfactory.reference import CurvePoint
+    from gapfactory.search.phases import scaled_to_volume
+    from launchpad.tasks import reference as tasks
+
+    mine = campaign("one")
+    bad = tasks.curve_volumes(mine, "Si-diamond")[1]
+    published = next(p.atoms for p in named_phases("Si") if p.name == "Si-diamond")
+    lowest = published.get_volume() / len(published)
+
+    def energy_volume_reference(atoms, volumes, settings, workdir, *, relax_settings, on_point):
+        for volume in volumes:
+            if volume == bad:
+                raise machine_fault(Fault.MEMORY)
+            energy = (volume - lowest) ** 2 - 4.0
+            outcome = LabelOutcome("x", label(len(atoms), energy * len(atoms)), "", 1)
+            on_point(CurvePoint(volume, energy, scaled_to_volume(atoms, volume), outcome, 0))
+
+    monkeypatch.setattr(reference, "energy_volume_reference", energy_volume_reference)
+    context = TaskContext(SimpleNamespace(db=database), mine, 0, tmp_path)
+    for time in range(1, hand_backs.HAND_BACKS + 1):
+        with pytest.raises(TransientFault) as error:
+            tasks._label_phase(context, "Si-diamond")
+        assert error.value.times == time
+    assert tasks._label_phase(context, "Si-diamond")["failed"] == 1
+    (stored,) = database.curves.find()
+    ((volume, reason),) = stored["failures"]
+    assert volume == bad
+    assert "hand-backs" in reason
+    assert database.label_hand_backs.count_documents({}) == 0
