@@ -29,7 +29,7 @@ __all__ = [
 
 _FLOAT = r"[-+]?\d+\.\d*(?:[ED][-+]?\d+)?"
 _TRIPLE = rf"\s+({_FLOAT})\s+({_FLOAT})\s+({_FLOAT})"
-_SCF_LINE = re.compile(rf"^ *\d+ +\S+/Diag\. .*? ({_FLOAT}|NaN|\*+) +\S+ *$", re.M)
+_SCF_LINE = re.compile(rf"^ *\d+ +[^\s/]+/Diag\..*? ({_FLOAT}|NaN|\*+) +\S+ *$", re.M)
 
 
 def section_text(tree: dict[str, Any], depth: int = 0) -> str:
@@ -83,7 +83,7 @@ def abort_message(text: str) -> str:
         # the drawing of a person next to the message takes the first columns
         said = re.sub(r"^\*?\s*(\\___/|O/\||/\| \||/ \\|\|)?\s*", "", inner.removesuffix("*"))
         words.append(said.strip())
-    return " ".join(word for word in words if word)
+    return " ".join(" ".join(words).split())
 
 
 def scf_energies(text: str) -> tuple[float, ...]:
@@ -138,7 +138,7 @@ def printed_structure(text: str) -> Atoms | None:
     from ase import Atoms
 
     cell = re.findall(rf"^ CELL\| Vector [abc] \[pm\]:{_TRIPLE}", text, re.M)[:3]
-    _, found, block = text.partition("ATOMIC COORDINATES IN PM")
+    block = text.partition("ATOMIC COORDINATES IN PM")[2]
     rows = re.findall(rf"^ *\d+ +\d+ +[A-Z][a-z]? +(\d+){_TRIPLE} +{_FLOAT} +{_FLOAT} *$", block, re.M)
     if len(cell) != 3 or not rows:
         return None

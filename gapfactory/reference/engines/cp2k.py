@@ -19,6 +19,7 @@ import re
 import shutil
 import time
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -44,7 +45,6 @@ from gapfactory.reference.site import end_of_allocation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from ase import Atoms
 
@@ -62,12 +62,19 @@ _INPUT = "cp2k.inp"
 _BASIS, _POTENTIALS = "basis.txt", "potentials.txt"
 _PROJECT = "label"
 _RESTART = "continued"
+# free space below which output that ends early is blamed on the disk
+_FULL_BYTES = 1_000_000
 
-# of densities on the grid in crystals; of density matrices, with DIIS, in the mostly empty boxes of the others
-_MIXING: dict[bool, dict[str, Any]] = {
-    True: {"METHOD": "BROYDEN_MIXING", "ALPHA": 0.4, "NBROYDEN": 8},
-    False: {"METHOD": "DIRECT_P_MIXING", "ALPHA": 0.3},
-}
+# How the next density is made, from the plain way to the most cautious one. In crystals, densities on the grid are
+# mixed; in the mostly empty boxes of isolated structures, density matrices, with DIIS once their change is below
+# EPS_DIIS (there Broyden's method went round in circles for more than 100 iterations on Si2, DIIS needs 17).
+_MIXING: tuple[dict[str, Any], ...] = (
+    {"METHOD": "BROYDEN_MIXING", "ALPHA": 0.4, "NBROYDEN": 8},
+    {"METHOD": "BROYDEN_MIXING", "ALPHA": 0.1, "NBROYDEN": 16},
+    {"METHOD": "PULAY_MIXING", "ALPHA": 0.1, "BETA": 1.0, "NPULAY": 12},
+    {"METHOD": "KERKER_MIXING", "ALPHA": 0.2, "BETA": 1.0},
+)
+_ISOLATED_ALPHA, _ISOLATED_DIIS = (0.3, 0.1, 0.1, 0.05), (0.1, 0.1, 0.01, 0.001)
 
 #: how CP2K names the functionals, and the pseudopotentials made for them
 _FUNCTIONALS: dict[str, tuple[dict[str, Any], str]] = {
@@ -130,7 +137,10 @@ class Cp2kEngine(ProgramEngine):
     outputs: ClassVar[tuple[str, ...]] = (STDOUT, STDERR)
     kept: ClassVar[tuple[str, ...]] = (_INPUT,)
 
+    # Met with the real program: overlap, Cholesky, SCF, unknown keyword, and memory ("Error allocating" when the
+    # address space ends between 0.4 and 0.8 GB). The other words are those of the source text of 2023.1.
     signatures: ClassVar[tuple[Signature, ...]] = (
+        Signature(Fault.OVERLAP, r"GEOMETRY wrong or EMAX_SPLINE too small", hopeless=True),
         Signature(
             Fault.DIAGONALISER,
             r"Cholesky (decompose|decomposition|invert) failed|triangular invert failed|"
@@ -144,7 +154,7 @@ class Cp2kEngine(ProgramEngine):
             r"Index to radix array not found|No odd radix found|FULL_GRID currently|processor distribution is not "
             r"supported|not divisible by the kpoint group|Called with too large radius",
         ),
-        Signature(Fault.MEMORY, r"Error allocating|Not enough memory|Allocation failed"),
+        Signature(Fault.MEMORY, r"Error allocating"),
         Signature(
             Fault.INPUT,
             r"unknown (keyword|subsection|section)|found an unknown|basis set .* (not|was not) found|"
@@ -155,12 +165,9 @@ class Cp2kEngine(ProgramEngine):
 
     ladder: ClassVar[tuple[Remedy, ...]] = (
         Remedy(
-            "Broyden mixing of 16 densities with ALPHA 0.1, twice the iterations",
+            "a quarter of the mixing, longer history, twice the iterations",
             frozenset({Fault.SCF, Fault.NAN}),
-            numerics={
-                "mixing": {"METHOD": "BROYDEN_MIXING", "ALPHA": 0.1, "NBROYDEN": 16},
-                "iterations": 2.0,
-            },
+            numerics={"mixing": 1, "iterations": 2.0},
         ),
         Remedy(
             "ScaLAPACK instead of ELPA",
@@ -168,9 +175,9 @@ class Cp2kEngine(ProgramEngine):
             numerics={"diagonaliser": "SL"},
         ),
         Remedy(
-            "numerical precision 1e-14, twice as many empty bands",
+            "numerical precision 1e-12, twice as many empty bands",
             frozenset({Fault.SCF, Fault.DIAGONALISER, Fault.NAN}),
-            numerics={"precision": 1e-14, "empty_bands": 2.0},
+            numerics={"precision": 1e-12, "empty_bands": 2.0},
         ),
         Remedy(
             "no Cholesky decomposition of the overlap matrix",
@@ -178,17 +185,19 @@ class Cp2kEngine(ProgramEngine):
             numerics={"cholesky": "OFF"},
         ),
         Remedy(
-            "other FFT library and lengths",
+            "other FFT library",
             frozenset({Fault.GRID}),
             numerics={"fft": "FFTSG"},
         ),
         Remedy(
-            "Kerker mixing with ALPHA 0.05, four times the iterations",
+            "Pulay mixing, later DIIS, four times the iterations",
             frozenset({Fault.SCF, Fault.NAN}),
-            numerics={
-                "mixing": {"METHOD": "KERKER_MIXING", "ALPHA": 0.05, "BETA": 1.0},
-                "iterations": 4.0,
-            },
+            numerics={"mixing": 2, "iterations": 4.0},
+        ),
+        Remedy(
+            "damped mixing of the last density alone, eight times the iterations",
+            frozenset({Fault.SCF, Fault.NAN}),
+            numerics={"mixing": 3, "iterations": 8.0},
         ),
         Remedy(
             "smearing doubled",
@@ -256,7 +265,8 @@ class Cp2kEngine(ProgramEngine):
         (directory / _POTENTIALS).write_text("".join(potential.text for _, potential in data.values()))
         restart = None if checkpoint is None else _checkpoint(checkpoint)
         if restart is not None:
-            restart = shutil.copy2(restart, directory / f"{_RESTART}{restart.suffix}")
+            restart = Path(shutil.copy2(restart, directory / f"{_RESTART}{restart.suffix}"))
+        crystal = kind_of(atoms) == "crystal"
         tree = {
             "GLOBAL": {
                 "PROJECT": _PROJECT,
@@ -270,8 +280,11 @@ class Cp2kEngine(ProgramEngine):
             },
             "FORCE_EVAL": {
                 "METHOD": "QUICKSTEP",
-                "STRESS_TENSOR": "ANALYTICAL" if kind_of(atoms) == "crystal" else None,
-                "PRINT": {"FORCES": {"": "ON", "NDIGITS": 12}, "STRESS_TENSOR": {"": "ON"}},
+                "STRESS_TENSOR": "ANALYTICAL" if crystal else None,
+                "PRINT": {
+                    "FORCES": {"": "ON", "NDIGITS": 12},
+                    "STRESS_TENSOR": {"": "ON"} if crystal else None,
+                },
                 "DFT": self._dft(atoms, data, numerics, None if restart is None else restart.name),
                 "SUBSYS": self._subsystem(self.boxed(atoms), data),
             },
@@ -293,6 +306,7 @@ class Cp2kEngine(ProgramEngine):
         # as many of either spin, counted from their own numbers of electrons
         added = (empty, empty + (moment or 0)) if moment is not None else (empty,)
         fixed = s.spin_isolated == "hund" and kind_of(atoms) == "isolated"
+        crystal, caution = kind_of(atoms) == "crystal", int(numerics.get("mixing", 0))
         precision = min(s.precision, float(numerics.get("precision", s.precision)))
         return {
             "BASIS_SET_FILE_NAME": _BASIS,
@@ -321,7 +335,10 @@ class Cp2kEngine(ProgramEngine):
                     "FIXED_MAGNETIC_MOMENT": float(moment) if fixed and moment is not None else None,
                 },
                 "DIAGONALIZATION": {"": "ON", "ALGORITHM": "STANDARD"},
-                "MIXING": dict(numerics.get("mixing", _MIXING[kind_of(atoms) == "crystal"])),
+                "EPS_DIIS": None if crystal else _ISOLATED_DIIS[caution],
+                "MIXING": dict(_MIXING[caution])
+                if crystal
+                else {"METHOD": "DIRECT_P_MIXING", "ALPHA": _ISOLATED_ALPHA[caution]},
                 "PRINT": {"RESTART": {"": "ON", "BACKUP_COPIES": 1, "EACH": {"QS_SCF": 5}}},
             },
             "XC": {"XC_FUNCTIONAL": _FUNCTIONALS[s.xc.upper()][0]},
@@ -406,7 +423,15 @@ class Cp2kEngine(ProgramEngine):
                 if re.search(signature.pattern, message):
                     return Diagnosis(signature.fault, message, hopeless=signature.hopeless)
             return Diagnosis(Fault.CRASH, f"CP2K gave up: {message}")
-        return super().diagnose(directory, status)
+        found = super().diagnose(directory, status)
+        if found is None and "PROGRAM ENDED AT" not in text:
+            # on a full disk CP2K loses its output without a word, and ends with status 0
+            free = shutil.disk_usage(directory).free
+            if free < _FULL_BYTES:
+                return Diagnosis(
+                    Fault.DISK, f"the output ends early, with {free} bytes free where it is written"
+                )
+        return found
 
     def read(self, atoms: Atoms, directory: Path) -> Raw:
         """Return the free energy with forces and stress."""
