@@ -125,10 +125,8 @@ def error_reports(text: str) -> list[str]:
             re.MULTILINE | re.DOTALL,
         )
     ]
-    refused = [
-        " ".join(t.split()) for t in re.findall(r"^ chkinp: ERROR -\n((?: .*\n)+)", text, re.MULTILINE)
-    ]
-    return refused + reports
+    details = re.findall(r"^ *chk\w+: ERROR -\n((?: {2,}\S.*\n)+)", text, re.MULTILINE)
+    return [" ".join(lines.split()) for lines in details] + reports
 
 
 def _number(word: str) -> float:

@@ -42,30 +42,41 @@ _CHECKPOINT_READ, _EXIT, _ABORTED = "runi_WFK", "abinit.exit", "__ABI_MPIABORTFI
 
 # Electrons in the highest band beyond which bands are missing: they would change the energy by about 1 meV.
 _TOP_BAND = 1e-3
+_BANDS_MISSING = "bands are missing"
 _QUOTED = 300
 
-# Words of ABINIT 9.6.2, all of them in the installed program. Provoked for real: memory (address space limited), both
-# first patterns of the grid's and of the symmetry's faults, too few plane waves, refused inputs, too few iterations.
-# The others were only seen among the program's messages.
+# Words of ABINIT 9.6.2. Those marked (p) were provoked for real, the others are messages of the installed program that
+# no calculation has shown yet.
 _SIGNATURES = (
-    Signature(Fault.MEMORY, r"Test failed to allocate an array|out of dynamic memory|failed to map segment"),
-    Signature(Fault.MEMORY, r"Error allocating memory|Out-of-memory in|Allocation (request|would)"),
+    # (p) address space limited: below what the cell needs, below what the libraries need, below what MPI needs
+    Signature(Fault.MEMORY, r"Test failed to allocate an array|failed to map segment|out of dynamic memory"),
+    Signature(Fault.MEMORY, r"Error allocating memory|Out-of-memory in"),
+    # (p) MPI without memory, threads or room for its files: no structure is to blame
+    Signature(Fault.NODE, r"An error occurred in MPI_Init|pmix_init failed"),
+    # (p) a simple cubic cell with a 2 x 3 x 2 grid
     Signature(Fault.GRID, r"the k point grid is not symmetric"),
     Signature(Fault.GRID, r"A k-point generated from kptrlatt cannot be found in the BZ|Increase boxcutmin"),
+    # (p) diamond with noise of 1e-5 Å; the first two come as warnings of calculations that end, with wrong energies
+    # at the worst
     Signature(
         Fault.SYMMETRY,
-        r"[Ii]nput symmetries do not form a group|Could not find the point group|Symmetrization cannot be performed|"
-        r"lattice is not left invariant within|Could not succeed to determine the bravais lattice|"
-        r"space group symmetry data is wrong|Cannot find the inverse of symmetry operation|"
-        r"was not found by symmetry operations|first symmetry is not the identity",
+        r"[Ii]nput symmetries do not form a group|Cannot find the inverse of symmetry operation|"
+        r"Could not succeed to determine the bravais lattice|Could not find the point group|"
+        r"Symmetrization cannot be performed|space group symmetry data is wrong|was not found by symmetry operations|"
+        r"first symmetry is not the identity",
     ),
+    # (p) mixing that diverges, to the end of the floating-point numbers
+    Signature(Fault.NAN, r"^ ETOT .*(NaN|Infinity)|mixing of old trial potential: +NaN"),
+    # (p) the same with another mixing: dhpev
     Signature(
         Fault.DIAGONALISER,
-        r"Z(HEEV|HEEVD|HEEVX|HEGV|HEGVX|POTRF|PPTRF)\b.*(failed to converge|returned info|illegal value)|"
-        r"DSYGVX? failed to converge|eigenvectors failed to converge|did not converge to zero|"
-        r"of B is not positive definite|At line \d+ of file abi_x(heev|hegv)\.f90",
+        r"\b(abi_)?[sdczSDCZ](hpev|hpgv|heev|heevd|hegv|potrf|pptrf|HEEV\w*|HEGV\w*|POTRF|PPTRF)\b.*"
+        r"(returned info|failed to converge|illegal value)|DSYGVX? failed to converge|"
+        r"eigenvectors failed to converge|of B is not positive definite|At line \d+ of file abi_x(heev|hegv)\.f90",
     ),
-    Signature(Fault.NAN, r"^ ETOT .*(NaN|\*{6})"),
+    # (p) mixing by conjugate gradients that diverges
+    Signature(Fault.SCF, r"CG line minimization not converged"),
+    # (p) 100 bands at 60 eV
     Signature(Fault.INPUT, r"Number of bands nband=.*> number of planewaves", hopeless=True),
 )
 # Sources of ABINIT that read and check inputs and pseudopotentials: what they report stays as it is.
@@ -220,8 +231,9 @@ class AbinitEngine(ProgramEngine):
             "nstep": math.ceil(factors["steps"] * s.max_iterations),
             "optforces": 1,
             "optstress": 1 if kind_of(atoms) == "crystal" else 0,
-            # positions as they were sent: with a larger tolerance they would be symmetrised
-            "tolsym": 1e-8,
+            # with 1e-8 nothing is symmetrised, and positions rounded to eight digits gave a converged energy that was
+            # wrong by 5 eV; with this, noise below 1e-5 is removed or the finder fails, which is seen
+            "tolsym": 1e-5,
             # random cells of two atoms have inversion about no point of the FFT grid, which matters for GW only
             "chksymtnons": 0,
             # a grid with less symmetry than the cell would be weighted wrongly: ABINIT stops, and nsym 1 follows
@@ -273,16 +285,25 @@ class AbinitEngine(ProgramEngine):
 
     def diagnose(self, directory: Path, status: int | None) -> Diagnosis | None:
         """Return the fault that signatures or ABINIT's own error reports show."""
-        found = super().diagnose(directory, status)
-        if found is not None:
-            return found
         reports = [r for name in (STDOUT, _ABORTED) for r in error_reports(_text(directory / name))]
-        if not reports:
-            return None
-        if shutil.disk_usage(directory).free < _FULL:
-            return Diagnosis(Fault.DISK, reports[0][:_QUOTED])
+        if status and shutil.disk_usage(directory).free < _FULL:
+            # (p) the libraries call it «Permission denied» or «HDF error»
+            return Diagnosis(
+                Fault.DISK, reports[0][:_QUOTED] if reports else "no space is left where it runs"
+            )
+        found = super().diagnose(directory, status)
+        if found is not None or not reports:
+            return found
         refused = any(_INPUT_SOURCES.search(report) for report in reports)
         return Diagnosis(Fault.INPUT if refused else Fault.CRASH, reports[0][:_QUOTED], hopeless=refused)
+
+    def propose(self, diagnosis: Diagnosis, directory: Path) -> Remedy | None:
+        """Return more bands where the highest one was occupied."""
+        used = re.search(r"^nband (\d+)", _text(directory / _INPUT), re.MULTILINE)
+        if used is None or not diagnosis.text.startswith(_BANDS_MISSING):
+            return None
+        more = math.ceil(1.6 * int(used[1]))
+        return Remedy(f"{more} bands", frozenset({Fault.SCF}), numerics={"nband": more})
 
     def read(self, atoms: Atoms, directory: Path) -> Raw:
         """Return the result in the main output."""
@@ -331,7 +352,7 @@ class AbinitEngine(ProgramEngine):
         electrons = float((per_state * bands["kpoint_weights"] / (1 + np.exp(np.minimum(above, 500)))).sum())
         if electrons > _TOP_BAND:
             raise CalculationFailedError(
-                f"the highest band holds {electrons:.2g} electrons: bands are missing", fault=Fault.SCF
+                f"{_BANDS_MISSING}: the highest holds {electrons:.2g} electrons", fault=Fault.SCF
             )
 
 
