@@ -121,7 +121,7 @@ class EspressoEngine(ProgramEngine):
         ),
         Signature(
             Fault.SYMMETRY,
-            r"lone vector|[Nn]ot a group|Error in routine .*(sgam|sym_rho|symm_base|set_sym|inverse_s|coset|"
+            r"lone vector|(Not|not) a group|Error in routine .*(sgam|sym_rho|symm_base|set_sym|inverse_s|coset|"
             r"divide_class|multable|checkallsym)",
         ),
         Signature(
