@@ -208,6 +208,9 @@ def test_paw_and_upf_files_tell_their_functional(site):
     (folder / "si.upf").write_text(header.format("US"))
     with pytest.raises(InputError, match="norm-conserving"):
         potential_of("Si", functional("PBE"), {"Si": "si.upf"}, site)
+    (folder / "si.upf").write_text(header.format('NC" core_correction=".true.'))
+    with pytest.raises(InputError, match="core correction"):
+        potential_of("Si", functional("PBE"), {"Si": "si.upf"}, site)
 
 
 def test_what_is_missing_is_named_with_a_remedy(site):
