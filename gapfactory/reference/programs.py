@@ -69,7 +69,7 @@ def run_programs(
         if outcome is None:
             outcome, relaxation = _calculate(engine, name, atoms, task, place)
             if outcome.label is not None:
-                details = {**outcome.label.details, "data_sha256": {s: hashes[s] for s in set(atoms.symbols)}}
+                details = {**outcome.label.details, "data_sha256": {s: hashes[s] for s in sorted(set(atoms.symbols))}}
                 label = Label(**{**vars(outcome.label), "version": info.version, "details": details})
                 outcome = LabelOutcome(**{**vars(outcome), "label": label})
                 _store(outcome, label, relaxation, atoms, key, place)

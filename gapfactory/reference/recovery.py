@@ -59,6 +59,8 @@ warnings.filterwarnings("ignore", message="subprocess returned a non-zero return
 #: half per cent of the time that it has run later on.
 _POLL_S = 0.1
 _KEPT_BYTES = 20_000
+#: Space below which a disk counts as full when a program has ended without a word.
+_FULL_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -487,6 +489,9 @@ def _what_happened(run: _Run) -> Diagnosis | None:
         said = find_signature(engine.output_files(here), COMMON_SIGNATURES)
         if said is not None:
             return said
+        if shutil.disk_usage(here).free < _FULL_BYTES:
+            # a full disk may leave half a line of output, no error and the status of success
+            return Diagnosis(Fault.DISK, f"the output ends early, and no space is left in {here.parent}")
         if oom_kills() > run.oom_before:
             return Diagnosis(Fault.MEMORY, "the kernel killed a process of this group for want of memory")
         if status:

@@ -327,7 +327,6 @@ class AbinitEngine(ProgramEngine):
             "magnetic_moment": output.moment,
             "iterations": output.iterations,
             "xc": self.settings.xc,
-            "pseudopotentials_sha256": self.data_hashes(sorted(set(atoms.symbols))),
         }
         stress = output.stress if kind_of(atoms) == "crystal" else None
         return Raw(output.energy, output.forces, stress, details, echo)

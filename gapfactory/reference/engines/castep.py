@@ -381,7 +381,6 @@ class CastepEngine(ProgramEngine):
             "energy_extrapolated": float(results["energy"]),
             "iterations": len(self.iterations(directory)),
             "xc": self.settings.xc,
-            "pseudopotentials_sha256": self.data_hashes(atoms.get_chemical_symbols()),
             **({} if moment is None else {"magnetic_moment": moment}),
         }
         stress = np.array(results["stress"], dtype=float) if crystal else None

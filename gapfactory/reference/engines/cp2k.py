@@ -63,7 +63,6 @@ _BASIS, _POTENTIALS = "basis.txt", "potentials.txt"
 _PROJECT = "label"
 _RESTART = "continued"
 # free space below which output that ends early is blamed on the disk
-_FULL_BYTES = 1_000_000
 
 # How the next density is made, from the plain way to the most cautious one. In crystals, densities on the grid are
 # mixed; in the mostly empty boxes of isolated structures, density matrices, with DIIS once their change is below
@@ -423,15 +422,7 @@ class Cp2kEngine(ProgramEngine):
                 if re.search(signature.pattern, message):
                     return Diagnosis(signature.fault, message, hopeless=signature.hopeless)
             return Diagnosis(Fault.CRASH, f"CP2K gave up: {message}")
-        found = super().diagnose(directory, status)
-        if found is None and "PROGRAM ENDED AT" not in text:
-            # on a full disk CP2K loses its output without a word, and ends with status 0
-            free = shutil.disk_usage(directory).free
-            if free < _FULL_BYTES:
-                return Diagnosis(
-                    Fault.DISK, f"the output ends early, with {free} bytes free where it is written"
-                )
-        return found
+        return super().diagnose(directory, status)
 
     def read(self, atoms: Atoms, directory: Path) -> Raw:
         """Return the free energy with forces and stress."""
@@ -449,7 +440,6 @@ class Cp2kEngine(ProgramEngine):
             # halfway between E and E - TS
             "energy_extrapolated": (energy - smearing_energy(text) / 2.0) * _HARTREE,
             "iterations": len(scf_energies(text)),
-            "pseudopotentials_sha256": self.data_hashes(atoms.get_chemical_symbols()),
         }
         if moment is not None:
             details["magnetic_moment"] = moment

@@ -51,7 +51,6 @@ _LAYOUT = "layout.json"
 # file in `_OUT` which pw.x leaves only when it stopped before the end as it was told to
 _STOPPED = f"{_PREFIX}.restart_scf"
 _DONE = "JOB DONE"
-_DISK_FULL_BYTES = 200_000
 
 
 class EspressoSettings(DftSettings):
@@ -393,9 +392,6 @@ class EspressoEngine(ProgramEngine):
         if error is not None:
             message = f"pw.x stopped in {error[1].strip()}: {' '.join(error[2].split())}"[:300]
             return Diagnosis(Fault.CRASH, message) if found is None else replace(found, text=message)
-        if found is None and _DONE not in said and shutil.disk_usage(directory).free < _DISK_FULL_BYTES:
-            # nothing else tells: its status is 0 then, and its own output is cut off
-            return Diagnosis(Fault.DISK, "no space is left where pw.x writes")
         return found
 
     def propose(self, diagnosis: Diagnosis, directory: Path) -> Remedy | None:
@@ -446,7 +442,6 @@ class EspressoEngine(ProgramEngine):
             "magnetic_moment": float(_text(output, "magnetization/total", "0")),
             "iterations": int(_text(output, "convergence_info/scf_conv/n_scf_steps")),
             "xc": self.settings.xc,
-            "pseudopotentials_sha256": self.data_hashes(list(atoms.symbols)),
         }
         return Raw(
             energy=energy,

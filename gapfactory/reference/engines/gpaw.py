@@ -288,7 +288,6 @@ class GpawEngine(ProgramEngine):
             "magnetic_moment": result["magnetic_moment"],
             "iterations": result["iterations"],
             "xc": self.settings.xc,
-            "pseudopotentials_sha256": self.data_hashes(sorted(set(atoms.symbols))),
         }
         return Raw(
             energy=result["free_energy"],

@@ -399,7 +399,6 @@ class VaspEngine(ProgramEngine):
             "iterations": len(self.iterations(directory)),
             "xc": self.settings.xc,
             "program_version": _program_version(path),
-            "pseudopotentials_sha256": self.data_hashes(atoms.get_chemical_symbols()),
             **({} if moment is None else {"magnetic_moment": moment}),
         }
         stress = np.array(results["stress"], dtype=float) if crystal else None
