@@ -31,7 +31,7 @@ COMMON = {"xc": "PBE", "smearing_width_eV": 0.1, "kpoint_density": 2.5}
 SETTINGS = {
     "gpaw": {"cutoff_eV": 350.0},
     "espresso": {"cutoff_eV": 410.0},
-    "abinit": {"cutoff_eV": 410.0},
+    "abinit": {"cutoff_eV": 680.0},
     "cp2k": {"cutoff_eV": 5400.0},
 }
 FACTORS = (0.90, 0.94, 0.97, 1.0, 1.03, 1.06, 1.10)

@@ -12,6 +12,7 @@ that names the cause, or in a fault of the machine that blames no structure.
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -242,6 +243,21 @@ class EngineConformance:
         settings = self.settings.model_copy(update={"cutoff_eV": self.large_cutoff_eV})
         with pytest.raises(MachineFaultError, match="out of memory") as caught:
             self.label_once(tmp_path, plan, settings=settings)
+        assert is_transient(caught.value)
+
+    def test_full_disk_blames_no_structure(self, engine, tmp_path):
+        del engine
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)]
+        mounted = subprocess.run(mount, capture_output=True, text=True)
+        if mounted.returncode:
+            pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
+        try:
+            with pytest.raises(MachineFaultError, match="disk full") as caught:
+                self.label_once(tmp_path, site=self.site.model_copy(update={"scratch": disk}))
+        finally:
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)
         assert is_transient(caught.value)
 
     def test_scratch_that_is_missing_blames_no_structure(self, engine, tmp_path):

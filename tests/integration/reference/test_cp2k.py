@@ -3,14 +3,10 @@
 import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.build import bulk
-
-sys.path.insert(0, str(Path(__file__).parent))
 from engine_conformance import EngineConformance, rattled_silicon
 
 from gapfactory.reference import label_structures

@@ -3,16 +3,12 @@
 import os
 import shutil
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-
-sys.path.insert(0, str(Path(__file__).parent))
 from engine_conformance import EngineConformance, rattled_silicon
 
 from gapfactory.errors import MissingEngineError

@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
-
-sys.path.insert(0, str(Path(__file__).parent))
 from engine_conformance import INJECTOR, rattled_silicon
 from gf_toy_engine import ToyEngine, ToySettings
 

@@ -81,15 +81,6 @@ def test_recorded_faults_are_recognised(engine, tmp_path, name, fault, words):
     assert found.hopeless == (fault in {Fault.OVERLAP, Fault.INPUT})
 
 
-def test_a_full_disk_is_told_by_the_space_that_is_left(engine, tmp_path, monkeypatch):
-    # pw.x itself ends with status 0 and half a line
-    here = ended(tmp_path, "disk")
-    assert engine.diagnose(here, 0) is None
-    usage = shutil.disk_usage(here)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=0))
-    assert engine.diagnose(here, 0).fault is Fault.DISK
-
-
 def test_an_unknown_error_is_quoted(engine, tmp_path):
     (tmp_path / "stdout.txt").write_text(
         (DATA / "bands.txt").read_text().replace("too many bands are not converged", "something else")
