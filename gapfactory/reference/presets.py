@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import InputError
+from gapfactory.reference._equivalents import FREE_CODES, Variant, closest
 from gapfactory.reference.kpoints import kspacing_to_density
 
 if TYPE_CHECKING:
@@ -32,28 +33,6 @@ __all__ = [
     "preset_page",
     "reference_preset",
 ]
-
-_RYDBERG_EV = 13.605693
-_FREE_CODES = ("gpaw", "espresso", "cp2k", "abinit")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One code's settings of a preset.
-
-    Attributes
-    ----------
-    engine
-        The engine.
-    settings
-        Its keys and values, as in a campaign file; every other key keeps its default.
-    differences
-        What is not as in the paper, one sentence each.
-    """
-
-    engine: str
-    settings: Mapping[str, Any]
-    differences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,28 +112,20 @@ class PaperPreset:
         """Return the settings of the paper's own code, then their closest equivalents on the free ones."""
         common = {"xc": self.xc, "cutoff_eV": self.cutoff_eV, "kpoint_density": self.kpoint_density}
         own = Variant(self.code, {**common, **self.own}, _GRID[self.code])
-        return {self.code: own} | {engine: self._free(engine, common) for engine in _FREE_CODES}
-
-    def _free(self, engine: str, common: Mapping[str, Any]) -> Variant:
-        settings, differences = dict(common), []
-        settings["xc"], text = _FUNCTIONALS[self.xc][engine]
-        if engine == "cp2k":
-            del settings["cutoff_eV"]
-            if self.xc == "PBEsol" and self.elements[0] not in _GTH_PBESOL:
-                settings["potential"] = "GTH-PBE"
-                text = f"No GTH potential of {self.elements[0]} is made for PBEsol: PBEsol with that of PBE."
-        if engine == "abinit" and self.xc == "PBEsol" and self.elements[0] not in _GTH_PBESOL:
-            text = (
-                f"No GTH potential of {self.elements[0]} is made for PBEsol: a file for PBEsol must be in the site's "
-                f"directory and named in `pseudopotentials`."
+        others = {
+            engine: closest(
+                engine,
+                common,
+                elements=self.elements,
+                code=self.code.upper(),
             )
-        if text:
-            differences.append(text)
-        differences.append(
-            _CUTOFFS[engine].format(cutoff=self.cutoff_eV, rydberg=self.cutoff_eV / _RYDBERG_EV)
-        )
-        differences.append(_DATA[engine].format(code=self.code.upper()))
-        return Variant(engine, settings, (*differences, *_GRID[self.code]))
+            for engine in FREE_CODES
+        }
+        more = _GRID[self.code]
+        return {self.code: own} | {
+            engine: Variant(engine, found.settings, (*found.differences, *more))
+            for engine, found in others.items()
+        }
 
 
 #: The grids that the paper's code would make are not ours in every case.
@@ -163,52 +134,6 @@ _GRID = {
     "castep": (
         "Grids contain Gamma; CASTEP's own do not where their size is even: as dense, but other points.",
     ),
-}
-
-_DATA = {
-    "gpaw": "GPAW's PAW data sets instead of {code}'s pseudopotentials.",
-    "espresso": "The pseudopotentials that the site has for Quantum ESPRESSO instead of {code}'s.",
-    "cp2k": "Goedecker-Teter-Hutter (GTH) pseudopotentials instead of {code}'s.",
-    "abinit": "Goedecker-Teter-Hutter (GTH) pseudopotentials, unless others are named, instead of {code}'s.",
-}
-
-_CUTOFFS = {
-    "gpaw": "The same plane-wave cutoff, {cutoff:g} eV.",
-    "espresso": "The same plane-wave cutoff, {cutoff:g} eV = {rydberg:.1f} Ry.",
-    "cp2k": (
-        "Gaussian basis sets instead of plane waves: the paper's cutoff has no counterpart (`cutoff_eV` of cp2k is "
-        "that of the density)."
-    ),
-    "abinit": "The same plane-wave cutoff, {cutoff:g} eV.",
-}
-
-_SAME = dict.fromkeys(_FREE_CODES, ("PBE", ""))
-
-#: Elements with a GTH potential for PBEsol in CP2K's collection, of those that the papers need.
-_GTH_PBESOL = frozenset({"B"})
-
-#: functional of the paper -> engine -> (name in our settings, what differs)
-_FUNCTIONALS: dict[str, dict[str, tuple[str, str]]] = {
-    "PBE": _SAME,
-    "PBEsol": {
-        "gpaw": ("PBEsol", "PBEsol needs a GPAW that was built with libxc, and PAW data sets for it."),
-        "espresso": (
-            "PBEsol",
-            "PBEsol needs pseudopotentials for it in the site's directory; Debian's have none here.",
-        ),
-        "cp2k": ("PBEsol", ""),
-        "abinit": ("PBEsol", ""),
-    },
-    "optB88-vdW": {
-        "gpaw": (
-            "optB88-vdW",
-            "optB88-vdW needs a GPAW that was built with libxc, and PAW data sets for it.",
-        ),
-        **dict.fromkeys(
-            ("espresso", "cp2k", "abinit"),
-            ("PBE", "optB88-vdW is not available: PBE, which hardly binds the layers of graphite."),
-        ),
-    },
 }
 
 _DERINGER = "Deringer 2018, Phys. Rev. Lett. 120, 156001"
@@ -277,7 +202,10 @@ _ALL = (
         "on-the-fly, CASTEP 8.0",
         own={"pseudopotential_library": "C8"},
         not_stated=(
-            "Whether the k-point spacing contains 2 pi: taken without, as CASTEP's own keyword.",
+            (
+                "Whether the k-point spacing contains 2 pi: taken without, as CASTEP's own keyword; with it, a cell of "
+                "5 Å would have 63 points in each direction."
+            ),
             "Which library of on-the-fly pseudopotentials: C8, that of CASTEP 8.0, is taken.",
             _SMEARING,
             _CONVERGENCE,

@@ -124,6 +124,23 @@ def test_every_engine_takes_its_settings(name: str) -> None:
             assert variant.differences, "an equivalent on another code is never the same calculation"
 
 
+def test_cutoffs_are_raised_where_the_data_sets_need_more_and_that_is_said() -> None:
+    for preset in REFERENCE_PRESETS.values():
+        for engine, variant in preset.variants().items():
+            if engine == "cp2k":
+                # its cutoff is that of the density
+                assert "cutoff_eV" not in variant.settings
+                continue
+            cutoff, text = variant.settings["cutoff_eV"], " ".join(variant.differences)
+            assert cutoff >= preset.cutoff_eV
+            assert (f"instead of {preset.cutoff_eV:g} eV" in text) is (cutoff > preset.cutoff_eV)
+    # GTH potentials: carbon at the paper's 800 eV has stresses 22 GPa away from converged ones
+    assert REFERENCE_PRESETS["bernstein-2019-C"].variant("abinit").settings["cutoff_eV"] == 1800.0
+    # with 2s and 2p as valence, magnesium at the paper's 520 eV is 1.2 eV/atom off
+    magnesium = REFERENCE_PRESETS["allen-2022-Mg"].variant("abinit").settings
+    assert magnesium["pseudopotentials"] == {"Mg": "GTH-PBE-q2"}
+
+
 def test_without_engine_it_is_the_papers_own_code() -> None:
     assert reference_preset("bernstein-2019-Ti")["engine"] == "vasp"
     assert reference_preset("deringer-2018-B")["engine"] == "castep"
@@ -153,7 +170,8 @@ def test_a_campaign_file_names_a_preset_and_overrides_it() -> None:
 
 def test_campaign_presets_follow_to_another_engine() -> None:
     base = {"preset": "de-novo-2019-Ti", "evidence": {"phases": "none"}}
-    assert campaign_from_mapping(base).reference.model_dump()["cutoff_eV"] == 285.0
+    # GPAW's data set of titanium needs more than the paper's 285 eV
+    assert campaign_from_mapping(base).reference.model_dump()["cutoff_eV"] == 400.0
     vasp = campaign_from_mapping({**base, "reference": {"engine": "vasp"}}).reference.model_dump()
     assert (vasp["engine"], vasp["xc"], vasp["cutoff_eV"]) == ("vasp", "PBEsol", 285.0)
     # an engine without settings of the paper starts from its own defaults, as before
