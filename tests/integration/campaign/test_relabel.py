@@ -56,6 +56,42 @@ def test_another_level_is_fitted_judged_and_compared(tiny_campaign, place, tmp_p
     assert "submitted before" in place.good("campaign", "relabel", "tiny", *options, "--as", "strong")
 
 
+@pytest.mark.slow
+@pytest.mark.gpaw
+def test_a_real_code_and_then_a_denser_mesh(place, tiny) -> None:
+    """From an analytic reference to density-functional theory, and from there to more k-points."""
+    pytest.importorskip("gpaw")
+    text = (
+        tiny()
+        .replace("evidence: {", "evidence: {phases: none, ")
+        .replace("bond_lengths: 4", "bond_lengths: 2")
+    )
+    place.write("tiny.yaml", text)
+    place.good("campaign", "run", "tiny.yaml", "--workers", "2")
+    place.write(
+        "gpaw.yaml",
+        "engine: gpaw\ncutoff_eV: 150\nkpoint_density: 1.0\nvacuum_isolated: 2.5\nvacuum_dimer: 2.5\nspin_dimer: none\n",
+    )
+    choice = ("--engine-file", "gpaw.yaml", "--lowest", "4", "--as", "dft", "--run", "--workers", "2")
+    place.good("campaign", "relabel", "tiny", *choice)
+    first = place.json("campaign", "status", "dft")
+    assert (first["state"], first["labels"]) == ("done", 4)
+    done = place.good(
+        "campaign", "relabel", "dft", "--k-density", "2.0", "--as", "dense", "--run", "--workers", "2"
+    )
+    assert "report:" in done
+    second = place.json("campaign", "status", "dense")
+    assert (second["state"], second["labels"]) == ("done", 4)
+    # more k-points are a smaller step than from one method to another, and not nothing
+    noise, change = (s["assessments"][0]["level_energy_rms_meV"] for s in (second, first))
+    assert 0.1 < noise < change
+    levels = json.loads((place.directory / "dense-report" / "report.json").read_text())["levels"]
+    assert (levels["of"], levels["n_structures"]) == ("dft", 4)
+    place.good("campaign", "export", "dense", "-o", "exported")
+    settings = json.loads((place.directory / "exported" / "campaign.json").read_text())["settings"]
+    assert settings["reference"]["kpoint_density"] == 2.0
+
+
 @pytest.fixture
 def copy(tiny_campaign, database, tmp_path):
     tiny_campaign.good("db", "export", str(tmp_path / "tiny.tar.gz"))
