@@ -40,15 +40,17 @@ SETTINGS = {
     "gpaw": {"cutoff_eV": 200.0, "kpoint_grid": (2, 2, 2)},
     "espresso": {"cutoff_eV": 272.0, "kpoint_grid": (3, 3, 3)},
     "cp2k": {"kpoint_grid": (2, 2, 2)},
-    "abinit": {"cutoff_eV": 272.0, "kpoint_grid": (3, 3, 3)},
+    "abinit": {"cutoff_eV": 272.0, "kpoint_grid": (6, 6, 6)},
 }
 #: files that `read` needs, and words in them that become NaN, per code
 RESULTS = {
-    "gpaw": ("result.json", ('"energy": [-0-9.e]+', '"energy": NaN')),
+    "gpaw": ("result.json", ('"free_energy": [-0-9.e]+', '"free_energy": NaN')),
     "espresso": ("out/pw.xml", ("<etot>[^<]*</etot>", "<etot>NaN</etot>")),
-    "cp2k": ("*.out", ("(Total FORCE_EVAL.*:)\\s+\\S+", "\\1 NaN")),
-    "abinit": ("*.abo", ("(etotal\\s*:?)\\s*\\S+", "\\1 NaN")),
+    "cp2k": ("stdout.txt", ("(Total FORCE_EVAL.*:) +\\S+", "\\1 NaN")),
+    "abinit": ("run.abo", ("( ETOT +\\d+ +)\\S+", "\\1NaN")),
 }
+#: numerics with which the plain calculation ends too early
+FEW = {code: {"iterations": 0.03} for code in SETTINGS} | {"abinit": {"steps": 0.04}}
 #: an address space in which the program starts, and a cutoff with which it is too small
 MEMORY = {
     "gpaw": (400_000_000, 3000.0),
@@ -102,7 +104,7 @@ def drills(code):
         Drill("status 0 and no result, always", "quarantine", "", {"fault": "silent", "attempts": ALWAYS}),
         Drill("result cut in half", "label", "", {"fault": "truncate", "files": [files]}),
         Drill("NaN in the result", "label", "finite", {"fault": "replace", "files": {files: [old, new]}}),
-        Drill("self-consistency not reached", "label", "self-consistency", numerics={"iterations": 0.03}),
+        Drill("self-consistency not reached", "label", "self-consistency", numerics=FEW[code]),
         Drill("time limit, no answer", "quarantine", "time limit", {"fault": "freeze", "attempts": ALWAYS, "after_s": 0.1},
               settings={"time_limit_s": 2.0, "max_attempts": 2}, site={"grace_s": 1.0}),
         Drill("end of the allocation", "machine", "allocation", {"fault": "freeze", "after_s": 0.1},
