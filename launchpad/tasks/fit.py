@@ -96,7 +96,7 @@ def _require_quorum(context: TaskContext, entries: list[LabelledItem]) -> None:
     mine = [e for e in entries if e.item.generation == generation and e.item.kind == "crystal"]
     lost_atoms, lost = ([(e.item.id, e.label) for e in g if _failed(e) and e.label] for g in (atoms, mine))
     wanted = campaign.schedule.quorum * min(len(mine), sum(picks_of(campaign, generation)))
-    # in floating point 0.55 times 20 is a little more than 11
+    # in floating point 0.56 times 25 is a little more than 14
     if not lost_atoms and mine and len(mine) - len(lost) >= wanted - 1e-9:
         return
     kinds = Counter(label.fault for _, label in (*lost_atoms, *lost) if label.fault)

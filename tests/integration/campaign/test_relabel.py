@@ -70,7 +70,7 @@ def test_a_real_code_and_then_a_denser_mesh(place, tiny) -> None:
     place.good("campaign", "run", "tiny.yaml", "--workers", "2")
     place.write(
         "gpaw.yaml",
-        "engine: gpaw\ncutoff_eV: 150\nkpoint_density: 1.0\nvacuum_isolated: 2.5\nvacuum_dimer: 2.5\nspin_dimer: none\n",
+        "{engine: gpaw, cutoff_eV: 150, kpoint_density: 1, vacuum_isolated: 2.5, vacuum_dimer: 2.5, spin_dimer: none}",
     )
     choice = ("--engine-file", "gpaw.yaml", "--lowest", "4", "--as", "dft", "--run", "--workers", "2")
     place.good("campaign", "relabel", "tiny", *choice)
