@@ -149,7 +149,7 @@ def _cutoff(engine: str, paper: float, elements: Sequence[str]) -> tuple[float, 
     if lowest <= paper:
         return paper, f"The same plane-wave cutoff, {paper:g} eV{rydberg}."
     text = (
-        f"{lowest:g} eV{rydberg} instead of {paper:g} eV: what the data sets of {', '.join(tested)} need (measured: "
-        "relative energies within 2 meV/atom, stress within 1 GPa)."
+        f"{lowest:g} eV{rydberg} instead of {paper:g} eV: what the data sets of {', '.join(tested)} need (measured on "
+        "crystals: relative energies within 2 meV/atom, stress within 1 GPa)."
     )
     return lowest, text if elements else f"{text} Other elements may need more."

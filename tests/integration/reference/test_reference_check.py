@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from gf_toy_engine import ToyEngine, ToySettings
 
 from gapfactory.build import BuildSettings
 from gapfactory.elements import species
@@ -108,9 +108,6 @@ def test_one_of_two_mpi_processes_is_killed(tmp_path) -> None:
 @pytest.fixture
 def toy(monkeypatch):
     """Settings of the toy engine, known like any other."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    from gf_toy_engine import ToyEngine, ToySettings
-
     from gapfactory.reference.engines import registry
 
     monkeypatch.setattr(registry, "engine_classes", lambda: {"toy": ToyEngine})
@@ -149,12 +146,15 @@ def test_an_interrupted_test_goes_on_where_it_stopped(toy, tmp_path) -> None:
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
-def test_a_drill_whose_kill_was_used_up_is_repeated(toy, tmp_path) -> None:
-    (tmp_path / "drill").mkdir()
-    (tmp_path / "drill" / "killed").touch()
-    result = run_check(planned(toy), tmp_path, site=ProgramSite())
+def test_a_drill_whose_kill_was_used_up_is_repeated_outside_of_the_common_scratch(toy, tmp_path) -> None:
+    drill = tmp_path / "check" / "drill"
+    drill.mkdir(parents=True)
+    (drill / "killed").touch()
+    # in the scratch of the site the label would be found finished, and nothing be killed
+    result = run_check(planned(toy), tmp_path / "check", site=ProgramSite(scratch=tmp_path / "scratch"))
     assert result.drill.passed
     assert result.drill.attempts == 2
+    assert list(drill.rglob("label.json"))
 
 
 def test_an_engine_that_does_not_come_back_fails(toy, tmp_path) -> None:
@@ -163,11 +163,3 @@ def test_an_engine_that_does_not_come_back_fails(toy, tmp_path) -> None:
     assert result.verdicts[-1].state == "failed"
     assert "the killed calculation gave no label" in result.verdicts[-1].text
     assert "SIGKILL" in result.verdicts[-1].text
-
-
-def test_the_drill_leaves_the_common_scratch_alone(toy, tmp_path) -> None:
-    # labels in the scratch of the site would be found finished, and nothing be killed
-    site = ProgramSite(scratch=tmp_path / "scratch")
-    result = run_check(planned(toy), tmp_path / "check", site=site)
-    assert result.drill.passed
-    assert list((tmp_path / "check" / "drill").rglob("label.json"))
