@@ -13,7 +13,7 @@ from launchpad.database.claims import Claims
 from launchpad.database.data_sets import require_same_data
 from launchpad.database.dataset import all_items, label_hash, label_key, settings_of, with_labels
 from launchpad.database.documents import own_label_id
-from launchpad.database.labels import Subject, adopt_altered, save_outcome
+from launchpad.database.labels import Subject, adopt_altered, adopt_shared, save_outcome
 from launchpad.hand_backs import forget_hand_backs, hand_back, hand_backs, own_fault
 from launchpad.retry import Backoff
 
@@ -78,12 +78,13 @@ def _missing(context: TaskContext, items: Sequence[Item]) -> dict[str, Item]:
     for entry in with_labels(database, campaign, items):
         if entry.label is not None and not entry.label.wanted_in(context.generation):
             continue
-        key = label_key(campaign, entry.item)
-        if _allows_altered(campaign) and adopt_altered(
-            database, _subject(campaign, entry.item), enters=_enters(context, entry.item)
-        ):
+        subject, enters = _subject(campaign, entry.item), _enters(context, entry.item)
+        # for another try, what others have made by now is as good as one's own
+        if entry.label is not None and adopt_shared(database, subject, enters=enters):
             continue
-        found.setdefault(key, entry.item)
+        if _allows_altered(campaign) and adopt_altered(database, subject, enters=enters):
+            continue
+        found.setdefault(subject.key, entry.item)
     names = {key: own_label_id(key, campaign.name) for key in found}
     times = hand_backs(database, names.values())
     return dict(sorted(found.items(), key=lambda pair: times.get(names[pair[0]], 0)))

@@ -23,6 +23,7 @@ def check_database(database: Database[Any]) -> list[str]:
         *_campaigns(database),
         *_selections(database),
         *_arrays(database),
+        *_pointers(database),
         *_files(database),
     ]
 
@@ -72,6 +73,16 @@ def _arrays(database: Database[Any]) -> list[str]:
                 found.append(f"label {label['_id']!r}: forces and positions differ in shape")
         except GapFactoryError as error:
             found.append(f"label {label['_id']!r}: {error}")
+    return found
+
+
+def _pointers(database: Database[Any]) -> list[str]:
+    """Find campaigns whose label is said to be somewhere where it is not."""
+    found = []
+    for own in database.labels.find({"status": {"$in": ["altered", "late"]}}, {"target": 1, "status": 1}):
+        target = own["target"] if own["status"] == "altered" else own["_id"].rpartition("/")[0]
+        if database.labels.find_one({"_id": target, "status": "done"}, {"_id": 1}) is None:
+            found.append(f"label {own['_id']!r}: the label {target!r} that it points to is missing")
     return found
 
 

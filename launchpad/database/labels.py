@@ -28,6 +28,7 @@ __all__ = [
     "StoredLabel",
     "Subject",
     "adopt_altered",
+    "adopt_shared",
     "ask_again",
     "count_done",
     "labels_of",
@@ -170,8 +171,7 @@ def save_outcome(
     """
     own = own_label_id(subject.key, subject.campaign)
     if outcome.label is None:
-        if database.labels.find_one({"_id": subject.key, "status": "done"}, {"_id": 1}):
-            _settle(database, subject, enters)
+        if adopt_shared(database, subject, enters=enters):
             return "labelled"
         failed = {
             "status": "failed",
@@ -270,6 +270,17 @@ def _point(
         own, subject, status="altered", target=target, engine=engine, enters=enters, **changes
     )
     database.labels.replace_one({"_id": own}, pointer, upsert=True)
+
+
+def adopt_shared(database: Database[Any], subject: Subject, *, enters: int = 0) -> bool:
+    """Let a label that another campaign made meanwhile count instead of an own failure; return whether there is one.
+
+    `enters` is that of `save_outcome`.
+    """
+    if database.labels.find_one({"_id": subject.key, "status": "done"}, {"_id": 1}) is None:
+        return False
+    _settle(database, subject, enters)
+    return True
 
 
 def adopt_altered(database: Database[Any], subject: Subject, *, enters: int = 0) -> bool:

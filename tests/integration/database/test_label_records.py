@@ -16,6 +16,7 @@ from gapfactory.reference import GpawSettings, Label, LabelOutcome, settings_has
 from gapfactory.reference.faults import Diagnosis, Fault, MachineFaultError
 from launchpad import hand_backs, labelling, quarantine
 from launchpad.database import labels as store
+from launchpad.database.check import check_database
 from launchpad.database.dataset import atom_items, label_hash, label_key, store_atoms, with_labels
 from launchpad.database.documents import label_id
 from launchpad.database.labels import count_done, labels_of
@@ -158,6 +159,40 @@ def test_an_altered_label_is_found_by_those_who_allow_it_only(database, method) 
     assert {e.label.energy for e in entries(database, strict)} == {-8.0}
     # what its fits used stays what it was
     assert {e.label.energy for e in entries(database, allows)} == {-7.0}
+
+
+def test_another_try_takes_what_others_have_made_meanwhile(database, method) -> None:
+    good = method.answer
+    method.answer = lambda name, atoms: LabelOutcome(name, None, "too slow", 1, fault="time")
+    mine = campaign("one", time_limit_s=1.0)
+    n = run(database, mine)["failed"]
+    method.answer = good
+    assert run(database, campaign("two"))["labelled"] == n
+    # it changes nothing for the first by itself
+    assert {e.label.status for e in entries(database, mine)} == {"failed"}
+    assert run(database, mine)["reused"] == n
+    asked = len(method.asked)
+    for e in entries(database, mine):
+        assert store.ask_again(database, label_key(mine, e.item), "one", 0)
+    assert run(database, mine) == {"reused": n, "labelled": 0, "failed": 0}
+    assert len(method.asked) == asked
+    assert {e.label.status for e in entries(database, mine)} == {"done"}
+    assert database.labels.count_documents({"campaign": "one"}) == 0
+
+
+def test_a_pointer_to_nowhere_is_found(database, method) -> None:
+    method.answer = lambda name, atoms: LabelOutcome(
+        name, label(len(atoms)), "", 1, altered={"smearing_width_eV": 1.0}
+    )
+    mine = campaign("one", altered=True)
+    run(database, mine)
+    assert check_database(database) == []
+    database.labels.delete_one({"flags": "altered", "status": "done"})
+    (finding,) = check_database(database)
+    assert "points to is missing" in finding
+    # it is made again
+    assert run(database, mine)["labelled"] == 1
+    assert check_database(database) == []
 
 
 def test_labels_of_different_data_sets_are_not_mixed(database, method) -> None:
