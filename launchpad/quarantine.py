@@ -33,13 +33,16 @@ __all__ = [
 ]
 
 
+_LOOK = "look at the kept files (--files)"
+
+
 def _advice() -> dict[str, str]:
     from gapfactory.reference.faults import Fault
 
-    harder = "look at the kept files (--files); raise reference.max_attempts, or leave it out"
+    harder = f"{_LOOK}; raise reference.max_attempts, or leave it out"
     machine = "mend the machine or use another one, then 'campaign retry'"
     return {
-        Fault.SCF.name: "random cells do this: look at the kept files (--files); raise reference.max_iterations or "
+        Fault.SCF.name: f"random cells do this: {_LOOK}; raise reference.max_iterations or "
         "max_attempts, or let the recovery widen the smearing (reference.allow_energy_changes)",
         Fault.DIAGONALISER.name: harder,
         Fault.NAN.name: harder,
@@ -51,9 +54,8 @@ def _advice() -> dict[str, str]:
         "processes per label (site file); then 'campaign retry'",
         Fault.WALLTIME.name: "run workers in a longer allocation, with scratch in the site file so that it goes "
         "on from its checkpoint; then 'campaign retry'",
-        Fault.FROZEN.name: "look at the kept files (--files); if it was only slow, raise frozen_after_s in the "
-        "site file",
-        Fault.CRASH.name: "look at the kept files (--files); the same crash twice is a defect of the code or its "
+        Fault.FROZEN.name: f"{_LOOK}; if it was only slow, raise frozen_after_s in the site file",
+        Fault.CRASH.name: f"{_LOOK}; the same crash twice is a defect of the code or its "
         "installation for this cell",
         Fault.LICENCE.name: machine,
         Fault.SCRATCH.name: machine,
@@ -62,15 +64,24 @@ def _advice() -> dict[str, str]:
         Fault.OVERLAP.name: "nothing to mend: its atoms are too close for the data sets; if this happens often, "
         "raise the smallest separations in build",
         Fault.UNSOUND.name: harder,
-        Fault.INPUT.name: "the code refused its input: look at the kept files (--files) and correct the reference "
+        Fault.INPUT.name: f"the code refused its input: {_LOOK} and correct the reference "
         "settings or the site file",
-        Fault.UNKNOWN.name: "look at the kept files (--files)",
+        Fault.UNKNOWN.name: _LOOK,
     }
 
 
-def fault_advice(fault: str) -> str:
-    """Return what a person can do about a kind of fault, given by its short name."""
-    return _advice().get(fault.upper(), "look at the kept files (--files)")
+def fault_advice(fault: str, *, kept: bool = True) -> str:
+    """Return what a person can do about a kind of fault, given by its short name.
+
+    Parameters
+    ----------
+    fault
+        Its short name.
+    kept
+        Whether files of the calculation were kept to look at.
+    """
+    text = _advice().get(fault.upper(), _LOOK)
+    return text if kept else text.replace(_LOOK, "calculate it by hand (no files were kept)")
 
 
 def quarantined(
@@ -102,7 +113,7 @@ def quarantined(
             "attempts": label.attempts,
             "history": list(label.history),
             "engine": label.engine,
-            "advice": fault_advice(label.fault),
+            "advice": fault_advice(label.fault, kept=bool(label.files)),
             "tried_again_in_generation": label.retry_in,
             "kept_files": [file["name"] for file in label.files],
         }

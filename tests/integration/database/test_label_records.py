@@ -108,6 +108,17 @@ def test_a_failed_label_keeps_its_story_within_bounds(database, method) -> None:
     assert (use.name, use.used, use.helped) == ("slower mixing", len(found), 0)
 
 
+def test_every_kind_of_fault_has_its_advice() -> None:
+    for fault in Fault:
+        short = fault.name.lower()
+        assert len(quarantine.fault_advice(short)) > 20, fault
+        assert "--files" not in quarantine.fault_advice(short, kept=False)
+    assert "time_limit_s" in quarantine.fault_advice("time")
+    # earlier versions stored no kind
+    assert "--files" in quarantine.fault_advice("")
+    assert set(quarantine._advice()) == {fault.name for fault in Fault}
+
+
 def test_a_label_keeps_version_data_and_what_helped(database, method) -> None:
     method.answer = lambda name, atoms: LabelOutcome(
         name,
