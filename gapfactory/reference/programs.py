@@ -65,16 +65,20 @@ def run_programs(
     for name, atoms, task in items:
         key = settings_hash(engine.settings, kind_of(atoms)) + json.dumps(task, sort_keys=True)
         place = _place(engine, directory, atoms, key)
-        outcome, relaxation = _taken_over(name, atoms, key, place)
+        data = {symbol: hashes[symbol] for symbol in sorted(set(atoms.symbols))}
+        outcome, relaxation = _taken_over(name, atoms, key, data, place)
         if outcome is None:
             outcome, relaxation = _calculate(engine, name, atoms, task, place)
             if outcome.label is not None:
-                details = {**outcome.label.details, "data_sha256": {s: hashes[s] for s in sorted(set(atoms.symbols))}}
+                details = {**outcome.label.details, "data_sha256": data}
                 label = Label(**{**vars(outcome.label), "version": info.version, "details": details})
                 outcome = LabelOutcome(**{**vars(outcome), "label": label})
                 _store(outcome, label, relaxation, atoms, key, place)
         outcomes[name] = outcome
         deliver(outcome, relaxation)
+        if engine.site.scratch and outcome.label is not None:
+            # the caller has it; a scratch that everybody uses must not fill up
+            shutil.rmtree(place, ignore_errors=True)
     return outcomes
 
 
@@ -178,7 +182,7 @@ def _store(
 
 
 def _taken_over(
-    name: str, atoms: Atoms, key: str, place: Path
+    name: str, atoms: Atoms, key: str, data: dict[str, str], place: Path
 ) -> tuple[LabelOutcome | None, dict[str, Any] | None]:
     """Return a label that an interrupted batch left here, if it is sound and for this structure and settings."""
     path = place / "label.json"
@@ -189,6 +193,8 @@ def _taken_over(
         return None, None
     document = content["outcome"]
     found = document["label"]
+    if found["details"]["data_sha256"] != data:
+        return None, None
     if wrong_numbers(found["energy"], found["forces"], found["stress"], atoms):
         return None, None
     label = Label(
