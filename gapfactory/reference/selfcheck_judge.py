@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,6 +58,15 @@ class Tolerances:
     noise_stress_GPa: float = 1.0
     drill_energy_meV: float = 1.0
     drill_force: float = 0.005
+
+    def twice(self) -> Tolerances:
+        """Return the same with twice the noise."""
+        return replace(
+            self,
+            noise_energy_meV=2 * self.noise_energy_meV,
+            noise_force=2 * self.noise_force,
+            noise_stress_GPa=2 * self.noise_stress_GPa,
+        )
 
 
 @dataclass(frozen=True)

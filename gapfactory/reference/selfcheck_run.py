@@ -274,11 +274,16 @@ def _climb(
         return None, Verdict(what, "failed", str(error))
     top, second = result.levels[-1], result.levels[-2]
     if result.recommended is None:
+        differs = f"{second.value:g} differs from {top.value:g} by {_noise(second)}"
+        if second.within(allowed.twice()):
+            return result, Verdict(
+                what,
+                "advice",
+                f"{differs}, more than is allowed but less than twice that: take {top.value:g}, whose own noise is not "
+                "known, or allow more noise",
+            )
         return result, Verdict(
-            what,
-            "failed",
-            f"not converged: even {second.value:g} differs from {top.value:g} by {_noise(second)}; take {top.value:g} "
-            "or more, or allow more noise",
+            what, "failed", f"not converged: {differs}; take more than {top.value:g}, or allow more noise"
         )
     present, text = result.level(ladder.current), f"{ladder.key} {result.recommended:g} is enough"
     if present is not None and ladder.current < result.recommended:
@@ -369,8 +374,10 @@ def _recommend(
             chosen["cutoff_eV"] = cutoff.recommended or cutoff.levels[-1].value
             here, then = cutoff.level(cutoff.current), cutoff.level(chosen["cutoff_eV"])
             if here is not None and then is not None and here.seconds > 0:
-                # the density's ladder was calculated at the present cutoff
-                seconds *= then.seconds / here.seconds
+                # the ladder of densities was calculated at the present cutoff; on a busy machine times of labels
+                # scatter, but the number of plane waves bounds their ratio
+                bounds = sorted((1.0, (then.value / here.value) ** 1.5))
+                seconds *= min(max(then.seconds / here.seconds, bounds[0]), bounds[1])
     hours = None
     if workload is not None and atoms > 0:
         hours = workload.labels * seconds * found.cores * (workload.mean_atoms / atoms) / 3600.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,8 @@ from gapfactory.reference.selfcheck_run import (
     Recommendation,
     Verdict,
     Workload,
+    _climb,
+    _recommend,
     run_check,
 )
 
@@ -251,6 +254,48 @@ def test_what_is_not_converged_has_no_recommendation() -> None:
     ladder = planned().density
     found = labelled(ladder, alternating(lambda value: 100.0 * (4.0 - value)))
     assert judge_ladder(ladder, found, Tolerances()).recommended is None
+
+
+@pytest.mark.parametrize(
+    ("slope", "state", "words"),
+    [
+        (1.0, "passed", "kpoint_density 1.5 is enough; the present 2.2 is above it"),
+        (3.0, "advice", "the present 2.2 leaves a noise of"),
+        (7.0, "advice", "3 differs from 4 by 7.7 meV/atom, .*: take 4, whose own noise is not known"),
+        (12.0, "failed", "not converged: 3 differs from 4 by 13 meV/atom, .*; take more than 4"),
+    ],
+)
+def test_verdicts_on_a_ladder(slope: float, state: str, words: str) -> None:
+    ladder = planned().density
+    found = labelled(ladder, alternating(lambda value: slope * (4.0 - value)))
+    _, verdict = _climb(ladder, "k-points", lambda batch: found[batch.name], Tolerances())
+    assert verdict.state == state
+    assert re.search(words, verdict.text), verdict.text
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [(0.7, 0.7), (0.1, (210 / 300) ** 1.5), (3.0, 1.0)],
+    ids=["as measured", "a busy machine at the present cutoff", "a busy machine at the recommended one"],
+)
+def test_the_cost_of_a_label_at_the_recommended_level(measured: float, expected: float) -> None:
+    plan = planned()
+    density = judge_ladder(
+        plan.density,
+        labelled(plan.density, alternating(lambda value: 4.0 - value), seconds=2.0),
+        Tolerances(),
+    )
+    found = labelled(plan.cutoff, alternating(lambda value: 0.0), seconds=0.01)
+    for name, out in found["cutoff-210"].items():
+        found["cutoff-210"][name] = replace(out, label=replace(out.label, walltime_s=3.0 * measured))
+    cutoff = judge_ladder(plan.cutoff, found, Tolerances())
+    where = Installation("gpaw", "1", {}, {"processes": 4, "threads": 1})
+    advice = _recommend(plan, where, density, cutoff, [], Workload(1000, 12.0))
+    assert advice.settings == {"kpoint_density": 1.5, "cutoff_eV": 210.0}
+    assert advice.seconds_per_label == pytest.approx(3.0 * expected)
+    # labels x seconds x cores x ratio of atoms
+    hours = 1000 * 3.0 * expected * 4 * (12.0 / advice.atoms_per_label) / 3600
+    assert advice.core_hours == pytest.approx(hours)
 
 
 def test_a_shift_that_all_share_does_not_matter() -> None:
