@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, field_validator
 
 from gapfactory.errors import InputError, MissingEngineError
 from gapfactory.reference.base import EngineInfo, Raw, kind_of
+from gapfactory.reference.engines._ase_quip import QUIP, refuse_programs
 from gapfactory.reference.faults import CalculationFailedError
 from gapfactory.reference.settings import EngineSettings
 
@@ -150,7 +151,10 @@ class AseEngine:
 
     def _build(self) -> Any:
         if self._calculator is None:
-            self._calculator = self._imported()(*self._settings.arguments, **self._settings.parameters)
+            s = self._settings
+            if s.path == QUIP:
+                refuse_programs(s.arguments, s.parameters)
+            self._calculator = self._imported()(*s.arguments, **s.parameters)
         return self._calculator
 
     def _imported(self) -> Any:

@@ -25,6 +25,7 @@ from gapfactory.reference import (
     parse_settings,
     settings_hash,
 )
+from gapfactory.reference.engines._ase_quip import refuse_programs
 from gapfactory.reference.engines.ase_calculator import EXTRA_MODULES_VARIABLE
 from gapfactory.reference.faults import CalculationFailedError, Fault
 from gapfactory.reference.site import ProgramSite
@@ -120,6 +121,31 @@ def test_kspacing():
 def test_code_that_may_run_commands_is_refused(path):
     with pytest.raises(InputError, match="not allowed"):
         check_engine(AseSettings(calculator=path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameters"),
+    [
+        (("FilePot command='touch started'",), {"param_str": "<params></params>"}),
+        (("{File}Pot command=touch",), {}),
+        ((), {"args_str": "IP SW FilePot=T command=touch"}),
+        (("SocketPot server_ip=1.2.3.4",), {}),
+        (("xml_label=a",), {"param_str": '<Potential label="a" init_args="FilePot command=touch"/>'}),
+        (("xml_label=a",), {"param_str": '<Potential label="a" init_args="File&#80;ot command=touch"/>'}),
+        (("xml_label=a", None, None, None, "potential.xml"), {}),
+        (("xml_label=a",), {"param_filename": "potential.xml"}),
+    ],
+)
+def test_potential_that_starts_programs_is_refused(tmp_path, monkeypatch, arguments, parameters):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "potential.xml").write_text('<Potential label="a" init_args="FilePot command=touch"/>')
+    settings = AseSettings(
+        calculator="quippy.potential.Potential", arguments=arguments, parameters=parameters
+    )
+    with pytest.raises(InputError, match=r"can start (a|any) program"):
+        check_engine(settings)
+    refuse_programs(("IP SW",), {"param_str": "<SW_params/>"})
+    refuse_programs((), {"args_str": "xml_label=GAP_2026_1_1_0_0_0_0 label=x", "param_filename": "none.xml"})
 
 
 def test_operator_may_allow_a_module_and_a_file_may_not(monkeypatch):
