@@ -50,13 +50,14 @@ def check(
         typer.Option(
             "--output",
             "-o",
-            help="Directory of results [default: reference-check-ENGINE].",
+            help="Directory of results; by default reference-check-ENGINE.",
             show_default=False,
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and smaller cells, fewer levels.")] = False,
     cells: Annotated[
-        int | None, typer.Option(min=1, help="Random cells [default: 4, quick: 2].", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Random cells; by default 4, with --quick 2.", show_default=False),
     ] = None,
     energy_noise: Annotated[
         float, typer.Option(min=0.0, help="Noise of relative energies to allow, meV/atom.")
