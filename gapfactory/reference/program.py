@@ -210,8 +210,20 @@ class ProgramEngine(ABC):
         return [found, *words[1:]]
 
     def command(self, directory: Path) -> list[str]:
-        """Return the whole command line of one attempt."""
-        return [*self.site.prefix(), *self.program(), *self.arguments(directory)]
+        """Return the whole command line of one attempt.
+
+        Raises
+        ------
+        MissingEngineError
+            The program or the launcher is not on PATH: no structure is to blame for that.
+        """
+        launcher = self.site.prefix()
+        if launcher and shutil.which(launcher[0]) is None:
+            raise MissingEngineError(
+                f"the site starts {self.name} by {launcher[0]!r}, which is not on PATH: install that launcher, or "
+                "correct `launcher` in the site file (docs/reference/engines.md)."
+            )
+        return [*launcher, *self.program(), *self.arguments(directory)]
 
     def output_files(self, directory: Path) -> list[Path]:
         """Return the existing files that tell what happened."""
@@ -280,7 +292,8 @@ class ProgramEngine(ABC):
                     cwd=here,
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
-                    text=True,
+                    encoding="utf-8",
+                    errors="replace",
                     timeout=timeout_s,
                     check=False,
                     env={**os.environ, **self.site.variables()},

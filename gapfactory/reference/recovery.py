@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from custodian.custodian import Custodian, CustodianError, ErrorHandler, Job, Validator
 
-from gapfactory.errors import ReferenceCalculationError
+from gapfactory.errors import GapFactoryError, ReferenceCalculationError
 from gapfactory.reference import _leash
 from gapfactory.reference.checks import unsound
 from gapfactory.reference.faults import (
@@ -59,6 +59,9 @@ warnings.filterwarnings("ignore", message="subprocess returned a non-zero return
 #: half per cent of the time that it has run later on.
 _POLL_S = 0.1
 _KEPT_BYTES = 20_000
+#: Faults of the machine which a program may report and survive (an MPI library without its shared memory): a sound
+#: result counts more than such words. Not a missing scratch directory: the program may have read other files instead.
+_SURVIVABLE = frozenset({Fault.DISK, Fault.LICENCE, Fault.MEMORY, Fault.NODE})
 #: Space below which a disk counts as full when a program has ended without a word.
 _FULL_BYTES = 1_000_000
 
@@ -194,6 +197,8 @@ class _Run:
 
     def __init__(self, engine: ProgramEngine, atoms: Atoms, directory: Path) -> None:
         self.engine = engine
+        #: the same at the settings of the attempt, which remedies may have changed
+        self.acting = engine
         self.atoms = atoms
         self.directory = directory
         self.ladder = Ladder(
@@ -212,10 +217,10 @@ class _Run:
         self.asked: Diagnosis | None = None
         self.oom_before = 0
         self._number = 0
-        earlier = sorted(directory.glob("attempt-*"))
+        earlier = sorted(directory.glob("attempt-*"), key=_number_of)
         if earlier:
             # an interrupted run of the same label: its number goes on, and its checkpoint is used
-            self._number = int(earlier[-1].name.rpartition("-")[2])
+            self._number = _number_of(earlier[-1])
             self.checkpoint = next((path for path in reversed(earlier) if engine.has_checkpoint(path)), None)
             self.remedy = "continued after an interruption" if self.checkpoint else "plain"
 
@@ -232,8 +237,8 @@ class _Run:
         self.killed_for = self.asked = None
         engine = self.engine
         if self.ladder.factors:
-            engine = type(engine)(engine.settings.scaled(self.ladder.factors), engine.site)
-        engine.write(self.atoms, self.here, self.ladder.numerics, checkpoint=self.checkpoint)
+            self.acting = type(engine)(engine.settings.scaled(self.ladder.factors), engine.site)
+        self.acting.write(self.atoms, self.here, self.ladder.numerics, checkpoint=self.checkpoint)
         # large files of earlier attempts are of no more use
         if before is not None and before != self.checkpoint:
             shutil.rmtree(before, ignore_errors=True)
@@ -269,8 +274,7 @@ class _Run:
         """Keep the ends of the files that tell what happened."""
         patterns = (*self.engine.outputs, *self.engine.kept)
         for path in sorted({p for pattern in patterns for p in self.here.glob(pattern) if p.is_file()}):
-            data = path.read_bytes()
-            self.files[path.name] = data[-_KEPT_BYTES:].decode(errors="replace")
+            self.files[path.name] = _end_of(path, _KEPT_BYTES)
 
     def result(self) -> Calculation:
         """Return the end of it."""
@@ -290,6 +294,10 @@ class _Run:
             tuple(history),
             self.files if self.raw is None else {},
         )
+
+
+def _number_of(attempt: Path) -> int:
+    return int(attempt.name.rpartition("-")[2])
 
 
 class _Start(Job):
@@ -471,17 +479,11 @@ def _what_happened(run: _Run) -> Diagnosis | None:
     engine, here = run.engine, run.here
     status = None if run.process is None else run.process.returncode
     found = engine.diagnose(here, status)
-    if found is None:
-        try:
-            raw = engine.read(run.atoms, here)
-            wrong = unsound(raw, run.atoms)
-        except CalculationFailedError as error:
-            found = error.diagnosis
-        else:
-            if not wrong:
-                run.raw = raw
-                return None
-            found = Diagnosis(Fault.NAN if "finite" in wrong else Fault.UNSOUND, wrong)
+    if found is None or found.fault in _SURVIVABLE:
+        missing = _read(run)
+        if missing is None:
+            return None
+        found = found or missing
     vague = found.fault in {Fault.UNKNOWN, Fault.CRASH}
     if run.asked is not None and vague:
         return run.asked
@@ -500,15 +502,41 @@ def _what_happened(run: _Run) -> Diagnosis | None:
     return found
 
 
+def _read(run: _Run) -> Diagnosis | None:
+    """Read the result of the attempt into the run; return why it has none."""
+    try:
+        raw = run.acting.read(run.atoms, run.here)
+        wrong = unsound(raw, run.atoms)
+    except CalculationFailedError as error:
+        return error.diagnosis
+    except GapFactoryError:
+        # what is to be mended by people; some are ValueErrors too
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # output that no reader foresaw is this structure's fault, not the end of the campaign
+        return Diagnosis(Fault.UNKNOWN, f"its output cannot be read ({type(error).__name__}: {error})")
+    if wrong:
+        return Diagnosis(Fault.NAN if "finite" in wrong else Fault.UNSOUND, wrong)
+    run.raw = raw
+    return None
+
+
 def _last_words(run: _Run) -> str:
     for name in (STDERR, STDOUT):
         path = run.here / name
-        lines = path.read_bytes()[-2000:].decode(errors="replace").split("\n") if path.is_file() else []
+        lines = _end_of(path, 2000).split("\n") if path.is_file() else []
         # rulers and numbers tell nothing
         words = [" ".join(line.split()) for line in lines if sum(c.isalpha() for c in line) > 3]
         if words:
             return f"its last words: {words[-1][:200]}"
     return ""
+
+
+def _end_of(path: Path, size: int) -> str:
+    """Return the last bytes of a file, however large it is, as text."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - size))
+        return stream.read(size).decode(errors="replace")
 
 
 def _newest(directory: Path) -> tuple[int, int]:

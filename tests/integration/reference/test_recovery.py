@@ -16,7 +16,7 @@ from engine_conformance import INJECTOR, rattled_silicon
 from gf_toy_engine import ToyEngine, ToySettings
 
 from gapfactory.reference.analytic import StillingerWeberSilicon
-from gapfactory.reference.faults import Diagnosis, Fault, MachineFaultError
+from gapfactory.reference.faults import Diagnosis, Fault, MachineFaultError, Signature
 from gapfactory.reference.ladder import Remedy
 from gapfactory.reference.programs import run_programs
 from gapfactory.reference.recovery import run_program
@@ -159,6 +159,67 @@ def test_a_missing_program_is_no_fault_of_the_structure(tmp_path):
 
     with pytest.raises(MissingEngineError, match="not on PATH"):
         run(tmp_path, site=ProgramSite(command=("no-such-program",)))
+
+
+def test_a_missing_launcher_is_no_fault_of_the_structure(tmp_path):
+    from gapfactory.errors import MissingEngineError
+
+    with pytest.raises(MissingEngineError, match="no-such-launcher"):
+        run(tmp_path, site=ProgramSite(launcher=("no-such-launcher", "-n", "{processes}")))
+
+
+class Grumbling(ToyEngine):
+    """A program whose MPI library complains about memory."""
+
+    name = "grumbling"
+    signatures = (Signature(Fault.MEMORY, r"^iteration"), *ToyEngine.signatures)
+
+
+def test_words_of_the_machine_do_not_spoil_a_sound_result(tmp_path):
+    site = ProgramSite(pause_s=0)
+    done = run_program(Grumbling(ToySettings(), site), rattled_silicon(), tmp_path / "sound")
+    check(done)
+    assert remedies(done) == ["plain"]
+    with pytest.raises(MachineFaultError, match="memory"):
+        run_program(
+            Grumbling(ToySettings(converges_with="never"), site), rattled_silicon(), tmp_path / "none"
+        )
+
+
+def test_output_that_no_reader_foresaw_is_a_fault_of_the_structure(tmp_path):
+    class Stumbling(ToyEngine):
+        def read(self, atoms, directory):
+            return {}[0]
+
+    done = run_program(Stumbling(ToySettings(), ProgramSite()), rattled_silicon(), tmp_path / "label")
+    assert done.raw is None
+    assert "cannot be read (KeyError: 0)" in done.diagnosis.text
+    assert remedies(done) == ["plain", "repeated unchanged"]
+
+
+def test_results_are_read_at_the_settings_of_the_attempt(tmp_path):
+    widths = []
+
+    class Reader(ToyEngine):
+        def read(self, atoms, directory):
+            widths.append(self.settings.smearing_width_eV)
+            return super().read(atoms, directory)
+
+    settings = ToySettings(converges_with="smearing", allow_energy_changes=True)
+    check(run_program(Reader(settings, ProgramSite()), rattled_silicon(), tmp_path / "label"))
+    assert widths == [0.2]
+
+
+def test_the_hundredth_attempt_follows_the_ninety_ninth(tmp_path):
+    for number in (99, 100):
+        (tmp_path / "label" / f"attempt-{number}").mkdir(parents=True)
+    check(run(tmp_path))
+
+
+def test_a_version_in_another_encoding_is_read():
+    engine = ToyEngine(ToySettings(), ProgramSite())
+    said = engine.asked_version(["-c", r"import sys; sys.stdout.buffer.write(b'V\xe9rsion 1.0')"])
+    assert "rsion 1.0" in said
 
 
 def test_a_batch_that_was_interrupted_takes_its_labels_over(tmp_path):
