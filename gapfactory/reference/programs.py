@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 from gapfactory.reference.base import Label, LabelOutcome, Raw, kind_of
 from gapfactory.reference.checks import voigt, wrong_numbers
 from gapfactory.reference.faults import CalculationFailedError
-from gapfactory.reference.recovery import run_program
+from gapfactory.reference.recovery import machine_fault, run_program
 from gapfactory.reference.settings import settings_hash
 from gapfactory.structures import structure_hash
 
@@ -66,17 +67,24 @@ def run_programs(
         key = settings_hash(engine.settings, kind_of(atoms)) + json.dumps(task, sort_keys=True)
         place = _place(engine, directory, atoms, key)
         data = {symbol: hashes[symbol] for symbol in sorted(set(atoms.symbols))}
-        outcome, relaxation = _taken_over(name, atoms, key, data, place)
+        outcome, relaxation = _taken_over(engine, name, atoms, key, data, place)
+        unstored: OSError | None = None
         if outcome is None:
             outcome, relaxation = _calculate(engine, name, atoms, task, place)
             if outcome.label is not None:
                 details = {**outcome.label.details, "data_sha256": data}
                 label = Label(**{**vars(outcome.label), "version": info.version, "details": details})
                 outcome = LabelOutcome(**{**vars(outcome), "label": label})
-                _store(outcome, label, relaxation, atoms, key, place)
+                try:
+                    _store(outcome, label, relaxation, atoms, key, place)
+                except OSError as error:
+                    unstored = error
         outcomes[name] = outcome
         deliver(outcome, relaxation)
-        if engine.site.scratch and outcome.label is not None:
+        if unstored is not None:
+            # the caller has this label, but a full disk leaves nothing to the next one
+            raise machine_fault(unstored, place) from unstored
+        if engine.site.scratch:
             # the caller has it; a scratch that everybody uses must not fill up
             shutil.rmtree(place, ignore_errors=True)
     return outcomes
@@ -100,10 +108,16 @@ def _calculate(
     from gapfactory.reference.relaxing import relax_with_reference
 
     done: list[Calculation] = []
+    # a path whose points are at different settings has no energy to be minimised, nor has a curve of such points
+    fixed = type(engine)(engine.settings.model_copy(update={"allow_energy_changes": False}), engine.site)
 
     def single_point(structure: Atoms) -> Raw:
-        calculation = run_program(engine, structure, place / f"step-{len(done):04d}")
+        step = place / f"step-{len(done):04d}"
+        calculation = run_program(fixed, structure, step)
         done.append(calculation)
+        if calculation.raw is not None:
+            # wave functions of every step would fill the disk
+            shutil.rmtree(step, ignore_errors=True)
         if calculation.raw is None:
             failure = calculation.failure
             raise CalculationFailedError(failure.text, fault=failure.fault, hopeless=True)
@@ -116,8 +130,9 @@ def _calculate(
         history = tuple(line for c in done for line in _history(c))
         fault = error.fault.name.lower() if isinstance(error, CalculationFailedError) else ""
         text = f"{error} (quarantined after {attempts} attempts)"
+        files = done[-1].files if done else {}
         return LabelOutcome(
-            name, None, text, attempts, history, fault=fault, files=done[-1].files if done else {}
+            name, None, text, attempts, history, fault, custodian=_custodian(done), files=files
         ), None
     return _outcome(engine, name, done), relaxation
 
@@ -127,7 +142,7 @@ def _outcome(engine: ProgramEngine, name: str, done: list[Calculation]) -> Label
     last = done[-1]
     attempts = sum(len(c.attempts) for c in done)
     history = tuple(line for c in done for line in _history(c))
-    custodian = tuple(entry for c in done for entry in c.custodian) if len(done) == 1 else ()
+    custodian = _custodian(done)
     scaled = engine.settings.scaled(last.factors)
     altered = {field: getattr(scaled, field) for field in last.factors}
     if last.raw is None:
@@ -154,6 +169,11 @@ def _outcome(engine: ProgramEngine, name: str, done: list[Calculation]) -> Label
     return LabelOutcome(name, label, "", attempts, history, altered=altered, custodian=custodian)
 
 
+def _custodian(done: list[Calculation]) -> tuple[dict[str, Any], ...]:
+    """Return custodian's record of a single point; of a relaxation, those of the points that met a fault."""
+    return tuple(entry for c in done if len(done) == 1 or _history(c) for entry in c.custodian)
+
+
 def _history(calculation: Calculation) -> list[str]:
     return [f"{a.remedy}: {a.fault}" for a in calculation.attempts if a.fault]
 
@@ -174,7 +194,11 @@ def _store(
     }
     content = {"structure": structure_hash(atoms), "key": key, "outcome": document, "relaxation": relaxation}
     new = place / "label.json.new"
-    new.write_text(json.dumps(content))
+    with new.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream)
+        stream.flush()
+        # else a crash of the node may leave an empty file under the final name
+        os.fsync(stream.fileno())
     new.replace(place / "label.json")
     for pattern in ("attempt-*", "step-*"):
         for path in place.glob(pattern):
@@ -182,28 +206,30 @@ def _store(
 
 
 def _taken_over(
-    name: str, atoms: Atoms, key: str, data: dict[str, str], place: Path
+    engine: ProgramEngine, name: str, atoms: Atoms, key: str, data: dict[str, str], place: Path
 ) -> tuple[LabelOutcome | None, dict[str, Any] | None]:
     """Return a label that an interrupted batch left here, if it is sound and for this structure and settings."""
     path = place / "label.json"
     if not path.is_file():
         return None, None
-    content = json.loads(path.read_text())
-    if (content["structure"], content["key"]) != (structure_hash(atoms), key):
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        document = content["outcome"]
+        found = document["label"]
+        same = (content["structure"], content["key"], found["details"]["data_sha256"])
+        if same != (structure_hash(atoms), key, data):
+            return None, None
+        if document["altered"] and not engine.settings.allow_energy_changes:
+            # of a campaign that allows it: no part of the key
+            return None, None
+        if wrong_numbers(found["energy"], found["forces"], found["stress"], atoms):
+            return None, None
+        forces = np.array(found["forces"], dtype=float).reshape(-1, 3)
+        stress = None if found["stress"] is None else np.array(found["stress"], dtype=float)
+        label = Label(**{**found, "forces": forces, "stress": stress})
+        fields = {**document, "id": name, "label": label}
+        fields["history"], fields["custodian"] = tuple(document["history"]), tuple(document["custodian"])
+        return LabelOutcome(**fields), content["relaxation"]
+    except (KeyError, TypeError, ValueError):
+        # cut short by a crash, or of another version: it is calculated again and replaced
         return None, None
-    document = content["outcome"]
-    found = document["label"]
-    if found["details"]["data_sha256"] != data:
-        return None, None
-    if wrong_numbers(found["energy"], found["forces"], found["stress"], atoms):
-        return None, None
-    label = Label(
-        **{
-            **found,
-            "forces": np.array(found["forces"], dtype=float).reshape(-1, 3),
-            "stress": None if found["stress"] is None else np.array(found["stress"], dtype=float),
-        }
-    )
-    fields = {**document, "id": name, "label": label}
-    fields["history"], fields["custodian"] = tuple(document["history"]), tuple(document["custodian"])
-    return LabelOutcome(**fields), content["relaxation"]

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from gapfactory.reference.base import Raw
     from gapfactory.reference.program import ProgramEngine
 
-__all__ = ["Attempt", "Calculation", "run_program"]
+__all__ = ["Attempt", "Calculation", "machine_fault", "run_program"]
 
 # custodian reports every correction as an error of its own; ours are in the attempts
 logging.getLogger("custodian").addHandler(logging.NullHandler())
@@ -155,7 +155,7 @@ def run_program(
     except CalculationFailedError as error:
         return Calculation(None, error.diagnosis, (Attempt("plain", str(error.diagnosis), 0.0),))
     except OSError as error:
-        fault = _machine_fault(error, directory)
+        fault = machine_fault(error, directory)
         raise fault from fault.__cause__
     run = _Run(engine, atoms, directory)
     run.ladder.numerics |= dict(numerics or {})
@@ -185,7 +185,7 @@ def run_program(
             # the cause is what the queue decides by
             raise fault from fault.__cause__
     except OSError as error:
-        fault = _machine_fault(error, directory)
+        fault = machine_fault(error, directory)
         raise fault from fault.__cause__
     finally:
         job.terminate()
@@ -563,7 +563,8 @@ def _known(value: Any) -> Any:
     return value
 
 
-def _machine_fault(error: OSError, directory: Path) -> MachineFaultError:
+def machine_fault(error: OSError, directory: Path) -> MachineFaultError:
+    """Return what an error of the operating system in a directory of calculations says about the machine."""
     import errno
 
     fault = {errno.ENOSPC: Fault.DISK, errno.EDQUOT: Fault.DISK, errno.ENOMEM: Fault.MEMORY}.get(

@@ -1,5 +1,6 @@
 """The recovery itself, with a small program of our own: ladders, checkpoints, the monitor, interruptions."""
 
+import errno
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from gapfactory.reference.ladder import Remedy
 from gapfactory.reference.programs import run_programs
 from gapfactory.reference.recovery import run_program
 from gapfactory.reference.site import ProgramSite
+from gapfactory.search.settings import PhaseRelaxSettings
 
 
 def run(tmp_path, *, site=None, atoms=None, **settings):
@@ -251,6 +253,86 @@ def test_a_batch_that_was_interrupted_takes_its_labels_over(tmp_path):
         atoms.calc = StillingerWeberSilicon()
         assert outcomes[name].label.energy == atoms.get_potential_energy()
         assert outcomes[name].attempts == 1
+
+
+def batch(tmp_path, site, deliver=lambda *_: None, engine=ToyEngine, **settings):
+    engine = engine(ToySettings(**settings), site)
+    return run_programs(engine, [("a", rattled_silicon(), None)], tmp_path / "work", deliver)["a"]
+
+
+class StopError(Exception):
+    pass
+
+
+def interrupted(tmp_path, site, **settings):
+    """Return the file of a label that was stored and did not reach its consumer."""
+
+    def stop(outcome, relaxation):
+        raise StopError
+
+    with pytest.raises(StopError):
+        batch(tmp_path, site, stop, **settings)
+    [file] = site.scratch.glob("labels/*/label.json")
+    return file
+
+
+@pytest.mark.parametrize("text", ["", '{"structure"', "[]", "{}", '{"outcome": {"label": null}}'])
+def test_a_stored_label_that_a_crash_cut_short_is_calculated_again(tmp_path, text):
+    site = ProgramSite(scratch=tmp_path / "scratch")
+    interrupted(tmp_path, site).write_text(text)
+    assert batch(tmp_path, site).label.energy == expected().get_potential_energy()
+
+
+def test_a_label_at_altered_settings_is_not_taken_over_where_that_is_not_allowed(tmp_path):
+    site = ProgramSite(scratch=tmp_path / "scratch")
+    interrupted(tmp_path, site, converges_with="smearing", allow_energy_changes=True)
+    assert batch(tmp_path, site, converges_with="smearing").label is None
+    interrupted(tmp_path, site, converges_with="smearing", allow_energy_changes=True)
+    assert batch(tmp_path, site, converges_with="smearing", allow_energy_changes=True).altered
+
+
+def test_a_common_scratch_keeps_nothing_of_what_is_decided(tmp_path):
+    site = ProgramSite(scratch=tmp_path / "scratch")
+    assert batch(tmp_path, site).label is not None
+    assert batch(tmp_path, site, converges_with="never").label is None
+    assert list(site.scratch.glob("labels/*")) == []
+
+
+def test_a_label_is_delivered_even_if_it_cannot_be_stored(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("gapfactory.reference.programs._store", full)
+    seen = []
+    with pytest.raises(MachineFaultError, match="disk full"):
+        batch(tmp_path, ProgramSite(), lambda outcome, _: seen.append(outcome))
+    assert seen[0].label.energy == expected().get_potential_energy()
+
+
+def test_relaxations_never_mix_settings_keep_their_record_and_no_files(tmp_path):
+    task = {
+        "settings": PhaseRelaxSettings().model_dump(mode="json"),
+        "keep_symmetry": False,
+        "volume_per_atom": 21.0,
+    }
+
+    def relax(place, **settings):
+        engine = ToyEngine(ToySettings(**settings), ProgramSite())
+        [outcome] = run_programs(engine, [("a", rattled_silicon(), task)], place, lambda *_: None).values()
+        return outcome
+
+    failed = relax(tmp_path / "failed", converges_with="smearing", allow_energy_changes=True)
+    assert failed.label is None
+    assert "not tried because it changes the energy" in failed.reason
+    assert [c["actions"] and c["actions"][0]["remedy"] for c in failed.custodian[0]["corrections"]] == [
+        "damped mixing",
+        "more steps",
+        None,
+    ]
+    done = relax(tmp_path / "done", converges_with="damped")
+    assert done.label is not None, done.reason
+    assert len(done.custodian) == done.attempts / 2 > 1
+    assert [p.name for p in (tmp_path / "done").glob("*/*")] == ["label.json"]
 
 
 def test_the_program_does_not_outlive_its_supervisor(tmp_path):
