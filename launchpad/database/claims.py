@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
 from launchpad.queue.connection import ServerClock
 from launchpad.queue.identity import ProcessIdentity
+from launchpad.retry import Backoff
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -65,7 +67,8 @@ class Claims:
         self._identity = identity or ProcessIdentity.current()
         self._clock = ServerClock(database.client)
         self.token = uuid.uuid4().hex
-        self._held: set[str] = set()
+        # whether there may be claims: a write whose reply was lost may have been done
+        self._asked = False
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="label claims", daemon=True)
 
@@ -83,8 +86,9 @@ class Claims:
         try:
             self.release()
         except PyMongoError as failure:
-            # a lost database must not hide the task's own end; the claims end with their lease, or this process
-            logger.warning("claims on labels are not released: %s", failure)
+            # a lost database must not hide the task's own end, and others must not wait for the lease to end
+            logger.warning("claims on labels are not released yet: %s", failure)
+            threading.Thread(target=self._insist, name="label claims", daemon=True).start()
         self._in_use.discard(self.token)
 
     def take(self, keys: Iterable[str]) -> list[str]:
@@ -104,13 +108,29 @@ class Claims:
 
     def release(self) -> None:
         """Give back every claim."""
-        if self._held:
-            self._held.clear()
+        if self._asked:
             self._claims.delete_many({"token": self.token})
+            self._asked = False
+
+    def _insist(self) -> None:
+        """Give the claims back as soon as the database is there again; beyond the lease they are worth nothing."""
+        from pymongo.errors import PyMongoError
+
+        end = time.monotonic() + self._lease_s
+        for pause in Backoff(first_s=0.2, largest_s=5.0).pauses():
+            time.sleep(pause)
+            try:
+                self.release()
+            except PyMongoError:
+                if time.monotonic() > end:
+                    return
+            else:
+                return
 
     def _take(self, key: str) -> bool:
         from pymongo.errors import DuplicateKeyError
 
+        self._asked = True
         now = self._clock.now()
         claim = {
             **self._identity.document(),
@@ -130,7 +150,6 @@ class Claims:
             if not taken.matched_count:
                 return False
             logger.warning("label %s: claim of process %s on %s taken over", key, held["pid"], held["host"])
-        self._held.add(key)
         return True
 
     def _abandoned(self, held: dict[str, Any], now: float) -> bool:
@@ -144,7 +163,7 @@ class Claims:
         from pymongo.errors import PyMongoError
 
         while not self._end.wait(self._lease_s / _RENEWALS):
-            if not self._held:
+            if not self._asked:
                 continue
             try:
                 self._clock.synchronise()

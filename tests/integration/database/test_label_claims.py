@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from gapfactory.campaign import campaign_from_mapping
 from launchpad.database.claims import Claims
@@ -163,6 +165,35 @@ def test_a_claim_of_a_dead_process_of_this_machine_is_taken_at_once(database) ->
         # of one process that holds it twice, the second waits
         with Claims(database, "three") as second:
             assert second.take(["a"]) == []
+
+
+@pytest.mark.parametrize("failed", ["insert_one", "delete_many"])
+def test_claims_are_given_back_when_the_database_is_there_again(database, monkeypatch, failed) -> None:
+    """A full disk, or a lost reply: nobody waits for the lease of a worker that is alive and does something else."""
+    original = getattr(Collection, failed)
+    full = [True]
+
+    def method(self, *arguments, **options):
+        if failed == "delete_many" and full[0]:
+            raise OperationFailure("disk full", 14031)
+        found = original(self, *arguments, **options)
+        if full[0]:
+            raise AutoReconnect("the reply was lost")
+        return found
+
+    monkeypatch.setattr(Collection, failed, method)
+    if failed == "insert_one":
+        with pytest.raises(AutoReconnect), Claims(database, "one") as claims:
+            claims.take(["a"])
+    else:
+        with Claims(database, "one") as claims:
+            claims.take(["a"])
+        assert database.label_claims.count_documents({}) == 1
+    full[0] = False
+    end = time.monotonic() + 20.0
+    while database.label_claims.count_documents({}):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_a_clock_that_is_wrong_neither_loses_nor_steals(database, monkeypatch) -> None:
