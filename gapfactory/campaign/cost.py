@@ -227,15 +227,16 @@ def _mean_volume(campaign: Campaign) -> float:
 def _single_point(campaign: Campaign, atoms: float) -> tuple[float, str]:
     from math import ceil, pi
 
-    from gapfactory.reference import DftSettings
+    from gapfactory.reference import DftSettings, engine_classes
 
     reference = campaign.reference
     if not isinstance(reference, DftSettings):
         return ANALYTIC_S, f"{ANALYTIC_S:g} s a label (analytic)"
-
+    engine = engine_classes()[reference.engine]
     edge = (_mean_volume(campaign) * atoms) ** (1 / 3)
     points = ceil(reference.kpoint_density * 2 * pi / edge) ** 3 / 2
-    seconds = DFT_FIXED_S + DFT_POINT_S * points * atoms * (reference.cutoff_eV / 300.0) ** 1.5
+    work = points * atoms * (reference.cutoff_eV / engine.cost_cutoff_eV) ** 1.5
+    seconds = DFT_FIXED_S + DFT_POINT_S * engine.relative_cost * work
     return (
         seconds,
         f"{seconds:.1f} s a label: {atoms:g} atoms, {points:.0f} k-points, {reference.cutoff_eV:g} eV",

@@ -63,6 +63,8 @@ class ProgramEngine(ABC):
         Glob patterns of the files in which `signatures` are searched; the first is quoted when nothing is found.
     kept
         Glob patterns of further files worth keeping of a failed calculation (inputs above all).
+    relative_cost, cost_cutoff_eV
+        For estimates: time of a label over GPAW's (docs/evidence/four-codes.md), at this cutoff.
     """
 
     name: ClassVar[str]
@@ -73,6 +75,8 @@ class ProgramEngine(ABC):
     ladder: ClassVar[tuple[Remedy, ...]] = ()
     outputs: ClassVar[tuple[str, ...]] = (STDOUT, STDERR)
     kept: ClassVar[tuple[str, ...]] = ()
+    relative_cost: ClassVar[float] = 1.0
+    cost_cutoff_eV: ClassVar[float] = 300.0
 
     def __init__(self, settings: Any, site: ProgramSite) -> None:
         self.settings = settings

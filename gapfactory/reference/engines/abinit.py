@@ -14,7 +14,7 @@ import shutil
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from gapfactory.errors import MissingEngineError
 from gapfactory.reference.base import Raw, kind_of
@@ -23,7 +23,7 @@ from gapfactory.reference.engines._abinit_potentials import functional, potentia
 from gapfactory.reference.faults import CalculationFailedError, Diagnosis, Fault, Signature
 from gapfactory.reference.ladder import Remedy
 from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine
-from gapfactory.reference.settings import DftSettings
+from gapfactory.reference.settings import DftSettings, names_of_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -137,12 +137,19 @@ class AbinitSettings(DftSettings):
     operational: ClassVar[frozenset[str]] = DftSettings.operational | {"extra_bands"}
     irrelevant: ClassVar[dict[StructureKind, frozenset[str]]] = dict(DftSettings.irrelevant)
 
+    @field_validator("pseudopotentials")
+    @classmethod
+    def _files(cls, value: dict[str, str]) -> dict[str, str]:
+        names_of_files(value.values())
+        return value
+
 
 class AbinitEngine(ProgramEngine):
     """Calculates with ABINIT; numerics of remedies are ABINIT's input variables, and `bands`, `steps` (factors)."""
 
     name: ClassVar[str] = "abinit"
     executable: ClassVar[str] = "abinit"
+    relative_cost: ClassVar[float] = 1.5
     remedy_if_missing: ClassVar[str] = "`apt install abinit` (and cp2k-data for GTH potentials)"
     settings_class: ClassVar[type[AbinitSettings]] = AbinitSettings
     outputs: ClassVar[tuple[str, ...]] = (STDOUT, _OUTPUT, _ABORTED, STDERR)

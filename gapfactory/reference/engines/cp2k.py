@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from gapfactory.errors import MissingEngineError
 from gapfactory.reference.base import Raw, kind_of
 from gapfactory.reference.engines._cp2k_data import data_directory, find_entry
 from gapfactory.reference.engines._cp2k_text import (
@@ -40,7 +41,7 @@ from gapfactory.reference.engines._cp2k_text import (
 from gapfactory.reference.faults import CalculationFailedError, Diagnosis, Fault, Signature
 from gapfactory.reference.ladder import Remedy
 from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine
-from gapfactory.reference.settings import DftSettings
+from gapfactory.reference.settings import DftSettings, names_of_files
 from gapfactory.reference.site import end_of_allocation
 
 if TYPE_CHECKING:
@@ -124,12 +125,20 @@ class Cp2kSettings(DftSettings):
             raise ValueError(f"functional {value!r}: the engine cp2k knows PBE, PBEsol, revPBE, LDA and BLYP")
         return value
 
+    @field_validator("basis_files", "potential_files")
+    @classmethod
+    def _files(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names_of_files(value)
+        return value
+
 
 class Cp2kEngine(ProgramEngine):
     """Runs CP2K."""
 
     name: ClassVar[str] = "cp2k"
     executable: ClassVar[str] = "cp2k.psmp"
+    relative_cost: ClassVar[float] = 3.0
+    cost_cutoff_eV: ClassVar[float] = 4000.0
     remedy_if_missing: ClassVar[str] = "install CP2K (Debian: cp2k and cp2k-data)"
     settings_class: ClassVar[type[DftSettings]] = Cp2kSettings
     settings: Cp2kSettings
@@ -212,9 +221,20 @@ class Cp2kEngine(ProgramEngine):
     # ---- the program and its data -----------------------------------------------------------------------------
 
     def version(self) -> str:
-        """Return the version, such as 2023.1."""
+        """Return the version, such as 2023.1.
+
+        Raises
+        ------
+        MissingEngineError
+            It is not installed, or does not start.
+        """
         found = re.search(r"CP2K version\s+(\S+)", self._asked())
-        return found[1] if found else "unknown"
+        if found is None:
+            raise MissingEngineError(
+                f"{self.program()[0]} does not tell its version as CP2K does; it says: "
+                f"{' '.join(self._asked().split())[-300:] or 'nothing'}"
+            )
+        return found[1]
 
     def _asked(self) -> str:
         if self._about is None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from xml.etree import ElementTree
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from gapfactory.errors import MissingEngineError
 from gapfactory.reference.base import Raw, kind_of
@@ -22,7 +22,7 @@ from gapfactory.reference.engines._espresso_pseudo import find_pseudopotential, 
 from gapfactory.reference.faults import CalculationFailedError, Diagnosis, Fault, Signature
 from gapfactory.reference.ladder import Remedy
 from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine
-from gapfactory.reference.settings import DftSettings
+from gapfactory.reference.settings import DftSettings, names_of_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,12 +79,19 @@ class EspressoSettings(DftSettings):
 
     irrelevant: ClassVar[dict[StructureKind, frozenset[str]]] = DftSettings.irrelevant
 
+    @field_validator("pseudopotentials")
+    @classmethod
+    def _files(cls, value: dict[str, str]) -> dict[str, str]:
+        names_of_files(value.values())
+        return value
+
 
 class EspressoEngine(ProgramEngine):
     """Runs pw.x."""
 
     name: ClassVar[str] = "espresso"
     executable: ClassVar[str] = "pw.x"
+    relative_cost: ClassVar[float] = 1.2
     remedy_if_missing: ClassVar[str] = (
         "install Quantum ESPRESSO (Debian: quantum-espresso and quantum-espresso-data)"
     )
