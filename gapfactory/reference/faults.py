@@ -120,7 +120,8 @@ COMMON_SIGNATURES: tuple[Signature, ...] = (
     Signature(
         Fault.NODE,
         r"[Nn]ode failure|NODE_FAIL|lost connection to|ORTE has lost communication|"
-        r"daemon .* unexpectedly|No route to host|An error occurred in MPI_Init|pmix_init failed",
+        r"daemon .* unexpectedly|No route to host|An error occurred in MPI_Init|pmix_init failed|"
+        r"error while loading shared libraries",
     ),
     Signature(Fault.LICENCE, r"(?i)licen[sc]e (checkout|server|error|not|unavailable|denied)|FLEXnet|flexlm"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
@@ -12,11 +13,27 @@ from gapfactory.errors import InputError
 from gapfactory.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from gapfactory.reference.base import StructureKind
 
-__all__ = ["DftSettings", "EngineSettings", "settings_hash"]
+__all__ = ["DftSettings", "EngineSettings", "names_of_files", "settings_hash"]
+
+
+def names_of_files(names: Iterable[str]) -> None:
+    """Refuse names that lead out of the site's directory: a campaign must not choose what is read on a worker.
+
+    Raises
+    ------
+    ValueError
+        One is not the plain name of a file, folders in front of it allowed.
+    """
+    for name in names:
+        if not re.fullmatch(r"[\w+@=~,()-][\w.+@=~,()-]*(/[\w+@=~,()-][\w.+@=~,()-]*)*", name):
+            raise ValueError(
+                f"{name!r} is no name of a file below the site's directory: it may not start at /, lead through .., "
+                "begin with a dot or have blanks"
+            )
 
 
 class EngineSettings(Settings):

@@ -81,6 +81,12 @@ class ProgramSite(Settings):
                 ) from error
         return value
 
+    @field_validator("pseudopotentials", "scratch")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        # programs run in directories of their own
+        return None if value is None else value.expanduser().absolute()
+
     def prefix(self) -> list[str]:
         """Return the launcher's words with their numbers."""
         return [word.format(processes=self.processes, threads=self.threads) for word in self.launcher]

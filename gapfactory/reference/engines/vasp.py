@@ -53,7 +53,7 @@ class VaspSettings(DftSettings):
     """Fineness of the FFT grids (PREC). Forces and stresses need Accurate."""
     nonspherical_gradients: bool = True
     """Gradient corrections inside the PAW spheres with their nonspherical part (LASPH)."""
-    potential_set: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
+    potential_set: str = Field(default="", pattern=r"^([A-Za-z0-9_-][A-Za-z0-9_.-]*)?$")
     """Set of PAW data below the site's directory; empty: potpaw_PBE, for LDA potpaw."""
     pseudopotentials: dict[str, str] = Field(default_factory=dict)
     """Folder of the set per chemical symbol, such as Ti: Ti_sv; not named: the symbol itself."""

@@ -60,6 +60,14 @@ def engine(tmp_path, monkeypatch):
     return Cp2kEngine(settings, ProgramSite(pseudopotentials=data))
 
 
+def test_a_program_that_does_not_start_is_no_fault_of_a_structure(engine, monkeypatch):
+    said = "cp2k.psmp: error while loading shared libraries: libxc.so.9: cannot open shared object file"
+    monkeypatch.setattr(Cp2kEngine, "asked_version", lambda *_: said)
+    monkeypatch.setattr(Cp2kEngine, "program", lambda _: ["cp2k.psmp"])
+    with pytest.raises(MissingEngineError, match=r"libxc\.so\.9"):
+        engine.version()
+
+
 @pytest.fixture
 def recorded(tmp_path):
     def place(name):

@@ -168,6 +168,47 @@ def test_named_calculators_exist():
         assert check_engine(AseSettings(calculator=name)).engine == "ase"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["/etc/passwd", "../../secret.UPF", "set/../../x", ".hidden", "a b", "a\nb", "", "a//b", "a/", "x\0"],
+)
+def test_no_campaign_names_a_file_outside_the_sites_directory(name):
+    for document in (
+        {"engine": "espresso", "pseudopotentials": {"Si": name}},
+        {"engine": "abinit", "pseudopotentials": {"Si": name}},
+        {"engine": "castep", "pseudopotentials": {"Si": name}}
+        if name != ""
+        else {"engine": "castep", "x": 1},
+        {"engine": "cp2k", "basis_files": [name]},
+        {"engine": "cp2k", "potential_files": [name]},
+        {"engine": "vasp", "pseudopotentials": {"Si": name}},
+    ):
+        with pytest.raises(ValidationError):
+            parse_settings(document)
+    for folder in ("..", ".", "../x", ".x"):
+        with pytest.raises(ValidationError):
+            parse_settings({"engine": "vasp", "potential_set": folder})
+
+
+def test_plain_names_of_files_are_accepted():
+    for name in ("Si.pbe-nl-rrkjus_psl.1.0.0.UPF", "PseudosHGH_pwteter/14si.4.hgh", "gth", "GTH-PBE-q4"):
+        assert (
+            parse_settings({"engine": "abinit", "pseudopotentials": {"Si": name}}).pseudopotentials["Si"]
+            == name
+        )
+    assert (
+        parse_settings({"engine": "vasp", "potential_set": "potpaw_PBE.54"}).potential_set == "potpaw_PBE.54"
+    )
+    assert parse_settings({"engine": "vasp"}).potential_set == ""
+
+
+def test_directories_of_the_site_are_absolute(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    site = ProgramSite(scratch="~/scratch", pseudopotentials="sets")
+    assert (site.scratch, site.pseudopotentials) == (tmp_path / "scratch", tmp_path / "sets")
+
+
 def gpaw_like(tmp_path, **known):
     """A stand-in for the interpreter that has GPAW: it tells what `known` says of it."""
     program = tmp_path / "python-with-gpaw"
