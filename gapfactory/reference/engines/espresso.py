@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from gapfactory.errors import MissingEngineError
 from gapfactory.reference.base import Raw, kind_of
 from gapfactory.reference.engines._espresso_pseudo import find_pseudopotential, pseudopotential_directory
-from gapfactory.reference.faults import CalculationFailedError, Diagnosis, Fault, Signature
+from gapfactory.reference.faults import CalculationFailedError, Diagnosis, Fault, Signature, find_signature
 from gapfactory.reference.ladder import Remedy
 from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine
 from gapfactory.reference.settings import DftSettings, names_of_files
@@ -51,6 +51,8 @@ _LAYOUT = "layout.json"
 # file in `_OUT` which pw.x leaves only when it stopped before the end as it was told to
 _STOPPED = f"{_PREFIX}.restart_scf"
 _DONE = "JOB DONE"
+# what pw.x says before it goes on all the same spoils no result, unless it is one of these
+_SPOILING = frozenset({Fault.OVERLAP, Fault.SCRATCH, Fault.NAN, Fault.SCF})
 
 
 class EspressoSettings(DftSettings):
@@ -392,9 +394,11 @@ class EspressoEngine(ProgramEngine):
 
     def diagnose(self, directory: Path, status: int | None) -> Diagnosis | None:
         """Return the fault that the outputs show, with the message of pw.x, or None when they show none."""
-        found = super().diagnose(directory, status)
         path = directory / STDOUT
         said = path.read_text(errors="replace") if path.is_file() else ""
+        # «Not a group! Trying with lower acceptance parameter...» is followed by a result; so are words of its MPI
+        telling = [s for s in self.signatures if _DONE not in said or s.fault in _SPOILING]
+        found = find_signature(self.output_files(directory), telling)
         error = re.search(r"Error in routine\s+(.+?) \(.*?\):\s*\n(.*?)\n\s*%{20}", said, re.DOTALL)
         if error is not None:
             message = f"pw.x stopped in {error[1].strip()}: {' '.join(error[2].split())}"[:300]

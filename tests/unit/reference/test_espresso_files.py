@@ -96,6 +96,23 @@ def finished(tmp_path):
     return here
 
 
+def test_warnings_of_a_finished_run_are_no_faults(engine, tmp_path):
+    here = finished(tmp_path)
+    text = (here / "stdout.txt").read_text()
+    warned = text.replace(
+        "     number of atoms",
+        "     Not a group! Trying with lower acceptance parameter...\n     number of atoms",
+    )
+    (here / "stderr.txt").write_text("PMIX ERROR: OUT-OF-RESOURCE in file dstore_segment.c at line 196\n")
+    (here / "stdout.txt").write_text(warned)
+    assert engine.diagnose(here, 0) is None
+    # the same words of a run that ended early
+    (here / "stdout.txt").write_text(warned.replace("JOB DONE.", ""))
+    assert engine.diagnose(here, 0).fault is Fault.SYMMETRY
+    (here / "stdout.txt").write_text("     file ./pseudo/Si.UPF not found, trying another\n" + warned)
+    assert engine.diagnose(here, 0).fault is Fault.SCRATCH
+
+
 def recorded():
     return Atoms(
         "Si2",
