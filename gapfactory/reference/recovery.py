@@ -313,10 +313,12 @@ class _Start(Job):
     def run(self, directory: str = "./") -> subprocess.Popen[bytes]:
         """Write the inputs of an attempt and start the program."""
         run = _known(self.state)
+        # a program that ended by itself may have left processes behind
+        self.terminate()
+        run.process = None
         if run.wait_s:
             time.sleep(run.wait_s)
             run.wait_s = 0.0
-        run.process = None
         run.started = time.monotonic()
         run.begin()
         here = run.here

@@ -335,6 +335,59 @@ def test_relaxations_never_mix_settings_keep_their_record_and_no_files(tmp_path)
     assert [p.name for p in (tmp_path / "done").glob("*/*")] == ["label.json"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("launcher", [(), ("env",)])
+def test_what_a_script_has_started_does_not_outlive_the_supervisor(tmp_path, number, launcher):
+    wrapper = tmp_path / "wrapper"
+    wrapper.write_text(f'#!/bin/sh\n{sys.executable} "$@"\nexit $?\n')
+    wrapper.chmod(0o755)
+    site = f"ProgramSite(command=({str(wrapper)!r},), launcher={launcher!r})"
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
+        "from gf_toy_engine import *; from engine_conformance import rattled_silicon\n"
+        "from gapfactory.reference.recovery import run_program; from gapfactory.reference.site import ProgramSite\n"
+        f"run_program(ToyEngine(ToySettings(seconds=60), {site}), rattled_silicon(), Path(sys.argv[2]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "label")]
+    )
+    output = tmp_path / "label" / "attempt-01" / "stdout.txt"
+    for _ in range(200):
+        if output.is_file() and "iteration" in output.read_text():
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    process.wait()
+    for _ in range(100):
+        if not list(_working_in(output.parent)):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail(f"processes {list(_working_in(output.parent))} outlived their supervisor")
+
+
+def _working_in(directory):
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if path.readlink() == directory:
+                yield int(path.parent.name)
+        except OSError:
+            continue
+
+
+def test_what_a_crashed_program_leaves_running_is_killed_before_the_next_attempt(tmp_path):
+    wrapper = tmp_path / "wrapper"
+    wrapper.write_text(
+        f"#!/bin/sh\nif [ ! -e {tmp_path}/once ]; then touch {tmp_path}/once; sleep 300 & exit 3; fi\n"
+        f'ls -l /proc/*/cwd 2>/dev/null | grep -c attempt-01 > {tmp_path}/left\nexec {sys.executable} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    done = run(tmp_path, site=ProgramSite(command=(str(wrapper),)))
+    check(done)
+    assert remedies(done) == ["plain", "repeated unchanged"]
+    assert (tmp_path / "left").read_text().strip() == "0"
+
+
 def test_the_program_does_not_outlive_its_supervisor(tmp_path):
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
