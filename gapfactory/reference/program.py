@@ -26,10 +26,15 @@ if TYPE_CHECKING:
     from gapfactory.reference.settings import DftSettings
     from gapfactory.reference.site import ProgramSite
 
-__all__ = ["STDERR", "STDOUT", "ProgramEngine"]
+__all__ = ["STDERR", "STDOUT", "ProgramEngine", "text_of"]
 
 #: Where a program's own streams go in the directory of an attempt.
 STDOUT, STDERR = "stdout.txt", "stderr.txt"
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a program's file, whatever its encoding; empty where there is none."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 class ProgramEngine(ABC):
@@ -241,6 +246,13 @@ class ProgramEngine(ABC):
             return (1, 1, 1)
         fixed: tuple[int, int, int] | None = self.settings.kpoint_grid
         return fixed or kpoint_grid(atoms, self.settings.kpoint_density)
+
+    def starts_polarised(self, atoms: Atoms) -> bool:
+        """Return whether it is calculated with spin: isolated atoms and dimers, unless the settings say otherwise."""
+        kind, s = kind_of(atoms), self.settings
+        return (kind == "isolated" and s.spin_isolated == "hund") or (
+            kind == "dimer" and s.spin_dimer == "free"
+        )
 
     def boxed(self, atoms: Atoms) -> Atoms:
         """Return the structure as a plane-wave code sees it: isolated ones in a periodic box of their own."""

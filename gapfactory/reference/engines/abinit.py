@@ -22,7 +22,7 @@ from gapfactory.reference.engines._abinit_output import error_reports, read_outp
 from gapfactory.reference.engines._abinit_potentials import functional, potential_of
 from gapfactory.reference.faults import CalculationFailedError, Diagnosis, Fault, Signature
 from gapfactory.reference.ladder import Remedy
-from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine
+from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine, text_of
 from gapfactory.reference.settings import DftSettings, names_of_files
 
 if TYPE_CHECKING:
@@ -268,8 +268,7 @@ class AbinitEngine(ProgramEngine):
         """Give `prepared` the magnetic moments from which an atom or a dimer starts; ASE's writer takes them."""
         from ase.data import ground_state_magnetic_moments
 
-        kind, s = kind_of(atoms), self.settings
-        if (kind == "isolated" and s.spin_isolated == "hund") or (kind == "dimer" and s.spin_dimer == "free"):
+        if self.starts_polarised(atoms):
             prepared.set_initial_magnetic_moments(ground_state_magnetic_moments[prepared.numbers])
 
     # ---- while it runs ------------------------------------------------------------------------------------------
@@ -281,18 +280,20 @@ class AbinitEngine(ProgramEngine):
 
     def has_checkpoint(self, directory: Path) -> bool:
         """Tell whether wavefunctions were written, and whole: ABINIT's output ends after them."""
-        return (directory / _CHECKPOINT).is_file() and "Calculation completed." in _text(directory / _OUTPUT)
+        return (directory / _CHECKPOINT).is_file() and "Calculation completed." in text_of(
+            directory / _OUTPUT
+        )
 
     def iterations(self, directory: Path) -> tuple[float, ...]:
         """Return the total energies of the iterations, in eV."""
         # the log is written line by line, the main output in blocks
-        return scf_energies(_text(directory / STDOUT))
+        return scf_energies(text_of(directory / STDOUT))
 
     # ---- result -------------------------------------------------------------------------------------------------
 
     def diagnose(self, directory: Path, status: int | None) -> Diagnosis | None:
         """Return the fault that signatures or ABINIT's own error reports show."""
-        reports = [r for name in (STDOUT, _ABORTED) for r in error_reports(_text(directory / name))]
+        reports = [r for name in (STDOUT, _ABORTED) for r in error_reports(text_of(directory / name))]
         if status and shutil.disk_usage(directory).free < _FULL:
             # (p) the libraries call it «Permission denied» or «HDF error»
             return Diagnosis(
@@ -306,7 +307,7 @@ class AbinitEngine(ProgramEngine):
 
     def propose(self, diagnosis: Diagnosis, directory: Path) -> Remedy | None:
         """Return more bands where the highest one was occupied."""
-        used = re.search(r"^nband (\d+)", _text(directory / _INPUT), re.MULTILINE)
+        used = re.search(r"^nband (\d+)", text_of(directory / _INPUT), re.MULTILINE)
         if used is None or not diagnosis.text.startswith(_BANDS_MISSING):
             return None
         more = math.ceil(1.6 * int(used[1]))
@@ -315,7 +316,7 @@ class AbinitEngine(ProgramEngine):
     def read(self, atoms: Atoms, directory: Path) -> Raw:
         """Return the result in the main output."""
         try:
-            output = read_output(_text(directory / _OUTPUT))
+            output = read_output(text_of(directory / _OUTPUT))
         except (ValueError, IndexError) as error:
             raise CalculationFailedError(f"the output cannot be read: {error}") from error
         if not output.complete:
@@ -348,7 +349,7 @@ class AbinitEngine(ProgramEngine):
         """
         from ase.io.abinit import read_eig
 
-        if "spinmagntarget" in _text(directory / _INPUT):
+        if "spinmagntarget" in text_of(directory / _INPUT):
             # two Fermi levels, of which one is printed; atoms have more empty bands than they need
             return
         with (directory / _EIGENVALUES).open(encoding="utf-8", errors="replace") as stream:
@@ -360,10 +361,6 @@ class AbinitEngine(ProgramEngine):
             raise CalculationFailedError(
                 f"{_BANDS_MISSING}: the highest holds {electrons:.2g} electrons", fault=Fault.SCF
             )
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 ENGINE = AbinitEngine

@@ -288,12 +288,12 @@ class CastepEngine(ProgramEngine):
     def _moments(self, atoms: Atoms) -> list[float] | None:
         from ase.data import ground_state_magnetic_moments
 
-        kind, s = kind_of(atoms), self.settings
-        polarised = (kind == "isolated" and s.spin_isolated == "hund") or (
-            kind == "dimer" and s.spin_dimer == "free"
-        )
         numbers = atoms.numbers[species_order(atoms.numbers)]
-        return [float(ground_state_magnetic_moments[z]) for z in numbers] if polarised else None
+        return (
+            [float(ground_state_magnetic_moments[z]) for z in numbers]
+            if self.starts_polarised(atoms)
+            else None
+        )
 
     def _spin(self, atoms: Atoms) -> dict[str, Any]:
         moments = self._moments(atoms)

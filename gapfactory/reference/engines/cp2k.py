@@ -40,7 +40,7 @@ from gapfactory.reference.engines._cp2k_text import (
 )
 from gapfactory.reference.faults import CalculationFailedError, Diagnosis, Fault, Signature
 from gapfactory.reference.ladder import Remedy
-from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine
+from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine, text_of
 from gapfactory.reference.settings import DftSettings, names_of_files
 from gapfactory.reference.site import end_of_allocation
 
@@ -368,11 +368,7 @@ class Cp2kEngine(ProgramEngine):
         """Return the total moment to start from, or None for a calculation without spin."""
         from ase.data import ground_state_magnetic_moments
 
-        kind, s = kind_of(atoms), self.settings
-        polarised = (kind == "isolated" and s.spin_isolated == "hund") or (
-            kind == "dimer" and s.spin_dimer == "free"
-        )
-        if not polarised:
+        if not self.starts_polarised(atoms):
             return None
         return round(float(ground_state_magnetic_moments[atoms.numbers].sum())) or None
 
@@ -505,8 +501,7 @@ def _checkpoint(directory: Path) -> Path | None:
 
 
 def _output(directory: Path) -> str:
-    path = directory / STDOUT
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return text_of(directory / STDOUT)
 
 
 ENGINE = Cp2kEngine

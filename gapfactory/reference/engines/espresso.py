@@ -21,7 +21,7 @@ from gapfactory.reference.base import Raw, kind_of
 from gapfactory.reference.engines._espresso_pseudo import find_pseudopotential, pseudopotential_directory
 from gapfactory.reference.faults import CalculationFailedError, Diagnosis, Fault, Signature, find_signature
 from gapfactory.reference.ladder import Remedy
-from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine
+from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine, text_of
 from gapfactory.reference.settings import DftSettings, names_of_files
 
 if TYPE_CHECKING:
@@ -309,12 +309,8 @@ class EspressoEngine(ProgramEngine):
         """Return the keywords of spin: none for crystals, Hund's rule for atoms, ferromagnetic start for dimers."""
         from ase.data import ground_state_magnetic_moments
 
-        s, kind = self.settings, kind_of(atoms)
-        wanted = (kind == "isolated" and s.spin_isolated == "hund") or (
-            kind == "dimer" and s.spin_dimer == "free"
-        )
         moments = dict.fromkeys(_species(atoms), 0.0)
-        if wanted:
+        if self.starts_polarised(atoms):
             for symbol, number in zip(atoms.symbols, atoms.numbers, strict=True):
                 moments[symbol] = float(ground_state_magnetic_moments[number])
         if not any(moments.values()):
@@ -324,7 +320,7 @@ class EspressoEngine(ProgramEngine):
             # fraction of the valence electrons; a value of 1 means one Bohr magneton from 7.3 on: full for hydrogen
             fraction = min(1.0, moment / self._pseudopotential(symbol).valence)
             found[f"starting_magnetization({index})"] = fraction
-        if kind == "isolated":
+        if kind_of(atoms) == "isolated":
             found["tot_magnetization"] = sum(moments.values())
         return found
 
@@ -386,16 +382,14 @@ class EspressoEngine(ProgramEngine):
 
     def iterations(self, directory: Path) -> tuple[float, ...]:
         """Return the energies of the self-consistency iterations, in eV."""
-        path = directory / STDOUT
-        text = path.read_text(errors="replace") if path.is_file() else ""
+        text = text_of(directory / STDOUT)
         found = re.findall(r"^!?\s+total energy\s+=\s*(\S+) Ry", text, re.MULTILINE)
         energies = (_number(word) for word in found)
         return tuple(RYDBERG * energy for energy in energies if energy is not None)
 
     def diagnose(self, directory: Path, status: int | None) -> Diagnosis | None:
         """Return the fault that the outputs show, with the message of pw.x, or None when they show none."""
-        path = directory / STDOUT
-        said = path.read_text(errors="replace") if path.is_file() else ""
+        said = text_of(directory / STDOUT)
         # «Not a group! Trying with lower acceptance parameter...» is followed by a result; so are words of its MPI
         telling = [s for s in self.signatures if _DONE not in said or s.fault in _SPOILING]
         found = find_signature(self.output_files(directory), telling)
@@ -423,7 +417,7 @@ class EspressoEngine(ProgramEngine):
         CalculationFailedError
             The file is missing or incomplete, or self-consistency was not reached.
         """
-        said = (directory / STDOUT).read_text(errors="replace")
+        said = text_of(directory / STDOUT)
         path = directory / _OUT / f"{_PREFIX}.xml"
         if _DONE not in said or not path.is_file():
             raise CalculationFailedError("pw.x ended before its results were complete")
