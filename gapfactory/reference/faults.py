@@ -25,6 +25,7 @@ __all__ = [
     "Signature",
     "diagnosis_of_status",
     "find_signature",
+    "signal_name",
 ]
 
 
@@ -159,6 +160,14 @@ def _lines(path: Path) -> list[str]:
         return stream.read().decode(errors="replace").splitlines()
 
 
+def signal_name(number: int) -> str:
+    """Return a signal's name; real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def diagnosis_of_status(status: int | None, last_words: str) -> Diagnosis:
     """Return what an exit status says when no output says more.
 
@@ -173,11 +182,8 @@ def diagnosis_of_status(status: int | None, last_words: str) -> Diagnosis:
         return Diagnosis(Fault.UNKNOWN, "the program was not started")
     number = -status if status < 0 else status - 128 if 128 < status < 128 + 65 else 0
     if number:
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
-        return Diagnosis(Fault.CRASH, f"killed by {name}" + (f" ({last_words})" if last_words else ""))
+        said = f" ({last_words})" if last_words else ""
+        return Diagnosis(Fault.CRASH, f"killed by {signal_name(number)}{said}")
     said = f"; {last_words}" if last_words else ""
     return Diagnosis(Fault.UNKNOWN, f"status {status} and no result{said}")
 

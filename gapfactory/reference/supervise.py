@@ -20,7 +20,7 @@ from custodian.custodian import Custodian, CustodianError, ErrorHandler, Job, Va
 
 from gapfactory.errors import InputError, MissingEngineError, ReferenceCalculationError
 from gapfactory.reference.child import EXIT_DISK, EXIT_INPUT, EXIT_MEMORY, EXIT_MISSING
-from gapfactory.reference.faults import Diagnosis, Fault
+from gapfactory.reference.faults import Diagnosis, Fault, signal_name
 
 if TYPE_CHECKING:
     from gapfactory.reference.session import Session
@@ -260,5 +260,5 @@ def _ending(status: int | None) -> str:
     if status is None:
         return "the process was not started"
     if status < 0:
-        return f"the process was killed by {signal.Signals(-status).name}"
+        return f"the process was killed by {signal_name(-status)}"
     return f"the process ended with status {status}"

@@ -490,4 +490,10 @@ def test_labels_share_a_node_without_being_pinned(tmp_path):
 
 
 def test_diagnoses_read_well():
+    from gapfactory.reference.faults import diagnosis_of_status
+
+    assert "SIGSEGV" in diagnosis_of_status(-11, "").text
+    assert "SIGKILL (its last words)" in diagnosis_of_status(137, "its last words").text
+    assert "signal 40" in diagnosis_of_status(-40, "").text
+    assert diagnosis_of_status(3, "").fault is Fault.UNKNOWN
     assert str(Diagnosis(Fault.SCF, "after 20 steps")) == "self-consistency not reached: after 20 steps"
