@@ -38,7 +38,7 @@ ALWAYS = list(range(1, 60))
 #: coarse, a second or a few a label; the threshold of self-consistency is each code's default
 SETTINGS = {
     "gpaw": {"cutoff_eV": 200.0, "kpoint_grid": (5, 5, 5)},
-    "espresso": {"cutoff_eV": 272.0, "kpoint_grid": (3, 3, 3)},
+    "espresso": {"cutoff_eV": 272.0, "kpoint_grid": (7, 7, 7)},
     "cp2k": {"kpoint_grid": (2, 2, 2)},
     "abinit": {"cutoff_eV": 272.0, "kpoint_grid": (6, 6, 6)},
 }
