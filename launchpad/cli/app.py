@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from launchpad.cli import campaign, db, reference, worker
+from launchpad.cli.doctor import doctor
 
 __all__ = ["app"]
 
@@ -31,6 +32,7 @@ app.add_typer(campaign.app, name="campaign")
 app.add_typer(worker.app, name="worker")
 app.add_typer(reference.app, name="reference")
 app.add_typer(db.app, name="db")
+app.command()(doctor)
 
 
 def _version(value: bool) -> None:

@@ -23,7 +23,7 @@ from launchpad.database.connection import DEFAULT_NAME
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ensure_mongod", "mongod_status", "stop_mongod"]
+__all__ = ["ensure_mongod", "mongod_status", "running_mongod", "stop_mongod"]
 
 USER = "gapfactory"
 REPLICA_SET = "gapfactory"
@@ -54,6 +54,12 @@ def mongod_status(data: Path) -> dict[str, Any]:
     state = _read_state(data / "mongod")
     running = state is not None and _answers(state["uri"])
     return {"running": running, "pid": state["pid"] if state and running else None}
+
+
+def running_mongod(data: Path) -> str | None:
+    """Return the URI of the private mongod of a data directory if it answers; start nothing."""
+    state = _read_state(data / "mongod")
+    return str(state["uri"]) if state is not None and _answers(state["uri"]) else None
 
 
 def stop_mongod(data: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gapfactory.errors import DatabaseError
 
-__all__ = ["Locations", "check_file_system", "locations"]
+__all__ = ["Locations", "check_file_system", "file_system_of", "is_network", "locations"]
 
 # Length of sun_path on Linux, less the final zero.
 _LONGEST_SOCKET = 107
@@ -144,10 +144,34 @@ def check_file_system(path: Path, mounts: str | None = None) -> None:
     DatabaseError
         Naming the file system and the remedy.
     """
+    best, kind = file_system_of(path, mounts)
+    if is_network(kind):
+        raise DatabaseError(
+            f"{path} lies on {best}, a network file system ({kind}), where the embedded database could lose data. "
+            "Choose a directory on a local disk (for example under /var/tmp or a node-local scratch), or use a "
+            "MongoDB server and give its URI."
+        )
+
+
+def is_network(kind: str) -> bool:
+    """Return whether a file system of this type is on other machines."""
+    return kind in _NETWORK or kind.startswith(_NETWORK_PREFIXES)
+
+
+def file_system_of(path: Path, mounts: str | None = None) -> tuple[str, str]:
+    """Return mount point and type of the file system of a directory; empty texts where it cannot be told.
+
+    Parameters
+    ----------
+    path
+        An absolute path.
+    mounts
+        Text of a mount table; /proc/self/mounts when None.
+    """
     if mounts is None:
         table = Path("/proc/self/mounts")
         if not table.exists():
-            return
+            return "", ""
         mounts = table.read_text(encoding="utf-8", errors="surrogateescape")
     best, kind = "", ""
     for line in mounts.splitlines():
@@ -160,9 +184,4 @@ def check_file_system(path: Path, mounts: str | None = None) -> None:
         inside = path == Path(point) or Path(point) in path.parents
         if inside and len(point) >= len(best):
             best, kind = point, fields[2]
-    if kind in _NETWORK or kind.startswith(_NETWORK_PREFIXES):
-        raise DatabaseError(
-            f"{path} lies on {best}, a network file system ({kind}), where the embedded database could lose data. "
-            "Choose a directory on a local disk (for example under /var/tmp or a node-local scratch), or use a "
-            "MongoDB server and give its URI."
-        )
+    return best, kind

@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from pymongo import IndexModel, MongoClient
     from pymongo.database import Database
 
-__all__ = ["ServerClock", "client_options", "database_name", "prepare", "write_launchpad_file"]
+__all__ = [
+    "ServerClock",
+    "client_options",
+    "database_name",
+    "known_identity",
+    "prepare",
+    "queue_indexes",
+    "write_launchpad_file",
+]
 
 
-def _options_in(uri: str) -> tuple[str | None, set[str]]:
-    """Return the database named in a URI and the lower-case names of its options."""
+def _options_in(uri: str) -> tuple[str | None, dict[str, Any]]:
+    """Return the database named in a URI and its options by their lower-case names."""
     from pymongo.errors import ConfigurationError, InvalidURI
     from pymongo.uri_parser import parse_uri
 
@@ -33,7 +41,7 @@ def _options_in(uri: str) -> tuple[str | None, set[str]]:
             "Expected mongodb://[user:password@]host[:port]/database"
         )
         raise DatabaseError(msg) from error
-    return parsed["database"], {str(key).lower() for key in parsed["options"]}
+    return parsed["database"], {str(key).lower(): value for key, value in parsed["options"].items()}
 
 
 def database_name(uri: str) -> str:
@@ -48,12 +56,24 @@ def database_name(uri: str) -> str:
 
 
 def client_options(uri: str, *, server_selection_s: float) -> dict[str, Any]:
-    """Return the client options: durable writes and bounded waits, unless the URI says otherwise."""
+    """Return the client options: durable writes and bounded waits, unless the URI says otherwise.
+
+    Raises
+    ------
+    DatabaseError
+        The text is not a MongoDB URI, or gives up acknowledgement altogether.
+    """
     _, given = _options_in(uri)
+    if given.get("w") == 0:
+        msg = (
+            f"{redact(uri)!r} has w=0: a lost write would not even be noticed. Remove w from the URI; writes then wait "
+            "for the majority and its journal"
+        )
+        raise DatabaseError(msg)
     options: dict[str, Any] = {"appname": "gapfactory"}
     if "w" not in given:
         options["w"] = "majority"
-    if not given & {"journal", "j"}:
+    if not given.keys() & {"journal", "j"}:
         options["journal"] = True
     if "serverselectiontimeoutms" not in given:
         options["serverSelectionTimeoutMS"] = int(server_selection_s * 1000)
@@ -63,7 +83,7 @@ def client_options(uri: str, *, server_selection_s: float) -> dict[str, Any]:
     return options
 
 
-def _indexes() -> dict[str, list[IndexModel]]:
+def queue_indexes() -> dict[str, list[IndexModel]]:
     """Return every index: those of ``lpad tuneup`` under the same names, and the ones it lacks."""
     from pymongo import ASCENDING, DESCENDING, IndexModel
 
@@ -109,7 +129,7 @@ def prepare(database: Database[Any]) -> str:
     """
     from pymongo.errors import DuplicateKeyError
 
-    for name, models in _indexes().items():
+    for name, models in queue_indexes().items():
         database[name].create_indexes(models)
     if database.fw_id_assigner.find_one({}) is None:
         # another process may insert it between the look and the write
@@ -128,6 +148,12 @@ def prepare(database: Database[Any]) -> str:
         )
         raise DatabaseError(msg)
     return str(known["name"])
+
+
+def known_identity(database: Database[Any]) -> str:
+    """Return the identity that `prepare` gave to a database, or an empty text if it has none yet."""
+    known = database.queue_meta.find_one({"_id": "identity"})
+    return str(known["name"]) if known else ""
 
 
 class ServerClock:

@@ -20,7 +20,7 @@ from fireworks.core.launchpad import LaunchPad, LockedWorkflowError
 from launchpad.database.connection import clear_database_errors, redact
 from launchpad.queue import completion, journal, repair
 from launchpad.queue.checkout import Taken, heartbeat, take
-from launchpad.queue.connection import ServerClock, client_options, database_name, prepare
+from launchpad.queue.connection import ServerClock, client_options, database_name, known_identity, prepare
 from launchpad.queue.guard import AllowList
 from launchpad.queue.identity import ProcessIdentity
 from launchpad.queue.lazy import GuardedFirework, build_firework, load_firework
@@ -54,6 +54,8 @@ class Queue(LaunchPad):
     spool
         Directory for results that the database cannot take; without one, completion raises when its time is
         over.
+    read_only
+        Only to look: indexes, ids and identity are not made (the identity is empty where there is none).
 
     Raises
     ------
@@ -73,6 +75,7 @@ class Queue(LaunchPad):
         settings: QueueSettings | None = None,
         allowed: AllowList | None = None,
         spool: Path | str | None = None,
+        read_only: bool = False,
     ) -> None:
         self.settings = settings or QueueSettings()
         self.allowed = allowed or AllowList()
@@ -86,7 +89,7 @@ class Queue(LaunchPad):
             )
             self.clock = ServerClock(self.connection)
             try:
-                self.database_identity = prepare(self.db)
+                self.database_identity = known_identity(self.db) if read_only else prepare(self.db)
                 self.clock.synchronise()
             except BaseException:
                 self.connection.close()
@@ -110,9 +113,10 @@ class Queue(LaunchPad):
         settings: QueueSettings | None = None,
         allowed: AllowList | None = None,
         spool: Path | str | None = None,
+        read_only: bool = False,
     ) -> Self:
         """Connect to a database and make sure that it is prepared; see the class for the parameters."""
-        return cls(uri, settings=settings, allowed=allowed, spool=spool)
+        return cls(uri, settings=settings, allowed=allowed, spool=spool, read_only=read_only)
 
     def close(self) -> None:
         """Close the connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from launchpad.queue.identity import ProcessIdentity
     from launchpad.queue.launchpad import Queue
 
-__all__ = ["Registration", "list_workers", "worker_id"]
+__all__ = ["Registration", "current_versions", "list_workers", "worker_id"]
 
 Kind = Literal["worker", "supervisor"]
 
@@ -20,6 +21,23 @@ Kind = Literal["worker", "supervisor"]
 def worker_id(identity: ProcessIdentity) -> str:
     """Return the id of a process in the collection."""
     return f"{identity.host}:{identity.pid}:{identity.start}"
+
+
+def current_versions() -> dict[str, str]:
+    """Return the versions of what workers of one queue should have in common."""
+    import platform
+
+    import fireworks
+    import pymongo
+
+    from gapfactory import __version__
+
+    return {
+        "gapfactory": __version__,
+        "fireworks": str(fireworks.__version__),
+        "pymongo": pymongo.version,
+        "python": platform.python_version(),
+    }
 
 
 class Registration:
@@ -48,6 +66,7 @@ class Registration:
             "categories": list(categories),
             "supervisor": parent,
             "started": queue.now(),
+            "versions": current_versions(),
         }
 
     def report(self, state: str, *, fw_id: int | None = None, done: int = 0, failed: int = 0) -> bool:
@@ -59,6 +78,8 @@ class Registration:
             "done": done,
             "failed": failed,
             "heartbeat": self.queue.now(),
+            # nothing depends on a host's own clock, except FireWorks' own launchers there: `doctor` shows it
+            "clock_offset_s": round(time.time() - self.queue.now(), 3),
         }
         found = self.queue.workers.find_one_and_update(
             {"_id": self.id}, {"$set": changes}, upsert=True, projection={"stop": 1}

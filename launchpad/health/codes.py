@@ -1,0 +1,110 @@
+"""Reference codes: those that campaigns of this database ask for, and those asked for by name."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from gapfactory.errors import GapFactoryError, InputError
+from launchpad.health.finding import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymongo.database import Database
+
+    from gapfactory.reference import EngineSettings
+    from launchpad.health.finding import Patient
+
+__all__ = ["check_codes", "labels_here"]
+
+
+def check_codes(patient: Patient) -> Iterator[Finding]:
+    """Look for the codes and, for campaigns, their data sets."""
+    from gapfactory.reference import engine_classes
+
+    known = engine_classes()
+    for name in patient.engines:
+        if name not in known:
+            raise InputError(f"no reference engine {name!r}; there are: {', '.join(known)}")
+        yield _judge(name, known[name].settings_class(), (), "asked for by name", needed=True)
+    if patient.database is None:
+        if not patient.engines:
+            yield Finding(
+                "codes",
+                "check",
+                "advice",
+                "not checked: there is no database whose campaigns could be asked",
+                "name one with --engine",
+            )
+        return
+    needed = _one_machine(patient) or labels_here(patient.database)
+    asked: dict[str, tuple[Any, tuple[str, ...], list[str]]] = {}
+    for campaign in _campaigns(patient.database):
+        species = tuple(campaign.species_table)
+        key = f"{campaign.reference.digest()} {species}"
+        asked.setdefault(key, (campaign.reference, species, []))[2].append(campaign.name)
+    for settings, species, names in asked.values():
+        why = f"campaign {', '.join(names)}"
+        yield _judge(settings.engine, settings, species, why, needed=needed)
+    if not asked and not patient.engines:
+        yield Finding("codes", "campaigns", "ok", "no campaign that has not ended asks for a code")
+
+
+def _campaigns(database: Database[Any]) -> Iterator[Any]:
+    """Yield the campaigns that have not ended; `gapfactory db check` reports those that cannot be read."""
+    from launchpad.database.campaigns import campaign_of
+    from launchpad.states import CampaignState
+
+    going_on = [str(state) for state in CampaignState if not state.ended] + [str(CampaignState.HALTED)]
+    for record in database.campaigns.find({"state": {"$in": going_on}}).sort("_id", 1):
+        yield campaign_of(record)
+
+
+def _one_machine(patient: Patient) -> bool:
+    return patient.located is not None and patient.located.kind != "given"
+
+
+def labels_here(database: Database[Any]) -> bool:
+    """Return whether a living worker of this host takes reference tasks."""
+    import socket
+
+    from launchpad.workers.registry import list_workers
+
+    return any(
+        worker["alive"] and (not worker["categories"] or "reference" in worker["categories"])
+        for worker in list_workers(database, host=socket.gethostname())
+        if worker.get("kind") == "worker"
+    )
+
+
+def _judge(
+    name: str, settings: EngineSettings, species: tuple[str, ...], why: str, *, needed: bool
+) -> Finding:
+    """Look for one code as it would be run here."""
+    from gapfactory.reference import make_engine
+
+    try:
+        engine = make_engine(settings)
+        version = engine.info().version
+        if species:
+            engine.require(species)
+    except GapFactoryError as error:
+        return Finding(
+            "codes",
+            name,
+            "failed" if needed else "advice",
+            f"{why}: {error}",
+            "install it, or let only other workers take reference tasks ('gapfactory worker start -c' names the kinds)",
+        )
+    launcher = engine.site.prefix() if hasattr(engine, "site") else []
+    if launcher and shutil.which(launcher[0]) is None:
+        return Finding(
+            "codes",
+            name,
+            "failed" if needed else "advice",
+            f"{why}: {name} {version}, but its launcher {launcher[0]!r} is not on PATH",
+            "load the module that has it, or correct 'launcher' in the site file (docs/reference/engines.md)",
+        )
+    data = f" with data for {', '.join(species)}" if species else ""
+    return Finding("codes", name, "ok", f"{why}: {name} {version}{data}", "", {"version": version})
