@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import GapFactoryError, InputError
-from launchpad.health.finding import Finding
+from launchpad.health.finding import Finding, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def check_codes(patient: Patient) -> Iterator[Finding]:
     for name in patient.engines:
         if name not in known:
             raise InputError(f"no reference engine {name!r}; there are: {', '.join(known)}")
-        yield _judge(name, known[name].settings_class(), (), "asked for by name", needed=True)
+        yield from _judge(name, known[name].settings_class(), (), "asked for by name", patient, needed=True)
     if patient.database is None:
         if not patient.engines:
             yield Finding(
@@ -46,7 +46,7 @@ def check_codes(patient: Patient) -> Iterator[Finding]:
         asked.setdefault(key, (campaign.reference, species, []))[2].append(campaign.name)
     for settings, species, names in asked.values():
         why = f"campaign {', '.join(names)}"
-        yield _judge(settings.engine, settings, species, why, needed=needed)
+        yield from _judge(settings.engine, settings, species, why, patient, needed=needed)
     if not asked and not patient.engines:
         yield Finding("codes", "campaigns", "ok", "no campaign that has not ended asks for a code")
 
@@ -79,32 +79,46 @@ def labels_here(database: Database[Any]) -> bool:
 
 
 def _judge(
-    name: str, settings: EngineSettings, species: tuple[str, ...], why: str, *, needed: bool
-) -> Finding:
+    name: str,
+    settings: EngineSettings,
+    species: tuple[str, ...],
+    why: str,
+    patient: Patient,
+    *,
+    needed: bool,
+) -> Iterator[Finding]:
     """Look for one code as it would be run here."""
     from gapfactory.reference import make_engine
+    from launchpad.health.scratch import judge_directory
 
+    verdict: Verdict = "failed" if needed else "advice"
     try:
         engine = make_engine(settings)
         version = engine.info().version
         if species:
             engine.require(species)
     except GapFactoryError as error:
-        return Finding(
+        yield Finding(
             "codes",
             name,
-            "failed" if needed else "advice",
+            verdict,
             f"{why}: {error}",
             "install it, or let only other workers take reference tasks ('gapfactory worker start -c' names the kinds)",
         )
-    launcher = engine.site.prefix() if hasattr(engine, "site") else []
+        return
+    site = getattr(engine, "site", None)
+    launcher = site.prefix() if site else []
     if launcher and shutil.which(launcher[0]) is None:
-        return Finding(
+        yield Finding(
             "codes",
             name,
-            "failed" if needed else "advice",
+            verdict,
             f"{why}: {name} {version}, but its launcher {launcher[0]!r} is not on PATH",
             "load the module that has it, or correct 'launcher' in the site file (docs/reference/engines.md)",
         )
-    data = f" with data for {', '.join(species)}" if species else ""
-    return Finding("codes", name, "ok", f"{why}: {name} {version}{data}", "", {"version": version})
+    else:
+        data = f" with data for {', '.join(species)}" if species else ""
+        yield Finding("codes", name, "ok", f"{why}: {name} {version}{data}", "", {"version": version})
+    if site and site.scratch:
+        place = "'scratch' in the site file"
+        yield judge_directory(f"common, {name}", site.scratch, patient.settings, variable=place, local=False)

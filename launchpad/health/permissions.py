@@ -113,35 +113,45 @@ def judge_file(path: Path, *, always: bool = False) -> Finding:
     mode = stat.S_IMODE(state.st_mode)
     subject, text = f"file {path.name}", f"{path} (mode {mode:04o})"
     data: dict[str, Any] = {"path": str(path), "mode": f"{mode:04o}"}
-    if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if mode & stat.S_IWOTH:
         return Finding(
             "permissions",
             subject,
             "failed",
-            f"{text} can be changed by others, and decides what runs here or which database is used",
+            f"{text} can be changed by every user here, and decides what runs or which database is used",
             f"chmod go-w {path}",
             data,
         )
-    open_to = state.st_mode & (stat.S_IRGRP | stat.S_IROTH)
-    if not open_to or not (always or _holds_secret(path)):
-        return Finding("permissions", subject, "ok", text, "", data)
-    remedy = f"chmod 600 {path}, and change the password: it may have been read"
-    if state.st_mode & stat.S_IROTH and _others_reach(path):
+    secret = bool(mode & (stat.S_IRGRP | stat.S_IROTH)) and (always or _holds_secret(path))
+    if secret and mode & stat.S_IROTH and _others_reach(path):
         return Finding(
             "permissions",
             subject,
             "failed",
             f"{text} holds a secret that every user here can read",
-            remedy,
+            f"chmod 600 {path}, and change the password: it may have been read",
             data,
         )
-    who = "its group can read" if state.st_mode & stat.S_IRGRP else "only its directory protects"
-    return Finding(
-        "permissions", subject, "advice", f"{text} holds a secret that {who}", f"chmod 600 {path}", data
-    )
+    if secret:
+        who = "its group can read" if mode & stat.S_IRGRP else "only its directory protects"
+        return Finding(
+            "permissions", subject, "advice", f"{text} holds a secret that {who}", f"chmod 600 {path}", data
+        )
+    if mode & stat.S_IWGRP:
+        return Finding(
+            "permissions",
+            subject,
+            "advice",
+            f"{text} can be changed by its group, and decides what runs or which database is used",
+            f"chmod g-w {path}, unless the group is yours alone or looks after the site",
+            data,
+        )
+    return Finding("permissions", subject, "ok", text, "", data)
 
 
 def _holds_secret(path: Path) -> bool:
+    if not os.access(path, os.R_OK):
+        return False  # what is closed to this user is judged by whoever it is open to
     with path.open("rb") as stream:
         return _SECRET.search(stream.read(_LONGEST)) is not None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from launchpad.embedded import EmbeddedServer
+from launchpad.health.database import anonymous_access
 from launchpad.health.examine import CHECKS, examine
 from launchpad.health.finding import HealthSettings
 from launchpad.health.metrics import write_metrics
@@ -122,11 +124,20 @@ def test_wrong_password(guarded, tmp_path) -> None:
 def test_a_server_with_passwords_lets_nobody_else_in(guarded, tmp_path) -> None:
     found = findings(guarded, tmp_path)
     entry = found["database", "entry"]
+    assert not anonymous_access([("127.0.0.1", urlsplit(guarded).port)], "group", 5.0)
     assert entry.verdict == "ok"
     assert entry.data["anonymous"] is False
     assert entry.data["users"]
     # more rights than a worker needs, on a server that was given
     assert found["permissions", "roles"].verdict == "advice"
+
+
+def test_a_server_that_lets_anybody_in_is_noticed(tmp_path) -> None:
+    """The embedded server trusts its own user on a Unix socket, without a password."""
+    with EmbeddedServer(tmp_path / "open") as server:
+        address = urlsplit(server.uri).netloc
+        assert address.endswith(".sock")
+        assert anonymous_access([(address, None)], "group", 30.0)
 
 
 def test_a_user_who_may_only_look_can_ask_the_doctor(guarded, tmp_path) -> None:
@@ -178,6 +189,22 @@ def test_codes_asked_for_by_name(database_uri, tmp_path, monkeypatch) -> None:
     assert "no-such-program-anywhere" in found["codes", "vasp"].found
     unknown = findings(database_uri, tmp_path, engines=["espreso"])
     assert "espreso" in unknown["codes", "check"].found
+
+
+@pytest.mark.espresso
+@pytest.mark.skipif(shutil.which("pw.x") is None, reason="Quantum ESPRESSO is not installed")
+def test_launcher_and_common_scratch_of_a_code(database_uri, tmp_path, monkeypatch) -> None:
+    site = tmp_path / "site.toml"
+    monkeypatch.setenv("GAPFACTORY_SITE", str(site))
+    site.write_text(f'[espresso]\nscratch = "{tmp_path}"\n')
+    well = findings(database_uri, tmp_path, engines=["espresso"])
+    assert well["codes", "espresso"].verdict == "ok"
+    assert well["scratch", "common, espresso"].verdict == "ok"
+    site.write_text('[espresso]\nlauncher = ["no-such-launcher"]\nscratch = "/proc/self/task"\n')
+    found = findings(database_uri, tmp_path, engines=["espresso"])
+    assert found["codes", "espresso"].verdict == "failed"
+    assert "no-such-launcher" in found["codes", "espresso"].found
+    assert found["scratch", "common, espresso"].verdict == "failed"
 
 
 def test_codes_that_campaigns_ask_for(database, database_uri, tmp_path, monkeypatch) -> None:
@@ -415,6 +442,7 @@ def test_the_command(place) -> None:
     assert shown.returncode == 1
     assert "Traceback" not in shown.stdout + shown.stderr
     assert "chmod go-w" in " ".join(shown.stdout.split())
+    (place.data / "my_launchpad.yaml").chmod(0o600)
     # without its database: exit code 1, a file that says so, no password anywhere
     uri = f"mongodb://me:geheim@127.0.0.1:{free_port()}/x?serverSelectionTimeoutMS=300"
     gone = place.run("doctor", "--json", "--metrics", str(target), GAPFACTORY_DB=uri)

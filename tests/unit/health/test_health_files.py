@@ -89,11 +89,15 @@ def test_a_private_secret_is_well(open_place) -> None:
     assert judge_file(file_with(open_place, 0o600)).verdict == "ok"
 
 
-@pytest.mark.parametrize("mode", [0o620, 0o602])
-def test_settings_that_others_can_change_have_failed(open_place, mode) -> None:
+@pytest.mark.parametrize(("mode", "verdict"), [(0o602, "failed"), (0o666, "failed"), (0o664, "advice")])
+def test_settings_that_others_can_change(open_place, mode, verdict) -> None:
     found = judge_file(file_with(open_place, mode, "[espresso]\ncommand = ['pw.x']\n"))
-    assert found.verdict == "failed"
-    assert "chmod go-w" in found.remedy
+    assert found.verdict == verdict
+    assert "-w" in found.remedy
+
+
+def test_a_secret_counts_more_than_a_group_that_may_write(open_place) -> None:
+    assert judge_file(file_with(open_place, 0o664)).verdict == "failed"
 
 
 def judged(path: Path, **settings):
