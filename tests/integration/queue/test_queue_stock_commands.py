@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fireworks import Firework, LaunchPad, Workflow
-from queue_help import check_consistent, completed_once, run_all, states
+from queue_help import check_consistent, completed_once, run_all, run_one, states
 from queue_tasks import Grow, Nothing
 
 from launchpad.queue import Queue, reap, write_launchpad_file
@@ -34,7 +34,7 @@ def stock(command, cwd, environment, *, check=True):
 
 
 @pytest.fixture
-def place(tmp_path, database_uri):
+def configured(tmp_path, database_uri):
     path = write_launchpad_file(tmp_path, database_uri)
     assert path == tmp_path / "my_launchpad.yaml"
     assert path.stat().st_mode & 0o777 == 0o600
@@ -47,13 +47,13 @@ def add_grow(queue):
     queue.add_wf(Workflow([parent, child], name="grow"))
 
 
-def test_lpad_and_rlaunch_work_as_they_are(queue, place, worker_environment):
+def test_lpad_and_rlaunch_work_as_they_are(queue, configured, worker_environment):
     add_grow(queue)
-    shown = json.loads(stock(["lpad", "get_fws", "-d", "less"], place, worker_environment))
+    shown = json.loads(stock(["lpad", "get_fws", "-d", "less"], configured, worker_environment))
     assert {entry["name"]: entry["state"] for entry in shown} == {"parent": "READY", "child": "WAITING"}
-    stock(["rlaunch", "-s", "rapidfire"], place, worker_environment)
+    stock(["rlaunch", "-s", "rapidfire"], configured, worker_environment)
     assert states(queue) == {"parent": "COMPLETED", "child": "COMPLETED", "added": "COMPLETED"}
-    workflows = json.loads(stock(["lpad", "get_wflows"], place, worker_environment))
+    workflows = json.loads(stock(["lpad", "get_wflows"], configured, worker_environment))
     workflows = workflows if isinstance(workflows, list) else [workflows]
     assert [entry["state"] for entry in workflows] == ["COMPLETED"]
     assert queue.fireworks.find_one({"name": "child"})["spec"]["pushed"] == [1]
@@ -61,17 +61,17 @@ def test_lpad_and_rlaunch_work_as_they_are(queue, place, worker_environment):
     check_consistent(queue)
 
 
-def test_stock_shows_and_repairs_what_our_workers_did(queue, place, worker_environment):
+def test_stock_shows_and_repairs_what_our_workers_did(queue, configured, worker_environment):
     add_grow(queue)
     run_all(queue)
-    shown = json.loads(stock(["lpad", "get_fws", "-d", "all"], place, worker_environment))
+    shown = json.loads(stock(["lpad", "get_fws", "-d", "all"], configured, worker_environment))
     assert {entry["name"]: entry["state"] for entry in shown} == {
         "parent": "COMPLETED",
         "child": "COMPLETED",
         "added": "COMPLETED",
     }
     parent = queue.fireworks.find_one({"name": "parent"})["fw_id"]
-    stock(["lpad", "rerun_fws", "-i", str(parent)], place, worker_environment)
+    stock(["lpad", "rerun_fws", "-i", str(parent)], configured, worker_environment)
     assert states(queue)["parent"] == "READY"
     run_all(queue)
     completed = [
@@ -81,11 +81,11 @@ def test_stock_shows_and_repairs_what_our_workers_did(queue, place, worker_envir
     check_consistent(queue)
 
 
-def test_stock_and_ours_share_one_queue(queue, place, worker_environment):
+def test_stock_and_ours_share_one_queue(queue, configured, worker_environment):
     for _ in range(3):
         queue.add_wf(Firework(Nothing(), name="one"))
     rocket = ["rlaunch", "-s", "singleshot"]
-    stock(rocket, place, worker_environment)
+    stock(rocket, configured, worker_environment)
     assert sorted(f["state"] for f in queue.fireworks.find()) == ["COMPLETED", "READY", "READY"]
     run_all(queue)
     for firework in queue.fireworks.find():
@@ -122,3 +122,35 @@ def test_many_processes_prepare_one_database_at_once(database_uri):
     answers = [racer.communicate(timeout=60)[0].split() for racer in racers]
     assert sorted(int(answer[0]) for answer in answers) == [1, 2, 3, 4]
     assert len({answer[1] for answer in answers}) == 1
+
+
+def test_what_stock_lpad_decides_holds_for_our_workers(queue, configured, worker_environment):
+    """Defused and paused Fireworks are left alone, priorities are honoured, and all is undone again."""
+    ids = {name: queue.add_wf(Firework(Nothing(), name=name)) for name in ("a", "b", "c")}
+    number = {name: str(next(iter(mapping.values()))) for name, mapping in ids.items()}
+
+    def lpad(*words):
+        return stock(["lpad", *words], configured, worker_environment)
+
+    lpad("defuse_fws", "-i", number["a"])
+    lpad("pause_fws", "-i", number["b"])
+    run_all(queue)
+    assert states(queue) == {"a": "DEFUSED", "b": "PAUSED", "c": "COMPLETED"}
+    lpad("reignite_fws", "-i", number["a"])
+    lpad("resume_fws", "-i", number["b"])
+    lpad("set_priority", "7", "-i", number["b"])
+    assert run_one(queue) == int(number["b"]), "the higher priority first"
+    run_all(queue)
+    assert set(states(queue).values()) == {"COMPLETED"}
+    check_consistent(queue)
+
+
+@pytest.mark.slow
+def test_stock_rlaunch_runs_a_whole_campaign(place, tiny, first_digests):
+    """The tasks need nothing of our launcher to be right: the same bits, by `rlaunch rapidfire` alone."""
+    place.write("tiny.yaml", tiny())
+    place.good("campaign", "submit", "tiny.yaml")
+    launchpad = place.good("db", "launchpad-file").strip()
+    stock(["rlaunch", "-l", launchpad, "-s", "rapidfire"], place.directory, place.environment)
+    assert place.json("campaign", "status", "tiny")["state"] == "done"
+    assert place.json("campaign", "digest", "tiny") == first_digests
