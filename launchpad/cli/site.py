@@ -136,7 +136,10 @@ def submit(
 
 @app.command(hidden=True)
 def database(directory: SiteArgument) -> None:
-    """Print the URI of the database, with its password, for the environment of a pilot job."""
+    """Print the URI of the database, with its password, for the environment of a pilot job.
+
+    Example: GAPFACTORY_DB="$(gapfactory site database labels)" gapfactory campaign status
+    """
     from launchpad.sites.write import read_uri
 
     typer.echo(read_uri(directory))

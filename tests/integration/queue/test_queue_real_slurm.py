@@ -74,7 +74,7 @@ def wait_for(condition, seconds: float, what: str):
         if value:
             return value
         assert time.monotonic() < end, f"{what} did not come within {seconds} s"
-        time.sleep(0.2)
+        time.sleep(0.5)  # the questions take a core from the pilots
 
 
 def output(*command: str) -> str:

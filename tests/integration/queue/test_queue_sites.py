@@ -8,6 +8,7 @@ import shlex
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,13 @@ def test_five_schedulers_bring_one_campaign_to_its_end(place, tiny, first_digest
         place.good("site", "submit", "sge", **environment, GF_SCHEDULER="sge")
 
         state = lambda: place.json("campaign", "status", "tiny")["state"]  # noqa: E731
-        wait_for(lambda: state() not in {"submitted", "running"}, LIMIT_S, what="the end of the campaign")
+        # not too often: the question itself takes a core from the pilots
+        wait_for(
+            lambda: state() not in {"submitted", "running"},
+            LIMIT_S,
+            tick=lambda: time.sleep(1.0),
+            what="the end of the campaign",
+        )
         shown = "\n".join(outputs(path, scheduler) for path in sites.values())
         assert state() == "done", shown
         assert place.json("campaign", "digest", "tiny") == first_digests
