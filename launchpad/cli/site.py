@@ -23,7 +23,7 @@ def init(
     name: Annotated[str, typer.Option("--name", help="Name of the site.")] = "gapfactory",
     directory: Annotated[
         Path | None,
-        typer.Option(help="Directory to write [default: the name, here].", show_default=False),
+        typer.Option(help="Directory to write (default: the name, here).", show_default=False),
     ] = None,
     category: Annotated[
         list[str] | None,
@@ -38,16 +38,16 @@ def init(
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", "-n", help="Worker processes of a pilot [default: --cores].", show_default=False
+            "--workers", "-n", help="Worker processes of a pilot (default: --cores).", show_default=False
         ),
     ] = None,
     memory_gb: Annotated[
         int | None,
-        typer.Option(help="Memory of a pilot (GB) [default: the scheduler's].", show_default=False),
+        typer.Option(help="Memory of a pilot (GB) (default: the scheduler's).", show_default=False),
     ] = None,
     walltime: Annotated[
         str | None,
-        typer.Option(help="HH:MM:SS [default: 24:00:00; none for a shell].", show_default=False),
+        typer.Option(help="HH:MM:SS (default: 24:00:00; none for a shell).", show_default=False),
     ] = None,
     queue: Annotated[
         str | None, typer.Option("--queue", "-q", help="Queue or partition.", show_default=False)
@@ -58,7 +58,7 @@ def init(
     stop_before: Annotated[int, typer.Option(help="Hand back work these seconds before the end.")] = 90,
     scratch: Annotated[
         str | None,
-        typer.Option(help="Launches, e.g. '$TMPDIR' [default: in the directory].", show_default=False),
+        typer.Option(help="Launches, e.g. '$TMPDIR' (default: in the directory).", show_default=False),
     ] = None,
     setup: Annotated[
         list[str] | None,
