@@ -172,7 +172,8 @@ install_codes() { # sets GAPFACTORY_REQUIRE_CODES=1 when all are here: a test th
     local entry words missing=()
     for entry in "${CODES[@]}"; do
         IFS=: read -r -a words <<<"$entry"
-        command -v "${words[0]}" >/dev/null || missing+=("${words[@]:1}")
+        # daemons are beside the PATH of ordinary users
+        PATH="$PATH:/usr/sbin" command -v "${words[0]}" >/dev/null || missing+=("${words[@]:1}")
     done
     if ((${#missing[@]} > 0)); then
         if administrator >/dev/null; then
