@@ -1,14 +1,22 @@
-"""Move a database: every collection as concatenated BSON in one archive, with its indexes' home in the code."""
+"""Move a database: every collection as concatenated BSON in one archive, with its indexes' home in the code.
+
+An archive may be made while workers run. What says how far the work is (`PROGRESS`) is then read first, and read again
+until it was the same before and after; results are read later, so there may be more of them than the tasks know of,
+never fewer. A task that is run again finds its results and stores them once: a campaign goes on from such an archive.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import hashlib
 import io
 import itertools
 import json
 import os
 import tarfile
 import tempfile
+import time
 import zlib
 from typing import IO, TYPE_CHECKING, Any
 
@@ -28,6 +36,17 @@ __all__ = ["export_database", "import_database"]
 FORMAT = 1
 #: Documents sent to the database at once.
 BATCH = 500
+#: What says how far the work is, with the fields that say it (None: all); its parts must be of one moment.
+PROGRESS: dict[str, tuple[str, ...] | None] = {
+    "campaigns": None,
+    "workflows": ("nodes", "links", "state", "fw_states"),
+    "fireworks": ("fw_id", "state", "launches", "archived_launches"),
+    "launches": ("launch_id", "fw_id", "state"),
+    "fw_id_assigner": None,
+    "queue_journal": ("kind", "token"),
+}
+#: How often that is read, with growing pauses, before an export gives up.
+TRIES = 40
 #: What makes a database count as used; imported last, so that an import that was cut off is simply repeated.
 LAST = frozenset({"campaigns", "fireworks"})
 
@@ -37,8 +56,13 @@ def export_database(database: Database[Any], target: Path) -> dict[str, int]:
 
     The archive appears under its name only when it is complete, and only its owner may read it. No collection is held
     in memory: each goes through a temporary file next to the archive.
+
+    Raises
+    ------
+    DatabaseError
+        Tasks were taken and completed so fast that their state was never the same before and after it was read.
     """
-    names = sorted(n for n in database.list_collection_names() if not n.startswith("system."))
+    present = sorted(n for n in database.list_collection_names() if not n.startswith("system."))
     counts: dict[str, int] = {}
     partial = target.with_name(target.name + ".partial")
     partial.unlink(missing_ok=True)
@@ -47,19 +71,63 @@ def export_database(database: Database[Any], target: Path) -> dict[str, int]:
             os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream,
             tarfile.open(fileobj=stream, mode="w:gz") as archive,
         ):
-            for name in names:
-                with tempfile.TemporaryFile(dir=target.parent) as content:
-                    counts[name] = 0
-                    for document in database[name].find(sort=[("_id", 1)]):
-                        content.write(bson.encode(document))
-                        counts[name] += 1
+            with contextlib.ExitStack() as stack:
+                for name, (content, counts[name]) in _progress(database, present, target, stack).items():
                     _add(archive, f"{name}.bson", content)
+            for name in present:
+                if name not in PROGRESS:
+                    with tempfile.TemporaryFile(dir=target.parent) as content:
+                        counts[name] = _write(database, name, content)
+                        _add(archive, f"{name}.bson", content)
             manifest = json.dumps({"format": FORMAT, "collections": counts}, indent=2)
             _add(archive, "manifest.json", io.BytesIO(manifest.encode()))
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
     return counts
+
+
+def _progress(
+    database: Database[Any], present: list[str], target: Path, stack: contextlib.ExitStack
+) -> dict[str, tuple[IO[bytes], int]]:
+    """Return the collections of `PROGRESS` as they were at one moment, each in a temporary file, with its length."""
+    names = [name for name in PROGRESS if name in present]
+    for attempt in range(TRIES):
+        before = _fingerprint(database, names)
+        found: dict[str, tuple[IO[bytes], int]] = {}
+        with contextlib.ExitStack() as files:
+            for name in names:
+                content = files.enter_context(tempfile.TemporaryFile(dir=target.parent))
+                found[name] = (content, _write(database, name, content))
+            if _fingerprint(database, names) == before:
+                stack.enter_context(files.pop_all())
+                return found
+        time.sleep(min(0.05 * (attempt + 1), 1.0))
+    msg = (
+        f"tasks were taken and completed during each of {TRIES} tries to read their state; stop the workers "
+        "('gapfactory worker stop --everywhere'), export, and start them again, or use 'mongodump --oplog'"
+    )
+    raise DatabaseError(msg)
+
+
+def _fingerprint(database: Database[Any], names: list[str]) -> str:
+    digest = hashlib.sha256()
+    for name in names:
+        fields = PROGRESS[name]
+        for document in (
+            database[name].find({}, None if fields is None else dict.fromkeys(fields, 1)).sort("_id")
+        ):
+            digest.update(bson.encode(document))
+    return digest.hexdigest()
+
+
+def _write(database: Database[Any], name: str, content: IO[bytes]) -> int:
+    """Write a collection in the order of its ids; return the number of documents."""
+    count = 0
+    for document in database[name].find(sort=[("_id", 1)]):
+        content.write(bson.encode(document))
+        count += 1
+    return count
 
 
 def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
