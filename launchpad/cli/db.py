@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
+from launchpad.cli import users
 from launchpad.cli.options import DataOption, JsonOption, UriOption, connect, locate
 from launchpad.cli.output import print_json, say
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="The database: start, stop, look, check, move.")
+app = typer.Typer(
+    no_args_is_help=True, help="The database: start, stop, look, check, move, users, maintenance."
+)
+app.add_typer(users.app, name="users")
 
 
 @app.command()
@@ -116,6 +120,33 @@ def import_(
 
     counts = import_database(connect(uri, data), source)
     say(f"{sum(counts.values())} documents of {len(counts)} collections read from {source}")
+
+
+@app.command()
+def maintain(
+    once: Annotated[bool, typer.Option("--once", help="Make one pass and end, for a timer.")] = False,
+    every_s: Annotated[float, typer.Option("--every", min=1.0, help="Seconds between two passes.")] = 20.0,
+    uri: UriOption = None,
+    data: DataOption = None,
+) -> None:
+    """Find stuck tasks and put them right, without running any; one such process per database is enough.
+
+    Every supervisor of workers does the same; this one goes on when all workers are gone.
+
+    Example: gapfactory db maintain --every 20
+    """
+    import logging
+
+    from launchpad.workers.maintenance import maintain as maintain_queue
+
+    located = locate(uri, data).uri
+    # whatever a library has set up: a service is judged by its log
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s", force=True
+    )
+    logging.getLogger("pymongo").setLevel(logging.WARNING)
+    passes = maintain_queue(located, every_s=every_s, once=once)
+    say(f"{passes} passes made")
 
 
 def _launchpad_file(uri: str, directory: Path) -> Path:

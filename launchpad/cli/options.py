@@ -21,7 +21,7 @@ UriOption = Annotated[
         "--db",
         envvar="GAPFACTORY_DB",
         show_envvar=True,
-        help="MongoDB URI. Without it a local server is used (started when needed).",
+        help="MongoDB URI (or GAPFACTORY_DB_FILE: a file that holds it). Without it a local server is used.",
         show_default=False,
     ),
 ]
@@ -47,12 +47,18 @@ def locate(uri: str | None, data: Path | None) -> Located:
 
 
 def connect(uri: str | None, data: Path | None) -> Database[Any]:
-    """Open the database."""
-    from launchpad.database.connection import open_database
+    """Open the database; a user who may only read does not make indexes, and needs none."""
+    from pymongo.errors import OperationFailure
+
+    from launchpad.database.connection import NOT_AUTHORISED, open_database
     from launchpad.database.indexes import ensure_indexes
 
     database = open_database(locate(uri, data).uri)
-    ensure_indexes(database)
+    try:
+        ensure_indexes(database)
+    except OperationFailure as error:
+        if error.code != NOT_AUTHORISED:
+            raise
     return database
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_NAME",
+    "NOT_AUTHORISED",
     "clear_database_errors",
     "describe_database_error",
     "durable",
@@ -25,6 +26,9 @@ __all__ = [
 
 #: Server error codes that are about who one is and what one may do.
 _AUTHENTICATION = frozenset({11, 13, 18})
+
+#: Server error code: the user is known, and may not do this.
+NOT_AUTHORISED = 13
 
 #: Database used when the URI names none.
 DEFAULT_NAME = "gapfactory"

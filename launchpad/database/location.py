@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Located", "data_directory", "locate_database", "look", "scratch_directory", "stop_local"]
+__all__ = [
+    "Located",
+    "data_directory",
+    "locate_database",
+    "look",
+    "named_uri",
+    "scratch_directory",
+    "stop_local",
+]
 
 Kind = Literal["given", "mongod", "embedded"]
 
@@ -58,22 +67,53 @@ def scratch_directory(data: Path | None = None) -> Path:
     return Path(named).expanduser().resolve() if named else (data or data_directory()) / "scratch"
 
 
+def named_uri(given: str | None = None) -> str | None:
+    """Return the URI that somebody named: the option, GAPFACTORY_DB, or the content of the file GAPFACTORY_DB_FILE.
+
+    A file is how container engines, Kubernetes and systemd hand over secrets; no child process inherits it.
+
+    Raises
+    ------
+    DatabaseError
+        The file cannot be read, is empty, or may be read by everybody.
+    """
+    from gapfactory.errors import DatabaseError
+
+    named = given or os.environ.get("GAPFACTORY_DB")
+    place = os.environ.get("GAPFACTORY_DB_FILE")
+    if named or not place:
+        return named or None
+    path = Path(place)
+    try:
+        if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+            msg = f"GAPFACTORY_DB_FILE={path} holds a password and is open to everybody; chmod 600 it"
+            raise DatabaseError(msg)
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"GAPFACTORY_DB_FILE={path} cannot be read: {error}; it has to hold one MongoDB URI"
+        raise DatabaseError(msg) from error
+    if not text or len(text.split()) != 1:
+        msg = f"GAPFACTORY_DB_FILE={path} has to hold one MongoDB URI and nothing else"
+        raise DatabaseError(msg)
+    return text
+
+
 def locate_database(uri: str | None = None, data: Path | None = None) -> Located:
     """Find the database, starting a local server when none is named and none runs.
 
     Parameters
     ----------
     uri
-        A MongoDB URI; else GAPFACTORY_DB is looked at.
+        A MongoDB URI; else GAPFACTORY_DB and GAPFACTORY_DB_FILE are looked at.
     data
         Data directory of a local server.
 
     Raises
     ------
     DatabaseError
-        The local server cannot start; the message says why.
+        The local server cannot start, or GAPFACTORY_DB_FILE cannot be used; the message says why.
     """
-    uri = uri or os.environ.get("GAPFACTORY_DB") or None
+    uri = named_uri(uri)
     if uri:
         return Located(uri, "given", None)
     directory = data_directory(data)
@@ -91,7 +131,7 @@ def look(uri: str | None = None, data: Path | None = None) -> dict[str, object]:
     from gapfactory.errors import DatabaseError
     from launchpad.database.connection import open_database, redact
 
-    uri = uri or os.environ.get("GAPFACTORY_DB") or None
+    uri = named_uri(uri)
     if uri:
         try:
             open_database(uri, timeout_ms=3000)

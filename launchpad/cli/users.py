@@ -1,0 +1,118 @@
+"""`gapfactory db users`: the users of a group's database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from launchpad.cli.options import DataOption, JsonOption, UriOption, locate
+from launchpad.cli.output import print_json, say, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymongo import MongoClient
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Users of a group: owner, member, worker, viewer.")
+
+GroupArgument = Annotated[str, typer.Argument(help="The group: its database.", show_default=False)]
+UserArgument = Annotated[str, typer.Argument(help="The user.", show_default=False)]
+ToOption = Annotated[
+    Path,
+    typer.Option(
+        "--to", help="File for the new URI with its password; only you may read it.", show_default=False
+    ),
+]
+
+
+@app.command()
+def add(
+    group: GroupArgument,
+    name: UserArgument,
+    to: ToOption,
+    role: Annotated[
+        str,
+        typer.Option(
+            "--role",
+            "-r",
+            help="owner (users and data), member (campaigns), worker (machines), viewer (looks).",
+            show_default=False,
+        ),
+    ],
+    uri: UriOption = None,
+    data: DataOption = None,
+) -> None:
+    """Make a user of a group; its URI with a random password goes to a file and is shown nowhere.
+
+    Example: gapfactory db users add silicon cluster-a --role worker --to cluster-a.uri
+    """
+    from launchpad.database.users import add_user, user_uri, write_secret
+
+    for client, located in _opened(uri, data):
+        password = add_user(client, group, name, role)
+        write_secret(to, user_uri(located, group, name, password))
+    say(f"{name} is {role} of {group}; GAPFACTORY_DB_FILE={to} connects as this user")
+
+
+@app.command()
+def password(
+    group: GroupArgument,
+    name: UserArgument,
+    to: ToOption,
+    uri: UriOption = None,
+    data: DataOption = None,
+) -> None:
+    """Give a user a new random password; the old one is refused from now on.
+
+    Example: gapfactory db users password silicon cluster-a --to cluster-a.uri
+    """
+    from launchpad.database.users import change_password, user_uri, write_secret
+
+    for client, located in _opened(uri, data):
+        write_secret(to, user_uri(located, group, name, change_password(client, group, name)))
+    say(f"the new URI of {name} is in {to}; hand it over and restart what uses it")
+
+
+@app.command()
+def remove(group: GroupArgument, name: UserArgument, uri: UriOption = None, data: DataOption = None) -> None:
+    """Remove a user of a group; what it stored stays.
+
+    Example: gapfactory db users remove silicon cluster-a
+    """
+    from launchpad.database.users import remove_user
+
+    for client, _ in _opened(uri, data):
+        remove_user(client, group, name)
+    say(f"{group} has no user {name} any more")
+
+
+@app.command("list")
+def list_(
+    group: GroupArgument, uri: UriOption = None, data: DataOption = None, as_json: JsonOption = False
+) -> None:
+    """List the users of a group and their roles, as the server grants them.
+
+    Example: gapfactory db users list silicon
+    """
+    from launchpad.database.users import list_users
+
+    for client, _ in _opened(uri, data):
+        users = list_users(client, group)
+        if as_json:
+            print_json([{"name": user.name, "role": user.role} for user in users])
+        else:
+            table(f"users of {group}", ["name", "role"], [[user.name, user.role] for user in users])
+
+
+def _opened(uri: str | None, data: Path | None) -> Iterator[tuple[MongoClient[Any], str]]:
+    """Yield the client and its URI once; errors of the server come out in words, the connection is closed."""
+    from launchpad.database.connection import clear_database_errors, open_database
+
+    located = locate(uri, data).uri
+    client = open_database(located).client
+    with client, clear_database_errors(located):
+        yield client, located
