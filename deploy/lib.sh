@@ -186,6 +186,18 @@ install_codes() { # sets GAPFACTORY_REQUIRE_CODES=1 when all are here: a test th
     export GAPFACTORY_REQUIRE_CODES=1
 }
 
+install_checkers() { # what checks the files of deploy/ and is not on PyPI; a test whose program is missing is skipped
+    local missing=()
+    command -v systemd-analyze >/dev/null || missing+=(systemd)
+    command -v openssl >/dev/null || missing+=(openssl)
+    ((${#missing[@]} > 0)) || return 0
+    if administrator >/dev/null; then
+        apt_install "${missing[@]}"
+    else
+        step "not installed, so their tests are skipped: ${missing[*]}"
+    fi
+}
+
 # ---- the environment -------------------------------------------------------------------------------------------
 
 write_gpaw_configuration() { # GPAW's siteconfig: serial, with libxc and BLAS only where the system has them

@@ -11,6 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 make_environment gpaw,dev
 install_codes
+install_checkers
 
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg
 # the tests call the console scripts (gapfactory, gap_fit, lpad, rlaunch) of this environment

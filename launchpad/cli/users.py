@@ -27,6 +27,14 @@ ToOption = Annotated[
         "--to", help="File for the new URI with its password; only you may read it.", show_default=False
     ),
 ]
+CaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tls-ca",
+        help="Path of the authority's certificate where the URI will be used [default: as in the URI at hand].",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
@@ -43,6 +51,7 @@ def add(
             show_default=False,
         ),
     ],
+    tls_ca: CaOption = None,
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
@@ -54,7 +63,7 @@ def add(
 
     for client, located in _opened(uri, data):
         password = add_user(client, group, name, role)
-        write_secret(to, user_uri(located, group, name, password))
+        write_secret(to, user_uri(located, group, name, password, ca=tls_ca))
     say(f"{name} is {role} of {group}; GAPFACTORY_DB_FILE={to} connects as this user")
 
 
@@ -63,6 +72,7 @@ def password(
     group: GroupArgument,
     name: UserArgument,
     to: ToOption,
+    tls_ca: CaOption = None,
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
@@ -73,7 +83,8 @@ def password(
     from launchpad.database.users import change_password, user_uri, write_secret
 
     for client, located in _opened(uri, data):
-        write_secret(to, user_uri(located, group, name, change_password(client, group, name)))
+        new = change_password(client, group, name)
+        write_secret(to, user_uri(located, group, name, new, ca=tls_ca))
     say(f"the new URI of {name} is in {to}; hand it over and restart what uses it")
 
 

@@ -125,7 +125,7 @@ def add_user(client: MongoClient[Any], group: str, name: str, role: str) -> str:
 
 
 def change_password(client: MongoClient[Any], group: str, name: str) -> str:
-    """Give a user a new random password and return it; connections that are open stay open, new ones need it.
+    """Give a user a new random password and return it; every new connection needs it.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def change_password(client: MongoClient[Any], group: str, name: str) -> str:
 
 
 def remove_user(client: MongoClient[Any], group: str, name: str) -> None:
-    """Remove a user; MongoDB refuses its next command, also on open connections.
+    """Remove a user; no new connection is possible.
 
     Raises
     ------
@@ -177,8 +177,17 @@ def list_users(client: MongoClient[Any], group: str) -> list[User]:
     return sorted(users, key=lambda user: user.name)
 
 
-def user_uri(uri: str, group: str, name: str, password: str) -> str:
+def user_uri(uri: str, group: str, name: str, password: str, *, ca: str | None = None) -> str:
     """Return the URI by which a user reaches its group: hosts and options of another URI, without its credentials.
+
+    Parameters
+    ----------
+    uri
+        The administrator's.
+    group, name, password
+        Who connects.
+    ca
+        Where the certificate of the authority lies on the user's machine (default: as in `uri`).
 
     Raises
     ------
@@ -191,12 +200,14 @@ def user_uri(uri: str, group: str, name: str, password: str) -> str:
         raise DatabaseError(msg)
     head, at, place = rest.rpartition("@")
     hosts, _, tail = (place if at else head or rest).partition("/")
+    dropped = {"authsource", "authmechanism", "tlscertificatekeyfile"} | ({"tlscafile"} if ca else set())
     kept = [
         option
         for option in tail.partition("?")[2].replace(";", "&").split("&")
-        if option
-        and option.split("=")[0].lower() not in {"authsource", "authmechanism", "tlscertificatekeyfile"}
+        if option and option.split("=")[0].lower() not in dropped
     ]
+    if ca:
+        kept.append(f"tlsCAFile={quote_plus(ca, safe='/')}")
     kept.append(f"authSource={group}")
     return f"{scheme}://{quote_plus(name)}:{quote_plus(password)}@{hosts}/{group}?{'&'.join(kept)}"
 

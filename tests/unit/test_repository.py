@@ -18,7 +18,10 @@ from ruamel.yaml import YAML
 import gapfactory
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ("deploy/lib.sh", "deploy/quickstart.sh", "deploy/test.sh", ".ci/run")
+SCRIPTS = (
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "deploy").rglob("*.sh")),
+    ".ci/run",
+)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 

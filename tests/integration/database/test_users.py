@@ -148,6 +148,13 @@ def test_the_uri_of_a_user(uri, expected) -> None:
     assert user_uri(uri, "g", "u", "p/@") == expected
 
 
+def test_the_uri_of_a_user_on_another_machine() -> None:
+    admin = "mongodb://admin:x@h/admin?tls=true&tlsCAFile=/run/secrets/ca.pem"
+    assert user_uri(admin, "g", "u", "p").endswith("?tls=true&tlsCAFile=/run/secrets/ca.pem&authSource=g")
+    there = user_uri(admin, "g", "u", "p", ca="/etc/a&b/ca.pem")
+    assert there.endswith("/g?tls=true&tlsCAFile=/etc/a%26b/ca.pem&authSource=g")
+
+
 def test_commands_keep_passwords_out_of_sight(place, tmp_path) -> None:
     secret = tmp_path / "viewer.uri"
     shown = place.good("db", "users", "add", "silicon", "eve", "--role", "viewer", "--to", str(secret))
