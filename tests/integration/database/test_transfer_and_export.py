@@ -9,7 +9,7 @@ import pytest
 from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect
 
-from gapfactory.errors import InputError, PotentialError
+from gapfactory.errors import DatabaseError, InputError, PotentialError
 from gapfactory.io.extxyz import read_training_set
 from launchpad.database import transfer
 from launchpad.database.connection import open_database
@@ -52,6 +52,41 @@ def test_an_export_that_fails_leaves_nothing(database, tmp_path, monkeypatch) ->
     with pytest.raises(AutoReconnect):
         export_database(database, tmp_path / "all.tar.gz")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("changes", [2, 1000])
+def test_the_state_of_the_queue_is_of_one_moment(
+    database, new_database, tmp_path, monkeypatch, changes
+) -> None:
+    """Tasks that are taken between the reading of two collections do not tear the archive."""
+    monkeypatch.setattr(transfer.time, "sleep", lambda seconds: None)
+    database.campaigns.insert_one({"_id": "c"})
+    for name in ("fireworks", "launches"):
+        database[name].insert_one({"_id": 1, "state": 0})
+    original, done = transfer._write, []
+
+    def disturbed(database, name, content):
+        count = original(database, name, content)
+        if name == "fireworks" and len(done) < changes:
+            done.append(name)
+            for changed in ("fireworks", "launches"):
+                database[changed].update_one({"_id": 1}, {"$inc": {"state": 1}})
+        return count
+
+    monkeypatch.setattr(transfer, "_write", disturbed)
+    target = tmp_path / "all.tar.gz"
+    if changes > transfer.TRIES:
+        with pytest.raises(DatabaseError, match=r"worker stop --everywhere.*mongodump --oplog"):
+            export_database(database, target)
+        assert len(done) == transfer.TRIES
+        assert list(tmp_path.iterdir()) == []
+        return
+    export_database(database, target)
+    assert len(done) == changes
+    other = open_database(new_database())
+    import_database(other, target)
+    assert [other[name].find_one()["state"] for name in ("fireworks", "launches")] == [changes, changes]
+    other.client.close()
 
 
 @pytest.fixture

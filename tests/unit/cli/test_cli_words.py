@@ -30,7 +30,8 @@ def test_all_commands_are_there() -> None:
     wanted = {
         "campaign": "init check show plan run submit status why resume cancel report export digest",
         "worker": "start stop list",
-        "db": "start stop status check export import",
+        "db": "start stop status check export import maintain",
+        "db users": "add list password remove",
         "reference": "check list presets settings",
     }
     names = {f"gapfactory {group} {name}" for group, line in wanted.items() for name in line.split()}

@@ -46,7 +46,7 @@ def manifests() -> list[dict]:
 
 
 def pod_of(document: dict) -> dict | None:
-    spec = document["spec"]
+    spec = document.get("spec", {})
     if document["kind"] == "CronJob":
         spec = spec["jobTemplate"]["spec"]
     if document["kind"] == "Pod":
