@@ -17,7 +17,7 @@ export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MPLBACKEND=Agg
 # the tests call the console scripts (gapfactory, gap_fit, lpad, rlaunch) of this environment
 export PATH="$BIN:$PATH" VIRTUAL_ENV="$VENV"
 # and must never meet the database or the scratch of the person who runs them
-unset GAPFACTORY_DB GAPFACTORY_DATA GAPFACTORY_SCRATCH
+unset GAPFACTORY_DB GAPFACTORY_DB_FILE GAPFACTORY_DATA GAPFACTORY_SCRATCH
 private="$(mktemp -d)"
 trap 'rm -rf "$private"' EXIT
 export XDG_DATA_HOME="$private/data" XDG_STATE_HOME="$private/state"

@@ -95,7 +95,9 @@ class Place:
             "COLUMNS": "80",
             "PYTHONPATH": str(ROOT),
         }
-        self.environment = {k: v for k, v in os.environ.items() if k != "GAPFACTORY_DB"} | own | environment
+        self.environment = (
+            {k: v for k, v in os.environ.items() if not k.startswith("GAPFACTORY_DB")} | own | environment
+        )
 
     def write(self, name: str, text: str) -> Path:
         """Write a file."""
