@@ -50,11 +50,12 @@ def doctor(
     """
     from dataclasses import asdict
 
+    from launchpad.database.location import named_uri
     from launchpad.health.examine import examine
     from launchpad.health.finding import worst
     from launchpad.health.metrics import write_metrics
 
-    findings, patient = examine(uri, data, engines=engine or (), arguments=sys.argv[1:], keep=True)
+    findings, patient = examine(named_uri(uri), data, engines=engine or (), arguments=sys.argv[1:], keep=True)
     try:
         if metrics is not None:
             write_metrics(metrics, findings, patient)

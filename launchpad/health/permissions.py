@@ -58,7 +58,7 @@ def check_permissions(patient: Patient) -> Iterator[Finding]:
             "command line",
             "advice",
             "the password is on the command line, where every user of this machine can see it in the list of processes",
-            "put the URI into GAPFACTORY_DB instead of --db",
+            "put the URI into a file that GAPFACTORY_DB_FILE names, or into GAPFACTORY_DB, instead of --db",
         )
     if patient.database is not None and patient.located is not None:
         status = patient.database.client.admin.command("connectionStatus")["authInfo"]

@@ -173,6 +173,7 @@ def test_commands_keep_passwords_out_of_sight(place, tmp_path) -> None:
     place.good("campaign", "submit", "si.yaml", GAPFACTORY_DB_FILE=str(worker))
     assert "1 passes" in place.good("db", "maintain", "--once", GAPFACTORY_DB_FILE=str(worker))
     place.good("campaign", "status", "si", **here)
+    assert "mongodb://eve:***@" in place.run("doctor", "--json", **here).stdout
     place.good("db", "users", "password", "silicon", "eve", "--to", str(secret))
     assert password not in secret.read_text()
     place.good("db", "users", "remove", "silicon", "eve")
