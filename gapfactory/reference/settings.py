@@ -17,7 +17,28 @@ if TYPE_CHECKING:
 
     from gapfactory.reference.base import StructureKind
 
-__all__ = ["DftSettings", "EngineSettings", "names_of_files", "settings_hash"]
+__all__ = [
+    "IRRELEVANT_WITH_SYMMETRY",
+    "DftSettings",
+    "EngineSettings",
+    "known_functional",
+    "names_of_files",
+    "settings_hash",
+]
+
+
+def known_functional(value: str, names: Iterable[str], engine: str) -> str:
+    """Return a functional as an engine writes it, whatever the case of its letters.
+
+    Raises
+    ------
+    ValueError
+        The engine has none of this name; the message lists those it has.
+    """
+    known = {name.lower(): name for name in names}
+    if value.lower() not in known:
+        raise ValueError(f"engine {engine} has no functional {value!r}: choose {', '.join(known.values())}")
+    return known[value.lower()]
 
 
 def names_of_files(names: Iterable[str]) -> None:
@@ -120,6 +141,14 @@ class DftSettings(EngineSettings):
                 raise InputError(f"{name!r} of engine {self.engine!r} cannot be multiplied by {factor:g}.")
             changed[name] = value * factor
         return self.model_copy(update=changed)
+
+
+#: `DftSettings.irrelevant` of a code that has `use_symmetry`: isolated structures are in a box without it.
+IRRELEVANT_WITH_SYMMETRY: dict[StructureKind, frozenset[str]] = {
+    **DftSettings.irrelevant,
+    "isolated": DftSettings.irrelevant["isolated"] | {"use_symmetry"},
+    "dimer": DftSettings.irrelevant["dimer"] | {"use_symmetry"},
+}
 
 
 def settings_hash(settings: EngineSettings, kind: StructureKind) -> str:

@@ -24,7 +24,7 @@ from gapfactory.reference.engines._vasp_files import arranged, species_order
 from gapfactory.reference.faults import CalculationFailedError, Diagnosis, Fault, Signature
 from gapfactory.reference.ladder import Remedy
 from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine
-from gapfactory.reference.settings import DftSettings
+from gapfactory.reference.settings import IRRELEVANT_WITH_SYMMETRY, DftSettings, known_functional
 from gapfactory.reference.site import end_of_allocation
 
 if TYPE_CHECKING:
@@ -62,19 +62,12 @@ class CastepSettings(DftSettings):
     use_symmetry: bool = True
     """Let CASTEP look for the symmetry of a crystal; time reversal is always used."""
 
-    irrelevant: ClassVar[dict[StructureKind, frozenset[str]]] = {
-        **DftSettings.irrelevant,
-        "isolated": DftSettings.irrelevant["isolated"] | {"use_symmetry"},
-        "dimer": DftSettings.irrelevant["dimer"] | {"use_symmetry"},
-    }
+    irrelevant: ClassVar[dict[StructureKind, frozenset[str]]] = IRRELEVANT_WITH_SYMMETRY
 
     @field_validator("xc")
     @classmethod
     def _functional(cls, value: str) -> str:
-        known = {name.lower(): name for name in files.FUNCTIONALS}
-        if value.lower() not in known:
-            raise ValueError(f"CASTEP has no functional {value!r} here: choose {', '.join(known.values())}")
-        return known[value.lower()]
+        return known_functional(value, files.FUNCTIONALS, "castep")
 
     @field_validator("pseudopotentials")
     @classmethod

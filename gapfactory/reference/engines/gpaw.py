@@ -18,7 +18,7 @@ from gapfactory.reference.engines import _gpaw_program as program
 from gapfactory.reference.faults import CalculationFailedError, Diagnosis, Fault, Signature
 from gapfactory.reference.ladder import Remedy
 from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine
-from gapfactory.reference.settings import DftSettings
+from gapfactory.reference.settings import IRRELEVANT_WITH_SYMMETRY, DftSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,11 +66,7 @@ class GpawSettings(DftSettings):
     """Vacuum on every side of dimers, in Å; their own box is not used. Si2 at 2.6 Å changes by 8 meV to 5 Å, at
     almost twice the cost, which is far below the error that a fit allows dimers."""
 
-    irrelevant: ClassVar[dict[StructureKind, frozenset[str]]] = {
-        **DftSettings.irrelevant,
-        "isolated": DftSettings.irrelevant["isolated"] | {"use_symmetry"},
-        "dimer": DftSettings.irrelevant["dimer"] | {"use_symmetry"},
-    }
+    irrelevant: ClassVar[dict[StructureKind, frozenset[str]]] = IRRELEVANT_WITH_SYMMETRY
 
 
 _SCF = frozenset({Fault.SCF, Fault.UNSOUND})

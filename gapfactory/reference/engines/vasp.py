@@ -24,7 +24,7 @@ from gapfactory.reference.engines._vasp_advice import Advice, advise
 from gapfactory.reference.faults import CalculationFailedError, Diagnosis, Fault, Signature, find_signature
 from gapfactory.reference.ladder import Remedy
 from gapfactory.reference.program import STDERR, STDOUT, ProgramEngine
-from gapfactory.reference.settings import DftSettings
+from gapfactory.reference.settings import IRRELEVANT_WITH_SYMMETRY, DftSettings, known_functional
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,21 +60,12 @@ class VaspSettings(DftSettings):
     use_symmetry: bool = True
     """Reduce k-points by the symmetry of a crystal where it has any; time reversal is always used."""
 
-    irrelevant: ClassVar[dict[StructureKind, frozenset[str]]] = {
-        **DftSettings.irrelevant,
-        "isolated": DftSettings.irrelevant["isolated"] | {"use_symmetry"},
-        "dimer": DftSettings.irrelevant["dimer"] | {"use_symmetry"},
-    }
+    irrelevant: ClassVar[dict[StructureKind, frozenset[str]]] = IRRELEVANT_WITH_SYMMETRY
 
     @field_validator("xc")
     @classmethod
     def _functional(cls, value: str) -> str:
-        known = {name.lower(): name for name in files.FUNCTIONALS}
-        if value.lower() not in known:
-            raise ValueError(
-                f"functional {value!r} has no INCAR tags here: choose {', '.join(known.values())}"
-            )
-        return known[value.lower()]
+        return known_functional(value, files.FUNCTIONALS, "vasp")
 
     @field_validator("pseudopotentials")
     @classmethod
