@@ -164,9 +164,10 @@ prepare_machine() { # sets PYTHON; installs what is missing, all of it in one go
     have_compiler || die "g++ cannot compile a C++17 program, and GPAW is built with it"
 }
 
-# The free DFT codes whose engines the tests run for real, and a scheduler, with the packages that have them.
+# The free DFT codes whose engines the tests run for real, a scheduler, a server for SSH and a faulty clock, with the
+# packages that have them.
 CODES=(pw.x:quantum-espresso:quantum-espresso-data cp2k.psmp:cp2k:cp2k-data abinit:abinit:abinit-data mpirun:openmpi-bin
-    slurmctld:slurmctld:slurmd:slurm-client:munge)
+    slurmctld:slurmctld:slurmd:slurm-client:munge sshd:openssh-server ssh:openssh-client faketime:faketime ip:iproute2)
 
 install_codes() { # sets GAPFACTORY_REQUIRE_CODES=1 when all are here: a test that finds its code missing fails then
     local entry words missing=()
