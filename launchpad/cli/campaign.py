@@ -23,20 +23,20 @@ FileArgument = Annotated[Path, typer.Argument(help="Campaign file (YAML).", show
 WorkersOption = Annotated[
     int | None,
     typer.Option(
-        "--workers", "-n", min=1, help="Local worker processes [default: one per core].", show_default=False
+        "--workers", "-n", min=1, help="Local worker processes \\[default: one per core].", show_default=False
     ),
 ]
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", help="Directory to write to [default: named after the campaign].", show_default=False
+        "--out", "-o", help="Directory to write to \\[default: named after the campaign].", show_default=False
     ),
 ]
 LabelOption = Annotated[
     list[str] | None,
     typer.Option(
         "--label",
-        help="Only this structure, by its id; may be given again [default: all].",
+        help="Only this structure, by its id; may be given again \\[default: all].",
         show_default=False,
     ),
 ]
@@ -286,7 +286,7 @@ def _quarantined(found: dict[str, Any], *, brief: bool) -> None:
 @app.command()
 def status(
     name: Annotated[
-        str | None, typer.Argument(help="Name of a campaign [default: all].", show_default=False)
+        str | None, typer.Argument(help="Name of a campaign \\[default: all].", show_default=False)
     ] = None,
     uri: UriOption = None,
     data: DataOption = None,
@@ -555,7 +555,7 @@ def export_(
     out: OutOption = None,
     generation: Annotated[
         int | None,
-        typer.Option(help="Potential of this generation [default: the newest].", show_default=False),
+        typer.Option(help="Potential of this generation \\[default: the newest].", show_default=False),
     ] = None,
     uri: UriOption = None,
     data: DataOption = None,

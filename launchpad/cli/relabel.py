@@ -58,7 +58,7 @@ def relabel(
             "--workers",
             "-n",
             min=1,
-            help="Local worker processes [default: one per core].",
+            help="Local worker processes \\[default: one per core].",
             show_default=False,
         ),
     ] = None,
@@ -70,7 +70,7 @@ def relabel(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Directory of the report [default: named after it].", show_default=False
+            "--out", "-o", help="Directory of the report \\[default: named after it].", show_default=False
         ),
     ] = None,
 ) -> None:

@@ -31,7 +31,7 @@ CaOption = Annotated[
     str | None,
     typer.Option(
         "--tls-ca",
-        help="Path of the authority's certificate where the URI will be used [default: as in the URI at hand].",
+        help="Path of the authority's certificate where the URI will be used \\[default: as in the URI at hand].",
         show_default=False,
     ),
 ]

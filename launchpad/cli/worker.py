@@ -20,7 +20,7 @@ def start(
     number: Annotated[
         int | None,
         typer.Option(
-            "--number", "-n", min=1, help="Worker processes [default: one per core].", show_default=False
+            "--number", "-n", min=1, help="Worker processes \\[default: one per core].", show_default=False
         ),
     ] = None,
     category: Annotated[
@@ -34,7 +34,7 @@ def start(
     ] = None,
     idle_minutes: Annotated[
         float | None,
-        typer.Option(help="Stop after this long without work [default: never].", show_default=False),
+        typer.Option(help="Stop after this long without work \\[default: never].", show_default=False),
     ] = None,
     background: Annotated[
         bool, typer.Option("--background", "-b", help="Return at once; 'gapfactory worker stop' ends them.")

@@ -48,7 +48,7 @@ class QueueSettings(Settings):
     infrastructure_retries: int = Field(default=10, ge=0)
     """How often one Firework runs again after its worker died, before it is left FIZZLED."""
 
-    transient_delays_s: tuple[float, ...] = (5.0, 30.0, 120.0)
+    transient_delays_s: tuple[float, ...] = (30.0, 300.0, 1200.0)
     """Pauses before the tries that follow a fault of the infrastructure met inside the task; then FIZZLED."""
 
     reaper_lease_s: float = Field(default=60.0, gt=0)

@@ -135,7 +135,8 @@ def test_retries_after_deaths_are_bounded_and_then_fizzled(queue):
 
 def test_transient_faults_are_retried_after_growing_pauses(queue):
     parent, _ = chain(queue)
-    for delay in (5.0, 30.0, 120.0):
+    assert queue.settings.transient_delays_s == (30.0, 300.0, 1200.0)
+    for delay in queue.settings.transient_delays_s:
         taken = queue.take(WORKER, "/nowhere")
         queue.hand_back(taken.launch_id, "disk full", kind="transient", delay_s=delay)
         assert reap(queue, now=queue.now() + delay - 2).postponed == (parent,)
