@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+if str(ROOT / "tests") not in sys.path:
+    sys.path.insert(0, str(ROOT / "tests"))  # for the gf_*.py that several directories use
 MAIN = [sys.executable, "-c", "from launchpad.cli import main; main()"]
 
 

@@ -6,17 +6,14 @@ so that the code above the driver has to cope.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
-import struct
-import threading
-from urllib.parse import quote_plus, unquote_plus
 
 import pytest
 from fireworks import Firework, FWAction, Workflow
 from fireworks.core.fworker import FWorker
+from gf_proxy import Proxy
 from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
 from queue_help import ALLOWED, check_consistent, completed_once, run_one
 from queue_tasks import Grow, Nothing
 
@@ -28,84 +25,37 @@ pytestmark = pytest.mark.database
 #: Every command with GAPFACTORY_EVERY_FAULT=1; a third of them otherwise, to keep the suite short.
 STEP = 1 if os.environ.get("GAPFACTORY_EVERY_FAULT") else 3
 
-_HANDSHAKE = {b"hello", b"ismaster", b"isMaster", b"ping", b"endSessions", b"saslStart", b"saslContinue"}
+_HANDSHAKE = {"hello", "ismaster", "isMaster", "ping", "endSessions", "saslStart", "saslContinue"}
 
 
-class CutProxy:
-    """Forwards connections to the server, and cuts them at chosen commands."""
+class Cuts:
+    """Says at which commands a connection is cut."""
 
-    def __init__(self, target, path):
-        self.target, self.path = target, str(path)
+    def __init__(self):
         self.cut_at: set[int] = set()
         self.after = False
         self.armed = False
         self.count = 0
-        self.lock = threading.Lock()
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(self.path)
-        self.listener.listen(16)
-        threading.Thread(target=self._accept, daemon=True).start()
 
     def arm(self, cut_at, *, after):
         self.count, self.cut_at, self.after, self.armed = 0, set(cut_at), after, True
 
-    def close(self):
-        self.listener.close()
-
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _cuts(self, message):
-        name = message[26 : message.index(b"\0", 26)]
-        if not self.armed or name in _HANDSHAKE:
-            return False
-        with self.lock:
-            self.count += 1
-            return self.count in self.cut_at
-
-    def _serve(self, client):
-        server = socket.socket(socket.AF_UNIX)
-        with client, server, contextlib.suppress(OSError):
-            server.connect(self.target)
-            while message := _message(client):
-                cut = self._cuts(message)
-                if cut and not self.after:
-                    return
-                server.sendall(message)
-                answer = _message(server)
-                if cut or answer is None:
-                    return
-                client.sendall(answer)
-
-
-def _message(stream):
-    head = _exactly(stream, 4)
-    return head and head + _exactly(stream, struct.unpack("<i", head)[0] - 4)
-
-
-def _exactly(stream, size):
-    data = b""
-    while len(data) < size:
-        more = stream.recv(size - len(data))
-        if not more:
+    def __call__(self, command):
+        if not self.armed or command in _HANDSHAKE:
             return None
-        data += more
-    return data
+        self.count += 1
+        if self.count not in self.cut_at:
+            return None
+        return "after" if self.after else "before"
 
 
 @pytest.fixture
 def proxy(database_uri, tmp_path):
-    host = database_uri.removeprefix("mongodb://").partition("/")[0]
-    if not host.endswith(".sock"):
-        pytest.skip("the proxy forwards Unix sockets")
-    made = CutProxy(unquote_plus(host), tmp_path / "p.sock")
-    yield made, database_uri.replace(host, quote_plus(made.path))
-    made.close()
+    host = parse_uri(database_uri)["nodelist"][0]
+    made = Cuts()
+    to = host[0] if host[1] is None else f"{host[0]}:{host[1]}"
+    with Proxy(to, tmp_path / "p.sock", watch=made) as link:
+        yield made, link.through(database_uri)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
