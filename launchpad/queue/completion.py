@@ -67,7 +67,7 @@ def complete(
     if raw is None:
         msg = f"no launch has the id {launch_id}"
         raise ValueError(msg)
-    first = _acceptable(raw, state)
+    first = _acceptable(raw, state) or (state == "COMPLETED" and _reclaim(queue, raw))
     if first:
         first = _store(queue, raw, action, state, moment)
     elif raw["state"] != state:
@@ -105,7 +105,37 @@ def _acceptable(raw: dict[str, Any], state: str) -> bool:
     """Return whether a result may still be stored: the launch runs, or was given up but not yet run again."""
     if raw["state"] in {"RUNNING", "RESERVED"}:
         return True
-    return raw["state"] == "FIZZLED" and state == "COMPLETED" and bool(raw.get("requeue", {}).get("pending"))
+    requeue = raw.get("requeue", {})
+    given_up = raw["state"] == "FIZZLED" and requeue.get("pending") and not requeue.get("reclaimed")
+    return state == "COMPLETED" and bool(given_up)
+
+
+def _reclaim(queue: Queue, raw: dict[str, Any]) -> bool:
+    """Take a Firework back for a launch that was given up too early, as long as nobody has begun to run it again.
+
+    The launch is pending again before the Firework is taken: should this process die in between, the reaper lets
+    the Firework run again as if nothing had been.
+    """
+    requeue = raw.get("requeue", {})
+    if raw["state"] != "FIZZLED" or not (requeue.get("reclaimed") or requeue.get("outcome") == "rerun"):
+        return False
+    launch_id, fw_id = raw["launch_id"], raw["fw_id"]
+    waiting = {"fw_id": fw_id, "state": "READY", "launches": [], "archived_launches": launch_id}
+    if queue.fireworks.find_one(waiting, {"fw_id": 1}) is not None:
+        queue.launches.update_one(
+            {"launch_id": launch_id, "state": "FIZZLED"},
+            {"$set": {"requeue.pending": True, "requeue.reclaimed": True, "requeue.due": queue.now()}},
+        )
+        queue.fireworks.update_one(
+            waiting,
+            {
+                "$set": {"state": "RUNNING", "launches": [launch_id], "updated_on": iso_now()},
+                "$pull": {"archived_launches": launch_id},
+            },
+        )
+    # also when an earlier try of this got so far
+    taken = {"fw_id": fw_id, "state": {"$in": ["RUNNING", "RESERVED"]}, "launches": launch_id}
+    return queue.fireworks.find_one(taken, {"fw_id": 1}) is not None
 
 
 def _store(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -80,3 +81,18 @@ class Threads(FiretaskBase):
         return FWAction(
             stored_data={name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
         )
+
+
+@explicit_serialize
+class Once(FiretaskBase):
+    """Count its runs in a file, and return the count; the first `full` of them find the disk full."""
+
+    def run_task(self, fw_spec):
+        path = Path(self["file"])
+        with path.open("a") as stream:
+            stream.write("run\n")
+        number = len(path.read_text().splitlines())
+        time.sleep(self.get("sleep", 0.0))
+        if number <= self.get("full", 0):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return FWAction(stored_data={"run": number})
