@@ -19,7 +19,7 @@ from fireworks.core.launchpad import LaunchPad, LockedWorkflowError
 
 from launchpad.database.connection import clear_database_errors, redact
 from launchpad.queue import completion, journal, repair
-from launchpad.queue.checkout import Taken, heartbeat, take
+from launchpad.queue.checkout import Taken, heartbeat, ready_query, take
 from launchpad.queue.connection import ServerClock, client_options, database_name, known_identity, prepare
 from launchpad.queue.guard import AllowList
 from launchpad.queue.identity import ProcessIdentity
@@ -245,6 +245,11 @@ class Queue(LaunchPad):
         Returns None if there is nothing to do, or if what was found is not ready any more.
         """
         return take(self, fworker.query, fworker, str(launch_dir), fw_id=fw_id)
+
+    def run_exists(self, fworker: FWorker | None = None) -> bool:
+        """Return whether something is ready; unlike FireWorks, looking changes nothing and builds nothing."""
+        query = ready_query(fworker.query if fworker is not None else {})
+        return self.fireworks.find_one(query, {"_id": 1}) is not None
 
     def checkout_fw(
         self,
