@@ -28,3 +28,42 @@ def queue(database_uri, tmp_path):
 def worker_environment():
     root = HERE.parents[2]
     return {"PYTHONPATH": os.pathsep.join([str(HERE), str(root)])}
+
+
+@pytest.fixture(scope="module")
+def forge():
+    """Children that die at a chosen command, of FireWorks' launcher or of ours."""
+    from gf_fault_sides import Forge
+
+    root = HERE.parents[2]
+    made = Forge({"PYTHONPATH": os.pathsep.join([str(HERE), str(root)])})
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_side(new_database, tmp_path, monkeypatch, worker_environment):
+    """Return a function that makes a side of `gf_fault_sides` on a new database, in a directory of its own."""
+    made = []
+
+    def make(kind):
+        directory = tmp_path / f"{kind.name}{len(made)}"
+        directory.mkdir()
+        monkeypatch.chdir(directory)
+        made.append(kind(new_database(), directory, worker_environment))
+        return made[-1]
+
+    yield make
+    for side in made:
+        side.close()
+
+
+@pytest.fixture
+def both(make_side, monkeypatch):
+    """Return a function that runs a scenario with our launcher (has to pass) and with FireWorks' (has to fail)."""
+    import gf_fault_sides
+    from fireworks.core.launchpad import WFLock
+
+    # FireWorks waits five minutes for a lock
+    monkeypatch.setattr(WFLock.__init__, "__defaults__", (1.0, False))
+    return gf_fault_sides.both(make_side)
