@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import bson
 
 from launchpad.embedded.errors import CommandError
-from launchpad.embedded.filters import compile_filter
+from launchpad.embedded.filters import Predicate, compile_filter
 from launchpad.embedded.indexes import Index
 from launchpad.embedded.planner import Plan, choose
 from launchpad.embedded.sorting import compile_sort, sort_fields
@@ -20,10 +21,18 @@ if TYPE_CHECKING:
 
     from launchpad.embedded.transaction import Transaction
 
-__all__ = ["Collection", "Record"]
+__all__ = ["Collection", "Examined", "Record"]
 
 _KEEP_DECODED = 4096
 _IDENTITY = {"v": 2, "key": {"_id": 1}, "name": "_id_"}
+
+
+@dataclass(slots=True)
+class Examined:
+    """How many index keys and documents queries have looked at since the server started."""
+
+    keys: int = 0
+    documents: int = 0
 
 
 class Record:
@@ -87,15 +96,18 @@ class Collection:
         Number of the namespace in the journal, never used twice.
     database, name
         Its names.
+    examined
+        Where to count what queries look at.
     """
 
-    def __init__(self, number: int, database: str, name: str) -> None:
+    def __init__(self, number: int, database: str, name: str, examined: Examined) -> None:
         self.number = number
         self.database = database
         self.name = name
         self.records: dict[int, Record] = {}
         self.indexes: dict[str, Index] = {"_id_": Index(_IDENTITY)}
         self.bytes = 0
+        self.examined = examined
 
     @property
     def namespace(self) -> str:
@@ -239,7 +251,7 @@ class Collection:
         """
         predicate = compile_filter(query, variables=variables)
         if sort and list(sort) == ["$natural"]:
-            found = [record for record in self.records.values() if predicate(record.document)]
+            found = list(self._matches(None, predicate))
             found = found[::-1] if sort["$natural"] < 0 else found
             return found[skip : skip + limit] if limit else found[skip:]
         plan = self.plan(query, sort, limited=bool(limit)) if self.records else None
@@ -256,23 +268,28 @@ class Collection:
                 break
         return found[skip:]
 
-    def _matches(self, plan: Plan | None, predicate: Any) -> Iterator[Record]:
+    def _matches(self, plan: Plan | None, predicate: Predicate) -> Iterator[Record]:
+        records, examined = self.records, self.examined
         if plan is None:
-            for record in self.records.values():
+            for record in records.values():
+                examined.documents += 1
                 if predicate(record.document):
                     yield record
             return
         seen: set[int] = set()
-        records = self.records
-        for index, ranges in plan.scans:
-            for row in index.rows(ranges, down=plan.down):
-                if not plan.distinct:
-                    if row in seen:
-                        continue
-                    seen.add(row)
-                record = records[row]
-                if plan.exact or predicate(record.document):
-                    yield record
+        for row in plan.rows():
+            examined.keys += 1
+            if not plan.distinct:
+                if row in seen:
+                    continue
+                seen.add(row)
+            record = records[row]
+            if plan.exact:
+                yield record
+                continue
+            examined.documents += 1
+            if predicate(record.document):
+                yield record
 
     def count(self, query: dict[str, Any]) -> int:
         """Count matches; from an index alone where it tells exactly."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heapq import merge
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +198,21 @@ class Index:
                 for key in self.keys.scan(low, high):
                     yield int.from_bytes(key[-8:])
 
+    def rows_merged(self, ranges: list[Range], skip: list[int], *, down: bool = False) -> Iterator[int]:
+        """Iterate the row numbers within ranges in the order of what follows the first `skip` bytes of the keys."""
+        scan = self.keys.scan_down if down else self.keys.scan
+
+        def tails(low: bytes, high: bytes, length: int) -> Iterator[bytes]:
+            return (key[length:] for key in scan(low, high))
+
+        parts = [tails(low, high, length) for (low, high), length in zip(ranges, skip, strict=True)]
+        for tail in merge(*parts, reverse=down):
+            yield int.from_bytes(tail[-8:])
+
     def count(self, ranges: list[Range]) -> int:
         """Count the keys within ranges."""
         return sum(self.keys.count(low, high) for low, high in ranges)
+
+    def estimate(self, ranges: list[Range]) -> int:
+        """Return about how many keys lie within ranges."""
+        return sum(self.keys.estimate(low, high) for low, high in ranges)

@@ -17,11 +17,12 @@ from launchpad.embedded.indexes import Index, Range, successor
 from launchpad.embedded.values import INVERT, NULL_KEY, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["Plan", "choose", "group_prefix"]
 
 _MOST_RANGES = 10_000
+_MOST_MERGED = 200
 _NUMBER = 0x10
 
 
@@ -50,8 +51,11 @@ class Plan:
         Whether every row is a match, so that the filter need not be applied.
     distinct
         Whether no row can appear twice.
-    keys
-        How many keys lie in the ranges.
+    merge
+        Where several ranges together give the order of the sort: how many bytes at the start of their keys
+        do not belong to it. The ranges are then read side by side.
+    estimate
+        About how many keys lie in the ranges.
     """
 
     scans: list[tuple[Index, list[Range]]]
@@ -59,7 +63,21 @@ class Plan:
     ordered: bool = False
     exact: bool = False
     distinct: bool = True
-    keys: int = 0
+    merge: list[int] | None = None
+    estimate: int = 0
+
+    @property
+    def keys(self) -> int:
+        """How many keys lie in the ranges."""
+        return sum(index.count(ranges) for index, ranges in self.scans)
+
+    def rows(self) -> Iterator[int]:
+        """Iterate the row numbers of the candidates; not `distinct`, one may appear again."""
+        for index, ranges in self.scans:
+            if self.merge is not None:
+                yield from index.rows_merged(ranges, self.merge, down=self.down)
+            else:
+                yield from index.rows(ranges, down=self.down)
 
 
 @dataclass(slots=True)
@@ -157,10 +175,12 @@ def _interval(bounds: Bounds, multikey: bool, direction: int) -> tuple[bytes, by
 
 @dataclass(slots=True)
 class _Narrowed:
+    """Ranges of an index, the paths they decide, how many leading fields are equal, and the keys of these."""
+
     ranges: list[Range]
     used: set[str]
     equal: int
-    single: bool
+    prefixes: list[bytes]
 
 
 def _narrow(index: Index, bounds: dict[str, Bounds]) -> _Narrowed:
@@ -182,24 +202,31 @@ def _narrow(index: Index, bounds: dict[str, Bounds]) -> _Narrowed:
             return _whole(prefixes, used, position)
         interval = _interval(entry, multikey, direction)
         if interval is None:
-            return _Narrowed([], used | {path}, position, True)
+            return _Narrowed([], used | {path}, position, [])
         start, stop = interval
         if entry.points is None and not (multikey and entry.low and entry.high):
             used.add(path)
         ranges = [(prefix + start, prefix + stop) for prefix in prefixes]
-        return _Narrowed(ranges, used, position, len(prefixes) == 1)
+        return _Narrowed(ranges, used, position, prefixes)
     return _whole(prefixes, used, len(index.fields))
 
 
 def _whole(prefixes: list[bytes], used: set[str], position: int) -> _Narrowed:
-    return _Narrowed([(prefix, successor(prefix)) for prefix in prefixes], used, position, len(prefixes) == 1)
+    return _Narrowed([(prefix, successor(prefix)) for prefix in prefixes], used, position, prefixes)
 
 
-def _sorts(index: Index, narrowed: _Narrowed, sort: Sequence[tuple[str, int]]) -> tuple[bool, bool]:
-    """Tell whether the index yields the sort order, and whether backwards."""
-    if index.multikey or not narrowed.single:
+def _sorts(
+    index: Index, narrowed: _Narrowed, bounds: dict[str, Bounds], sort: Sequence[tuple[str, int]]
+) -> tuple[bool, bool]:
+    """Tell whether the index yields the sort order (its ranges read side by side), and whether backwards."""
+    if index.multikey or len(narrowed.prefixes) > _MOST_MERGED:
         return False, False
-    constant = {path for path, _ in index.fields[: narrowed.equal]}
+    constant = set()
+    for path, _ in index.fields[: narrowed.equal]:
+        if len(bounds[path].points or ()) == 1:
+            constant.add(path)
+        elif any(path == wanted for wanted, _ in sort):
+            return False, False
     wanted = [(path, direction) for path, direction in sort if path not in constant]
     available = index.fields[narrowed.equal :]
     if len(wanted) > len(available):
@@ -258,22 +285,31 @@ def choose(
     best_cost = total * (1.5 if sort else 1.0)
     for index in indexes:
         narrowed = _narrow(index, analysis.bounds)
-        ordered, down = _sorts(index, narrowed, sort) if sort else (True, False)
+        ordered, down = _sorts(index, narrowed, analysis.bounds, sort) if sort else (True, False)
         if not narrowed.used and not narrowed.equal and not (sort and ordered):
             continue
         if not _usable(index, analysis.bounds, narrowed):
             continue
-        keys = index.count(narrowed.ranges)
+        keys = index.estimate(narrowed.ranges)
         cost = keys * (1.5 if not ordered else 0.5 if limited and sort else 1.0)
         if cost < best_cost or (cost == best_cost and best is None):
             exact = analysis.complete and narrowed.used == set(analysis.bounds)
             if index.multikey:
                 exact = exact and len(narrowed.ranges) <= 1 and len(index.fields) == 1 and narrowed.equal == 1
-            best = Plan([(index, narrowed.ranges)], down, ordered, exact, not index.multikey, keys)
+            several = bool(sort) and ordered and len(narrowed.ranges) > 1
+            best = Plan(
+                [(index, narrowed.ranges)],
+                down,
+                ordered,
+                exact,
+                distinct=not index.multikey,
+                merge=[len(prefix) for prefix in narrowed.prefixes] if several else None,
+                estimate=keys,
+            )
             best_cost = cost
     for alternatives in analysis.alternatives:
         plan = _union(indexes, alternatives, total)
-        cost = plan.keys * (1.5 if sort else 1.0) if plan else best_cost
+        cost = plan.estimate * (1.5 if sort else 1.0) if plan else best_cost
         if plan is not None and cost < best_cost:
             plan.ordered = not sort
             best, best_cost = plan, cost
@@ -288,8 +324,8 @@ def _union(indexes: Sequence[Index], alternatives: list[dict[str, Any]], total: 
         if plan is None:
             return None
         scans += plan.scans
-        keys += plan.keys
-    return Plan(scans, distinct=False, keys=keys)
+        keys += plan.estimate
+    return Plan(scans, distinct=False, estimate=keys)
 
 
 def group_prefix(indexes: Sequence[Index], query: dict[str, Any], path: str) -> tuple[Index, bytes] | None:

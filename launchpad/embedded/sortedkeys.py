@@ -22,15 +22,16 @@ class SortedKeys:
         Initial keys, in any order.
     """
 
-    __slots__ = ("_blocks", "_last")
+    __slots__ = ("_blocks", "_last", "_size")
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
         ordered = sorted(set(keys))
         self._blocks = [ordered[i : i + _BLOCK] for i in range(0, len(ordered), _BLOCK)] or [[]]
         self._last = [block[-1] if block else b"" for block in self._blocks]
+        self._size = len(ordered)
 
     def __len__(self) -> int:
-        return sum(map(len, self._blocks))
+        return self._size
 
     def _block_of(self, key: bytes) -> int:
         """Index of the block that holds `key` or would take it."""
@@ -41,6 +42,7 @@ class SortedKeys:
         index = self._block_of(key)
         block = self._blocks[index]
         insort(block, key)
+        self._size += 1
         if len(block) > 2 * _BLOCK:
             tail = block[_BLOCK:]
             del block[_BLOCK:]
@@ -58,6 +60,7 @@ class SortedKeys:
         if position == len(block) or block[position] != key:
             return
         del block[position]
+        self._size -= 1
         if block:
             self._last[index] = block[-1]
         elif len(self._blocks) > 1:
@@ -83,6 +86,16 @@ class SortedKeys:
             return max(0, stop - start)
         inner = sum(map(len, self._blocks[first:last]))
         return inner - start + stop
+
+    def estimate(self, low: bytes, high: bytes) -> int:
+        """Return about how many keys lie in ``low <= key < high``, at a cost that hardly depends on how many."""
+        if low >= high:
+            return 0
+        first, start = self._locate(low)
+        last, stop = self._locate(high)
+        if last - first < 8:
+            return self.count(low, high)
+        return (last - first - 1) * self._size // len(self._blocks) + len(self._blocks[first]) - start + stop
 
     def scan(self, low: bytes, high: bytes) -> Iterator[bytes]:
         """Iterate ascending over ``low <= key < high``; do not change the set meanwhile."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import bson
 
-from launchpad.embedded.collection import Collection
+from launchpad.embedded.collection import Collection, Examined, Record
 from launchpad.embedded.errors import CommandError
 from launchpad.embedded.indexes import Index
 from launchpad.embedded.journal import Journal
@@ -36,6 +36,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.journal = Journal(path)
         self.databases: dict[str, dict[str, Collection]] = {}
+        self.examined = Examined()
         self._next_namespace = 1
         last_row = self._load()
         self.transaction = Transaction(last_row + 1)
@@ -45,12 +46,10 @@ class Store:
         numbers: dict[int, Collection] = {}
         for number, database, name in self.journal.namespaces():
             numbers[number] = self.databases.setdefault(database, {})[name] = Collection(
-                number, database, name
+                number, database, name, self.examined
             )
             self._next_namespace = max(self._next_namespace, number + 1)
         last = 0
-        from launchpad.embedded.collection import Record
-
         for row, number, raw in self.journal.documents():
             collection = numbers[number]
             collection.records[row] = Record(row, raw)
@@ -88,7 +87,7 @@ class Store:
         check_names(database, name)
         number = self._next_namespace
         self._next_namespace += 1
-        collection = Collection(number, database, name)
+        collection = Collection(number, database, name, self.examined)
         self._attach(collection)
         self.transaction.execute(
             "INSERT INTO namespaces (number, database, collection) VALUES (?, ?, ?)", number, database, name

@@ -35,7 +35,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integration" / "queue"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pymongo.monitoring
-from conftest import with_database
 from fireworks import Firework, FWAction, Launch, LaunchPad
 from fireworks.core.fworker import FWorker
 from fireworks.core.rocket_launcher import launch_rocket
@@ -48,6 +47,8 @@ from launchpad.queue.guard import AllowList
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from fireworks import FiretaskBase
 
 _BLOCK = 10
 _DEEP_EVERY = 10
@@ -69,7 +70,7 @@ class Commands(pymongo.monitoring.CommandListener):
         pass
 
 
-def preload(queue: Queue, number: int, state: str) -> None:
+def preload(queue: Queue, number: int, state: str, task: FiretaskBase | None = None) -> None:
     """Add single-task workflows, written in bulk as the documents that FireWorks would write."""
     if not number:
         return
@@ -80,7 +81,7 @@ def preload(queue: Queue, number: int, state: str) -> None:
     worker = FWorker(name="gapfactory@elsewhere")
     fireworks, workflows, launches = [], [], []
     for fw_id in range(first, first + number):
-        document = Firework(Nothing(), fw_id=fw_id, state=state, name="no-op").to_db_dict()
+        document = Firework(task or Nothing(), fw_id=fw_id, state=state, name="no-op").to_db_dict()
         document["spec"]["_priority"] = -1  # behind the tasks that are timed
         if state == "COMPLETED":
             document["launches"] = [launch + fw_id - first]
@@ -192,6 +193,8 @@ def stock_launcher(uri: str) -> Callable[[], object]:
 
 def prepare(loaded: int, arguments: argparse.Namespace) -> Case:
     """Start a server, fill it, and warm it up."""
+    from conftest import with_database
+
     place = None if arguments.uri else Path(tempfile.mkdtemp(prefix="gfq-"))
     uri = with_database(arguments.uri or ensure_running(place or ""), f"bench_{uuid.uuid4().hex[:8]}")
     queue = Queue.from_uri(uri, allowed=AllowList(ALLOWED))

@@ -147,6 +147,12 @@ def server_status(context: Context) -> dict[str, Any]:
         "opcounters": dict(context.info.commands),
         "storageEngine": {"name": "sqlite", "persistent": True},
         "repl": {"setName": _SET_NAME, "isWritablePrimary": True},
+        "metrics": {
+            "queryExecutor": {
+                "scanned": context.store.examined.keys,
+                "scannedObjects": context.store.examined.documents,
+            }
+        },
         "gapfactory": {
             "documents": documents,
             "bytes": size,
