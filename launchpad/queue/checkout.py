@@ -16,7 +16,6 @@ import logging
 import socket
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from launchpad.queue.launchpad import Queue
 
-__all__ = ["Taken", "heartbeat", "iso_now", "ready_query", "take", "undo_interrupted"]
+__all__ = ["Taken", "heartbeat", "ready_query", "take", "undo_interrupted"]
 
 logger = logging.getLogger("launchpad.queue")
 
@@ -55,11 +54,6 @@ class Taken:
     raw: dict[str, Any]
     history_index: int
     token: str
-
-
-def iso_now() -> str:
-    """Return the time of day as FireWorks stores it: an ISO string in UTC."""
-    return datetime.now(UTC).isoformat()
 
 
 @lru_cache(maxsize=1)
@@ -107,7 +101,7 @@ def undo_interrupted(queue: Queue) -> None:
         token = queue.interrupted[0]
         queue.fireworks.update_one(
             {"state": "RESERVED", "checkout.token": token},
-            {"$set": {"state": "READY", "updated_on": iso_now()}, "$unset": {"checkout": ""}},
+            {"$set": {"state": "READY", "updated_on": queue.stamp()}, "$unset": {"checkout": ""}},
         )
         launch = queue.launches.find_one({"checkout": token, "state": "RUNNING"}, {"launch_id": 1})
         if launch is not None:
@@ -124,7 +118,7 @@ def _take(
     claim = {**queue.identity.document(), "token": token, "since": queue.now()}
     raw = queue.fireworks.find_one_and_update(
         wanted,
-        {"$set": {"state": "RESERVED", "updated_on": iso_now(), "checkout": claim}},
+        {"$set": {"state": "RESERVED", "updated_on": queue.stamp(), "checkout": claim}},
         sort=[("spec._priority", -1), ("created_on", 1)],
         return_document=ReturnDocument.AFTER,
     )
@@ -135,6 +129,7 @@ def _take(
     launch = Launch(
         "RUNNING", launch_dir, fworker, host, address, launch_id=launch_id, fw_id=raw["fw_id"]
     ).to_db_dict()
+    launch["time_start"] = queue.stamp()
     launch["process"] = queue.identity.document()
     launch["heartbeat_at"] = queue.now()
     launch["checkout"] = token
@@ -142,7 +137,7 @@ def _take(
     attached = queue.fireworks.update_one(
         {"fw_id": raw["fw_id"], "state": "RESERVED", "checkout.token": token},
         {
-            "$set": {"state": "RUNNING", "updated_on": iso_now()},
+            "$set": {"state": "RUNNING", "updated_on": queue.stamp()},
             "$push": {"launches": launch_id},
             "$unset": {"checkout": ""},
         },
@@ -159,7 +154,7 @@ def _take(
             "$set": {
                 f"fw_states.{raw['fw_id']}": "RUNNING",
                 "state": "RUNNING",
-                "updated_on": datetime.now(UTC),
+                "updated_on": queue.moment(),
             }
         },
     )
@@ -177,6 +172,6 @@ def heartbeat(queue: Queue, launch_id: int, history_index: int | None = None) ->
     """Record that a launch is alive, for us and (in its history) for stock ``lpad detect_lostruns``."""
     changes: dict[str, Any] = {"heartbeat_at": queue.now()}
     if history_index is not None:
-        changes[f"state_history.{history_index}.updated_on"] = iso_now()
+        changes[f"state_history.{history_index}.updated_on"] = queue.stamp()
     done = queue.launches.update_one({"launch_id": launch_id, "state": "RUNNING"}, {"$set": changes})
     return done.matched_count == 1

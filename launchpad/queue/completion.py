@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from launchpad.queue import repair
-from launchpad.queue.checkout import iso_now
 from launchpad.queue.lock import LockLostError, WorkflowLock
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ def _store(
     if isinstance(started, str):
         began = datetime.fromisoformat(started)
         began = began if began.tzinfo else began.replace(tzinfo=UTC)
-        changes["runtime_secs"] = max(0.0, (datetime.now(UTC) - began).total_seconds())
+        changes["runtime_secs"] = max(0.0, (ended - began).total_seconds())
     update: dict[str, Any] = {
         "$set": changes,
         "$push": {"state_history": {"state": state, "created_on": ended.isoformat()}},
@@ -196,7 +195,7 @@ def _finish_plain(queue: Queue, fw_id: int, launch_id: int) -> bool:
                 "state": {"$in": ["RUNNING", "RESERVED"]},
                 "spec._dupefinder": {"$exists": False},
             },
-            {"$set": {"state": "COMPLETED", "updated_on": iso_now()}},
+            {"$set": {"state": "COMPLETED", "updated_on": queue.stamp()}},
             projection={"fw_id": 1},
         )
         if firework is None:
@@ -209,7 +208,7 @@ def _finish_plain(queue: Queue, fw_id: int, launch_id: int) -> bool:
         if ready:
             promoted = queue.fireworks.update_many(
                 {"fw_id": {"$in": ready}, "state": "WAITING", "launches": []},
-                {"$set": {"state": "READY", "updated_on": iso_now()}},
+                {"$set": {"state": "READY", "updated_on": queue.stamp()}},
             )
             if promoted.matched_count != len(ready):
                 repair.repair_workflow(queue, lock)
@@ -220,14 +219,14 @@ def _finish_plain(queue: Queue, fw_id: int, launch_id: int) -> bool:
         changes: dict[str, Any] = {f"fw_states.{child}": "READY" for child in ready}
         changes[f"fw_states.{fw_id}"] = "COMPLETED"
         changes["state"] = "COMPLETED" if all(states[leaf] == "COMPLETED" for leaf in leaves) else "RUNNING"
-        changes["updated_on"] = datetime.now(UTC)
+        changes["updated_on"] = queue.moment()
         lock.release_with(changes)
     return True
 
 
 def end_without_result(queue: Queue, launch_id: int, reason: str, *, kind: str, due: float) -> bool:
     """Give up a running launch, to be run again from `due` on; return False if it had ended already."""
-    ended = iso_now()
+    ended = queue.stamp()
     done = queue.launches.update_one(
         {"launch_id": launch_id, "state": "RUNNING"},
         {

@@ -109,6 +109,8 @@ def queue_indexes() -> dict[str, list[IndexModel]]:
             *single("fworker.name"),
             IndexModel("requeue.pending", sparse=True),
             IndexModel("checkout", sparse=True),
+            # each node looks at its own running launches every few seconds
+            IndexModel([("state", ASCENDING), ("process.node", ASCENDING)]),
         ],
         "workflows": [
             *single("name", "created_on", "updated_on", "nodes"),

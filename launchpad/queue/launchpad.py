@@ -140,6 +140,14 @@ class Queue(LaunchPad):
         """Return the server's time, seconds since the epoch."""
         return self.clock.now()
 
+    def moment(self) -> datetime:
+        """Return the server's time of day: what a host whose own clock is wrong writes must still sort rightly."""
+        return datetime.fromtimestamp(self.clock.now(), UTC)
+
+    def stamp(self) -> str:
+        """Return the server's time of day as FireWorks stores it: an ISO string in UTC."""
+        return self.moment().isoformat()
+
     def database_lost(self, error: BaseException) -> bool:
         """Return whether an error means that the database is away for now."""
         return is_transient_database_error(error)
@@ -456,7 +464,7 @@ class Queue(LaunchPad):
         with WorkflowLock(self, fw_id):
             found = self.fireworks.find_one_and_update(
                 {"fw_id": fw_id, "state": {"$in": ["DEFUSED", "WAITING", "READY", "FIZZLED", "PAUSED"]}},
-                {"$set": {"state": "DEFUSED", "updated_on": datetime.now(UTC)}},
+                {"$set": {"state": "DEFUSED", "updated_on": self.moment()}},
             )
             if found is None:
                 return None

@@ -65,10 +65,11 @@ class SupervisorSettings(Settings):
     """The supervisor of the workers of one host."""
 
     reap_s: float = Field(default=2.0, gt=0)
-    """It looks for stuck tasks this often."""
+    """It looks for what processes of its host left stuck this often; for all hosts, one supervisor does so at a time,
+    and all together no more often than this."""
 
     deep_reap_s: float = Field(default=20.0, gt=0)
-    """It also compares all active workflows with their tasks this often."""
+    """All supervisors together compare workflows with their tasks this often: those that changed, and a page of all."""
 
     ensure_s: float = Field(default=2.0, gt=0)
     """It tries to bring a lost local database back at most this often."""

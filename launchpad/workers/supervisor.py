@@ -140,7 +140,7 @@ class Supervisor:
         self._slots = [_Slot(number) for number in range(n)]
         self._queue: Queue | None = None
         self._registration: Registration | None = None
-        self._next = {"reap": 0.0, "deep": 0.0, "ensure": 0.0, "report": 0.0}
+        self._next = {"reap": 0.0, "ensure": 0.0, "report": 0.0}
         self._message = ""
         self._lost_message = ""
         self._database = True
@@ -165,11 +165,8 @@ class Supervisor:
                 self._next["report"] = now + 2.0
                 asked = self._registration.report("running")
             if now >= self._next["reap"]:
-                deep = now >= self._next["deep"]
-                report = self._reap(queue, deep=deep)
+                report = self._reap(queue)
                 self._next["reap"] = now + self.settings.reap_s
-                if deep:
-                    self._next["deep"] = now + self.settings.deep_reap_s
             self._database, self._lost_message = True, ""
         except Exception as error:
             cause = error.__cause__ if isinstance(error, DatabaseError) else error
@@ -323,10 +320,12 @@ class Supervisor:
             self._registration = Registration(self._queue, "supervisor", self.worker_settings.categories)
         return self._queue
 
-    def _reap(self, queue: Queue, *, deep: bool) -> ReapReport:
+    def _reap(self, queue: Queue) -> ReapReport:
         from launchpad.queue.reaper import reap
 
-        return reap(queue, deep=deep)
+        # a little less than the period, so that one supervisor alone does not leave out every other pass
+        settings = self.settings
+        return reap(queue, every_s=0.9 * settings.reap_s, deep_every_s=0.9 * settings.deep_reap_s)
 
     def _lost(self, error: BaseException, now: float) -> None:
         self._database = False

@@ -304,10 +304,18 @@ def test_two_reapers(queue, database_uri):
     lease = {**ELSEWHERE, "token": "t", "until": queue.now() + 60}
     queue.leases.insert_one({"_id": "reaper", **lease})
     parent, _ = chain(queue)
-    taken_by(queue, dead_process())
+    taken_by(queue, ELSEWHERE, heartbeat_at=queue.now() - 1000)
     assert reap(queue).skipped
     assert states(queue)["parent"] == "RUNNING"
     assert reap(queue, now=queue.now() + 61).rerun == (parent,), "the other one vanished"
+    queue.leases.update_one({"_id": "reaper"}, {"$set": {**lease, "until": queue.now() + 60}})
+    taken_by(queue, dead_process())
+    here = reap(queue)
+    assert here.skipped
+    assert here.rerun == (parent,), (
+        "who died on this host is known here only, and found whoever else is at work"
+    )
+    queue.leases.delete_one({"_id": "reaper"})
     queue.leases.insert_one({"_id": "reaper", **dead_process(), "token": "u", "until": queue.now() + 60})
     assert not reap(queue).skipped, "a dead one on this host is replaced at once"
     code = (
@@ -330,7 +338,9 @@ def test_two_reapers(queue, database_uri):
     assert sum(counts) == 5, "each was put back exactly once"
     assert queue.fireworks.count_documents({"state": "READY"}) == 5
     for found in queue.retries.find():
-        assert len(found["dead"]) <= 2
+        assert len(found["dead"]) == len(
+            queue.fireworks.find_one({"fw_id": found["_id"]})["archived_launches"]
+        )
     with Queue.from_uri(database_uri) as other:
         assert reap(other, grace=0).quiet
 
