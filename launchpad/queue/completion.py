@@ -128,7 +128,7 @@ def _reclaim(queue: Queue, raw: dict[str, Any]) -> bool:
         queue.fireworks.update_one(
             waiting,
             {
-                "$set": {"state": "RUNNING", "launches": [launch_id], "updated_on": iso_now()},
+                "$set": {"state": "RUNNING", "launches": [launch_id], "updated_on": queue.stamp()},
                 "$pull": {"archived_launches": launch_id},
             },
         )
