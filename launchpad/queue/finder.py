@@ -376,7 +376,8 @@ def behind(
     # somebody is at work in a locked one, or the lock is stuck, which is found by itself
     free = [raw for raw in rows.values() if "locked" not in raw]
     while free:
-        batch, size = [], 0
+        batch: list[dict[str, Any]] = []
+        size = 0
         while free and (not batch or size + len(free[-1]["nodes"]) <= _TOGETHER):
             batch.append(free.pop())
             size += len(batch[-1]["nodes"])
