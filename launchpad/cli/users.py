@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pymongo import MongoClient
 
-__all__ = ["app"]
+__all__ = ["app", "opened"]
 
 app = typer.Typer(no_args_is_help=True, help="Users of a group: owner, member, worker, viewer.")
 
@@ -47,23 +47,37 @@ def add(
         typer.Option(
             "--role",
             "-r",
-            help="owner (users and data), member (campaigns), worker (machines), viewer (looks).",
+            help="owner (users and shares), member (campaigns), worker (machines), viewer (looks).",
             show_default=False,
         ),
     ],
+    x509: Annotated[
+        Path | None,
+        typer.Option(
+            "--x509",
+            help="A certificate speaks for the user instead of a password: where it and its key will lie (PEM) on the "
+            "machine where the URI is used. NAME is then the certificate's subject.",
+            show_default=False,
+        ),
+    ] = None,
     tls_ca: CaOption = None,
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
     """Make a user of a group; its URI with a random password goes to a file and is shown nowhere.
 
-    Example: gapfactory db users add silicon cluster-a --role worker --to cluster-a.uri
+    Examples
+    --------
+      gapfactory db users add silicon cluster-a --role worker --to cluster-a.uri
+
+      gapfactory db users add silicon "CN=cluster-a,O=Example" --role worker --x509 /etc/gapfactory/a.pem --to a.uri
     """
     from launchpad.database.users import add_user, user_uri, write_secret
 
-    for client, located in _opened(uri, data):
-        password = add_user(client, group, name, role)
-        write_secret(to, user_uri(located, group, name, password, ca=tls_ca))
+    for client, located in opened(uri, data):
+        password = add_user(client, group, name, role, certificate=x509 is not None)
+        key = None if x509 is None else str(x509)
+        write_secret(to, user_uri(located, group, name, password, ca=tls_ca, key=key))
     say(f"{name} is {role} of {group}; GAPFACTORY_DB_FILE={to} connects as this user")
 
 
@@ -82,7 +96,7 @@ def password(
     """
     from launchpad.database.users import change_password, user_uri, write_secret
 
-    for client, located in _opened(uri, data):
+    for client, located in opened(uri, data):
         new = change_password(client, group, name)
         write_secret(to, user_uri(located, group, name, new, ca=tls_ca))
     say(f"the new URI of {name} is in {to}; hand it over and restart what uses it")
@@ -96,9 +110,24 @@ def remove(group: GroupArgument, name: UserArgument, uri: UriOption = None, data
     """
     from launchpad.database.users import remove_user
 
-    for client, _ in _opened(uri, data):
+    for client, _ in opened(uri, data):
         remove_user(client, group, name)
     say(f"{group} has no user {name} any more")
+
+
+@app.command()
+def upgrade(group: GroupArgument, uri: UriOption = None, data: DataOption = None) -> None:
+    """Bring roles and users of a group that an earlier version made to what this version grants.
+
+    Example: gapfactory db users upgrade silicon
+    """
+    from launchpad.database.users import upgrade_users
+
+    for client, _ in opened(uri, data):
+        changed = upgrade_users(client, group)
+        for user in changed:
+            say(f"{user.name} is {user.role} of {group}")
+        say(f"{len(changed)} users of {group} were given the roles of this version; the others had them")
 
 
 @app.command("list")
@@ -111,7 +140,7 @@ def list_(
     """
     from launchpad.database.users import list_users
 
-    for client, _ in _opened(uri, data):
+    for client, _ in opened(uri, data):
         users = list_users(client, group)
         if as_json:
             print_json([{"name": user.name, "role": user.role} for user in users])
@@ -119,7 +148,7 @@ def list_(
             table(f"users of {group}", ["name", "role"], [[user.name, user.role] for user in users])
 
 
-def _opened(uri: str | None, data: Path | None) -> Iterator[tuple[MongoClient[Any], str]]:
+def opened(uri: str | None, data: Path | None) -> Iterator[tuple[MongoClient[Any], str]]:
     """Yield the client and its URI once; errors of the server come out in words, the connection is closed."""
     from launchpad.database.connection import clear_database_errors, open_database
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import DatabaseError
+from launchpad.database.entry import require_guarded, require_private_files
+from launchpad.database.privileges import role_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,11 +78,12 @@ def open_database(uri: str, *, timeout_ms: int = 10_000) -> Database[Any]:
     Raises
     ------
     DatabaseError
-        Nothing answers, or it refuses the credentials.
+        Nothing answers, or it refuses the credentials; or it is not guarded as `launchpad.database.entry` demands.
     """
     from pymongo import MongoClient
     from pymongo.errors import ConfigurationError, InvalidURI
 
+    require_private_files(uri)
     try:
         client: MongoClient[Any] = MongoClient(
             uri, serverSelectionTimeoutMS=timeout_ms, tz_aware=True, appname="gapfactory"
@@ -94,6 +97,7 @@ def open_database(uri: str, *, timeout_ms: int = 10_000) -> Database[Any]:
     try:
         with clear_database_errors(uri):
             client.admin.command("ping")
+            require_guarded(client, uri)
     except DatabaseError:
         client.close()
         raise
@@ -135,6 +139,14 @@ def describe_database_error(error: PyMongoError, name: str) -> str:
             f"{name} does not answer ({detail}). Is it running? 'gapfactory db status' looks, 'gapfactory db "
             "start' starts a local one. Nothing that was stored is lost; 'gapfactory campaign resume' continues."
         )
+    if isinstance(error, OperationFailure) and error.code == NOT_AUTHORISED:
+        roles = role_needed(_plain(error))
+        remedy = (
+            f"this needs the role {' or '.join(roles)} of the group"
+            if roles
+            else "no role of a group may do this; the server's administrator may"
+        )
+        return f"{name} refused: {_plain(error)}: {remedy}. 'gapfactory db users list' shows who has which."
     if isinstance(error, OperationFailure) and error.code in _AUTHENTICATION:
         return f"{name} refused: {_plain(error)}. Check the user, the password and the rights of its role."
     if isinstance(error, OperationFailure):

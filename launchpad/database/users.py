@@ -1,16 +1,18 @@
-"""Users of a group's database: four roles as real MongoDB users, their passwords and the files that carry them.
+"""Users of a group's database: four roles as real MongoDB roles, passwords, and the files that carry them.
 
-A group is a database, and its users live in it: ``mongodb://user:password@host/group`` needs no ``authSource``.
-The roles are MongoDB's own, granted on that database alone:
+A group is a database, and its users live in it: ``mongodb://user:password@host/group`` needs no ``authSource``. Users
+whose certificate speaks for them (X.509) live in ``$external``, as MongoDB wants it.
 
-==========  ==========================  ==================================================================
-role        MongoDB's role              for
-==========  ==========================  ==================================================================
-``owner``   ``dbOwner``                 who adds and removes the users of the group, and may drop the data
-``member``  ``readWrite``               people who submit and steer campaigns
-``worker``  ``readWrite``               machines: an account of its own per cluster, to be revoked alone
-``viewer``  ``read``                    people and programs that only look
-==========  ==========================  ==================================================================
+==========  =====================================================================================================
+role        for
+==========  =====================================================================================================
+``owner``   who adds and removes the users of the group and shares with other groups, besides what a member may
+``member``  people who submit and steer campaigns, import and export
+``worker``  machines: what tasks, queue and reaper write, and nothing else; an account of its own per cluster
+``viewer``  people and programs that only look
+==========  =====================================================================================================
+
+What each may do stands in `launchpad.database.privileges`; here it becomes roles of the group's database.
 """
 
 from __future__ import annotations
@@ -23,34 +25,41 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote_plus
 
 from gapfactory.errors import DatabaseError, InputError, NotFoundError
+from launchpad.database.audit import audit
+from launchpad.database.connection import NOT_AUTHORISED, durable
+from launchpad.database.privileges import ROLES, mongo_role, privileges_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pymongo import MongoClient
     from pymongo.database import Database
 
+    from launchpad.database.privileges import RoleName
+
 __all__ = [
-    "ROLES",
+    "OUTSIDE",
     "User",
     "add_user",
     "change_password",
+    "checked_group",
+    "ensure_roles",
     "list_users",
+    "prepare_group",
     "remove_user",
+    "upgrade_users",
     "user_uri",
     "write_secret",
 ]
 
-#: Our role -> MongoDB's role on the group's database.
-ROLES: Final[dict[str, str]] = {
-    "owner": "dbOwner",
-    "member": "readWrite",
-    "worker": "readWrite",
-    "viewer": "read",
-}
+#: The database of users whom a certificate speaks for.
+OUTSIDE: Final = "$external"
+#: MongoDB's own roles that earlier versions granted, on the group's database.
+_BEFORE: Final = {"owner": "dbOwner", "member": "readWrite", "worker": "readWrite", "viewer": "read"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,37}")
 _RESERVED = frozenset({"admin", "local", "config"})
-_NOT_FOUND = 11
+_NOT_FOUND, _ROLE_EXISTS, _USER_EXISTS = 11, 51002, 51003
 
 
 @dataclass(frozen=True)
@@ -62,25 +71,112 @@ class User:
     name
         As in the URI.
     role
-        One of `ROLES`, or the names of MongoDB's roles if somebody else made the user.
+        One of `ROLES`, or the names of the roles on the group's database if somebody else granted them.
     """
 
     name: str
     role: str
 
 
-def _checked(kind: str, name: str) -> str:
-    if not _NAME.fullmatch(name) or (kind == "group" and name.lower() in _RESERVED):
+def checked_group(name: str) -> str:
+    """Return a usable name of a group.
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    if not _NAME.fullmatch(name) or name.lower() in _RESERVED:
         msg = (
-            f"{name!r} is no usable name of a {kind}: a letter, then up to 37 letters, digits, '_' and '-'"
-            + (f"; {', '.join(sorted(_RESERVED))} are MongoDB's own" if kind == "group" else "")
+            f"{name!r} is no usable name of a group: a letter, then up to 37 letters, digits, '_' and '-'; "
+            f"{', '.join(sorted(_RESERVED))} are MongoDB's own"
         )
         raise InputError(msg)
     return name
 
 
-def add_user(client: MongoClient[Any], group: str, name: str, role: str) -> str:
+def _checked_user(name: str, *, outside: bool) -> str:
+    # the subject of a certificate, as MongoDB compares it: RFC 2253, e.g. CN=cluster-a,OU=groups,O=Example
+    if not outside and not _NAME.fullmatch(name):
+        msg = f"{name!r} is no usable name of a user: a letter, then up to 37 letters, digits, '_' and '-'"
+        raise InputError(msg)
+    if outside and ("=" not in name or len(name) > 1024 or not name.isprintable()):
+        msg = (
+            f"{name!r} is no subject of a certificate; 'openssl x509 -in FILE -noout -subject -nameopt RFC2253' "
+            "prints it"
+        )
+        raise InputError(msg)
+    return name
+
+
+def ensure_roles(client: MongoClient[Any], group: str, roles: Sequence[RoleName] = ROLES) -> list[str]:
+    """Make the roles of a group, or bring them to what this version grants; return those that were not so before.
+
+    Raises
+    ------
+    pymongo.errors.OperationFailure
+        Whoever is logged in may not do this.
+    """
+    from pymongo.errors import OperationFailure
+
+    database = client[checked_group(group)]
+    changed: list[str] = []
+    for role in roles:
+        name, wanted = mongo_role(role), privileges_of(role, group)
+        found = database.command("rolesInfo", name, showPrivileges=True)["roles"]
+        if found and _same(found[0]["privileges"], wanted):
+            continue
+        changed.append(role)
+        if not found:
+            try:
+                database.command("createRole", name, privileges=wanted, roles=[])
+            except OperationFailure as error:
+                if error.code != _ROLE_EXISTS:  # somebody else has made it just now
+                    raise
+            else:
+                continue
+        database.command("updateRole", name, privileges=wanted, roles=[])
+    return changed
+
+
+def _same(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> bool:
+    def plain(privileges: list[dict[str, Any]]) -> dict[str, list[str]]:
+        return {str(p["resource"].get("collection")): sorted(p["actions"]) for p in privileges}
+
+    return plain(first) == plain(second)
+
+
+def prepare_group(client: MongoClient[Any], group: str) -> None:
+    """Make what the accounts of workers may not: ids, the identity of the database, all indexes.
+
+    Where whoever is logged in may manage users only, the first member who connects does it.
+    """
+    from pymongo import ASCENDING, IndexModel
+    from pymongo.errors import OperationFailure
+
+    from launchpad.database.indexes import ensure_indexes
+    from launchpad.database.potentials import BUCKET
+    from launchpad.queue.connection import prepare
+
+    database = durable(client[group])
+    try:
+        prepare(database)
+        ensure_indexes(database)
+        for bucket in (BUCKET, "fw_gridfs"):
+            # as the driver would at the first file
+            name = IndexModel([("filename", ASCENDING), ("uploadDate", ASCENDING)])
+            chunk = IndexModel([("files_id", ASCENDING), ("n", ASCENDING)], unique=True)
+            database[f"{bucket}.files"].create_indexes([name])
+            database[f"{bucket}.chunks"].create_indexes([chunk])
+    except OperationFailure as error:
+        if error.code != NOT_AUTHORISED:
+            raise
+
+
+def add_user(client: MongoClient[Any], group: str, name: str, role: str, *, certificate: bool = False) -> str:
     """Make a user of a group with a random password of 256 bits; return the password, which is stored nowhere else.
+
+    The roles of the group are made, or brought to what this version grants, on the way.
 
     Parameters
     ----------
@@ -89,9 +185,12 @@ def add_user(client: MongoClient[Any], group: str, name: str, role: str) -> str:
     group
         The group's database; it need not exist yet.
     name
-        The new user.
+        The new user; with `certificate`, the subject of its certificate.
     role
         One of `ROLES`.
+    certificate
+        A certificate speaks for the user (X.509): there is no password, and the text returned is empty. Only the
+        server's administrator can make such users.
 
     Raises
     ------
@@ -102,25 +201,28 @@ def add_user(client: MongoClient[Any], group: str, name: str, role: str) -> str:
     """
     from pymongo.errors import OperationFailure
 
-    database = client[_checked("group", group)]
+    _checked_user(name, outside=certificate)
     if role not in ROLES:
         msg = f"{role!r} is no role; the roles are {', '.join(ROLES)}"
         raise InputError(msg)
-    password = secrets.token_urlsafe(32)
+    ensure_roles(client, group)
+    prepare_group(client, group)
+    password = "" if certificate else secrets.token_urlsafe(32)
+    entry: dict[str, Any] = {} if certificate else {"pwd": password, "mechanisms": ["SCRAM-SHA-256"]}
     try:
-        database.command(
+        client[OUTSIDE if certificate else group].command(
             "createUser",
-            _checked("user", name),
-            pwd=password,
-            roles=[{"role": ROLES[role], "db": group}],
+            name,
+            roles=[{"role": mongo_role(role), "db": group}],
             customData={"gapfactory_role": role},
-            mechanisms=["SCRAM-SHA-256"],
+            **entry,
         )
     except OperationFailure as error:
-        if error.code == 51003 or "already exists" in str(error):
+        if error.code == _USER_EXISTS or "already exists" in str(error):
             msg = f"user {name!r} of {group!r} exists; remove it first, or give it a new password"
             raise InputError(msg) from error
         raise
+    audit(client[group], "user.added", user=name, role=role, certificate=certificate)
     return password
 
 
@@ -133,7 +235,8 @@ def change_password(client: MongoClient[Any], group: str, name: str) -> str:
         There is no such user.
     """
     password = secrets.token_urlsafe(32)
-    _on_user(client[_checked("group", group)], "updateUser", name, pwd=password)
+    _on_user(client[checked_group(group)], "updateUser", name, pwd=password)
+    audit(client[group], "user.password", user=name)
     return password
 
 
@@ -145,14 +248,18 @@ def remove_user(client: MongoClient[Any], group: str, name: str) -> None:
     NotFoundError
         There is no such user.
     """
-    _on_user(client[_checked("group", group)], "dropUser", name)
+    outside = "=" in name
+    _on_user(client[checked_group(group)], "dropUser", name, outside=outside)
+    audit(client[group], "user.removed", user=name)
 
 
-def _on_user(database: Database[Any], command: str, name: str, **arguments: Any) -> None:
+def _on_user(
+    database: Database[Any], command: str, name: str, *, outside: bool = False, **arguments: Any
+) -> None:
     from pymongo.errors import OperationFailure
 
     try:
-        database.command(command, name, **arguments)
+        (database.client[OUTSIDE] if outside else database).command(command, name, **arguments)
     except OperationFailure as error:
         if error.code == _NOT_FOUND:
             known = ", ".join(user.name for user in list_users(database.client, database.name)) or "none"
@@ -162,22 +269,79 @@ def _on_user(database: Database[Any], command: str, name: str, **arguments: Any)
 
 
 def list_users(client: MongoClient[Any], group: str) -> list[User]:
-    """Return the users of a group in the order of their names, without any credentials."""
-    found = client[_checked("group", group)].command("usersInfo", 1)["users"]
-    users = []
-    for entry in found:
-        made = str((entry.get("customData") or {}).get("gapfactory_role"))
-        granted = [
-            role["role"] if role["db"] == group else f"{role['role']}@{role['db']}" for role in entry["roles"]
-        ]
-        # what the server grants counts, not what a label says
-        users.append(
-            User(str(entry["user"]), made if [ROLES.get(made, "")] == granted else ", ".join(sorted(granted)))
-        )
-    return sorted(users, key=lambda user: user.name)
+    """Return the users of a group in the order of their names, without any credentials.
+
+    Those with certificates are seen by the server's administrator only.
+    """
+    return sorted(
+        (User(str(entry["user"]), _shown_role(entry, group)) for entry in _entries(client, group)),
+        key=lambda user: user.name,
+    )
 
 
-def user_uri(uri: str, group: str, name: str, password: str, *, ca: str | None = None) -> str:
+def _entries(client: MongoClient[Any], group: str) -> list[dict[str, Any]]:
+    from pymongo.errors import OperationFailure
+
+    found = list(client[checked_group(group)].command("usersInfo", 1)["users"])
+    try:
+        outside = client[OUTSIDE].command("usersInfo", 1)["users"]
+    except OperationFailure as error:
+        if error.code != NOT_AUTHORISED:
+            raise
+        outside = []
+    return found + [user for user in outside if any(role["db"] == group for role in user["roles"])]
+
+
+def _shown_role(entry: dict[str, Any], group: str) -> str:
+    """Return what the server grants, not what a label says; what other groups grant is theirs to show."""
+    granted = sorted(role["role"] for role in entry["roles"] if role["db"] == group)
+    if len(granted) == 1:
+        for role in ROLES:
+            if granted[0] == mongo_role(role):
+                return role
+    more = sorted(f"{role['role']}@{role['db']}" for role in entry["roles"] if role["db"] == "admin")
+    return ", ".join(granted + more)
+
+
+def upgrade_users(client: MongoClient[Any], group: str) -> list[User]:
+    """Bring the roles of a group to what this version grants, and users made by earlier versions to them.
+
+    A user of whom it is not known what he was made for (one that was not made by gapfactory, or that was granted more
+    by hand) stays as he is.
+
+    Parameters
+    ----------
+    client
+        Logged in as the server's administrator, or as an owner of the group.
+    group
+        The group.
+
+    Returns
+    -------
+    list of User
+        Those that were changed, with their roles.
+    """
+    ensure_roles(client, group)
+    prepare_group(client, group)
+    changed = []
+    for entry in _entries(client, group):
+        role = str((entry.get("customData") or {}).get("gapfactory_role"))
+        here = {granted["role"] for granted in entry["roles"] if granted["db"] == group}
+        before = _BEFORE.get(role, "")
+        if before not in here or here - {before, mongo_role(role)}:
+            continue
+        # in two steps: replacing the whole list would need rights on the databases of groups that share
+        own = client[entry["db"]]
+        own.command("grantRolesToUser", entry["user"], roles=[{"role": mongo_role(role), "db": group}])
+        own.command("revokeRolesFromUser", entry["user"], roles=[{"role": before, "db": group}])
+        audit(client[group], "user.upgraded", user=entry["user"], role=role)
+        changed.append(User(str(entry["user"]), role))
+    return changed
+
+
+def user_uri(
+    uri: str, group: str, name: str, password: str, *, ca: str | None = None, key: str | None = None
+) -> str:
     """Return the URI by which a user reaches its group: hosts and options of another URI, without its credentials.
 
     Parameters
@@ -188,6 +352,9 @@ def user_uri(uri: str, group: str, name: str, password: str, *, ca: str | None =
         Who connects.
     ca
         Where the certificate of the authority lies on the user's machine (default: as in `uri`).
+    key
+        Where certificate and private key of the user lie on that machine: they speak for the user, and the name and
+        the password are left out.
 
     Raises
     ------
@@ -208,6 +375,11 @@ def user_uri(uri: str, group: str, name: str, password: str, *, ca: str | None =
     ]
     if ca:
         kept.append(f"tlsCAFile={quote_plus(ca, safe='/')}")
+    if key:
+        kept += ["tls=true"] if not any(option.lower() in ("tls=true", "ssl=true") for option in kept) else []
+        kept.append(f"tlsCertificateKeyFile={quote_plus(key, safe='/')}")
+        kept.append(f"authMechanism=MONGODB-X509&authSource={quote_plus(OUTSIDE)}")
+        return f"{scheme}://{hosts}/{group}?{'&'.join(kept)}"
     kept.append(f"authSource={group}")
     return f"{scheme}://{quote_plus(name)}:{quote_plus(password)}@{hosts}/{group}?{'&'.join(kept)}"
 

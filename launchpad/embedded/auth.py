@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from launchpad.embedded.errors import CommandError
-from launchpad.embedded.roles import Role, parse_roles
+from launchpad.embedded.roles import Privileges, Role, Roles, parse_roles
 
 if TYPE_CHECKING:
     from launchpad.embedded.collection import Record
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["MECHANISM", "Conversation", "Users", "start_conversation"]
 
 MECHANISM: Final = "SCRAM-SHA-256"
+#: The database of users that something else than a password speaks for.
+OUTSIDE: Final = "$external"
 _ITERATIONS: Final = 15_000
 _DATABASE: Final = "admin"
 _COLLECTION: Final = "system.users"
@@ -54,6 +56,21 @@ class Users:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        #: the roles that they may have
+        self.defined = Roles(store)
+        self._known: dict[tuple[tuple[str, str], ...], Privileges] = {}
+
+    def privileges(self, users: list[tuple[str, str]]) -> Privileges:
+        """Return what these users may do together; asked for every command, hence remembered."""
+        key = tuple(users)
+        if key not in self._known:
+            self._known[key] = self.defined.privileges([role for user in users for role in self.roles(*user)])
+        return self._known[key]
+
+    def changed(self) -> None:
+        """Forget what was remembered: a user or a role changes, or its change is taken back."""
+        self._known.clear()
+        self._store.transaction.on_undo(self._known.clear)
 
     def _record(self, database: str, name: str) -> Record | None:
         collection = self._store.get(_DATABASE, _COLLECTION)
@@ -88,17 +105,25 @@ class Users:
         CommandError
             When it exists, or a name, password or role is not usable.
         """
-        if not isinstance(name, str) or not name or not isinstance(password, str) or not password:
-            raise CommandError(2, "createUser needs a nonempty name and 'pwd'")
+        if not isinstance(name, str) or not name:
+            raise CommandError(2, "createUser needs a nonempty name")
+        outside = database == OUTSIDE
+        if outside and password is not None:
+            raise CommandError(
+                2, f"users of {OUTSIDE} have no password here: their certificate speaks for them"
+            )
+        if not outside and (not isinstance(password, str) or not password):
+            raise CommandError(2, "createUser needs 'pwd'")
         if self.get(database, name) is not None:
             raise CommandError(51003, f'User "{name}@{database}" already exists')
         document: dict[str, Any] = {
             "_id": f"{database}.{name}",
             "user": name,
             "db": database,
-            "credentials": {MECHANISM: make_credentials(password)},
-            "roles": parse_roles(roles, database),
+            "credentials": {"external": True} if outside else {MECHANISM: make_credentials(password)},
+            "roles": parse_roles(roles, database, self.defined.exists),
         }
+        self.changed()
         if custom is not None:
             document["customData"] = custom
         self._store.ensure(_DATABASE, _COLLECTION).insert(document, self._store.transaction)
@@ -112,9 +137,10 @@ class Users:
         if "pwd" in changes:
             document["credentials"] = {MECHANISM: make_credentials(changes["pwd"])}
         if "roles" in changes:
-            document["roles"] = parse_roles(changes["roles"], database)
+            document["roles"] = parse_roles(changes["roles"], database, self.defined.exists)
         if "customData" in changes:
             document["customData"] = changes["customData"]
+        self.changed()
         self._store.ensure(_DATABASE, _COLLECTION).replace(record, document, self._store.transaction)
 
     def drop(self, database: str, name: str) -> None:
@@ -128,6 +154,7 @@ class Users:
         record = self._record(database, name)
         if record is None:
             raise CommandError(11, f"User '{name}@{database}' not found")
+        self.changed()
         self._store.ensure(_DATABASE, _COLLECTION).delete(record, self._store.transaction)
 
 
@@ -194,7 +221,7 @@ def start_conversation(users: Users, database: str, command: dict[str, Any]) -> 
         raise CommandError(18, "Authentication failed: malformed SCRAM message.")
     name = fields["n"].replace("=2C", ",").replace("=3D", "=")
     user = users.get(database, name)
-    if user is None:
+    if user is None or MECHANISM not in user["credentials"]:
         salt = hashlib.sha256(_DECOY + f"{database}.{name}".encode()).digest()[:28]
         stored: dict[str, Any] = {
             "iterationCount": _ITERATIONS,

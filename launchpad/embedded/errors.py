@@ -22,6 +22,7 @@ _NAMES = {
     40: "ConflictingUpdateOperators",
     43: "CursorNotFound",
     48: "NamespaceExists",
+    49: "InvalidRoleModification",
     50: "MaxTimeMSExpired",
     54: "NotSingleValueField",
     59: "CommandNotFound",
@@ -39,6 +40,7 @@ _NAMES = {
     10334: "BSONObjectTooLarge",
     11000: "DuplicateKey",
     14031: "OutOfDiskSpace",
+    51002: "RoleAlreadyExists",
     51003: "UserAlreadyExists",
 }
 

@@ -9,9 +9,9 @@ import bson
 
 from launchpad.embedded.auth import Users
 from launchpad.embedded.commands import COMMANDS, Context
-from launchpad.embedded.commands.registry import Command, Cursors, Peer, ServerInfo
+from launchpad.embedded.commands.registry import ON_DATABASE, Command, Cursors, Peer, ServerInfo
 from launchpad.embedded.errors import CommandError
-from launchpad.embedded.roles import allowed
+from launchpad.embedded.roles import CLUSTER
 from launchpad.embedded.wire import CODEC, MAX_MESSAGE, Request
 
 if TYPE_CHECKING:
@@ -120,12 +120,12 @@ class Executor:
             raise CommandError(13, f"command {context.name} requires authentication")
         if action == "login":
             return
-        roles = [role for user in peer.users for role in self.users.roles(*user)]
-        target = context.command.get(context.name)
-        if isinstance(target, str) and target.startswith("system.") and action in ("read", "write"):
-            action = "users"
-        if not allowed(roles, action, context.database):
-            raise CommandError(13, f"not authorized on {context.database} to execute command {context.name}")
+        if action == "shutdown":
+            context.require(action, database=CLUSTER)
+        elif action in ON_DATABASE:
+            context.require(action)
+        else:
+            context.require(action, collection=context.collection_name())
 
 
 def _encode(reply: dict[str, Any]) -> bytes:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
+from launchpad.database.entry import is_socket, on_this_machine
 from launchpad.health.finding import Finding
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from launchpad.database.location import Located
     from launchpad.health.finding import Patient
 
-__all__ = ["anonymous_access", "check_database", "entry", "find_local", "on_this_machine"]
+__all__ = ["anonymous_access", "check_database", "entry", "find_local"]
 
 _NAME = "database"
 
@@ -118,26 +117,6 @@ def _server(patient: Patient, database: Database[Any], shown: str) -> Finding:
     return Finding(_NAME, "server", "ok", found, "", data)
 
 
-def _is_socket(host: str) -> bool:
-    """Return whether an address is a Unix socket, which the rights of the file system protect."""
-    return host.startswith("/") or host.endswith(".sock")
-
-
-def on_this_machine(host: str) -> bool:
-    """Return whether an address cannot be reached from other machines: loopback, or a Unix socket."""
-    if _is_socket(host):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        pass  # a name
-    try:
-        found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
-    except OSError:
-        return False
-    return bool(found) and all(ipaddress.ip_address(item.partition("%")[0]).is_loopback for item in found)
-
-
 def entry(
     hosts: Sequence[str], *, users: Sequence[str], anonymous: bool, tls: bool, checked: bool
 ) -> Finding:
@@ -161,7 +140,7 @@ def entry(
     who = f"logged in as {', '.join(users)}" if users else "nobody is logged in"
     where = f"over the network ({', '.join(outside)})" if outside else "on this machine only"
     found = f"{who}, {where}, {'with' if tls else 'without'} TLS"
-    if anonymous and not all(_is_socket(host) for host in hosts):
+    if anonymous and not all(is_socket(host) for host in hosts):
         return Finding(
             _NAME,
             "entry",
@@ -203,7 +182,7 @@ def _entry(database: Database[Any], uri: str, limit_s: float) -> Finding:
     tls = bool(options.get("tls") or options.get("ssl"))
     loose = ("tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames")
     nodes = [(str(host), port) for host, port in parsed["nodelist"]]
-    private = all(_is_socket(host) for host, _ in nodes)
+    private = all(is_socket(host) for host, _ in nodes)
     # with TLS an anonymous connection would need the same certificates; what this connection may do is known then
     anonymous = not users if tls or private else anonymous_access(nodes, database.name, limit_s)
     return entry(

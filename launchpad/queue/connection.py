@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import DatabaseError
-from launchpad.database.connection import DEFAULT_NAME, redact
+from launchpad.database.connection import DEFAULT_NAME, NOT_AUTHORISED, redact
 
 if TYPE_CHECKING:
     from pymongo import IndexModel, MongoClient
@@ -129,10 +129,17 @@ def prepare(database: Database[Any]) -> str:
     Nothing that exists is changed. Returns the identity of the database (a random name given once), by which
     results spooled on a disk find back to where they belong.
     """
-    from pymongo.errors import DuplicateKeyError
+    from pymongo.errors import DuplicateKeyError, OperationFailure
 
-    for name, models in queue_indexes().items():
-        database[name].create_indexes(models)
+    try:
+        for name, models in queue_indexes().items():
+            database[name].create_indexes(models)
+    except OperationFailure as error:
+        # accounts of workers make no indexes: a member's, or 'db users add', did
+        prepared = known_identity(database) if error.code == NOT_AUTHORISED else ""
+        if not prepared:
+            raise
+        return prepared
     if database.fw_id_assigner.find_one({}) is None:
         # another process may insert it between the look and the write
         with contextlib.suppress(DuplicateKeyError):

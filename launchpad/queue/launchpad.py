@@ -18,6 +18,7 @@ from fireworks.core.firework import Firework, FWAction, Workflow
 from fireworks.core.launchpad import LaunchPad, LockedWorkflowError
 
 from launchpad.database.connection import clear_database_errors, redact
+from launchpad.database.entry import require_guarded, require_private_files
 from launchpad.queue import completion, journal, repair
 from launchpad.queue.checkout import Taken, heartbeat, ready_query, take
 from launchpad.queue.connection import ServerClock, client_options, database_name, known_identity, prepare
@@ -82,6 +83,7 @@ class Queue(LaunchPad):
         self.spool = Spool(spool) if spool is not None else None
         self.uri = uri
         name = database_name(uri)
+        require_private_files(uri)
         options = client_options(uri, server_selection_s=self.settings.server_selection_s)
         with clear_database_errors(uri):
             super().__init__(
@@ -89,6 +91,8 @@ class Queue(LaunchPad):
             )
             self.clock = ServerClock(self.connection)
             try:
+                self.connection.admin.command("ping")
+                require_guarded(self.connection, uri)
                 self.database_identity = known_identity(self.db) if read_only else prepare(self.db)
                 self.clock.synchronise()
             except BaseException:

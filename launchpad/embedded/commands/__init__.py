@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launchpad.embedded.commands import catalog, information, reads, users, writes
+from launchpad.embedded.commands import catalog, information, reads, roles, users, writes
 from launchpad.embedded.commands.registry import COMMANDS, Command, Context
 
-__all__ = ["COMMANDS", "Command", "Context", "catalog", "information", "reads", "users", "writes"]
+__all__ = ["COMMANDS", "Command", "Context", "catalog", "information", "reads", "roles", "users", "writes"]

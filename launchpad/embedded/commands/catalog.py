@@ -8,7 +8,7 @@ from launchpad.embedded.commands.reads import cursor_reply
 from launchpad.embedded.commands.registry import Context, command
 from launchpad.embedded.errors import CommandError
 from launchpad.embedded.filters import compile_filter
-from launchpad.embedded.roles import allowed
+from launchpad.embedded.roles import CLUSTER
 
 if TYPE_CHECKING:
     from launchpad.embedded.collection import Collection
@@ -29,10 +29,12 @@ def _writable(name: str) -> None:
         raise CommandError(13, f"the collection {name} cannot be changed directly")
 
 
-@command("create", action="write")
+@command("create", action="login")
 def create(context: Context) -> dict[str, Any]:
     """Create a collection without special properties."""
     name = context.collection_name()
+    if not context.may("createCollection", context.database, name):
+        context.require("insert", collection=name)
     _writable(name)
     allowed_keys = {"create", "writeConcern", "comment", "autoIndexId"}
     special = [
@@ -46,7 +48,7 @@ def create(context: Context) -> dict[str, Any]:
     return {}
 
 
-@command("drop", action="write")
+@command("drop", action="dropCollection")
 def drop(context: Context) -> dict[str, Any]:
     """Drop a collection; dropping what does not exist succeeds."""
     _writable(context.collection_name())
@@ -57,7 +59,7 @@ def drop(context: Context) -> dict[str, Any]:
     return {"nIndexesWas": len(collection.indexes), "ns": collection.namespace}
 
 
-@command("dropDatabase", action="admin")
+@command("dropDatabase", action="dropDatabase")
 def drop_database(context: Context) -> dict[str, Any]:
     """Drop every collection of a database; users remain."""
     for collection in list(context.store.databases.get(context.database, {}).values()):
@@ -71,12 +73,16 @@ def rename_collection(context: Context) -> dict[str, Any]:
     """Rename a collection, also to another database."""
     source, target = (str(context.command.get(key)) for key in ("renameCollection", "to"))
     (database, _, name), (new_database, _, new_name) = source.partition("."), target.partition(".")
-    for where in (database, new_database):
-        roles = context.users.roles
-        if not context.peer.trusted or context.peer.users:
-            granted = [role for user in context.peer.users for role in roles(*user)]
-            if not allowed(granted, "write", where):
-                raise CommandError(13, f"not authorized on {where} to rename {source} to {target}")
+    if database == new_database:
+        for which in (name, new_name):
+            context.require("renameCollectionSameDB", database=database, collection=which)
+    else:
+        for action in ("find", "dropCollection"):
+            context.require(action, database=database, collection=name)
+        for action in ("insert", "createIndex"):
+            context.require(action, database=new_database, collection=new_name)
+    if context.command.get("dropTarget"):
+        context.require("dropCollection", database=new_database, collection=new_name)
     _writable(name)
     _writable(new_name)
     collection = context.store.get(database, name)
@@ -93,9 +99,12 @@ def rename_collection(context: Context) -> dict[str, Any]:
     return {}
 
 
-@command("listCollections", action="read")
+@command("listCollections", action="login")
 def list_collections(context: Context) -> dict[str, Any]:
-    """List the collections of a database."""
+    """List the collections of a database: all, or the names of those that the user may read."""
+    only_own = bool(context.command.get("nameOnly") and context.command.get("authorizedCollections"))
+    if not only_own:
+        context.require("listCollections")
     predicate = compile_filter(context.command.get("filter") or {})
     listed = []
     for name in sorted(context.store.databases.get(context.database, {})):
@@ -106,6 +115,8 @@ def list_collections(context: Context) -> dict[str, Any]:
                 "info": {"readOnly": False},
                 "idIndex": {"v": 2, "key": {"_id": 1}, "name": "_id_"},
             }
+        if only_own and not context.may("find", context.database, name):
+            continue
         if predicate(entry) and not name.startswith("system."):
             listed.append(entry)
     namespace = f"{context.database}.$cmd.listCollections"
@@ -116,11 +127,10 @@ def list_collections(context: Context) -> dict[str, Any]:
 def list_databases(context: Context) -> dict[str, Any]:
     """List the databases the user may read."""
     predicate = compile_filter(context.command.get("filter") or {})
-    free = context.peer.trusted and not context.peer.users
-    roles = [role for user in context.peer.users for role in context.users.roles(*user)]
+    every = context.may("listDatabases", CLUSTER)
     listed = []
     for name in sorted(context.store.databases):
-        if not free and not allowed(roles, "read", name) and not allowed(roles, "cluster", "admin"):
+        if not every and not context.privileges.sees(name):
             continue
         size = sum(collection.bytes for collection in context.store.databases[name].values())
         entry: dict[str, Any] = {"name": name, "sizeOnDisk": size, "empty": False}
@@ -129,7 +139,7 @@ def list_databases(context: Context) -> dict[str, Any]:
     return {"databases": listed, "totalSize": sum(entry.get("sizeOnDisk", 0) for entry in listed)}
 
 
-@command("createIndexes", action="write")
+@command("createIndexes", action="createIndex")
 def create_indexes(context: Context) -> dict[str, Any]:
     """Build indexes, all or none."""
     name = context.collection_name()
@@ -148,7 +158,7 @@ def create_indexes(context: Context) -> dict[str, Any]:
     return {**reply, "createdCollectionAutomatically": not existed}
 
 
-@command("listIndexes", action="read")
+@command("listIndexes", action="listIndexes")
 def list_indexes(context: Context) -> dict[str, Any]:
     """List a collection's indexes."""
     collection = _existing(context)
@@ -156,7 +166,7 @@ def list_indexes(context: Context) -> dict[str, Any]:
     return cursor_reply(context, collection.namespace, listed, None, single=True)
 
 
-@command("dropIndexes", "deleteIndexes", action="write")
+@command("dropIndexes", "deleteIndexes", action="dropIndex")
 def drop_indexes(context: Context) -> dict[str, Any]:
     """Drop indexes by name or key; ``*`` drops all but the one on ``_id``."""
     collection = _existing(context)

@@ -109,12 +109,13 @@ def connection_status(context: Context) -> dict[str, Any]:
         for user in context.peer.users
         for name, database in context.users.roles(*user)
     ]
-    return {
-        "authInfo": {
-            "authenticatedUsers": [{"user": name, "db": database} for database, name in context.peer.users],
-            "authenticatedUserRoles": roles,
-        }
+    found: dict[str, Any] = {
+        "authenticatedUsers": [{"user": name, "db": database} for database, name in context.peer.users],
+        "authenticatedUserRoles": roles,
     }
+    if context.command.get("showPrivileges"):
+        found["authenticatedUserPrivileges"] = context.privileges.documents()
+    return {"authInfo": found}
 
 
 @command("getParameter", action="login")
@@ -164,7 +165,7 @@ def server_status(context: Context) -> dict[str, Any]:
     }
 
 
-@command("dbStats", action="read")
+@command("dbStats", action="dbStats")
 def db_stats(context: Context) -> dict[str, Any]:
     """Show the size of a database."""
     collections = context.store.databases.get(context.database, {}).values()
@@ -181,7 +182,7 @@ def db_stats(context: Context) -> dict[str, Any]:
     }
 
 
-@command("collStats", action="read")
+@command("collStats", action="collStats")
 def coll_stats(context: Context) -> dict[str, Any]:
     """Show the size of a collection."""
     collection = context.collection()
@@ -200,7 +201,7 @@ def coll_stats(context: Context) -> dict[str, Any]:
     }
 
 
-@command("compact", action="admin", pure=False)
+@command("compact", action="compact", pure=False)
 def compact(context: Context) -> dict[str, Any]:
     """Give freed space back to the file system. Runs outside any transaction."""
     if context.transaction.statements:
@@ -262,7 +263,7 @@ def whats_my_uri(context: Context) -> dict[str, Any]:
     return {"you": context.peer.address}
 
 
-@command("shutdown", action="cluster", pure=False)
+@command("shutdown", action="shutdown", pure=False)
 def shutdown(context: Context) -> dict[str, Any]:
     """Stop the server after this reply."""
     context.info.request_stop()

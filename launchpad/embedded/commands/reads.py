@@ -58,7 +58,7 @@ def cursor_reply(
     return {"cursor": {"firstBatch": first, "id": number, "ns": namespace}}
 
 
-@command("find", action="read")
+@command("find", action="find")
 def find(context: Context) -> dict[str, Any]:
     """Find documents."""
     _refuse(context, *_UNSUPPORTED)
@@ -85,9 +85,12 @@ def _projected(records: list[Record], projection: Any) -> list[Any]:
     return [projection(record.document) for record in records]
 
 
-@command("getMore", action="read", pure=False)
+@command("getMore", action="login", pure=False)
 def get_more(context: Context) -> dict[str, Any]:
     """Return the next batch of a cursor."""
+    target = context.collection_name("collection")
+    if not target.startswith("$cmd."):  # such a list was made for this user alone
+        context.require("find", collection=target)
     number = context.whole("getMore")
     namespace, rest = context.cursors.take(number, context.owner)
     if namespace != f"{context.database}.{context.command.get('collection')}":
@@ -112,7 +115,7 @@ def kill_cursors(context: Context) -> dict[str, Any]:
     return {"cursorsKilled": killed, "cursorsNotFound": missing, "cursorsAlive": [], "cursorsUnknown": []}
 
 
-@command("count", action="read")
+@command("count", action="find")
 def count(context: Context) -> dict[str, Any]:
     """Count matches, as the deprecated ``count`` command does."""
     _refuse(context, "collation")
@@ -123,7 +126,7 @@ def count(context: Context) -> dict[str, Any]:
     return {"n": min(total, limit) if limit else total}
 
 
-@command("distinct", action="read")
+@command("distinct", action="find")
 def distinct(context: Context) -> dict[str, Any]:
     """List the distinct values of a field."""
     _refuse(context, "collation")
@@ -151,11 +154,12 @@ class _Lookup:
     def find(self, collection: str, query: dict[str, Any]) -> Iterable[dict[str, Any]]:
         if collection.startswith("system."):
             raise CommandError(13, f"$lookup from {collection} is not allowed")
+        self._context.require("find", collection=collection)
         target = self._context.store.get(self._context.database, collection)
         return [] if target is None else [record.document for record in target.find(query)]
 
 
-@command("aggregate", action="read")
+@command("aggregate", action="find")
 def aggregate(context: Context) -> dict[str, Any]:
     """Run an aggregation pipeline over one collection."""
     _refuse(context, "collation")
@@ -233,13 +237,15 @@ def _counted_groups(collection: Collection, query: Any, spec: Any) -> list[dict[
     return [{"_id": value, **{name: n * total for name, n in counts.items()}} for value, total in groups]
 
 
-@command("explain", action="read")
+@command("explain", action="login")
 def explain(context: Context) -> dict[str, Any]:
     """Tell which index a find, count or delete would use."""
     inner = context.command.get("explain")
     if not isinstance(inner, dict):
         raise CommandError(14, "'explain' must be a command document")
-    collection = context.store.get(context.database, str(next(iter(inner.values()))))
+    name = str(next(iter(inner.values())))
+    context.require("find", collection=name)
+    collection = context.store.get(context.database, name)
     plan = None
     if collection is not None:
         query = inner.get("filter") or inner.get("query") or {}

@@ -13,11 +13,11 @@ from launchpad.embedded.values import is_number
 if TYPE_CHECKING:
     from launchpad.embedded.auth import Conversation, Users
     from launchpad.embedded.collection import Collection
-    from launchpad.embedded.roles import Action
+    from launchpad.embedded.roles import Privileges
     from launchpad.embedded.store import Store
     from launchpad.embedded.transaction import Transaction
 
-__all__ = ["COMMANDS", "Command", "Context", "Cursors", "Peer", "ServerInfo", "command"]
+__all__ = ["COMMANDS", "ON_DATABASE", "Command", "Context", "Cursors", "Peer", "ServerInfo", "command"]
 
 Handler = Callable[["Context"], dict[str, Any]]
 
@@ -146,6 +146,35 @@ class Context:
         """Return the collection the command is about, or None when it does not exist."""
         return self.store.get(self.database, self.collection_name())
 
+    @property
+    def free(self) -> bool:
+        """Whether the peer acts as root without a password."""
+        return self.peer.trusted and not self.peer.users
+
+    @property
+    def privileges(self) -> Privileges:
+        """What the users of this connection may do together."""
+        return self.users.privileges(self.peer.users)
+
+    def may(self, action: str, database: str, collection: str = "") -> bool:
+        """Tell whether the peer may do something with a collection, or a database where `collection` is empty."""
+        return self.free or self.privileges.allows(action, database, collection)
+
+    def require(self, action: str, *, database: str | None = None, collection: str = "") -> None:
+        """Refuse the command unless the peer may do this.
+
+        Raises
+        ------
+        CommandError
+            Code 13, in MongoDB's words.
+        """
+        if not self.may(action, self.database if database is None else database, collection):
+            target = self.command.get(self.name)
+            shown = f'"{target}"' if isinstance(target, str) else target if is_number(target) else "..."
+            raise CommandError(
+                13, f"not authorized on {self.database} to execute command {{ {self.name}: {shown} }}"
+            )
+
     def documents(self, key: str) -> list[Any]:
         """Return a list argument, from a document sequence (as BSON) or from the body."""
         if key in self.sections:
@@ -174,20 +203,26 @@ class Command:
     handler
         The function that answers it.
     action
-        What the user must be allowed to do on the command's database.
+        ``open`` needs nothing, ``login`` any user (the command itself asks for more); else MongoDB's name of what must
+        be allowed: on the command's collection, or on its database for actions in `ON_DATABASE`.
     pure
         Whether it can be run again after the batch it was in could not be stored.
     """
 
     handler: Handler
-    action: Action
+    action: str
     pure: bool
 
 
 COMMANDS: dict[str, Command] = {}
 
+#: Actions on a database as a whole.
+ON_DATABASE = frozenset(
+    {"dbStats", "dropDatabase", "createUser", "dropUser", "createRole", "dropRole", "revokeRole", "viewUser"}
+)
 
-def command(*names: str, action: Action, pure: bool = True) -> Callable[[Handler], Handler]:
+
+def command(*names: str, action: str, pure: bool = True) -> Callable[[Handler], Handler]:
     """Register a function under one or more command names (compared without regard to case)."""
 
     def register(handler: Handler) -> Handler:

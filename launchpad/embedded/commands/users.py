@@ -59,11 +59,11 @@ def logout(context: Context) -> dict[str, Any]:
     return {}
 
 
-@command("createUser", action="users")
+@command("createUser", action="createUser")
 def create_user(context: Context) -> dict[str, Any]:
     """Add a user."""
     body = context.command
-    _only_own_database(context, body.get("roles", []))
+    require_for_roles(context, "grantRole", body.get("roles", []))
     context.users.create(
         context.database,
         body.get("createUser"),
@@ -74,56 +74,57 @@ def create_user(context: Context) -> dict[str, Any]:
     return {}
 
 
-@command("updateUser", action="users")
+@command("updateUser", action="login")
 def update_user(context: Context) -> dict[str, Any]:
     """Change a user's password, roles or custom data."""
     changes = {key: context.command[key] for key in ("pwd", "roles", "customData") if key in context.command}
     if not changes:
         raise CommandError(2, "updateUser needs 'pwd', 'roles' or 'customData'")
-    _only_own_database(context, changes.get("roles", []))
-    context.users.change(context.database, context.collection_name(), **changes)
+    name = context.collection_name()
+    own = (context.database, name) in context.peer.users
+    for key, action, own_action in (
+        ("pwd", "changePassword", "changeOwnPassword"),
+        ("customData", "changeCustomData", "changeOwnCustomData"),
+    ):
+        if key in changes and not (own and context.may(own_action, context.database)):
+            context.require(action)
+    if "roles" in changes:
+        user = context.users.get(context.database, name)
+        require_for_roles(context, "grantRole", changes["roles"])
+        require_for_roles(context, "revokeRole", [] if user is None else user["roles"])
+    context.users.change(context.database, name, **changes)
     return {}
 
 
-@command("grantRolesToUser", "revokeRolesFromUser", action="users")
+@command("grantRolesToUser", "revokeRolesFromUser", action="login")
 def change_roles(context: Context) -> dict[str, Any]:
-    """Add roles to a user, or take them away."""
+    """Add roles to a user, or take them away; it is the role's database that must allow it."""
     name = context.collection_name()
+    asked, grant = context.command.get("roles", []), context.name.lower().startswith("grant")
+    require_for_roles(context, "grantRole" if grant else "revokeRole", asked)
     user = context.users.get(context.database, name)
     if user is None:
         raise CommandError(11, f"User '{name}@{context.database}' not found")
-    asked = context.command.get("roles", [])
-    _only_own_database(context, asked)
-    roles = parse_roles(asked, context.database)
+    roles = parse_roles(asked, context.database, context.users.defined.exists)
     kept = [role for role in user["roles"] if role not in roles]
-    context.users.change(
-        context.database, name, roles=kept + roles if context.name.lower().startswith("grant") else kept
-    )
+    context.users.change(context.database, name, roles=kept + roles if grant else kept)
     return {}
 
 
-def _only_own_database(context: Context, roles: Any) -> None:
-    """Keep the owner of one database from granting roles on others."""
-    if context.peer.trusted and not context.peer.users:
-        return
-    mine = [role for user in context.peer.users for role in context.users.roles(*user)]
-    if any(name in ("root", "userAdminAnyDatabase") for name, _ in mine):
-        return
-    for role in parse_roles(roles, context.database):
-        if role["db"] != context.database:
-            raise CommandError(
-                13, f"not authorized to grant {role['role']}@{role['db']} from {context.database}"
-            )
+def require_for_roles(context: Context, action: str, roles: Any) -> None:
+    """Ask for an action on the databases of some roles: the owner of one database grants nothing on others."""
+    for role in parse_roles(roles, context.database, lambda *_: True):
+        context.require(action, database=role["db"])
 
 
-@command("dropUser", action="users")
+@command("dropUser", action="dropUser")
 def drop_user(context: Context) -> dict[str, Any]:
     """Remove a user."""
     context.users.drop(context.database, context.collection_name())
     return {}
 
 
-@command("dropAllUsersFromDatabase", action="users")
+@command("dropAllUsersFromDatabase", action="dropUser")
 def drop_all_users(context: Context) -> dict[str, Any]:
     """Remove the users of a database."""
     users = context.users.listing(context.database)
@@ -134,33 +135,32 @@ def drop_all_users(context: Context) -> dict[str, Any]:
 
 @command("usersInfo", action="login")
 def users_info(context: Context) -> dict[str, Any]:
-    """Show users, without their credentials unless asked for."""
+    """Show users, without their credentials; those of others to whoever may see them."""
     which = context.command.get("usersInfo")
     if which == 1:
+        context.require("viewUser")
         users = context.users.listing(context.database)
     elif isinstance(which, dict) and which.get("forAllDBs"):
+        context.require("viewUser", database="admin")
         users = context.users.listing(None)
     else:
-        found = [_one(context, item) for item in (which if isinstance(which, list) else [which])]
+        asked = [
+            (context.database, item)
+            if isinstance(item, str)
+            else (str(item.get("db")), str(item.get("user")))
+            for item in (which if isinstance(which, list) else [which])
+            if isinstance(item, str | dict)
+        ]
+        for database, name in asked:
+            if (database, name) not in context.peer.users:
+                context.require("viewUser", database=database)
+        found = [context.users.get(database, name) for database, name in asked]
         users = [user for user in found if user is not None]
-    visible = [user for user in users if _may_see(context, user)]
-    return {"users": [_shown(user) for user in visible]}
+    return {"users": [_shown(context, user) for user in users]}
 
 
-def _one(context: Context, item: Any) -> dict[str, Any] | None:
-    name, database = (item, context.database) if isinstance(item, str) else (item.get("user"), item.get("db"))
-    return context.users.get(str(database), str(name))
-
-
-def _may_see(context: Context, user: dict[str, Any]) -> bool:
-    from launchpad.embedded.roles import allowed
-
-    if (context.peer.trusted and not context.peer.users) or (user["db"], user["user"]) in context.peer.users:
-        return True
-    mine = [role for known in context.peer.users for role in context.users.roles(*known)]
-    return allowed(mine, "users", user["db"])
-
-
-def _shown(user: dict[str, Any]) -> dict[str, Any]:
+def _shown(context: Context, user: dict[str, Any]) -> dict[str, Any]:
     shown = {key: value for key, value in user.items() if key != "credentials"}
+    if context.command.get("showPrivileges"):
+        shown["inheritedPrivileges"] = context.users.privileges([(user["db"], user["user"])]).documents()
     return {**shown, "mechanisms": list(user["credentials"])}

@@ -25,10 +25,12 @@ def _target(context: Context) -> str:
     return name
 
 
-def _statements(context: Context, key: str, run: Callable[[Any], int]) -> tuple[int, list[dict[str, Any]]]:
+def _statements(
+    context: Context, statements: list[Any], run: Callable[[Any], int]
+) -> tuple[int, list[dict[str, Any]]]:
     """Run the statements of a write command; each is undone by itself when it fails."""
     total, errors = 0, []
-    for position, statement in enumerate(context.documents(key)):
+    for position, statement in enumerate(statements):
         mark = context.transaction.mark()
         try:
             total += run(statement)
@@ -51,7 +53,7 @@ def _decoded(statement: Any) -> dict[str, Any]:
     return decode(statement) if isinstance(statement, bytes) else statement
 
 
-@command("insert", action="write")
+@command("insert", action="insert")
 def insert(context: Context) -> dict[str, Any]:
     """Insert documents."""
     collection = context.store.ensure(context.database, _target(context))
@@ -60,7 +62,7 @@ def insert(context: Context) -> dict[str, Any]:
         collection.insert(document, context.transaction)
         return 1
 
-    return _reply(*_statements(context, "documents", run))
+    return _reply(*_statements(context, context.documents("documents"), run))
 
 
 def _first(collection: Collection, query: dict[str, Any], sort: Any = None) -> Record | None:
@@ -68,16 +70,18 @@ def _first(collection: Collection, query: dict[str, Any], sort: Any = None) -> R
     return found[0] if found else None
 
 
-@command("update", action="write")
+@command("update", action="update")
 def update(context: Context) -> dict[str, Any]:
     """Update or replace documents."""
     name = _target(context)
+    statements = [_decoded(statement) for statement in context.documents("updates")]
+    if any(statement.get("upsert") for statement in statements):
+        context.require("insert", collection=name)
     modified = 0
     upserted: list[dict[str, Any]] = []
 
     def run(statement: Any) -> int:
         nonlocal modified
-        statement = _decoded(statement)
         _refuse_collation(statement)
         query, many = statement.get("q") or {}, bool(statement.get("multi"))
         if many and not _has_operators(statement.get("u")):
@@ -102,7 +106,7 @@ def update(context: Context) -> dict[str, Any]:
         return matched
 
     seen: list[int] = []
-    total, errors = _statements(context, "updates", run)
+    total, errors = _statements(context, statements, run)
     more: dict[str, Any] = {"nModified": modified}
     if upserted:
         more["upserted"] = upserted
@@ -118,7 +122,7 @@ def _refuse_collation(statement: dict[str, Any]) -> None:
         raise CommandError(238, "collations are not supported by the embedded server")
 
 
-@command("delete", action="write")
+@command("delete", action="remove")
 def delete(context: Context) -> dict[str, Any]:
     """Delete documents."""
     collection = context.store.get(context.database, _target(context))
@@ -133,7 +137,7 @@ def delete(context: Context) -> dict[str, Any]:
             collection.delete(record, context.transaction)
         return len(found)
 
-    return _reply(*_statements(context, "deletes", run))
+    return _reply(*_statements(context, context.documents("deletes"), run))
 
 
 def context_limit(statement: dict[str, Any]) -> int:
@@ -144,7 +148,7 @@ def context_limit(statement: dict[str, Any]) -> int:
     return int(limit)
 
 
-@command("findAndModify", action="write")
+@command("findAndModify", action="find")
 def find_and_modify(context: Context) -> dict[str, Any]:
     """Update, replace or remove one document and return it."""
     body = context.command
@@ -153,6 +157,9 @@ def find_and_modify(context: Context) -> dict[str, Any]:
     remove, change = bool(body.get("remove")), body.get("update")
     if remove == (change is not None):
         raise CommandError(9, "findAndModify needs either 'remove' or 'update'")
+    context.require("remove" if remove else "update", collection=name)
+    if body.get("upsert"):
+        context.require("insert", collection=name)
     compiled = None if remove else compile_update(change, body.get("arrayFilters"))
     query = body.get("query") or {}
     collection = context.store.get(context.database, name)

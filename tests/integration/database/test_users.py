@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import stat
+from pathlib import Path
 
 import pytest
 from pymongo import MongoClient
@@ -10,13 +12,15 @@ from pymongo.errors import OperationFailure
 
 from gapfactory.errors import DatabaseError, InputError, NotFoundError
 from launchpad.database.location import named_uri
+from launchpad.database.privileges import ROLES, WRITES, privileges_of, role_needed
 from launchpad.database.users import (
-    ROLES,
     User,
     add_user,
     change_password,
+    ensure_roles,
     list_users,
     remove_user,
+    upgrade_users,
     user_uri,
     write_secret,
 )
@@ -41,6 +45,7 @@ def group(administrator):
     yield names
     for name in names:
         administrator[name].command("dropAllUsersFromDatabase")
+        administrator[name].command("dropAllRolesFromDatabase")
         administrator.drop_database(name)
 
 
@@ -60,6 +65,7 @@ def log_in(administrator, database_server, group):
 
 
 def refused(action) -> None:
+    """Check that the server refuses, with MongoDB's code."""
     with pytest.raises(OperationFailure) as caught:
         action()
     assert caught.value.code == 13, caught.value
@@ -75,17 +81,196 @@ def test_what_each_role_may_do(log_in, group) -> None:
             refused(lambda c=client: c[mine].labels.delete_many({}))
         else:
             client[mine].labels.insert_one({"_id": role})
-        # nothing of another group, whoever it is
+        # nothing of another group, whoever it is, not even that it is there
         refused(lambda c=client: c[theirs].labels.find_one({}))
         refused(lambda c=client: c[theirs].labels.insert_one({"_id": "y"}))
         refused(lambda c=client: add_user(c, theirs, "intruder", "viewer"))
+        refused(lambda c=client: c[theirs].list_collection_names())
+        assert theirs not in client.list_database_names()
+        # nobody of a group drops its collections or the group
+        refused(lambda c=client: c.drop_database(mine))
+        refused(lambda c=client: c[mine].labels.drop())
+        refused(lambda c=client: c[mine].labels.rename("other"))
+        refused(lambda c=client: c.admin["system.users"].find_one({}))
         if role == "owner":
             assert add_user(client, mine, "colleague", "viewer")
             assert User("colleague", "viewer") in list_users(client, mine)
         else:
             refused(lambda c=client: add_user(c, mine, "intruder", "owner"))
             refused(lambda c=client, r=role: change_password(c, mine, r))
-            refused(lambda c=client: c.drop_database(mine))
+            refused(lambda c=client, r=role: remove_user(c, mine, r))
+            refused(lambda c=client, r=role: grant(c, mine, r, "gapfactory_owner", mine))
+            refused(lambda c=client: list_users(c, mine))
+
+
+def grant(client, group, user, role, where) -> None:
+    client[group].command("grantRolesToUser", user, roles=[{"role": role, "db": where}])
+
+
+ACTS = {
+    "find": lambda c: c.find_one({}),
+    "insert": lambda c: c.insert_one({}),
+    "update": lambda c: c.update_one({"_id": "x"}, {"$set": {"a": 1}}),
+    "upsert": lambda c: c.update_one({"_id": "new"}, {"$set": {"a": 1}}, upsert=True),
+    "find_and_update": lambda c: c.find_one_and_update({"_id": "x"}, {"$set": {"a": 2}}),
+    "remove": lambda c: c.delete_one({"_id": "x"}),
+    "createIndex": lambda c: c.create_index("a"),
+    "drop": lambda c: c.drop(),
+    "dropIndex": lambda c: c.drop_indexes(),
+}
+NEEDS = {
+    "upsert": {"update", "insert"},
+    "find_and_update": {"find", "update"},
+    "drop": {"-"},
+    "dropIndex": {"-"},
+}
+
+
+def test_the_table_of_privileges_holds_on_the_server(log_in, administrator, group) -> None:
+    """Every role, every collection of the table, every action: done or refused exactly as the table says."""
+    mine = group[0]
+    differ = []
+    for role in ROLES:
+        database = log_in(role)[mine]
+        for collection in (*WRITES, "not_in_the_table"):
+            allowed = {
+                action
+                for privilege in privileges_of(role, mine)
+                if privilege["resource"]["collection"] in ("", collection)
+                for action in privilege["actions"]
+            }
+            for name, act in ACTS.items():
+                try:
+                    act(database[collection])
+                except OperationFailure as error:
+                    # an index of the queue may refuse a document without its key; that is after the privileges
+                    done = error.code != 13
+                else:
+                    done = True
+                if done != (NEEDS.get(name, {name}) <= allowed):
+                    differ.append((role, collection, name, done))
+    assert not differ
+    assert administrator[mine].audit.count_documents({}) > 0
+
+
+def test_nobody_of_a_group_changes_the_audit_trail(log_in, group) -> None:
+    for role in ("owner", "member"):
+        trail = log_in(role)[group[0]].audit
+        trail.insert_one({"_id": role})
+        assert trail.find_one({"_id": role})
+        refused(lambda t=trail: t.update_one({}, {"$set": {"who": "somebody else"}}))
+        refused(lambda t=trail: t.replace_one({}, {}))
+        refused(lambda t=trail: t.delete_many({}))
+        refused(lambda t=trail: t.drop())
+    for role in ("worker", "viewer"):
+        refused(lambda r=role: log_in(r)[group[0]].audit.insert_one({}))
+
+
+#: Attributes of our objects that are collections of another name.
+ALIASES = {
+    "journal": "queue_journal",
+    "retries": "queue_retries",
+    "leases": "queue_leases",
+    "_claims": "label_claims",
+}
+WRITERS = {
+    *("insert_one", "insert_many", "update_one", "update_many", "replace_one", "delete_one", "delete_many"),
+    *("find_one_and_update", "find_one_and_replace", "find_one_and_delete", "bulk_write"),
+}
+
+
+def written_collections() -> dict[str, str]:
+    """Return the names before every writing method in our sources, with a place where each stands."""
+    import launchpad
+
+    root = Path(launchpad.__file__).parent
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        if path.is_relative_to(root / "embedded"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in WRITERS
+            ):
+                owner = node.func.value
+                if isinstance(owner, ast.Attribute):
+                    found.setdefault(ALIASES.get(owner.attr, owner.attr), f"{path.name}:{node.lineno}")
+    return found
+
+
+def test_every_collection_that_the_code_writes_is_in_the_table() -> None:
+    missing = {name: place for name, place in written_collections().items() if name not in WRITES}
+    assert not missing, f"add to launchpad/database/privileges.py what roles may do with {missing}"
+
+
+def test_a_refusal_names_the_role_that_is_needed() -> None:
+    words = 'not authorized on g to execute command {{ {}: "{}", $db: "g" }}'
+    assert role_needed(words.format("insert", "campaigns")) == ["member", "owner"]
+    assert role_needed(words.format("update", "fireworks")) == ["worker", "member", "owner"]
+    assert role_needed(words.format("find", "anything")) == ["viewer", "member", "owner"]
+    assert role_needed(words.format("delete", "audit")) == []
+    assert role_needed(words.format("insert", "shares")) == ["owner"]
+    assert role_needed("not authorized on g to execute command { usersInfo: 1 }") == ["owner"]
+    assert role_needed("something else") == []
+
+
+def test_users_of_earlier_versions_are_upgraded(administrator, database_server, group) -> None:
+    mine = group[0]
+    for name, role, builtin in (
+        ("o", "owner", "dbOwner"),
+        ("m", "member", "readWrite"),
+        ("w", "worker", "readWrite"),
+        ("v", "viewer", "read"),
+    ):
+        administrator[mine].command(
+            "createUser", name, pwd=name * 20, roles=[builtin], customData={"gapfactory_role": role}
+        )
+    administrator[mine].command("createUser", "stranger", pwd="s" * 20, roles=["readWrite"])
+    share = {"role": "read", "db": group[1]}
+    administrator[mine].command("grantRolesToUser", "w", roles=[share])
+    with MongoClient(user_uri(database_server, mine, "o", "o" * 20)) as owner:
+        # an owner of the group does it, for himself as well
+        assert {user.name: user.role for user in upgrade_users(owner, mine)} == {
+            "o": "owner",
+            "m": "member",
+            "w": "worker",
+            "v": "viewer",
+        }
+        assert upgrade_users(owner, mine) == []
+    assert User("stranger", "readWrite") in list_users(administrator, mine)
+    with MongoClient(user_uri(database_server, mine, "w", "w" * 20)) as worker:
+        worker[mine].labels.insert_one({"_id": "still at work"})
+        refused(lambda: worker[mine].campaigns.delete_many({}))
+        assert worker[group[1]].labels.find_one({}), "what others granted stays"
+
+
+def test_roles_follow_the_table_of_the_version(administrator, group) -> None:
+    add_user(administrator, group[0], "m", "member")
+    administrator[group[0]].command("updateRole", "gapfactory_worker", privileges=[])
+    assert ensure_roles(administrator, group[0]) == ["worker"]
+    assert ensure_roles(administrator, group[0]) == []
+
+
+def test_a_user_whom_a_certificate_speaks_for(administrator, log_in, group) -> None:
+    subject = "CN=cluster-a,OU=silicon,O=Example"
+    assert add_user(administrator, group[0], subject, "worker", certificate=True) == ""
+    assert list_users(administrator, group[0]) == [User(subject, "worker")]
+    stored = administrator["$external"].command("usersInfo", subject)["users"][0]
+    assert stored["roles"] == [{"role": "gapfactory_worker", "db": group[0]}]
+    owner = log_in("owner")
+    refused(lambda: add_user(owner, group[0], "CN=x,O=y", "worker", certificate=True))
+    assert [user.name for user in list_users(owner, group[0])] == ["owner"]
+    remove_user(administrator, group[0], subject)
+    assert [user.name for user in list_users(administrator, group[0])] == ["owner"]
+    with pytest.raises(InputError, match="subject"):
+        add_user(administrator, group[0], "cluster-a", "worker", certificate=True)
+    uri = user_uri("mongodb://admin:x@h/?authSource=admin", group[0], subject, "", ca="/c.pem", key="/k.pem")
+    assert uri == (
+        f"mongodb://h/{group[0]}?tlsCAFile=/c.pem&tls=true&tlsCertificateKeyFile=/k.pem"
+        "&authMechanism=MONGODB-X509&authSource=%24external"
+    )
 
 
 def test_an_owner_cannot_reach_beyond_the_group(log_in, group) -> None:
@@ -117,7 +302,7 @@ def test_a_password_is_changed_and_a_user_removed(administrator, database_server
 def test_a_role_that_was_changed_by_hand_is_shown_as_it_is(administrator, group) -> None:
     add_user(administrator, group[0], "v", "viewer")
     administrator[group[0]].command("grantRolesToUser", "v", roles=[{"role": "readWrite", "db": group[0]}])
-    assert list_users(administrator, group[0]) == [User("v", "read, readWrite")]
+    assert list_users(administrator, group[0]) == [User("v", "gapfactory_viewer, readWrite")]
 
 
 def test_faults_are_named(administrator, group) -> None:
@@ -162,15 +347,22 @@ def test_commands_keep_passwords_out_of_sight(place, tmp_path) -> None:
     password = secret.read_text().split("eve:")[1].split("@")[0]
     assert password not in shown
     assert place.json("db", "users", "list", "silicon") == [{"name": "eve", "role": "viewer"}]
+    assert "0 users" in place.good("db", "users", "upgrade", "silicon")
     # a viewer reads through the file, and is told what it may not do
     here = {"GAPFACTORY_DB_FILE": str(secret)}
     place.good("campaign", "status", **here)
     place.write("si.yaml", "preset: quickstart-Si-analytic\nname: si\n")
-    assert "not authorized" in place.refused("campaign", "submit", "si.yaml", **here)
-    # a worker's account is enough for what every supervisor of workers does
-    worker = tmp_path / "worker.uri"
-    place.good("db", "users", "add", "silicon", "w", "--role", "worker", "--to", str(worker))
-    place.good("campaign", "submit", "si.yaml", GAPFACTORY_DB_FILE=str(worker))
+    assert "needs the role member or owner" in place.refused("campaign", "submit", "si.yaml", **here)
+    # a worker's account is enough for what every supervisor of workers does, and for nothing else
+    worker, member = tmp_path / "worker.uri", tmp_path / "member.uri"
+    for name, role, to in (("w", "worker", worker), ("anna", "member", member)):
+        place.good("db", "users", "add", "silicon", name, "--role", role, "--to", str(to))
+    refused = place.refused("campaign", "submit", "si.yaml", GAPFACTORY_DB_FILE=str(worker))
+    assert "needs the role member or owner" in refused
+    place.good("campaign", "submit", "si.yaml", GAPFACTORY_DB_FILE=str(member))
+    assert "needs the role owner" in place.refused(
+        "db", "users", "remove", "silicon", "w", GAPFACTORY_DB_FILE=str(member)
+    )
     assert "1 passes" in place.good("db", "maintain", "--once", GAPFACTORY_DB_FILE=str(worker))
     place.good("campaign", "status", "si", **here)
     assert "mongodb://eve:***@" in place.run("doctor", "--json", **here).stdout

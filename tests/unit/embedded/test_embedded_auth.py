@@ -10,7 +10,7 @@ import pytest
 import launchpad.embedded.auth as module
 from launchpad.embedded.auth import Users, make_credentials, start_conversation
 from launchpad.embedded.errors import CommandError
-from launchpad.embedded.roles import allowed, parse_roles
+from launchpad.embedded.roles import CLUSTER, Roles, parse_privileges, parse_roles, privileges_of_built_in
 from launchpad.embedded.store import Store
 
 CLIENT_NONCE = "rOprNGfwEbeRWgbNEkqO"
@@ -104,21 +104,72 @@ def test_passwords_are_not_stored(users):
 @pytest.mark.parametrize(
     ("role", "action", "database", "expected"),
     [
-        (("read", "a"), "read", "a", True),
-        (("read", "a"), "write", "a", False),
-        (("read", "a"), "read", "b", False),
-        (("readWrite", "a"), "write", "a", True),
-        (("readWrite", "a"), "admin", "a", False),
-        (("dbOwner", "a"), "users", "a", True),
-        (("dbOwner", "a"), "users", "admin", False),
-        (("dbOwner", "a"), "cluster", "a", False),
-        (("root", "admin"), "users", "b", True),
-        (("readAnyDatabase", "admin"), "read", "b", True),
-        (("readAnyDatabase", "admin"), "write", "b", False),
+        (("read", "a"), "find", "a", True),
+        (("read", "a"), "insert", "a", False),
+        (("read", "a"), "find", "b", False),
+        (("readWrite", "a"), "insert", "a", True),
+        (("readWrite", "a"), "dropDatabase", "a", False),
+        (("dbOwner", "a"), "createUser", "a", True),
+        (("dbOwner", "a"), "createUser", "admin", False),
+        (("dbOwner", "a"), "shutdown", CLUSTER, False),
+        (("root", "admin"), "createUser", "b", True),
+        (("root", "admin"), "shutdown", CLUSTER, True),
+        (("readAnyDatabase", "admin"), "find", "b", True),
+        (("readAnyDatabase", "admin"), "insert", "b", False),
     ],
 )
 def test_roles(role, action, database, expected):
-    assert allowed([role], action, database) is expected
+    assert privileges_of_built_in(*role).allows(action, database) is expected
+
+
+def test_a_privilege_ends_at_its_collection_and_never_reaches_system_collections():
+    one = parse_privileges([{"resource": {"db": "a", "collection": "x"}, "actions": ["find"]}], "a")
+    assert one.allows("find", "a", "x")
+    assert not one.allows("find", "a", "y")
+    assert not one.allows("insert", "a", "x")
+    assert not one.allows("find", "b", "x")
+    assert not one.allows("find", "a")
+    every = parse_privileges([{"resource": {"db": "a", "collection": ""}, "actions": ["find"]}], "a")
+    assert every.allows("find", "a", "y")
+    assert not every.allows("find", "a", "system.users")
+    assert not privileges_of_built_in("readWriteAnyDatabase", "admin").allows("find", "admin", "system.users")
+
+
+@pytest.mark.parametrize(
+    "privileges",
+    [
+        "find",
+        [{"resource": {"db": "b", "collection": ""}, "actions": ["find"]}],
+        [{"resource": {"cluster": True}, "actions": ["shutdown"]}],
+        [{"resource": {"anyResource": True}, "actions": ["find"]}],
+        [{"resource": {"db": "a"}, "actions": ["find"]}],
+        [{"resource": {"db": "a", "collection": ""}, "actions": []}],
+        [{"resource": {"db": "a", "collection": ""}, "actions": [1]}],
+        ["find"],
+    ],
+)
+def test_a_role_cannot_reach_beyond_its_database(privileges):
+    with pytest.raises(CommandError):
+        parse_privileges(privileges, "a")
+
+
+def test_roles_inherit_and_a_circle_of_them_ends(users):
+    roles = users.defined
+    find = {"resource": {"db": "a", "collection": "x"}, "actions": ["find"]}
+    roles.create("a", "one", [find], [])
+    roles.create("a", "two", [], ["one"])
+    roles.change("a", "one", roles=["two"])
+    assert roles.privileges([("two", "a")]).allows("find", "a", "x")
+    for wrong in ("one", "read"):
+        with pytest.raises(CommandError, match="already exists"):
+            roles.create("a", wrong, [], [])
+    with pytest.raises(CommandError, match="other databases"):
+        roles.create("a", "three", [], [{"role": "read", "db": "b"}])
+    with pytest.raises(CommandError, match="built-in"):
+        roles.drop("a", "read")
+    roles.drop("a", "one")
+    assert not roles.privileges([("two", "a")]).allows("find", "a", "x")
+    assert isinstance(roles, Roles)
 
 
 def test_roles_are_checked_when_given():

@@ -8,7 +8,8 @@ import pytest
 
 from gapfactory.errors import InputError
 from launchpad.health.clocks import judge_clock
-from launchpad.health.database import entry, on_this_machine
+from launchpad.database.entry import on_this_machine
+from launchpad.health.database import entry
 from launchpad.health.finding import Finding, HealthSettings, bounded, worst
 from launchpad.health.metrics import Metric, render
 from launchpad.health.permissions import judge_roles

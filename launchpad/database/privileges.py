@@ -1,0 +1,160 @@
+"""What each role of a group may do with each collection of its database; the roles are made from this table.
+
+MongoDB has no prohibitions, only grants, so whatever may be written is listed by name: a collection that is not in
+`WRITES` can be read by people and written by nobody but the server's administrator. ``docs/reference/security.md``
+shows the same table, and a test compares both with what the code writes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["AUDIT", "ROLES", "SHARES", "WRITES", "RoleName", "mongo_role", "privileges_of", "role_needed"]
+
+RoleName = Literal["owner", "member", "worker", "viewer"]
+
+#: The roles, from the one that may do everything to the one that only looks.
+ROLES: Final[tuple[RoleName, ...]] = ("owner", "member", "worker", "viewer")
+
+#: Who did what: nobody of the group may change or remove an entry.
+AUDIT: Final = "audit"
+#: Whom the group grants what, and from whom it accepts labels.
+SHARES: Final = "shares"
+
+#: Letter -> MongoDB's action on a collection.
+_ACTIONS: Final = {"f": "find", "i": "insert", "u": "update", "r": "remove", "x": "createIndex"}
+
+#: Collection -> what a worker and a member may do with it, a letter per action (`_ACTIONS`).
+WRITES: Final[dict[str, tuple[str, str]]] = {
+    # what campaigns store
+    "campaigns": ("fu", "fiurx"),
+    "structures": ("fiu", "fiurx"),
+    "relaxations": ("fiu", "fiurx"),
+    "selections": ("fiu", "fiurx"),
+    "labels": ("fiur", "fiurx"),
+    "label_claims": ("fiur", "fiurx"),
+    "label_data": ("fiu", "fiurx"),
+    "label_hand_backs": ("fiur", "fiurx"),
+    "curves": ("fiu", "fiurx"),
+    "curve_points": ("fiu", "fiurx"),
+    "potentials": ("fiu", "fiurx"),
+    "potential_files.files": ("fir", "fiurx"),
+    "potential_files.chunks": ("fir", "fiurx"),
+    "metrics": ("fiu", "fiurx"),
+    # FireWorks' own
+    "fireworks": ("fiu", "fiurx"),
+    "launches": ("fiu", "fiurx"),
+    "workflows": ("fiu", "fiurx"),
+    "fw_id_assigner": ("fu", "fiurx"),
+    "fw_gridfs.files": ("fir", "fiurx"),
+    "fw_gridfs.chunks": ("fir", "fiurx"),
+    "offline_runs": ("f", "fiurx"),
+    # the queue's own
+    "queue_journal": ("fiur", "fiurx"),
+    "queue_retries": ("fiu", "fiurx"),
+    "queue_leases": ("fiur", "fiurx"),
+    "queue_meta": ("f", "fiurx"),
+    "workers": ("fiur", "fiurx"),
+    # who may what; an owner may write SHARES as well
+    SHARES: ("f", "f"),
+    AUDIT: ("", "fix"),
+}
+
+_LOOK: Final = ("listCollections", "listIndexes", "collStats", "dbStats")
+_USERS: Final = (
+    "createUser",
+    "dropUser",
+    "changePassword",
+    "changeCustomData",
+    "viewUser",
+    "createRole",
+    "dropRole",
+    "grantRole",
+    "revokeRole",
+    "viewRole",
+)
+
+#: Command of the wire protocol -> the action that it needs, for messages.
+_COMMANDS: Final = {
+    "find": "find",
+    "aggregate": "find",
+    "count": "find",
+    "distinct": "find",
+    "getMore": "find",
+    "insert": "insert",
+    "update": "update",
+    "findAndModify": "update",
+    "delete": "remove",
+    "create": "insert",
+    "createIndexes": "createIndex",
+    "updateUser": "changePassword",
+    "usersInfo": "viewUser",
+    "rolesInfo": "viewRole",
+    "grantRolesToUser": "grantRole",
+    "revokeRolesFromUser": "revokeRole",
+    "updateRole": "revokeRole",
+    "grantPrivilegesToRole": "grantRole",
+    "revokePrivilegesFromRole": "revokeRole",
+    "dropAllUsersFromDatabase": "dropUser",
+}
+_REFUSED = re.compile(r"not authorized on (\S+) to execute command \{ (\w+): (?:\"([^\"]*)\")?")
+
+
+def mongo_role(role: str) -> str:
+    """Return the name of a role in the group's database."""
+    return f"gapfactory_{role}"
+
+
+def _on_collection(role: RoleName, collection: str) -> list[str]:
+    worker, member = WRITES[collection]
+    letters = {"owner": member, "member": member, "worker": worker, "viewer": ""}[role]
+    if role == "owner" and collection == SHARES:
+        letters = "fiur"
+    return [_ACTIONS[letter] for letter in letters]
+
+
+def privileges_of(role: RoleName, group: str) -> list[dict[str, Any]]:
+    """Return what a role may do, as ``createRole`` takes it.
+
+    Parameters
+    ----------
+    role
+        One of `ROLES`.
+    group
+        The group's database.
+    """
+    everywhere = [*_LOOK, *(() if role == "worker" else ("find",)), *(_USERS if role == "owner" else ())]
+    found = [{"resource": {"db": group, "collection": ""}, "actions": sorted(everywhere)}]
+    for collection in WRITES:
+        actions = sorted(_on_collection(role, collection))
+        if actions:
+            found.append({"resource": {"db": group, "collection": collection}, "actions": actions})
+    return found
+
+
+def _allows(role: RoleName, action: str, collection: str) -> bool:
+    privileges = privileges_of(role, "")
+    return any(
+        action in privilege["actions"] and privilege["resource"]["collection"] in ("", collection)
+        for privilege in privileges
+    )
+
+
+def role_needed(refusal: str) -> Sequence[RoleName]:
+    """Return which roles may do what a server refused, by its words; none where no role of a group may.
+
+    Parameters
+    ----------
+    refusal
+        ``not authorized on DATABASE to execute command { COMMAND: "COLLECTION" ...``.
+    """
+    match = _REFUSED.search(refusal)
+    if match is None:
+        return []
+    _, command, collection = match.groups()
+    action = _COMMANDS.get(command, command)
+    return [role for role in reversed(ROLES) if _allows(role, action, collection or "")]
