@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launchpad.database.privileges import mongo_role
 from launchpad.health.finding import Finding
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ _SECRET = re.compile(
 #: No configuration is longer.
 _LONGEST = 1_000_000
 
-_WORK, _LOOK = {"readWrite", "dbOwner", "readWriteAnyDatabase", "root"}, {"read", "readAnyDatabase"}
+_WORK = {mongo_role("owner"), mongo_role("member"), mongo_role("worker"), "readWriteAnyDatabase", "root"}
+_BEFORE = {"readWrite", "dbOwner"}
+_LOOK = {mongo_role("viewer"), "read", "readAnyDatabase"}
 _TOO_MUCH = {
     "root",
     "readWriteAnyDatabase",
@@ -189,10 +192,19 @@ def judge_roles(
             "roles",
             "advice",
             f"this user may do more than its own database needs: {shown}",
-            f"make a user with readWrite on {database!r} alone for workers, dbOwner for who looks after it",
+            f"make users with roles on {database!r} alone: 'gapfactory db users add {database} NAME --role ROLE'",
             data,
         )
-    if here & _WORK:
+    if not private and here & _BEFORE:
+        return Finding(
+            "permissions",
+            "roles",
+            "advice",
+            f"this user has a role of an earlier version, which allows more than the work needs: {shown}",
+            f"an owner of the group runs 'gapfactory db users upgrade {database}'",
+            data,
+        )
+    if here & (_WORK | _BEFORE):
         return Finding("permissions", "roles", "ok", f"this user may work: {shown}", "", data)
     if here & _LOOK:
         return Finding(
@@ -200,7 +212,7 @@ def judge_roles(
             "roles",
             "advice",
             f"this user may only look: {shown}",
-            f"workers and 'campaign submit' need readWrite on {database!r}",
+            f"workers need the role worker of {database!r}, 'campaign submit' the role member",
             data,
         )
     return Finding(
@@ -208,6 +220,6 @@ def judge_roles(
         "roles",
         "advice",
         f"it cannot be told from these roles what this user may do: {shown}",
-        f"workers need to read and write {database!r}",
+        f"workers need the role worker of {database!r}",
         data,
     )

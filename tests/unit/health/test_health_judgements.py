@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from gapfactory.errors import InputError
-from launchpad.health.clocks import judge_clock
 from launchpad.database.entry import on_this_machine
+from launchpad.health.clocks import judge_clock
 from launchpad.health.database import entry
 from launchpad.health.finding import Finding, HealthSettings, bounded, worst
 from launchpad.health.metrics import Metric, render
@@ -73,8 +73,11 @@ def test_clocks(offset, verdict, word) -> None:
 @pytest.mark.parametrize(
     ("roles", "private", "verdict"),
     [
-        ([("readWrite", "group")], False, "ok"),
-        ([("dbOwner", "group")], False, "ok"),
+        ([("gapfactory_worker", "group")], False, "ok"),
+        ([("gapfactory_owner", "group")], False, "ok"),
+        ([("gapfactory_viewer", "group")], False, "advice"),
+        ([("readWrite", "group")], False, "advice"),
+        ([("dbOwner", "group")], True, "ok"),
         ([("read", "group")], False, "advice"),
         ([("readWrite", "other")], False, "advice"),
         ([("root", "admin")], False, "advice"),
