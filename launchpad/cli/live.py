@@ -50,12 +50,20 @@ def drive(
     from launchpad.database.connection import open_database
     from launchpad.database.location import locate_database, scratch_directory
     from launchpad.workers import Supervisor
+    from launchpad.workers.configuration import service_settings
 
+    known = service_settings()
     number = workers or os.cpu_count() or 1
     ensure = None if located.kind == "given" else (lambda: locate_database(None, data).uri)
     database = open_database(located.uri)
     supervisor = Supervisor(
-        located.uri, number, scratch=scratch_directory(located.data), ensure_database=ensure
+        located.uri,
+        number,
+        scratch=scratch_directory(located.data),
+        ensure_database=ensure,
+        worker_settings=known.worker,
+        queue_settings=known.queue,
+        settings=known.supervisor,
     )
     last_change, last_seen, dead_ends = time.monotonic(), None, 0
     with _Display(campaign, number, quiet) as display, _term_like_ctrl_c():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated
 
 import typer
@@ -39,6 +40,15 @@ def start(
     background: Annotated[
         bool, typer.Option("--background", "-b", help="Return at once; 'gapfactory worker stop' ends them.")
     ] = False,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GAPFACTORY_SETTINGS",
+            show_envvar=True,
+            help="YAML file of leases, pauses and limits (docs/reference/worker-settings.md).",
+            show_default=False,
+        ),
+    ] = None,
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
@@ -49,10 +59,14 @@ def start(
       gapfactory worker start -n 8 --background
 
       gapfactory worker start -c reference --idle-minutes 30
+
+      gapfactory worker start --settings cluster-a.yaml
     """
     from launchpad.database.location import scratch_directory
     from launchpad.workers.background import serve
+    from launchpad.workers.configuration import service_settings
 
+    behaviour = service_settings(settings)
     located = locate(uri, data)
     wanted, scratch = number or os.cpu_count() or 1, scratch_directory(located.data)
     pid = serve(
@@ -65,6 +79,7 @@ def start(
         # in the background nobody but the supervisor itself can bring a lost local server back
         data_dir=located.data if located.kind == "embedded" else None,
         ensure_database=None if located.kind == "given" else lambda: locate(uri, data).uri,
+        settings=behaviour,
     )
     if background:
         say(f"{wanted} workers run in the background (supervisor: process {pid}); logs in {scratch / 'logs'}")

@@ -67,13 +67,11 @@ def _one_machine(patient: Patient) -> bool:
 
 def labels_here(database: Database[Any]) -> bool:
     """Return whether a living worker of this host takes reference tasks."""
-    import socket
-
     from launchpad.workers.registry import list_workers
 
     return any(
         worker["alive"] and (not worker["categories"] or "reference" in worker["categories"])
-        for worker in list_workers(database, host=socket.gethostname())
+        for worker in list_workers(database, here=True)
         if worker.get("kind") == "worker"
     )
 

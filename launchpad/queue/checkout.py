@@ -132,6 +132,8 @@ def _take(
     launch["time_start"] = queue.stamp()
     launch["process"] = queue.identity.document()
     launch["heartbeat_at"] = queue.now()
+    # whoever judges this launch may have other settings than the worker that keeps it alive
+    launch["lease_s"] = queue.settings.lease_s
     launch["checkout"] = token
     queue.launches.insert_one(launch)
     attached = queue.fireworks.update_one(

@@ -13,7 +13,7 @@ launch without heartbeat               older than the lease
 fault of the infrastructure in a task  launch with a pending ``requeue``
 launch ended, Firework still RUNNING   states of the two
 parents done, Firework still WAITING   states of a workflow that changed, or in turn
-worker that was killed                 pid and start time on this host
+worker that was killed                 pid and start time on this host, or silent
 =====================================  ==============================================
 
 Every query is answered from an index on what is active or changed; none walks through what is only stored.
@@ -224,6 +224,7 @@ def lost_launches(look: Look) -> Iterator[Stuck]:
         "fw_id": 1,
         "process": 1,
         "heartbeat_at": 1,
+        "lease_s": 1,
         "host": 1,
         "state_history": {"$slice": -1},
     }
@@ -245,7 +246,8 @@ def _loss(look: Look, raw: Mapping[str, Any]) -> str | None:
     if fate == "dead":
         return f"its worker (process {process.pid} on {process.host}) died"
     silent = look.now - float(raw.get("heartbeat_at") or 0.0)
-    limit = settings.silent_process_s if fate == "alive" else look.limit(settings.lease_s)
+    lease = float(raw.get("lease_s") or settings.lease_s)
+    limit = settings.silent_process_s if fate == "alive" else look.limit(lease)
     if silent > limit:
         return f"no heartbeat from process {process.pid} on {process.host} for {silent:.0f} s"
     return None
@@ -287,12 +289,26 @@ def ended_but_running(look: Look) -> Iterator[Stuck]:
 
 
 def dead_workers(look: Look) -> Iterator[Stuck]:
-    """Yield entries of workers of this node that could not note their own end."""
-    query: dict[str, Any] = {"node": look.queue.identity.node, "state": {"$ne": "stopped"}}
-    for entry in list(look.queue.workers.find(query, {"host": 1, "node": 1, "pid": 1, "start": 1})):
+    """Yield entries of workers that could not note their own end: dead on this node, or silent on another one.
+
+    With a node to look at only those on it, else only the others. One that was only cut off writes its entry anew
+    with its next report.
+    """
+    here = look.queue.identity.node
+    before = look.now - look.limit(look.queue.settings.lease_s)
+    where = {"node": look.node} if look.node else {"node": {"$ne": here}, "heartbeat": {"$lt": before}}
+    fields = dict.fromkeys(("host", "node", "pid", "start", "heartbeat"), 1)
+    for entry in list(look.queue.workers.find({**where, "state": {"$ne": "stopped"}}, fields)):
         identity = ProcessIdentity.from_document(entry)
-        if identity is not None and identity.fate == "dead":
-            yield Stuck("worker", 0, f"process {identity.pid} on {identity.host} died", entry["_id"])
+        if identity is None:
+            continue
+        name = f"process {identity.pid} on {identity.host}"
+        if identity.fate == "dead":
+            yield Stuck("worker", 0, f"{name} died", entry["_id"])
+        elif not look.node:
+            silent = look.now - float(entry["heartbeat"])
+            condition = {"heartbeat": entry["heartbeat"]}
+            yield Stuck("worker", 0, f"no word from {name} for {silent:.0f} s", entry["_id"], condition)
 
 
 def changed_fireworks(queue: Queue, since: float, at_most: int) -> tuple[list[int], float | None]:

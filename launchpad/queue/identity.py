@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 from dataclasses import asdict, dataclass
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["Fate", "ProcessIdentity", "process_start"]
 
 Fate = Literal["alive", "dead", "unknown"]
+
+#: Without it, a node cannot be told from another one of the same name.
+_PROC = Path("/proc/sys/kernel/random/boot_id")
 
 
 def process_start(pid: int) -> int | None:
@@ -35,7 +39,7 @@ def process_start(pid: int) -> int | None:
 def _node() -> str:
     """Name this kernel and process-id namespace: only inside it can a process id be looked up."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = _PROC.read_text(encoding="ascii").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         # no such /proc: nobody can judge our processes by their id, so they are judged by their heartbeat
@@ -75,6 +79,16 @@ class ProcessIdentity:
         if not document or not {"host", "node", "pid", "start"} <= set(document):
             return None
         return cls(str(document["host"]), str(document["node"]), int(document["pid"]), int(document["start"]))
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs (or ran) on this machine since its last start: host names are not unique among clusters."""
+        return self.node == _node() or (self.host == socket.gethostname() and not _PROC.exists())
+
+    @property
+    def node_tag(self) -> str:
+        """A few characters for the node, for names of files and entries."""
+        return hashlib.sha256(self.node.encode()).hexdigest()[:8]
 
     def document(self) -> dict[str, Any]:
         """Return the identity as a document to store."""

@@ -173,7 +173,7 @@ def reap(
     work = _Pass(queue, Look(queue, now, grace))
     mine = Look(queue, now, grace, node=queue.identity.node)
     _mend_holders(work, mine)
-    _note_dead_workers(work)
+    _note_dead_workers(work, mine)
     journals = 0
     token = _lease(queue, now, every_s)
     if token is not None:
@@ -254,6 +254,7 @@ def _mend_all(work: _Pass, *, deep: bool, deep_every_s: float) -> int:
             _settle(work, stuck)
     for stuck in finder.ended_but_running(look):
         _repair(work, stuck.fw_id)
+    _note_dead_workers(work, look)
     if deep:
         _compare(work, deep_every_s)
     return journals
@@ -297,11 +298,11 @@ def _unchanged_s(work: _Pass, raw: Mapping[str, Any]) -> float:
     return now - float(seen["since"])
 
 
-def _note_dead_workers(work: _Pass) -> None:
+def _note_dead_workers(work: _Pass, look: Look) -> None:
     """Note the end of workers that could not do so themselves."""
-    for stuck in finder.dead_workers(work.look):
+    for stuck in finder.dead_workers(look):
         ended = {"state": "stopped", "fw_id": None, "killed": True}
-        work.queue.workers.update_one({"_id": stuck.id}, {"$set": ended})
+        work.queue.workers.update_one({"_id": stuck.id, **stuck.condition}, {"$set": ended})
 
 
 def _compare(work: _Pass, every_s: float) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from launchpad.queue.identity import ProcessIdentity
 from launchpad.queue.settings import QueueSettings
+from launchpad.workers.configuration import service_settings
 from launchpad.workers.registry import list_workers
 from launchpad.workers.settings import SupervisorSettings, WorkerSettings, default_scratch
 from launchpad.workers.supervisor import THREADS, Supervisor
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pymongo.database import Database
+
+    from launchpad.workers.configuration import ServiceSettings
 
 __all__ = ["request_stop", "serve", "start_background"]
 
@@ -78,25 +80,22 @@ def start_background(
 def request_stop(
     database: Database[Any],
     *,
-    host: str | None = None,
     everywhere: bool = False,
     ids: Sequence[str] | None = None,
 ) -> int:
-    """Ask workers and supervisors to end: through the database, on this host by SIGTERM as well; return how many.
+    """Ask workers and supervisors to end: through the database, on this machine by SIGTERM as well; return how many.
 
     Parameters
     ----------
     database
         The database.
-    host
-        Those of this host (default: the host of the caller).
     everywhere
-        Those of all hosts.
+        Those of all machines, not only of this one.
     ids
         Only these entries.
     """
     asked = 0
-    for entry in list_workers(database, host=None if everywhere else host or socket.gethostname()):
+    for entry in list_workers(database, here=not everywhere):
         if ids is not None and entry["_id"] not in ids:
             continue
         if entry["alive"] is False:
@@ -121,6 +120,7 @@ def serve(
     background: bool = False,
     data_dir: Path | str | None = None,
     ensure_database: Callable[[], str] | None = None,
+    settings: ServiceSettings | None = None,
 ) -> int:
     """Run workers until they are told to stop, or idle for too long; in the background if asked.
 
@@ -136,11 +136,17 @@ def serve(
         Return at once.
     ensure_database
         Brings a lost local database back; in the background, `data_dir` takes its place.
+    settings
+        Everything else (default: see `launchpad.workers.configuration`).
     """
-    settings = WorkerSettings(categories=tuple(categories), idle_timeout_s=idle_s)
+    known = settings or service_settings()
+    own: dict[str, Any] = {} if idle_s is None else {"idle_timeout_s": idle_s}
+    behaviour: dict[str, Any] = {
+        "worker_settings": known.worker.model_copy(update=own),
+        "queue_settings": known.queue,
+        "settings": known.supervisor,
+    }
     if background:
-        return start_background(uri, n, categories, scratch, worker_settings=settings, data_dir=data_dir)
-    supervisor = Supervisor(
-        uri, n, categories, scratch, worker_settings=settings, ensure_database=ensure_database
-    )
+        return start_background(uri, n, categories, scratch, data_dir=data_dir, **behaviour)
+    supervisor = Supervisor(uri, n, categories, scratch, ensure_database=ensure_database, **behaviour)
     return supervisor.run_forever()

@@ -52,7 +52,9 @@ def maintain(
     """
     from launchpad.queue.launchpad import Queue
     from launchpad.queue.reaper import reap
+    from launchpad.workers.configuration import service_settings
 
+    limits = service_settings().queue
     ending = stop or threading.Event()
     if stop is None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +64,7 @@ def maintain(
     try:
         while not ending.is_set():
             try:
-                queue = queue or Queue.from_uri(uri)
+                queue = queue or Queue.from_uri(uri, settings=limits)
                 report = reap(queue)
             except Exception as error:
                 cause = error.__cause__ if isinstance(error, DatabaseError) else error

@@ -186,9 +186,7 @@ class Worker:
         if self.queue.spool is not None and self.queue.spool.waiting():
             self.queue.spool.deliver(self.queue)
         self._launches += 1
-        directory = (
-            self.scratch / "launches" / f"{self.queue.identity.host}-{os.getpid()}-{self._launches:06d}"
-        )
+        directory = self.scratch / "launches" / f"{self._place()}-{os.getpid()}-{self._launches:06d}"
         taken = self.queue.take(self.fworker, directory)
         if taken is None:
             return False
@@ -304,9 +302,13 @@ class Worker:
         for path in kept[self.settings.keep_failed :]:
             shutil.rmtree(path, ignore_errors=True)
 
+    def _place(self) -> str:
+        """Name this machine: several hosts may share a scratch directory, and two of them a host name."""
+        return f"{self.queue.identity.host}-{self.queue.identity.node_tag}"
+
     def _tidy(self) -> None:
         """Move directories of workers that died on this host to the failed ones."""
-        for directory in (self.scratch / "launches").glob(f"{self.queue.identity.host}-*-*"):
+        for directory in (self.scratch / "launches").glob(f"{self._place()}-*-*"):
             pid = directory.name.rsplit("-", 2)[1]
             if pid.isdigit() and not Path(f"/proc/{pid}").exists():
                 with contextlib.suppress(OSError):

@@ -20,7 +20,8 @@ Kind = Literal["worker", "supervisor"]
 
 def worker_id(identity: ProcessIdentity) -> str:
     """Return the id of a process in the collection."""
-    return f"{identity.host}:{identity.pid}:{identity.start}"
+    # two clusters may have nodes of one name, and containers small process ids
+    return f"{identity.host}:{identity.pid}:{identity.start}:{identity.node_tag}"
 
 
 def current_versions() -> dict[str, str]:
@@ -74,6 +75,7 @@ class Registration:
         changes = {
             **self._fixed,
             "state": state,
+            "killed": False,
             "fw_id": fw_id,
             "done": done,
             "failed": failed,
@@ -88,7 +90,7 @@ class Registration:
 
 
 def list_workers(
-    database: Database[Any], *, host: str | None = None, silent_s: float = 300.0, all_states: bool = False
+    database: Database[Any], *, here: bool = False, silent_s: float = 300.0, all_states: bool = False
 ) -> list[dict[str, Any]]:
     """Return the entries of workers and supervisors, with ``alive`` and ``age_s`` (since it reported).
 
@@ -98,8 +100,8 @@ def list_workers(
     ----------
     database
         The database.
-    host
-        Only those of this host.
+    here
+        Only those of this machine.
     silent_s
         One on another host that has not reported for this long is not counted as alive.
     all_states
@@ -111,10 +113,10 @@ def list_workers(
     now = ServerClock(database.client).now()
     entries = []
     query: dict[str, Any] = {} if all_states else {"state": {"$ne": "stopped"}}
-    if host is not None:
-        query["host"] = host
     for entry in database.workers.find(query, sort=[("_id", 1)]):
         identity = ProcessIdentity.from_document(entry)
+        if here and not (identity and identity.here):
+            continue
         fate = identity.fate if identity else "unknown"
         alive = {"alive": True, "dead": False}.get(fate)
         if alive is None:

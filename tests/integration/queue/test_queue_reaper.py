@@ -296,6 +296,23 @@ def test_killed_workers_are_noted(queue):
     reap(queue)
     assert [row["_id"] for row in list_workers(queue.db)] == ["far"]
     assert {row["_id"] for row in list_workers(queue.db, all_states=True)} == {"dead", "far"}
+    # a whole host that vanished cannot be asked: its silence tells
+    reap(queue, now=queue.now() + queue.settings.lease_s + 1)
+    assert list_workers(queue.db) == []
+
+
+def test_a_launch_is_judged_by_the_lease_that_its_worker_has(queue, database_uri):
+    from launchpad.queue import Queue, QueueSettings
+
+    fw_id = next(iter(queue.add_wf(Firework(Nothing())).values()))
+    with Queue.from_uri(database_uri, settings=QueueSettings(heartbeat_s=400, lease_s=1200)) as patient:
+        taken = patient.take(FWorker(), "/nowhere")
+    queue.launches.update_one({"launch_id": taken.launch_id}, {"$set": {"process": ELSEWHERE}})
+    now = queue.now()
+    assert reap(queue, now=now + 1100).lost == ()
+    assert reap(queue, now=now + 1300).lost == (taken.launch_id,)
+    assert run_all(queue) == 1
+    completed_once(queue, fw_id)
 
 
 def test_two_reapers(queue, database_uri):
