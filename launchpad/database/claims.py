@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-__all__ = ["LEASE_S", "Claims"]
+__all__ = ["LEASE_S", "Claims", "hold_claims", "keep_claims", "release_claims"]
 
 logger = logging.getLogger("launchpad.labels")
 
@@ -48,6 +48,8 @@ class Claims:
         See `LEASE_S`.
     identity
         The calling process; tests give others.
+    token
+        Names the holder; a new name by default.
     """
 
     #: tokens of this process that are in use
@@ -60,13 +62,14 @@ class Claims:
         *,
         lease_s: float = LEASE_S,
         identity: ProcessIdentity | None = None,
+        token: str | None = None,
     ) -> None:
         self._claims = database.label_claims
         self._campaign = campaign
         self._lease_s = lease_s
         self._identity = identity or ProcessIdentity.current()
         self._clock = ServerClock(database.client)
-        self.token = uuid.uuid4().hex
+        self.token = token or uuid.uuid4().hex
         # whether there may be claims: a write whose reply was lost may have been done
         self._asked = False
         self._end = threading.Event()
@@ -172,3 +175,47 @@ class Claims:
                 )
             except PyMongoError as failure:
                 logger.warning("claims on labels are not renewed: %s", failure)
+
+
+def hold_claims(database: Database[Any], campaign: str, keys: Sequence[str], token: str) -> list[str]:
+    """Claim labels that are computed out of reach of the database: all of them, or none.
+
+    Whoever holds them calls `keep_claims` at least every `LEASE_S` seconds, and `release_claims` at the end.
+
+    Parameters
+    ----------
+    database, campaign
+        See `Claims`.
+    keys
+        Of the labels.
+    token
+        Names the holder; what it holds already is no hindrance.
+
+    Returns
+    -------
+    list of str
+        Who is at one of them already, for people; empty when all are claimed.
+    """
+    claims = Claims(database, campaign, token=token)
+    Claims._in_use.add(token)
+    taken = set(claims.take(keys))
+    others = [key for key in dict.fromkeys(keys) if key not in taken]
+    if not others:
+        return []
+    release_claims(database, token)
+    return claims.holders(others) or ["somebody who has just ended"]
+
+
+def keep_claims(database: Database[Any], token: str) -> None:
+    """Renew what a holder has claimed, and let this process answer for it from now on."""
+    Claims._in_use.add(token)
+    clock = ServerClock(database.client)
+    clock.synchronise()
+    mine = {**ProcessIdentity.current().document(), "until": clock.now() + LEASE_S}
+    database.label_claims.update_many({"token": token}, {"$set": mine})
+
+
+def release_claims(database: Database[Any], token: str) -> None:
+    """Give back what a holder has claimed; again harms nothing."""
+    database.label_claims.delete_many({"token": token})
+    Claims._in_use.discard(token)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "Volatile"]
 
 _FORMAT = 1
 _SCHEMA = """
@@ -115,3 +115,36 @@ class Journal:
     def close(self) -> None:
         """Fold the log into the file and close it."""
         self._connection.close()
+
+
+class Volatile:
+    """In place of a journal for a store that nobody needs after this process: nothing is kept anywhere."""
+
+    def namespaces(self) -> list[tuple[int, str, str]]:
+        """Return nothing."""
+        return []
+
+    def indexes(self) -> list[tuple[int, bytes]]:
+        """Return nothing."""
+        return []
+
+    def documents(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield nothing."""
+        yield from ()
+
+    def replies(self) -> list[tuple[bytes, int, bytes, float]]:
+        """Return nothing."""
+        return []
+
+    def commit(self, statements: list[tuple[str, tuple[Any, ...]]]) -> None:
+        """Do nothing: the memory holds it."""
+
+    def size(self) -> int:
+        """Return 0: nothing is on a disk."""
+        return 0
+
+    def compact(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -11,7 +11,7 @@ import bson
 from launchpad.embedded.collection import Collection, Examined, Record
 from launchpad.embedded.errors import CommandError
 from launchpad.embedded.indexes import Index
-from launchpad.embedded.journal import Journal
+from launchpad.embedded.journal import Journal, Volatile
 from launchpad.embedded.sessions import Replies
 from launchpad.embedded.transaction import Transaction
 from launchpad.embedded.wire import decode
@@ -30,11 +30,11 @@ class Store:
     Parameters
     ----------
     path
-        The journal's file.
+        The journal's file; None keeps the data in memory alone.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.journal = Journal(path)
+    def __init__(self, path: Path | None) -> None:
+        self.journal: Journal | Volatile = Volatile() if path is None else Journal(path)
         self.databases: dict[str, dict[str, Collection]] = {}
         self.examined = Examined()
         self._next_namespace = 1

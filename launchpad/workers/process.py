@@ -19,6 +19,7 @@ from gapfactory.errors import DatabaseError
 from launchpad.queue.guard import AllowList
 from launchpad.queue.launchpad import Queue
 from launchpad.retry import Backoff, is_transient_database_error
+from launchpad.workers.ending import postpone, store_result
 from launchpad.workers.pulse import Pulse
 from launchpad.workers.registry import Registration
 from launchpad.workers.rocket import HandBack, Outcome, Rocket
@@ -231,39 +232,12 @@ class Worker:
             self.done += 1
         self._leave(directory, keep_as=name if outcome.failed else None)
         if outcome.transient:
-            self._insist(lambda: self._postpone(taken, outcome))
+            self._insist(lambda: postpone(self.queue, taken.fw_id, taken.launch_id, outcome))
             if outcome.ends_worker:
                 logger.info("ending: %s", outcome.message)
                 self.drain()
             return
-        state = "FIZZLED" if outcome.failed else "COMPLETED"
-        try:
-            self.queue.complete_launch(taken.launch_id, outcome.action, state)
-        except Exception as error:
-            if self.queue.database_lost(error):
-                raise
-            # the result itself cannot be stored (not a document, too large, a workflow that cannot be changed so)
-            message = f"its result could not be stored: {type(error).__name__}: {error}"
-            logger.exception("Firework %d: %s", taken.fw_id, message)
-            stored = {
-                "_message": message,
-                "_task": None,
-                "_exception": {"_stacktrace": message, "_details": None},
-            }
-            self.queue.complete_launch(taken.launch_id, FWAction(stored_data=stored, exit=True), "FIZZLED")
-
-    def _postpone(self, taken: Taken, outcome: Outcome) -> None:
-        """Give a task that met a fault of the infrastructure its next try after a pause, within its bound."""
-        delays = self.queue_settings.transient_delays_s
-        if outcome.times:
-            # counted, and bounded, by the task against what is to blame in it
-            delay = delays[min(outcome.times, len(delays)) - 1] if delays else 0.0
-            self.queue.hand_back(taken.launch_id, outcome.message, kind="counted", delay_s=delay)
-            return
-        known = self.queue.retries.find_one({"_id": taken.fw_id}) or {}
-        used = 0 if known.get("exhausted") else len(known.get("transient", []))
-        delay = delays[used] if used < len(delays) else 0.0
-        self.queue.hand_back(taken.launch_id, outcome.message, kind="transient", delay_s=delay)
+        store_result(self.queue, taken.fw_id, taken.launch_id, outcome)
 
     def _insist(self, function: Callable[[], object]) -> None:
         """Repeat an idempotent write until the database takes it; when draining, leave it to the reaper."""

@@ -1,0 +1,395 @@
+"""What each kind of task reads: the slice of the database that travels in its bundle.
+
+A slice that forgot something would give another result without a word: a label that exists would be computed again, a
+selection would be made from fewer cells. Therefore a slice is also a promise about questions. The site answers a query
+only where it lies within a filter of the slice, so that "nothing found" means "nothing is there"; any other query
+fails, and the task with it (`launchpad.remote.recording`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gapfactory.protocols.plan import TaskKind
+from launchpad.database.campaigns import campaign_of, require_campaign
+from launchpad.database.dataset import all_items, atom_items, label_key, noise_items, pick_items, store_atoms
+from launchpad.database.documents import generation_id, own_label_id
+from launchpad.database.potentials import BUCKET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pymongo.database import Database
+
+    from gapfactory.campaign import Campaign
+    from launchpad.database.dataset import Item
+
+__all__ = ["SENDABLE", "Need", "Slice", "needed_by", "prefix", "within"]
+
+#: Kinds of task that can be sent to a site. The assessment decides and submits the next generation: it stays near the
+#: database.
+SENDABLE: tuple[str, ...] = tuple(str(kind) for kind in TaskKind if kind is not TaskKind.ASSESS)
+
+Filter = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Documents of one collection, and the questions that they answer.
+
+    Attributes
+    ----------
+    collection
+        Its name.
+    filters
+        What the first one matches is sent. A query is answered if it lies within any of them: the others tell of the
+        same documents, or of a part of them, in another way.
+    fields
+        Only these, ``_id`` and what the filters name; None: whole documents.
+    """
+
+    collection: str
+    filters: tuple[Filter, ...]
+    fields: tuple[str, ...] | None = None
+
+    @property
+    def sent(self) -> tuple[str, ...] | None:
+        """The fields that are sent, ascending; None: all."""
+        if self.fields is None:
+            return None
+        return tuple(sorted({"_id", *self.fields, *(name for names in self.filters for name in names)}))
+
+    def answers(
+        self, query: Mapping[str, Any], projection: Mapping[str, Any] | None, sort: Iterable[str] = ()
+    ) -> bool:
+        """Return whether a query has the same result on the slice as on the whole database."""
+        sent = self.sent
+        if sent is not None and not {*query, *_wanted(projection), *sort} <= set(sent):
+            return False
+        return any(within(query, allowed) for allowed in self.filters)
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        fields = None if self.fields is None else list(self.fields)
+        return {"collection": self.collection, "filters": list(self.filters), "fields": fields}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Slice:
+        """Return the slice of `document`."""
+        fields = document["fields"]
+        return cls(
+            document["collection"], tuple(document["filters"]), None if fields is None else tuple(fields)
+        )
+
+
+def _wanted(projection: Mapping[str, Any] | None) -> Iterable[str]:
+    """Return the fields that a query returns; ``*`` for those that it leaves open."""
+    shown = {name: value for name, value in (projection or {}).items() if name != "_id"}
+    if not shown:
+        return ["_id"] if projection else ["*"]
+    return shown if all(value in (1, True) for value in shown.values()) else ["*"]
+
+
+def prefix(text: str) -> Filter:
+    """Return the condition "begins with this text", as a range (of text in the order of its bytes)."""
+    return {"$gte": text, "$lt": text[:-1] + chr(ord(text[-1]) + 1)}
+
+
+def within(query: Mapping[str, Any], allowed: Filter) -> bool:
+    """Return whether everything that a query matches is matched by a filter of equalities, ``$in`` and ranges.
+
+    Only what is evident counts: the query restricts each field of the filter at its top level, at least as much.
+    """
+    return all(name in query and _inside(query[name], condition) for name, condition in allowed.items())
+
+
+def _inside(asked: Any, allowed: Any) -> bool:
+    values = _values(asked)
+    if values is None:
+        return (
+            isinstance(asked, dict)
+            and isinstance(allowed, dict)
+            and {"$gte", "$lt"} <= set(allowed) & set(asked)
+            and bool(asked["$gte"] >= allowed["$gte"] and asked["$lt"] <= allowed["$lt"])
+        )
+    if isinstance(allowed, dict) and "$in" in allowed:
+        return set(values) <= set(allowed["$in"])
+    if isinstance(allowed, dict):
+        return all(
+            type(value) is type(allowed["$gte"]) and allowed["$gte"] <= value < allowed["$lt"]
+            for value in values
+        )
+    return all(value == allowed for value in values)
+
+
+def _values(asked: Any) -> list[Any] | None:
+    """Return the only values that a condition lets pass, or None where it is no such list of numbers and texts."""
+    values = [asked]
+    if isinstance(asked, dict):
+        if set(asked) == {"$in"}:
+            values = list(asked["$in"])
+        elif set(asked) == {"$eq"}:
+            values = [asked["$eq"]]
+    return values if all(isinstance(value, str | int | float) for value in values) else None
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a task needs at a site.
+
+    Attributes
+    ----------
+    slices
+        What it reads.
+    items
+        The structures that it labels, or takes over labels of.
+    claims
+        What it will compute, by the keys under which claims are made.
+    curve
+        Key of the energy-volume curve that it computes.
+    """
+
+    slices: tuple[Slice, ...]
+    items: tuple[Item, ...] = ()
+    claims: tuple[str, ...] = ()
+    curve: str = ""
+
+
+def needed_by(database: Database[Any], firework: Mapping[str, Any]) -> Need:
+    """Return what a task reads; structures that it would store before anything else are stored.
+
+    Parameters
+    ----------
+    database
+        With durable writes.
+    firework
+        Its document.
+
+    Raises
+    ------
+    BundleError
+        It is no task that can be sent.
+    NotFoundError, StateError
+        What it needs is not there, as the task itself would say.
+    """
+    task = firework["spec"]["_tasks"][0]
+    kind = TaskKind(firework["spec"]["_category"])
+    record = require_campaign(database, task["campaign"])
+    campaign = campaign_of(record)
+    need = _NEEDS[kind](database, campaign, task)
+    always = (
+        Slice("campaigns", ({"_id": campaign.name},)),
+        Slice("fireworks", ({"fw_id": firework["fw_id"]},)),
+    )
+    return Need((*always, *need.slices), need.items, need.claims, need.curve)
+
+
+def _range(campaign: Campaign, task: Mapping[str, Any]) -> Filter:
+    return {
+        "campaign": campaign.name,
+        "generation": task["generation"],
+        "index": {"$gte": task["start"], "$lt": task["stop"]},
+    }
+
+
+def _build(_: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
+    return Need((Slice("structures", ({**_range(campaign, task), "stage": "cell"},), ("index",)),))
+
+
+def _relax(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
+    before = generation_id(campaign.name, task["generation"] - 1)
+    return Need(
+        (
+            Slice("structures", ({**_range(campaign, task), "stage": "cell"},)),
+            Slice("relaxations", (_range(campaign, task),), ("index",)),
+            Slice("potentials", ({"_id": before},)),
+            *_files_of(database, before),
+        )
+    )
+
+
+def _files_of(database: Database[Any], potential: str, *, more: tuple[Filter, ...] = ()) -> tuple[Slice, ...]:
+    """Return the files of a potential; `more` are further questions about files that may be asked."""
+    record = database.potentials.find_one({"_id": potential}, {"files": 1}) or {"files": []}
+    hashes = sorted(entry["sha256"] for entry in record["files"])
+    return (
+        Slice(f"{BUCKET}.files", ({"_id": {"$in": hashes}}, *more)),
+        Slice(f"{BUCKET}.chunks", ({"files_id": {"$in": hashes}}, *more)),
+    )
+
+
+def _select(_: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
+    generation = task["generation"]
+    key = generation_id(campaign.name, generation)
+    of = {"campaign": campaign.name, "generation": generation}
+    slices = [Slice("selections", ({"_id": key},), ())]
+    if generation == 0:
+        slices.append(Slice("structures", ({**of, "stage": "cell"},)))
+    else:
+        fields = (
+            "composition", "status", "n_frames", "numbers", "enthalpies", "energies", "cells", "left_known_space",
+            "positions", "index",
+        )  # fmt: skip
+        slices.append(Slice("relaxations", (of, {"_id": prefix(f"{key}/relaxation/")}), fields))
+    return Need(tuple(slices))
+
+
+def _fit(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
+    key = generation_id(campaign.name, task["generation"])
+    items = list(atom_items(database, campaign))
+    for earlier in range(task["generation"] + 1):
+        items += pick_items(database, campaign, earlier)
+    items += noise_items(database, campaign)
+    return Need(
+        (
+            Slice("potentials", ({"_id": key},), ("files",)),
+            # a file is stored under the hash of its content: whether it is there already changes nothing
+            *_files_of(database, key, more=({},)),
+            *_chosen(campaign, items, range(task["generation"] + 1)),
+            Slice("structures", ({"campaign": campaign.name, "generation": 0, "stage": "isolated"},)),
+            Slice("structures", ({"campaign": campaign.name, "generation": 0, "stage": "dimer"},)),
+            _labels(database, campaign, items),
+        )
+    )
+
+
+def _chosen(campaign: Campaign, items: Sequence[Item], generations: Iterable[int]) -> tuple[Slice, ...]:
+    """Return selections, and the structures of these items."""
+    keys = [generation_id(campaign.name, generation) for generation in generations]
+    slices = [Slice("structures", ({"_id": {"$in": sorted({item.id for item in items})}},))]
+    if keys:
+        filters: tuple[Filter, ...] = ({"_id": {"$in": keys}},)
+        if keys[0] == generation_id(campaign.name, 0):
+            filters = (*filters, {"campaign": campaign.name, "generation": 0})
+        slices.append(Slice("selections", filters))
+    return tuple(slices)
+
+
+def _labels(database: Database[Any], campaign: Campaign, items: Sequence[Item]) -> Slice:
+    """Return the labels of items as a campaign sees them, those at altered settings included."""
+    keys = {label_key(campaign, item) for item in items}
+    own = {own_label_id(key, campaign.name) for key in keys}
+    targets = {
+        found["target"]
+        for found in database.labels.find({"_id": {"$in": sorted(own)}, "status": "altered"}, {"target": 1})
+    }
+    return Slice("labels", ({"_id": {"$in": sorted(keys | own | targets)}},))
+
+
+def _reference(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
+    if task["what"] == "phase":
+        return _phase(campaign, task["phase"])
+    generation = task["generation"]
+    slices: list[Slice] = []
+    if task["what"] == "atoms":
+        # what the task does first; then its labels can be named
+        store_atoms(database, campaign)
+        items = atom_items(database, campaign)
+        slices += [
+            Slice("structures", ({"campaign": campaign.name, "generation": 0, "stage": stage},))
+            for stage in ("isolated", "dimer")
+        ]
+    elif task["what"] == "noise":
+        items = noise_items(database, campaign)
+        slices += _chosen(campaign, items, [0])
+    else:
+        picks = pick_items(database, campaign, generation)
+        items = picks[task["start"] : task["stop"]]
+        slices += _chosen(campaign, picks, [generation])
+        if task["start"] == 0:
+            late, more = _late(database, campaign, generation)
+            items += late
+            slices += more
+    return _labelling(database, campaign, generation, tuple(items), slices)
+
+
+def _late(database: Database[Any], campaign: Campaign, generation: int) -> tuple[list[Item], list[Slice]]:
+    """Return what earlier generations could not label and is tried again, and all that is read to find it."""
+    from launchpad.labelling import late_items
+
+    asked = {"campaign": campaign.name, "status": "failed", "retry_in": generation}
+    slices = [Slice("labels", (asked,))]
+    if database.labels.find_one(asked, {"_id": 1}) is None:
+        return [], slices
+    everything = all_items(database, campaign)
+    generations = sorted({item.generation for item in everything} | {generation})
+    slices += [
+        *_chosen(campaign, everything, generations),
+        Slice("selections", ({"campaign": campaign.name},), ("generation",)),
+        *(
+            Slice("structures", ({"campaign": campaign.name, "generation": 0, "stage": stage},))
+            for stage in ("isolated", "dimer")
+        ),
+        _labels(database, campaign, [item for item in everything if item.generation < generation]),
+    ]
+    return late_items(database, campaign, generation), slices
+
+
+def _labelling(
+    database: Database[Any],
+    campaign: Campaign,
+    generation: int,
+    items: tuple[Item, ...],
+    slices: Iterable[Slice],
+) -> Need:
+    from gapfactory.reference import settings_hash
+    from launchpad.database.dataset import settings_of, with_labels
+
+    hashes = sorted({item.hash for item in items})
+    keys = [label_key(campaign, item) for item in items]
+    wanted = tuple(
+        dict.fromkeys(
+            key
+            for key, entry in zip(keys, with_labels(database, campaign, items), strict=True)
+            if entry.label is None or entry.label.wanted_in(generation)
+        )
+    )
+    own = sorted({own_label_id(key, campaign.name) for key in keys})
+    levels = sorted({settings_hash(settings_of(campaign, item), item.kind) for item in items})
+    return Need(
+        (
+            *slices,
+            # labels of the same structures at altered settings, of any campaign, may be taken over
+            Slice("labels", ({"structure_hash": {"$in": hashes}},)),
+            _labels(database, campaign, items),
+            Slice("label_hand_backs", ({"_id": {"$in": own}},)),
+            *_data_sets(campaign, levels),
+        ),
+        items,
+        wanted,
+    )
+
+
+def _data_sets(campaign: Campaign, levels: Iterable[str]) -> tuple[Slice, ...]:
+    scopes = [
+        *(f"level/{level}/" for level in levels),
+        f"campaign/{campaign.name}/{campaign.reference.engine}/",
+    ]
+    return tuple(Slice("label_data", ({"_id": prefix(scope)},)) for scope in scopes)
+
+
+def _phase(campaign: Campaign, phase: str) -> Need:
+    from gapfactory.reference import settings_hash
+    from launchpad.tasks.reference import curve_key
+
+    key = curve_key(campaign, phase)
+    return Need(
+        (
+            Slice("curves", ({"_id": key},)),
+            Slice("curve_points", ({"curve": key},)),
+            Slice("label_hand_backs", ({"_id": prefix(f"curve/{key}/")},)),
+            *_data_sets(campaign, [settings_hash(campaign.reference, "crystal")]),
+        ),
+        claims=(f"curve/{key}",),
+        curve=key,
+    )
+
+
+_NEEDS: dict[TaskKind, Callable[[Database[Any], Campaign, Mapping[str, Any]], Need]] = {
+    TaskKind.BUILD: _build,
+    TaskKind.RELAX: _relax,
+    TaskKind.SELECT: _select,
+    TaskKind.FIT: _fit,
+    TaskKind.REFERENCE: _reference,
+}
