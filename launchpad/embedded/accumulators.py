@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from launchpad.embedded.errors import CommandError
-from launchpad.embedded.expressions import Expression, compile_expression, none_if_missing
-from launchpad.embedded.values import MISSING, encode, is_number
+from launchpad.embedded.expressions import Expression, compile_expression
+from launchpad.embedded.values import MISSING, encode, is_number, none_if_missing
 
 __all__ = ["compile_group"]
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launchpad.embedded.errors import CommandError
-from launchpad.embedded.values import MISSING, get_path, is_number, lookup
+from launchpad.embedded.operators import EAGER
+from launchpad.embedded.operators_dates import now
+from launchpad.embedded.operators_lazy import LAZY, Expression, Scope
+from launchpad.embedded.values import MISSING, get_path, lookup, none_if_missing
 
-__all__ = ["Expression", "Scope", "compile_expression", "compile_fields", "truthy"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-Scope = dict[str, Any]
-Expression = Callable[[Any, Scope], Any]
-
-
-def truthy(value: Any) -> bool:
-    """Tell whether an expression's value counts as true (0, null, missing and false do not)."""
-    if value is None or value is MISSING or value is False:
-        return False
-    return not (is_number(value) and value == 0)
+__all__ = ["Expression", "Scope", "compile_expression", "compile_fields"]
 
 
 def field_path(path: str) -> Expression:
@@ -72,11 +67,6 @@ def compile_expression(expression: Any) -> Expression:
     return lambda document, scope: expression
 
 
-def none_if_missing(value: Any) -> Any:
-    """Replace MISSING by null where a value must stand."""
-    return None if value is MISSING else value
-
-
 def _object(fields: dict[str, Any]) -> Expression:
     compiled = {name: compile_expression(value) for name, value in fields.items()}
 
@@ -101,8 +91,6 @@ def _variable(path: str) -> Expression:
     if name == "REMOVE":
         return lambda document, scope: MISSING
     if name == "NOW":
-        from launchpad.embedded.operators_dates import now
-
         return lambda document, scope: now(scope)
 
     def get(document: Any, scope: Scope) -> Any:
@@ -114,11 +102,9 @@ def _variable(path: str) -> Expression:
 
 
 def _operator(name: str, argument: Any) -> Expression:
-    from launchpad.embedded.operators import EAGER, LAZY
-
     lazy = LAZY.get(name)
     if lazy is not None:
-        return lazy(argument)
+        return lazy(argument, compile_expression)
     eager = EAGER.get(name)
     if eager is None:
         raise CommandError(168, f"unrecognized expression '{name}'")

@@ -9,6 +9,7 @@ from typing import Any
 from bson import Regex
 
 from launchpad.embedded.errors import CommandError
+from launchpad.embedded.expressions import compile_expression
 from launchpad.embedded.values import (
     MISSING,
     NULL_KEY,
@@ -17,6 +18,7 @@ from launchpad.embedded.values import (
     get_path,
     is_number,
     lookup,
+    truthy,
     type_name,
 )
 
@@ -89,8 +91,6 @@ def _top_level(key: str, argument: Any, variables: dict[str, Any] | None) -> Pre
             return lambda document: any(part(document) for part in parts)
         return lambda document: not any(part(document) for part in parts)
     if key == "$expr":
-        from launchpad.embedded.expressions import compile_expression, truthy
-
         expression = compile_expression(argument)
         bound = dict(variables or {})
         return lambda document: truthy(expression(document, {"ROOT": document, **bound}))

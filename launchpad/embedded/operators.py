@@ -1,7 +1,6 @@
-"""Operators of aggregation expressions.
+"""Operators of aggregation expressions that are functions of their evaluated arguments.
 
-``EAGER`` maps a name to (function of evaluated arguments, fewest, most arguments); ``LAZY`` maps a name to
-a compiler of the raw argument, for operators with named arguments, conditions or own variables.
+``EAGER`` maps a name to the function and the fewest and most arguments.
 """
 
 from __future__ import annotations
@@ -12,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 from bson import ObjectId
 
 from launchpad.embedded.errors import CommandError
-from launchpad.embedded.expressions import Expression, Scope, compile_expression, none_if_missing, truthy
-from launchpad.embedded.operators_dates import date_from_string, date_to_string, to_date
-from launchpad.embedded.updates import as_number
-from launchpad.embedded.values import MISSING, encode, is_number, type_name
+from launchpad.embedded.operators_dates import date_to_string, to_date
+from launchpad.embedded.values import MISSING, as_number, encode, is_number, truthy, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["EAGER", "LAZY"]
+__all__ = ["EAGER"]
 
 _MANY = 1_000_000
 
@@ -341,191 +338,4 @@ EAGER: dict[str, tuple[Callable[..., Any], int, int]] = {
     "$avg": (_spread(_mean), 1, _MANY),
     "$max": (_spread(lambda values: max(values, key=encode) if values else None), 1, _MANY),
     "$min": (_spread(lambda values: min(values, key=encode) if values else None), 1, _MANY),
-}
-
-
-def _literal(argument: Any) -> Expression:
-    return lambda document, scope: argument
-
-
-def _arguments(argument: Any) -> list[Expression]:
-    return [compile_expression(item) for item in (argument if isinstance(argument, list) else [argument])]
-
-
-def _and(argument: Any) -> Expression:
-    items = _arguments(argument)
-    return lambda document, scope: all(truthy(item(document, scope)) for item in items)
-
-
-def _or(argument: Any) -> Expression:
-    items = _arguments(argument)
-    return lambda document, scope: any(truthy(item(document, scope)) for item in items)
-
-
-def _named(
-    name: str, argument: Any, required: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    if not isinstance(argument, dict):
-        raise CommandError(9, f"{name} needs a document of arguments")
-    for key in argument:
-        if key not in required and key not in optional:
-            raise CommandError(9, f"unrecognized argument to {name}: {key}")
-    for key in required:
-        if key not in argument:
-            raise CommandError(9, f"missing argument '{key}' to {name}")
-    return argument
-
-
-def _cond(argument: Any) -> Expression:
-    if isinstance(argument, list):
-        if len(argument) != 3:
-            raise CommandError(16020, "$cond takes exactly 3 arguments")
-        argument = dict(zip(("if", "then", "else"), argument, strict=True))
-    named = _named("$cond", argument, ("if", "then", "else"))
-    test, yes, no = (compile_expression(named[key]) for key in ("if", "then", "else"))
-    return lambda document, scope: (
-        yes(document, scope) if truthy(test(document, scope)) else no(document, scope)
-    )
-
-
-def _if_null(argument: Any) -> Expression:
-    items = _arguments(argument)
-
-    def choose(document: Any, scope: Scope) -> Any:
-        value = None
-        for item in items:
-            value = item(document, scope)
-            if not _null(value):
-                return value
-        return value
-
-    return choose
-
-
-def _switch(argument: Any) -> Expression:
-    named = _named("$switch", argument, ("branches",), ("default",))
-    branches = [
-        (compile_expression(branch["case"]), compile_expression(branch["then"]))
-        for branch in named["branches"]
-    ]
-    default = compile_expression(named["default"]) if "default" in named else None
-
-    def choose(document: Any, scope: Scope) -> Any:
-        for case, then in branches:
-            if truthy(case(document, scope)):
-                return then(document, scope)
-        if default is None:
-            raise CommandError(40066, "$switch could not find a matching branch, and no default was given")
-        return default(document, scope)
-
-    return choose
-
-
-def _let(argument: Any) -> Expression:
-    named = _named("$let", argument, ("vars", "in"))
-    variables = {name: compile_expression(value) for name, value in named["vars"].items()}
-    body = compile_expression(named["in"])
-
-    def run(document: Any, scope: Scope) -> Any:
-        inner = {name: value(document, scope) for name, value in variables.items()}
-        return body(document, {**scope, **inner})
-
-    return run
-
-
-def _map(argument: Any) -> Expression:
-    named = _named("$map", argument, ("input", "in"), ("as",))
-    source, body, name = (
-        compile_expression(named["input"]),
-        compile_expression(named["in"]),
-        named.get("as", "this"),
-    )
-
-    def run(document: Any, scope: Scope) -> Any:
-        array = source(document, scope)
-        if _null(array):
-            return None
-        return [none_if_missing(body(document, {**scope, name: item})) for item in array]
-
-    return run
-
-
-def _filter(argument: Any) -> Expression:
-    named = _named("$filter", argument, ("input", "cond"), ("as",))
-    source, test, name = (
-        compile_expression(named["input"]),
-        compile_expression(named["cond"]),
-        named.get("as", "this"),
-    )
-
-    def run(document: Any, scope: Scope) -> Any:
-        array = source(document, scope)
-        if _null(array):
-            return None
-        return [item for item in array if truthy(test(document, {**scope, name: item}))]
-
-    return run
-
-
-def _reduce(argument: Any) -> Expression:
-    named = _named("$reduce", argument, ("input", "initialValue", "in"))
-    source, start, body = (compile_expression(named[key]) for key in ("input", "initialValue", "in"))
-
-    def run(document: Any, scope: Scope) -> Any:
-        array = source(document, scope)
-        if _null(array):
-            return None
-        value = start(document, scope)
-        for item in array:
-            value = body(document, {**scope, "value": value, "this": item})
-        return value
-
-    return run
-
-
-def _date_from_string(argument: Any) -> Expression:
-    named = _named("$dateFromString", argument, ("dateString",), ("format", "timezone", "onError", "onNull"))
-    text = compile_expression(named["dateString"])
-    on_error = compile_expression(named["onError"]) if "onError" in named else None
-    on_null = compile_expression(named.get("onNull"))
-
-    def run(document: Any, scope: Scope) -> Any:
-        value = text(document, scope)
-        if _null(value):
-            return on_null(document, scope)
-        try:
-            return date_from_string(value, named.get("format"))
-        except CommandError:
-            if on_error is None:
-                raise
-            return on_error(document, scope)
-
-    return run
-
-
-def _date_to_string(argument: Any) -> Expression:
-    named = _named("$dateToString", argument, ("date",), ("format", "timezone", "onNull"))
-    moment = compile_expression(named["date"])
-    on_null = compile_expression(named.get("onNull"))
-
-    def run(document: Any, scope: Scope) -> Any:
-        value = moment(document, scope)
-        return on_null(document, scope) if _null(value) else date_to_string(value, named.get("format"))
-
-    return run
-
-
-LAZY: dict[str, Callable[[Any], Expression]] = {
-    "$literal": _literal,
-    "$and": _and,
-    "$or": _or,
-    "$cond": _cond,
-    "$ifNull": _if_null,
-    "$switch": _switch,
-    "$let": _let,
-    "$map": _map,
-    "$filter": _filter,
-    "$reduce": _reduce,
-    "$dateFromString": _date_from_string,
-    "$dateToString": _date_to_string,
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from launchpad.embedded.errors import CommandError
+from launchpad.embedded.expressions import compile_fields
 from launchpad.embedded.filters import compile_filter, is_operator_document
 from launchpad.embedded.values import is_number
 
@@ -89,8 +90,6 @@ def _chain(steps: list[Projection], expressions: dict[str, Any]) -> Projection:
             return document
 
         return plain
-    from launchpad.embedded.expressions import compile_fields
-
     compute = compile_fields(expressions)
 
     def project(document: dict[str, Any]) -> dict[str, Any]:

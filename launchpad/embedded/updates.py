@@ -7,11 +7,12 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from bson import Int64, ObjectId, Timestamp
+from bson import ObjectId, Timestamp
 
+from launchpad.embedded.aggregation import compile_document_stages
 from launchpad.embedded.errors import CommandError
 from launchpad.embedded.filters import compile_filter, is_operator_document
-from launchpad.embedded.values import MISSING, encode, equal, is_number, type_name
+from launchpad.embedded.values import MISSING, as_number, encode, equal, is_number, type_name
 
 __all__ = ["Update", "compile_update", "upsert_seed"]
 
@@ -61,8 +62,6 @@ def _replacement(new: dict[str, Any]) -> Update:
 
 
 def _pipeline(stages: list[Any]) -> Update:
-    from launchpad.embedded.aggregation import compile_document_stages
-
     run = compile_document_stages(stages)
 
     def apply(document: dict[str, Any], inserting: bool) -> dict[str, Any]:
@@ -237,16 +236,6 @@ def _arithmetic(operator: str, combine: Callable[[Any, Any], Any], start: Any) -
         return step
 
     return build
-
-
-def as_number(result: Any, a: Any, b: Any, name: str) -> Any:
-    """Give a result MongoDB's integer width: 32 bits stay 32 bits until they overflow."""
-    if isinstance(result, float) or not isinstance(result, int):
-        return result
-    if not -(1 << 63) <= result < 1 << 63:
-        raise CommandError(2, f"the result for '{name}' overflows 64 bits")
-    wide = isinstance(a, Int64) or isinstance(b, Int64)
-    return Int64(result) if wide else int(result)
 
 
 def _extremum(keep_new: Callable[[bytes, bytes], bool]) -> Callable[..., _Operator]:

@@ -38,11 +38,14 @@ __all__ = [
     "MISSING",
     "NULL_KEY",
     "UNDEFINED_KEY",
+    "as_number",
     "encode",
     "equal",
     "get_path",
     "is_number",
     "lookup",
+    "none_if_missing",
+    "truthy",
     "type_byte",
     "type_name",
 ]
@@ -301,3 +304,25 @@ def _through_array(array: list[Any], parts: tuple[str, ...]) -> Iterator[Any]:
         # Where the number is a position, documents without a field of that name miss nothing.
         if isinstance(element, dict) and not (positional and part not in element):
             yield from lookup(element, parts)
+
+
+def truthy(value: Any) -> bool:
+    """Tell whether an expression's value counts as true (0, null, missing and false do not)."""
+    if value is None or value is MISSING or value is False:
+        return False
+    return not (is_number(value) and value == 0)
+
+
+def none_if_missing(value: Any) -> Any:
+    """Replace MISSING by null where a value must stand."""
+    return None if value is MISSING else value
+
+
+def as_number(result: Any, a: Any, b: Any, name: str) -> Any:
+    """Give a result MongoDB's integer width: 32 bits stay 32 bits until they overflow."""
+    if isinstance(result, float) or not isinstance(result, int):
+        return result
+    if not -(1 << 63) <= result < 1 << 63:
+        raise CommandError(2, f"the result for '{name}' overflows 64 bits")
+    wide = isinstance(a, Int64) or isinstance(b, Int64)
+    return Int64(result) if wide else int(result)
