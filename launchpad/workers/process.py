@@ -77,6 +77,8 @@ class Worker:
         self.done = 0
         self.failed = 0
         self._launches = 0
+        self._faults = 0
+        self._room = True
         self.bloated = False
 
     def run(self) -> int:
@@ -163,6 +165,7 @@ class Worker:
                 if self._holds_too_much():
                     self.bloated = True
                     return
+                self._recover()
                 idle, idle_since = self.settings.poll_min_s, time.monotonic()
                 continue
             limit = self.settings.idle_timeout_s
@@ -171,6 +174,27 @@ class Worker:
                 return
             self.draining.wait(idle)
             idle = min(2.0 * idle, self.settings.poll_max_s)
+
+    def _recover(self) -> None:
+        """After a fault of this machine, wait: a broken node must not run through the whole queue."""
+        if self._faults:
+            most = self.settings.fault_pause_max_s
+            pause = min(self.settings.fault_pause_s * 2.0 ** min(self._faults - 1, 30), most)
+            logger.warning("faults of the infrastructure, %d in a row: waiting %.1f s", self._faults, pause)
+            self.draining.wait(pause)
+
+    def _has_room(self) -> bool:
+        """Return whether the scratch file system has the room that a task may expect."""
+        found = os.statvfs(self.scratch)
+        free = found.f_bavail * found.f_frsize / 1e6
+        room = free >= self.settings.min_free_mb
+        if room != self._room:
+            self._room = room
+            text = "%.0f MB are free in %s: " + (
+                "working again" if room else "taking nothing until there are %g"
+            )
+            logger.warning(text, free, self.scratch, *(() if room else (self.settings.min_free_mb,)))
+        return room
 
     def _holds_too_much(self) -> bool:
         limit = self.settings.memory_limit_gb
@@ -186,6 +210,8 @@ class Worker:
         """Deliver what is spooled, take one task and run it; return whether there was one."""
         if self.queue.spool is not None and self.queue.spool.waiting():
             self.queue.spool.deliver(self.queue)
+        if not self._has_room():
+            return False
         self._launches += 1
         directory = self.scratch / "launches" / f"{self._place()}-{os.getpid()}-{self._launches:06d}"
         taken = self.queue.take(self.fworker, directory)
@@ -231,6 +257,7 @@ class Worker:
         else:
             self.done += 1
         self._leave(directory, keep_as=name if outcome.failed else None)
+        self._faults = self._faults + 1 if outcome.transient and not outcome.times else 0
         if outcome.transient:
             self._insist(lambda: postpone(self.queue, taken.fw_id, taken.launch_id, outcome))
             if outcome.ends_worker:

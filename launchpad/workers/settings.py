@@ -57,6 +57,16 @@ class WorkerSettings(Settings):
     """Between two tasks, a process that holds more than this (GB) is replaced by a fresh one: what
     a large fit or selection took may stay with the process, and compiled libraries may leak. None: never."""
 
+    fault_pause_s: float = Field(default=1.0, ge=0)
+    """After a task that met a fault of the infrastructure, a worker waits this long before it takes another;
+    doubled with each further one in a row."""
+
+    fault_pause_max_s: float = Field(default=60.0, ge=0)
+    """The longest of these pauses."""
+
+    min_free_mb: float = Field(default=100.0, ge=0)
+    """With less than this free (MB) in the file system of its scratch directory, a worker takes nothing."""
+
     keep_failed: int = Field(default=20, ge=0)
     """Directories of failed launches kept under the scratch directory; older ones are removed."""
 

@@ -178,6 +178,10 @@ class Stock(Side):
         self.pad.detect_lostruns(expiration_secs=STOCK_RUN_S - after_s, rerun=True, refresh=True)
         self.pad.detect_unreserved(expiration_secs=STOCK_RESERVATION_S - after_s, rerun=True)
 
+    def recover_soon(self, lease_s, after_s):
+        """Do the same with a limit of minutes, where the hosts' pings allow it."""
+        self.pad.detect_lostruns(expiration_secs=lease_s - after_s, rerun=True, refresh=True)
+
     def lock(self, fw_id, pad=None, wait_s=0.2, *, force=False):
         return WFLock(pad or self.pad, fw_id, wait_s, kill=force)
 
@@ -243,6 +247,11 @@ class Ours(Side):
         """Let the reaper work, `after_s` seconds from now."""
         for _ in range(2):
             reap(self.pad, now=self.pad.now() + after_s)
+
+    def recover_soon(self, lease_s, after_s):
+        """Do the same; our lease is of minutes anyway."""
+        assert self.pad.settings.lease_s == lease_s
+        self.recover(after_s)
 
     def lock(self, fw_id, pad=None, wait_s=0.2, *, force=False):
         queue = pad or self.pad
