@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from launchpad.cli import users
+from launchpad.cli import retention, users
 from launchpad.cli.options import DataOption, JsonOption, UriOption, connect, locate
 from launchpad.cli.output import print_json, say
 
@@ -17,6 +17,9 @@ app = typer.Typer(
     no_args_is_help=True, help="The database: start, stop, look, check, move, users, maintenance."
 )
 app.add_typer(users.app, name="users")
+app.add_typer(retention.app, name="retention")
+app.command()(retention.prune)
+app.command()(retention.restore)
 
 
 @app.command()
@@ -120,6 +123,35 @@ def import_(
 
     counts = import_database(connect(uri, data), source)
     say(f"{sum(counts.values())} documents of {len(counts)} collections read from {source}")
+
+
+@app.command()
+def upgrade(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    uri: UriOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a database that an older gapfactory made to the version of this one; stop all workers before.
+
+    Example: gapfactory db upgrade --dry-run
+    """
+    from launchpad.database import migrations
+
+    database = connect(uri, data)
+    before = migrations.schema_version(database)
+    if dry_run:
+        rows = [(step, step.count(database)) for step in migrations.outstanding(database)]
+    else:
+        rows = migrations.upgrade(database)
+    if as_json:
+        steps = [{"to": step.to, "what": step.what, "documents": number} for step, number in rows]
+        print_json({"schema": before, "program": migrations.SCHEMA, "applied": not dry_run, "steps": steps})
+        return
+    for step, number in rows:
+        say(f"schema {step.to}: {step.what}; {number} documents {'would change' if dry_run else 'changed'}")
+    if not rows:
+        say(f"the database has schema {before}, that of this program; nothing to do")
 
 
 @app.command()

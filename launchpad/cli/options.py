@@ -52,8 +52,10 @@ def connect(uri: str | None, data: Path | None) -> Database[Any]:
 
     from launchpad.database.connection import NOT_AUTHORISED, open_database
     from launchpad.database.indexes import ensure_indexes
+    from launchpad.database.migrations import require_readable
 
     database = open_database(locate(uri, data).uri)
+    require_readable(database)
     try:
         ensure_indexes(database)
     except OperationFailure as error:

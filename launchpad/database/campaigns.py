@@ -207,6 +207,6 @@ def set_state(database: Database[Any], name: str, state: CampaignState, reason: 
     """
     result = database.campaigns.update_one(
         {"_id": name, "state": {"$in": [str(before) for before in _FOLLOWS[state]]}},
-        {"$set": {"state": str(state), "reason": reason, "updated": now()}},
+        {"$set": {"state": str(state), "reason": reason, "updated": now(), "since": now()}},
     )
     return bool(result.matched_count)

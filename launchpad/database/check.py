@@ -25,6 +25,7 @@ def check_database(database: Database[Any]) -> list[str]:
         *_arrays(database),
         *_pointers(database),
         *_files(database),
+        *_tombstones(database),
     ]
 
 
@@ -89,6 +90,28 @@ def _pointers(database: Database[Any]) -> list[str]:
 def _files(database: Database[Any]) -> list[str]:
     return [
         f"potential {potential['_id']!r}: file {name!r} is missing or damaged"
-        for potential in database.potentials.find({}, {"files": 1})
+        for potential in database.potentials.find({}, {"files": 1, "pruned": 1})
         for name in damaged_files(database, potential)
     ]
+
+
+def _tombstones(database: Database[Any]) -> list[str]:
+    """Find what lost fields in a removal that nobody recorded, or whose record says that it was brought back."""
+    known = {d["_id"]: d for d in database.removals.find({}, {"restored": 1, "state": 1})}
+    found = []
+    for name in ("relaxations", "structures", "launches", "labels", "potentials", "queue_journal"):
+        for removal in database[name].distinct("pruned.in"):
+            if removal not in known:
+                found.append(
+                    f"{name}: documents say that they were pruned in {removal!r}, which is not recorded"
+                )
+            elif known[removal].get("restored"):
+                found.append(
+                    f"{name}: documents of removal {removal!r} were not brought back; restore it again"
+                )
+    found += [
+        f"removal {key!r} was cut short: 'gapfactory db prune --apply' completes it"
+        for key, record in known.items()
+        if record["state"] == "begun"
+    ]
+    return found

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from launchpad.database.dataset import LabelledItem
 
-__all__ = ["campaign_digests"]
+__all__ = ["campaign_digests", "relaxation_digest"]
 
 #: Fields of a relaxation that are results; times and names are not.
 _RELAXATION = ("numbers", "steps", "positions", "cells", "energies", "enthalpies", "max_forces")
@@ -56,13 +56,15 @@ def campaign_digests(database: Database[Any], name: str) -> dict[str, str]:
 
 def _relaxations(database: Database[Any], name: str) -> Iterable[tuple[Any, ...]]:
     for document in database.relaxations.find({"campaign": name}).sort([("generation", 1), ("index", 1)]):
-        yield (
-            document["generation"],
-            document["index"],
-            document["status"],
-            document["pressure_gpa"],
-            *(unpack_array(document[field]).tobytes() for field in _RELAXATION),
-        )
+        # of one whose frames were archived its tombstone knows the digest
+        known = document.get("pruned", {}).get("digest")
+        yield document["generation"], document["index"], known or relaxation_digest(document)
+
+
+def relaxation_digest(document: dict[str, Any]) -> str:
+    """Return the sha256 (hex) of the results of one stored relaxation."""
+    arrays = (unpack_array(document[field]).tobytes() for field in _RELAXATION)
+    return _digest([(document["status"], document["pressure_gpa"], *arrays)])
 
 
 def _labels(entries: list[LabelledItem]) -> Iterable[tuple[Any, ...]]:

@@ -26,7 +26,10 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def ensure_indexes(database: Database[Any]) -> None:
-    """Create every index that is missing."""
+    """Create every index that is missing; an empty database is given the version of this program."""
+    from launchpad.database.migrations import mark_new
+
+    mark_new(database)
     for name, indexes in COLLECTIONS.items():
         for keys in indexes:
             database[name].create_index([(key, 1) for key in keys])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gapfactory.errors import NotFoundError, PotentialError
-from launchpad.database.documents import generation_id
+from launchpad.database.documents import generation_id, now
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -23,8 +23,11 @@ __all__ = [
     "damaged_files",
     "fetch_potential",
     "latest_potential",
+    "read_file",
+    "release_file",
     "require_potential",
     "save_potential",
+    "store_file",
     "store_files",
 ]
 
@@ -55,6 +58,8 @@ def _store(database: Database[Any], name: str, digest: str, data: bytes) -> None
     from gridfs.errors import FileExists
 
     files = gridfs.GridFS(database, BUCKET)
+    # before it is looked for: what is in use by now is not released, see `release_file`
+    database[f"{BUCKET}.files"].update_one({"_id": digest}, {"$set": {"stored": now()}})
     state = _stored(database, digest)
     if state == "damaged":
         files.delete(digest)
@@ -89,8 +94,60 @@ def _stored(database: Database[Any], digest: str) -> Literal["whole", "damaged",
     return "whole" if hashlib.sha256(data).hexdigest() == digest else "damaged"
 
 
+def store_file(database: Database[Any], data: bytes) -> None:
+    """Store the content of one file again, under its sha256."""
+    digest = hashlib.sha256(data).hexdigest()
+    _store(database, digest, digest, data)
+
+
+def read_file(database: Database[Any], digest: str) -> bytes:
+    """Return the content of a file.
+
+    Raises
+    ------
+    PotentialError
+        It is missing or altered.
+    """
+    import gridfs
+
+    if _stored(database, digest) != "whole":
+        msg = f"file {digest} is missing from the database or altered in it; 'gapfactory db check' says whose it is"
+        raise PotentialError(msg)
+    return bytes(gridfs.GridFS(database, BUCKET).get(digest).read())
+
+
+def release_file(database: Database[Any], digest: str, *, unused_s: float) -> bool:
+    """Remove a file that no potential has; return whether it is gone.
+
+    Parameters
+    ----------
+    database, digest
+        The file.
+    unused_s
+        It stays if somebody has stored it within so many seconds: the record of the potential comes later.
+    """
+    files = database[f"{BUCKET}.files"]
+    found = files.find_one({"_id": digest}, {"stored": 1, "uploadDate": 1})
+    if database.potentials.find_one({"files.sha256": digest, "pruned": {"$exists": False}}, {"_id": 1}):
+        return False
+    if found is not None:
+        last = found.get("stored", found["uploadDate"])
+        if (now() - last).total_seconds() < unused_s:
+            return False
+        # somebody may store it at this moment: then it is of another time, and stays
+        if not files.delete_one({"_id": digest, "stored": found.get("stored")}).deleted_count:
+            return False
+    database[f"{BUCKET}.chunks"].delete_many({"files_id": digest})
+    return True
+
+
 def damaged_files(database: Database[Any], record: dict[str, Any]) -> list[str]:
-    """Return the names of a potential's files that are missing from the database or altered in it."""
+    """Return the names of a potential's files that are missing from the database or altered in it.
+
+    None of one whose files were archived or deleted by policy.
+    """
+    if record.get("pruned"):
+        return []
     return [entry["name"] for entry in record["files"] if _stored(database, entry["sha256"]) != "whole"]
 
 
@@ -148,6 +205,8 @@ def fetch_potential(database: Database[Any], record: dict[str, Any], directory: 
         try:
             data = files.get(entry["sha256"]).read()
         except (NoFile, CorruptGridFile) as error:
+            if record.get("pruned"):
+                raise PotentialError(_removed(database, record)) from error
             msg = (
                 f"file {entry['name']!r} of potential {record['_id']!r} is missing or damaged in the "
                 f"database: {error}; fit it again"
@@ -161,6 +220,19 @@ def fetch_potential(database: Database[Any], record: dict[str, Any], directory: 
             raise PotentialError(msg)
         (directory / entry["name"]).write_bytes(data)
     return directory
+
+
+def _removed(database: Database[Any], record: dict[str, Any]) -> str:
+    """Say what became of files that were removed by policy."""
+    removal = database.removals.find_one({"_id": record["pruned"]["in"]}) or {}
+    what = f"the files of potential {record['_id']!r} were removed by policy on {record['pruned']['at']:%Y-%m-%d}"
+    archived = {(c["campaign"], c["kind"]): c["action"] for c in removal.get("counts", ())}
+    if archived.get((record["campaign"], "potentials")) != "archive":
+        return f"{what} and not archived; newer potentials of campaign {record['campaign']!r} are there"
+    return (
+        f"{what} by {removal['by']}; they are in {removal['file']} on {removal['host']}: 'gapfactory db restore "
+        "FILE' brings them back"
+    )
 
 
 def cache_directory() -> Path:

@@ -24,6 +24,7 @@ import bson
 from bson.errors import BSONError
 
 from gapfactory.errors import DatabaseError, InputError
+from launchpad.database.migrations import SCHEMA, schema_version, upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-__all__ = ["export_database", "import_database"]
+__all__ = ["add_member", "export_database", "import_database", "members"]
 
 FORMAT = 1
 #: Documents sent to the database at once.
@@ -73,14 +74,15 @@ def export_database(database: Database[Any], target: Path) -> dict[str, int]:
         ):
             with contextlib.ExitStack() as stack:
                 for name, (content, counts[name]) in _progress(database, present, target, stack).items():
-                    _add(archive, f"{name}.bson", content)
+                    add_member(archive, f"{name}.bson", content)
             for name in present:
                 if name not in PROGRESS:
                     with tempfile.TemporaryFile(dir=target.parent) as content:
                         counts[name] = _write(database, name, content)
-                        _add(archive, f"{name}.bson", content)
-            manifest = json.dumps({"format": FORMAT, "collections": counts}, indent=2)
-            _add(archive, "manifest.json", io.BytesIO(manifest.encode()))
+                        add_member(archive, f"{name}.bson", content)
+            facts = {"format": FORMAT, "schema": schema_version(database), "collections": counts}
+            manifest = json.dumps(facts, indent=2)
+            add_member(archive, "manifest.json", io.BytesIO(manifest.encode()))
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -130,7 +132,8 @@ def _write(database: Database[Any], name: str, content: IO[bytes]) -> int:
     return count
 
 
-def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
+def add_member(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
+    """Add a file that is open at any place to an archive; only its owner may read it when it is unpacked."""
     entry = tarfile.TarInfo(name)
     entry.size = content.seek(0, io.SEEK_END)
     entry.mode = 0o600
@@ -139,12 +142,12 @@ def _add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
 
 
 def import_database(database: Database[Any], source: Path) -> dict[str, int]:
-    """Read an archive into a database that holds no campaign yet.
+    """Read an archive into a database that holds no campaign yet, and bring it to the version of this program.
 
     Raises
     ------
     InputError
-        The archive is not one of ours, or is incomplete.
+        The archive is not one of ours, is incomplete, or of a newer version.
     DatabaseError
         The database is not empty.
     """
@@ -157,9 +160,11 @@ def import_database(database: Database[Any], source: Path) -> dict[str, int]:
     try:
         counts: dict[str, int] = {}
         wanted: dict[str, int] | None = None
-        for name, content in _members(source):
+        facts: dict[str, Any] = {}
+        for name, content in members(source):
             if name == "manifest.json":
-                wanted = dict(json.load(content)["collections"])
+                facts = json.load(content)
+                wanted = dict(facts["collections"])
             else:
                 counts[name.removesuffix(".bson")] = sum(1 for _ in bson.decode_file_iter(content))
         if wanted is None:
@@ -171,11 +176,22 @@ def import_database(database: Database[Any], source: Path) -> dict[str, int]:
         if counts.get(name, 0) != expected:
             msg = f"{source} holds {counts.get(name, 0)} of {expected} documents of {name!r}; export it again"
             raise InputError(msg)
+    # archives of before there were versions say nothing
+    if int(facts.get("schema", 0)) > SCHEMA:
+        msg = (
+            f"{source} was exported by a newer gapfactory (schema {facts['schema']}; this one knows up to {SCHEMA}); "
+            "import it with that version. Nothing was imported"
+        )
+        raise InputError(msg)
     for last in (False, True):
-        for member, content in _members(source):
+        for member, content in members(source):
             name = member.removesuffix(".bson")
             if name in wanted and (name in LAST) is last:
                 _insert(database, name, content)
+    if wanted.get("campaigns") or wanted.get("fireworks"):
+        # the version came with the archive, or there was none: an import that was cut off before here is repeated
+        # or completed by 'gapfactory db upgrade'
+        upgrade(database)
     return wanted
 
 
@@ -186,7 +202,7 @@ def _insert(database: Database[Any], name: str, content: IO[bytes]) -> None:
         database[name].insert_many(batch)
 
 
-def _members(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def members(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """Yield the files of an archive in their order, each to be read before the next; its checksum comes at the end."""
     with gzip.open(source) as stream:
         with tarfile.open(fileobj=stream, mode="r|") as archive:

@@ -128,9 +128,17 @@ def prepare(database: Database[Any]) -> str:
 
     Nothing that exists is changed. Returns the identity of the database (a random name given once), by which
     results spooled on a disk find back to where they belong.
+
+    Raises
+    ------
+    DatabaseError
+        It is of another version than this program writes; see `launchpad.database.migrations`.
     """
     from pymongo.errors import DuplicateKeyError, OperationFailure
 
+    from launchpad.database.migrations import mark_new, require_writable
+
+    require_writable(database)
     try:
         for name, models in queue_indexes().items():
             database[name].create_indexes(models)
@@ -151,6 +159,7 @@ def prepare(database: Database[Any]) -> str:
         with contextlib.suppress(DuplicateKeyError):
             database.queue_meta.insert_one({"_id": "identity", "name": uuid.uuid4().hex})
         known = database.queue_meta.find_one({"_id": "identity"})
+        mark_new(database)
     if known is None:
         msg = (
             f"database {database.name!r} does not return what was written to it; check the roles of its user"

@@ -36,7 +36,7 @@ class FitTask(CampaignTask):
 
         campaign, generation = context.campaign, context.generation
         key = generation_id(campaign.name, generation)
-        stored = context.database.potentials.find_one({"_id": key}, {"files": 1})
+        stored = context.database.potentials.find_one({"_id": key}, {"files": 1, "pruned": 1})
         # a potential whose files were lost is fitted again: the same labels give the same one
         if stored is not None and not damaged_files(context.database, stored):
             return {"reused": 1}

@@ -38,7 +38,14 @@ def test_an_archive_is_private_and_goes_in_batches(database, new_database, tmp_p
     monkeypatch.setattr(Collection, "insert_many", counted)
     other = open_database(new_database())
     assert import_database(other, target) == counts
-    assert sizes == [("labels", 3), ("labels", 3), ("labels", 3), ("labels", 1), ("campaigns", 1)]
+    assert sizes == [
+        ("labels", 3),
+        ("labels", 3),
+        ("labels", 3),
+        ("labels", 1),
+        ("queue_meta", 1),
+        ("campaigns", 1),
+    ]
     assert list(other.labels.find().sort("_id", 1)) == list(database.labels.find().sort("_id", 1))
     other.client.close()
 

@@ -1,0 +1,1 @@
+"""What an operator needs beside the queue: retention, quotas, notifications."""
