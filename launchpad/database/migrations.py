@@ -234,6 +234,7 @@ def upgrade(
     DatabaseError
         The database is of a later version.
     """
+    from launchpad.database.audit import audit
     from launchpad.operations.lease import Lease
 
     require_readable(database)
@@ -246,6 +247,7 @@ def upgrade(
                 {"$set": {"version": migration.to}, "$push": {"history": _entry(migration.to)}},
                 upsert=True,
             )
+            audit(database, "schema.migrated", version=migration.to, documents=changed)
             logger.info("schema %d: %d documents changed (%s)", migration.to, changed, migration.what)
             done.append((migration, changed))
     mark_new(database)

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["AUDIT", "ROLES", "SHARES", "WRITES", "RoleName", "mongo_role", "privileges_of", "role_needed"]
+__all__ = [
+    "AUDIT",
+    "OPERATIONS",
+    "ROLES",
+    "SHARES",
+    "WRITES",
+    "RoleName",
+    "mongo_role",
+    "privileges_of",
+    "role_needed",
+]
 
 RoleName = Literal["owner", "member", "worker", "viewer"]
 
@@ -24,6 +34,11 @@ ROLES: Final[tuple[RoleName, ...]] = ("owner", "member", "worker", "viewer")
 AUDIT: Final = "audit"
 #: Whom the group grants what, and from whom it accepts labels.
 SHARES: Final = "shares"
+
+#: Retention policy and quotas of the group.
+OPERATIONS: Final = "operations"
+#: What owners alone may write.
+OWNED: Final = frozenset({SHARES, OPERATIONS})
 
 #: Letter -> MongoDB's action on a collection.
 _ACTIONS: Final = {"f": "find", "i": "insert", "u": "update", "r": "remove", "x": "createIndex"}
@@ -42,7 +57,7 @@ WRITES: Final[dict[str, tuple[str, str]]] = {
     "curves": ("fiu", "fiurx"),
     "curve_points": ("fiu", "fiurx"),
     "potentials": ("fiu", "fiurx"),
-    "potential_files.files": ("fir", "fiurx"),
+    "potential_files.files": ("fiur", "fiurx"),
     "potential_files.chunks": ("fir", "fiurx"),
     "metrics": ("fiu", "fiurx"),
     # FireWorks' own
@@ -59,7 +74,11 @@ WRITES: Final[dict[str, tuple[str, str]]] = {
     "queue_leases": ("fiur", "fiurx"),
     "queue_meta": ("f", "fiurx"),
     "workers": ("fiur", "fiurx"),
-    # who may what; an owner may write SHARES as well
+    # the operator's: what a policy removed, who was told of what
+    "removals": ("f", "fiurx"),
+    "notices": ("fiur", "fiurx"),
+    # policies and quotas, and who may what; an owner may write OWNED as well
+    OPERATIONS: ("f", "f"),
     SHARES: ("f", "f"),
     AUDIT: ("", "fix"),
 }
@@ -112,7 +131,7 @@ def mongo_role(role: str) -> str:
 def _on_collection(role: RoleName, collection: str) -> list[str]:
     worker, member = WRITES[collection]
     letters = {"owner": member, "member": member, "worker": worker, "viewer": ""}[role]
-    if role == "owner" and collection == SHARES:
+    if role == "owner" and collection in OWNED:
         letters = "fiur"
     return [_ACTIONS[letter] for letter in letters]
 

@@ -35,7 +35,7 @@ class Lease:
     """
 
     def __init__(self, database: Database[Any], name: str, *, ttl_s: float = 120.0) -> None:
-        self._leases = database.queue_leases
+        self.leases = database.queue_leases
         self._name = name
         self._ttl_s = ttl_s
         self._token = uuid.uuid4().hex
@@ -51,13 +51,13 @@ class Lease:
         lease = {**self._identity.document(), "token": self._token, "until": now + self._ttl_s}
         self._renewed = now
         try:
-            self._leases.insert_one({"_id": self._name, **lease})
+            self.leases.insert_one({"_id": self._name, **lease})
         except DuplicateKeyError:
-            held = self._leases.find_one({"_id": self._name}) or {"token": None, "until": 0.0}
+            held = self.leases.find_one({"_id": self._name}) or {"token": None, "until": 0.0}
             owner = ProcessIdentity.from_document(held)
             dead = owner is not None and owner.fate == "dead"
             free = dead or held["until"] <= now
-            taken = free and self._leases.update_one(
+            taken = free and self.leases.update_one(
                 {"_id": self._name, "token": held["token"]}, {"$set": lease}
             )
             if not taken or taken.matched_count == 0:
@@ -67,14 +67,14 @@ class Lease:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._leases.delete_one({"_id": self._name, "token": self._token})
+        self.leases.delete_one({"_id": self._name, "token": self._token})
 
     def renew(self) -> None:
         """Prolong the lease, when a quarter of it is over; raise `StateError` if it was taken over."""
         now = self._clock.now()
         if now - self._renewed < self._ttl_s / 4:
             return
-        done = self._leases.update_one(
+        done = self.leases.update_one(
             {"_id": self._name, "token": self._token}, {"$set": {"until": now + self._ttl_s}}
         )
         if done.matched_count == 0:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import bson
 
 from gapfactory.errors import InputError, NotFoundError, ServiceError
+from launchpad.database.audit import audit
 from launchpad.database.campaigns import list_campaigns
 from launchpad.database.digest import relaxation_digest
 from launchpad.database.documents import now
@@ -206,6 +207,7 @@ def prune(
                 _apply(database, record, documents, len(portion.ids), lease, tell)
             database.removals.update_one({"_id": record["_id"]}, {"$set": {"state": "done"}})
             record["state"] = "done"
+            audit(database, "retention.deleted", removal=record["_id"], by=by, counts=record["counts"])
         _release_files(database, lease, file_age_s)
     return record
 
