@@ -1,13 +1,13 @@
-"""Taking a Firework: one leased step, then three that can be undone by anybody who sees that the taker died.
+"""Taking a Firework: one leased step, then two that can be undone by anybody who sees that the taker died.
 
 1. ``fireworks``: READY to RESERVED together with ``checkout`` = who, when, token (atomic: nobody else gets
 it);
-2. ``launches``: insert the launch, RUNNING, with the process that runs it;
-3. ``fireworks``: RESERVED to RUNNING with the launch, only if the token is still ours;
-4. ``workflows``: show it as running (for people; nothing depends on it).
+2. ``launches``: insert the launch, RUNNING, with the process that runs it (its id was set aside before);
+3. ``fireworks``: RESERVED to RUNNING with the launch, only if the token is still ours.
 
 Killed after 1 or 2: the reaper finds RESERVED with a ``checkout`` of a dead process and makes it READY again.
-Killed after 3 or 4: a RUNNING launch of a dead process.
+Killed after 3: a RUNNING launch of a dead process. The workflow's document shows a task as running only after a while
+(`show_running`): nothing depends on it, and short tasks need not pay for it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from fireworks.core.firework import Launch
 
+from gapfactory.errors import DatabaseError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -28,9 +30,12 @@ if TYPE_CHECKING:
 
     from launchpad.queue.launchpad import Queue
 
-__all__ = ["Taken", "heartbeat", "ready_query", "take", "undo_interrupted"]
+__all__ = ["Taken", "heartbeat", "ready_query", "show_running", "take", "undo_interrupted"]
 
 logger = logging.getLogger("launchpad.queue")
+
+#: So many ids are tried before a checkout gives up.
+_MOST_IDS = 100
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Taken:
         Position of the RUNNING entry in the launch's history, for the heartbeat.
     token
         Names this checkout, so that it can be undone.
+    since
+        When it was taken (server's time, seconds since the epoch).
     """
 
     fw_id: int
@@ -54,6 +61,7 @@ class Taken:
     raw: dict[str, Any]
     history_index: int
     token: str
+    since: float = 0.0
 
 
 @lru_cache(maxsize=1)
@@ -124,18 +132,8 @@ def _take(
     )
     if raw is None:
         return None
-    launch_id = queue.get_new_launch_id()
-    host, address = _address()
-    launch = Launch(
-        "RUNNING", launch_dir, fworker, host, address, launch_id=launch_id, fw_id=raw["fw_id"]
-    ).to_db_dict()
-    launch["time_start"] = queue.stamp()
-    launch["process"] = queue.identity.document()
-    launch["heartbeat_at"] = queue.now()
-    # whoever judges this launch may have other settings than the worker that keeps it alive
-    launch["lease_s"] = queue.settings.lease_s
-    launch["checkout"] = token
-    queue.launches.insert_one(launch)
+    launch = _insert_launch(queue, int(raw["fw_id"]), fworker, launch_dir, token)
+    launch_id = launch["launch_id"]
     attached = queue.fireworks.update_one(
         {"fw_id": raw["fw_id"], "state": "RESERVED", "checkout.token": token},
         {
@@ -148,21 +146,53 @@ def _take(
         logger.warning("checkout of Firework %d was taken back; leaving it", raw["fw_id"])
         queue.launches.update_one({"launch_id": launch_id}, {"$set": {"state": "ARCHIVED"}})
         return None
-    # not under the workflow's lock: only a display, and a concurrent writer that overrides it sets a later
-    # state
-    queue.workflows.update_one(
-        {"nodes": raw["fw_id"], "state": {"$in": ["READY", "RESERVED", "WAITING", "RUNNING"]}},
-        {
-            "$set": {
-                f"fw_states.{raw['fw_id']}": "RUNNING",
-                "state": "RUNNING",
-                "updated_on": queue.moment(),
-            }
-        },
-    )
     raw["launches"] = [*raw.get("launches", []), launch_id]
     raw["state"] = "RUNNING"
-    return Taken(int(raw["fw_id"]), int(launch_id), raw, len(launch["state_history"]) - 1, token)
+    taken = Taken(int(raw["fw_id"]), launch_id, raw, len(launch["state_history"]) - 1, token, claim["since"])
+    queue.held[launch_id] = taken
+    return taken
+
+
+def _insert_launch(queue: Queue, fw_id: int, fworker: FWorker, launch_dir: str, token: str) -> dict[str, Any]:
+    """Store the launch of a checkout under a new id; return its document."""
+    from pymongo.errors import DuplicateKeyError
+
+    host, address = _address()
+    for _ in range(_MOST_IDS):
+        launch_id = int(queue.get_new_launch_id())
+        launch: dict[str, Any] = Launch(
+            "RUNNING", launch_dir, fworker, host, address, launch_id=launch_id, fw_id=fw_id
+        ).to_db_dict()
+        launch["time_start"] = queue.stamp()
+        launch["process"] = queue.identity.document()
+        launch["heartbeat_at"] = queue.now()
+        # whoever judges this launch may have other settings than the worker that keeps it alive
+        launch["lease_s"] = queue.settings.lease_s
+        launch["checkout"] = token
+        try:
+            queue.launches.insert_one(launch)
+        except DuplicateKeyError:
+            # the database was restored from a backup since these ids were set aside
+            queue.forget_launch_ids()
+        else:
+            return launch
+    msg = f"no new launch id was found in {_MOST_IDS} tries: is the counter in fw_id_assigner behind the launches?"
+    raise DatabaseError(msg)
+
+
+def show_running(queue: Queue, fw_id: int) -> None:
+    """Show a Firework as running in its workflow's document, for people.
+
+    Not under the workflow's lock: a concurrent writer that overrides it sets a later state.
+    """
+    queue.workflows.update_one(
+        {
+            "nodes": fw_id,
+            "state": {"$in": ["READY", "RESERVED", "WAITING", "RUNNING"]},
+            f"fw_states.{fw_id}": {"$in": ["READY", "RESERVED", "WAITING"]},
+        },
+        {"$set": {f"fw_states.{fw_id}": "RUNNING", "state": "RUNNING", "updated_on": queue.moment()}},
+    )
 
 
 def _attached_before(queue: Queue, fw_id: int, launch_id: int) -> bool:

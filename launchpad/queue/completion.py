@@ -16,6 +16,7 @@ from launchpad.queue import repair
 from launchpad.queue.lock import LockLostError, WorkflowLock
 
 if TYPE_CHECKING:
+    from launchpad.queue.checkout import Taken
     from launchpad.queue.launchpad import Queue
 
 __all__ = ["complete", "end_without_result"]
@@ -62,25 +63,21 @@ def complete(
     ValueError
         There is no such launch.
     """
-    raw = queue.launches.find_one({"launch_id": launch_id}, {"action": 0})
+    taken = queue.held.get(launch_id)
+    raw = None if taken is None else _store_held(queue, taken, action, state, moment)
+    first = raw is not None
     if raw is None:
-        msg = f"no launch has the id {launch_id}"
-        raise ValueError(msg)
-    first = _acceptable(raw, state) or (state == "COMPLETED" and _reclaim(queue, raw))
-    if first:
-        first = _store(queue, raw, action, state, moment)
-    elif raw["state"] != state:
-        logger.warning(
-            "launch %d of Firework %d is %s; its late result (%s) is not used",
-            launch_id,
-            raw["fw_id"],
-            raw["state"],
-            state,
-        )
-        queue.launches.update_one(
-            {"launch_id": launch_id}, {"$set": {"late": {"state": state, "at": moment}}}
-        )
-        return dict(raw)
+        raw = queue.launches.find_one({"launch_id": launch_id}, {"action": 0})
+        if raw is None:
+            msg = f"no launch has the id {launch_id}"
+            raise ValueError(msg)
+        if taken is not None and raw.get("checkout") != taken.token:
+            logger.error("launch %d belongs to another checkout now; a result is not used", launch_id)
+            return dict(raw)
+        if _acceptable(raw, state) or (state == "COMPLETED" and _reclaim(queue, raw)):
+            first = _store(queue, raw, action, state, moment)
+        elif raw["state"] != state:
+            return _note_late(queue, raw, state, moment)
     raw["state"] = state
     plain = state == "COMPLETED" and not any((action or {}).get(name) for name in _DYNAMIC)
     if first and plain:
@@ -98,6 +95,34 @@ def complete(
             with WorkflowLock(queue, found["fw_id"]) as lock:
                 repair.repair_workflow(queue, lock)
     return dict(raw)
+
+
+def _store_held(
+    queue: Queue, taken: Taken, action: dict[str, Any] | None, state: str, moment: float
+) -> dict[str, Any] | None:
+    """Write the end of a launch of this process, which knows it; return None if it is no longer as it was."""
+    raw = {
+        "launch_id": taken.launch_id,
+        "fw_id": taken.fw_id,
+        "state": "RUNNING",
+        "checkout": taken.token,
+        "time_start": datetime.fromtimestamp(taken.since, UTC).isoformat(),
+    }
+    return raw if _store(queue, raw, action, state, moment) else None
+
+
+def _note_late(queue: Queue, raw: dict[str, Any], state: str, moment: float) -> dict[str, Any]:
+    """Keep a trace of a result that came too late to be used."""
+    logger.warning(
+        "launch %d of Firework %d is %s; its late result (%s) is not used",
+        raw["launch_id"],
+        raw["fw_id"],
+        raw["state"],
+        state,
+    )
+    late = {"state": state, "at": moment}
+    queue.launches.update_one({"launch_id": raw["launch_id"]}, {"$set": {"late": late}})
+    return raw
 
 
 def _acceptable(raw: dict[str, Any], state: str) -> bool:
@@ -157,7 +182,8 @@ def _store(
     }
     if "requeue" in raw:
         update["$unset"] = {"requeue": ""}
-    condition = {"launch_id": launch_id, "state": raw["state"]}
+    # after a database was restored from a backup, the same id may belong to another launch
+    condition = {"launch_id": launch_id, "state": raw["state"], "checkout": raw.get("checkout")}
     try:
         done = queue.launches.update_one(condition, update)
     except DocumentTooLarge:

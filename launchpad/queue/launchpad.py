@@ -17,10 +17,11 @@ from bson import ObjectId
 from fireworks.core.firework import Firework, FWAction, Workflow
 from fireworks.core.launchpad import LaunchPad, LockedWorkflowError
 
+from gapfactory.errors import DatabaseError
 from launchpad.database.connection import clear_database_errors, redact
 from launchpad.database.entry import require_guarded, require_private_files
 from launchpad.queue import completion, journal, repair
-from launchpad.queue.checkout import Taken, heartbeat, ready_query, take
+from launchpad.queue.checkout import Taken, heartbeat, ready_query, show_running, take
 from launchpad.queue.connection import ServerClock, client_options, database_name, known_identity, prepare
 from launchpad.queue.guard import AllowList
 from launchpad.queue.identity import ProcessIdentity
@@ -106,6 +107,9 @@ class Queue(LaunchPad):
         self.give_up: Callable[[], bool] = lambda: False
         #: checkouts of this process that the loss of the database cut off
         self.interrupted: list[str] = []
+        #: what this process has taken and not ended, by launch id
+        self.held: dict[int, Taken] = {}
+        self._launch_ids: list[int] = []
         self.locks: list[WorkflowLock] = []
         self._identity = ProcessIdentity.current()
 
@@ -251,6 +255,22 @@ class Queue(LaunchPad):
             {int(node): state for node, state in raw["fw_states"].items()},
         )
 
+    def get_new_launch_id(self) -> int:
+        """Return an unused launch id; several are set aside by one command, and those left over are never used."""
+        if not self._launch_ids:
+            number = self.settings.launch_ids_at_once
+            counter = self.fw_id_assigner.find_one_and_update({}, {"$inc": {"next_launch_id": number}})
+            if counter is None:
+                msg = f"database {self.db.name!r} has lost its counter of ids (fw_id_assigner): restore a backup"
+                raise DatabaseError(msg)
+            first = int(counter["next_launch_id"])
+            self._launch_ids = list(range(first, first + number))
+        return self._launch_ids.pop(0)
+
+    def forget_launch_ids(self) -> None:
+        """Use none of the launch ids that were set aside."""
+        self._launch_ids.clear()
+
     def take(self, fworker: FWorker, launch_dir: Path | str, *, fw_id: int | None = None) -> Taken | None:
         """Check out the next Firework without building it: what it is has not been looked at yet.
 
@@ -282,7 +302,9 @@ class Queue(LaunchPad):
             if taken is None:
                 return None, None
             try:
-                return self.build(taken), taken.launch_id
+                firework = self.build(taken)
+                show_running(self, taken.fw_id)
+                return firework, taken.launch_id
             except PermissionError as error:
                 self.refuse(taken, str(error))
 
@@ -313,6 +335,10 @@ class Queue(LaunchPad):
             "_exception": {"_stacktrace": message, "_details": None},
         }
         self.complete_launch(taken.launch_id, FWAction(stored_data=stored, exit=True), "FIZZLED")
+
+    def show_running(self, fw_id: int) -> None:
+        """Show a Firework as running in its workflow's document, for people."""
+        show_running(self, fw_id)
 
     def beat(self, launch_id: int, history_index: int | None = None) -> bool:
         """Say that a launch is alive; return False if the database no longer regards it as running."""
@@ -368,6 +394,8 @@ class Queue(LaunchPad):
                 raise
             path = self.spool.put(self.database_identity, launch_id, state, content, moment)
             logger.warning("the database is away; the result of launch %d waits in %s", launch_id, path)
+        finally:
+            self.held.pop(launch_id, None)
         return {"launch_id": launch_id, "state": state}
 
     def _worth_waiting(self, error: BaseException) -> bool:
@@ -394,6 +422,7 @@ class Queue(LaunchPad):
         """
         moment = self.now()
         ended = completion.end_without_result(self, launch_id, reason, kind=kind, due=moment + delay_s)
+        self.held.pop(launch_id, None)
         if ended and delay_s <= 0:
             repair.settle(self, launch_id)
 

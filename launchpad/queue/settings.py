@@ -45,6 +45,9 @@ class QueueSettings(Settings):
     refresh_grace_s: float = Field(default=10.0, ge=0)
     """A finished launch whose workflow has not been brought up to date after this time is repaired."""
 
+    launch_ids_at_once: int = Field(default=10, ge=1)
+    """A process sets this many launch ids aside by one command."""
+
     infrastructure_retries: int = Field(default=10, ge=0)
     """How often one Firework runs again after its worker died, before it is left FIZZLED."""
 

@@ -37,6 +37,8 @@ class Pulse:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._taken: Taken | None = None
+        self._shown: Taken | None = None
+        self._taken_at = 0.0
         self._end = threading.Event()
         self._main = threading.main_thread().ident or 0
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
@@ -53,6 +55,7 @@ class Pulse:
     @contextlib.contextmanager
     def launch(self, taken: Taken) -> Iterator[None]:
         """Keep a launch alive inside the context."""
+        self._taken_at = time.monotonic()
         self._taken = taken
         try:
             yield
@@ -73,6 +76,8 @@ class Pulse:
             if now >= next_report:
                 next_report = now + settings.report_s
                 self._survive(self._report)
+            if self._taken is not self._shown and now - self._taken_at >= settings.show_running_s:
+                self._survive(self._show)
             if worker._orphaned() and not worker.draining.is_set():
                 logger.warning("the supervisor is gone: draining")
                 worker.drain()
@@ -95,6 +100,12 @@ class Pulse:
         self._worker.queue.clock.synchronise()
         if taken is not None and not self._worker.queue.beat(taken.launch_id, taken.history_index):
             logger.warning("launch %d is no longer ours", taken.launch_id)
+
+    def _show(self) -> None:
+        taken = self._taken
+        if taken is not None:
+            self._worker.queue.show_running(taken.fw_id)
+        self._shown = taken
 
     def _report(self) -> None:
         worker, taken = self._worker, self._taken

@@ -53,6 +53,10 @@ class WorkerSettings(Settings):
     report_s: float = Field(default=2.0, gt=0)
     """It reports its state, and looks whether it was told to stop, this often."""
 
+    show_running_s: float = Field(default=2.0, ge=0)
+    """A task that takes longer than this is shown as RUNNING by its workflow's document too (`lpad get_wflows`); its
+    Firework always is. Short tasks are spared the command."""
+
     memory_limit_gb: float | None = Field(default=2.0, gt=0)
     """Between two tasks, a process that holds more than this (GB) is replaced by a fresh one: what
     a large fit or selection took may stay with the process, and compiled libraries may leak. None: never."""

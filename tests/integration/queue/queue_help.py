@@ -7,7 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fireworks.core.fworker import FWorker
+from pymongo import monitoring
+from pymongo.monitoring import CommandListener
 
+from launchpad.queue import Queue
+from launchpad.queue.guard import AllowList
 from launchpad.workers.rocket import Rocket
 
 ALLOWED = ("queue_tasks.*",)
@@ -73,22 +77,33 @@ def wait_for(condition, seconds: float = 20.0, tick=None, what: str = "the condi
     raise AssertionError(f"{what} did not come true within {seconds} s")
 
 
+class Commands(CommandListener):
+    """Counts commands, and the documents that come back."""
+
+    def __init__(self):
+        self.names: list[str] = []
+        self.documents = 0
+
+    def started(self, event):
+        self.names.append(event.command_name)
+
+    def succeeded(self, event):
+        cursor = event.reply.get("cursor", {})
+        self.documents += len(cursor.get("firstBatch", cursor.get("nextBatch", ())))
+
+    def failed(self, event):
+        pass
+
+
 @contextmanager
-def counted_commands():
-    """Count the commands that new clients send inside the context."""
-    from pymongo import monitoring
-
-    class Counter(monitoring.CommandListener):
-        def __init__(self):
-            self.names: list[str] = []
-
-        def started(self, event):
-            self.names.append(event.command_name)
-
-        def succeeded(self, event):
-            pass
-
-        def failed(self, event):
-            pass
-
-    yield Counter()
+def counted_queue(uri):
+    """Open a queue whose commands are counted."""
+    commands = Commands()
+    listeners = monitoring._LISTENERS.command_listeners
+    before = list(listeners)
+    monitoring.register(commands)
+    try:
+        with Queue.from_uri(uri, allowed=AllowList(ALLOWED)) as opened:
+            yield opened, commands
+    finally:
+        listeners[:] = before

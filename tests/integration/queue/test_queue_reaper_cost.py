@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pymongo.monitoring
 import pytest
 from fireworks import Firework, Workflow
 from fireworks.core.fworker import FWorker
-from queue_help import ALLOWED, check_consistent, run_one, states
+from queue_help import ALLOWED, check_consistent, counted_queue, run_one, states
 from queue_tasks import Nothing
 
 from launchpad.queue import Queue, QueueSettings, reap
@@ -17,34 +16,11 @@ from launchpad.queue.guard import AllowList
 pytestmark = pytest.mark.database
 
 
-class Commands(pymongo.monitoring.CommandListener):
-    """Counts commands, and the documents that come back."""
-
-    def __init__(self):
-        self.names: list[str] = []
-        self.documents = 0
-
-    def started(self, event):
-        self.names.append(event.command_name)
-
-    def succeeded(self, event):
-        cursor = event.reply.get("cursor", {})
-        self.documents += len(cursor.get("firstBatch", cursor.get("nextBatch", ())))
-
-    def failed(self, event):
-        pass
-
-
 @pytest.fixture
 def counted(database_uri):
     """A queue whose commands are counted."""
-    commands = Commands()
-    listeners = pymongo.monitoring._LISTENERS
-    before = list(listeners.command_listeners)
-    pymongo.monitoring.register(commands)
-    with Queue.from_uri(database_uri, allowed=AllowList(ALLOWED)) as opened:
-        yield opened, commands
-    listeners.command_listeners[:] = before
+    with counted_queue(database_uri) as opened:
+        yield opened
 
 
 def preload(queue, number, state="READY", days=30.0):
