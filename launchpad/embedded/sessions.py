@@ -66,7 +66,8 @@ class Replies:
         self._last[session] = _Reply(number, reply, when)
         self._last.move_to_end(session)
         transaction.execute(
-            "INSERT OR REPLACE INTO replies (session, number, reply, time) VALUES (?, ?, ?, ?)",
+            "INSERT INTO replies (session, number, reply, time) VALUES (?, ?, ?, ?) ON CONFLICT (session) "
+            "DO UPDATE SET number = excluded.number, reply = excluded.reply, time = excluded.time",
             session,
             number,
             reply,

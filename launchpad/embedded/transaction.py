@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 __all__ = ["Transaction"]
 
 Statement = tuple[str, tuple[Any, ...]]
-_PUT = "INSERT OR REPLACE INTO documents (row, namespace, document) VALUES (?, ?, ?)"
+# not INSERT OR REPLACE, which would also take the row out of the index on namespaces and enter it again
+_PUT = (
+    "INSERT INTO documents (row, namespace, document) VALUES (?, ?, ?) "
+    "ON CONFLICT (row) DO UPDATE SET document = excluded.document"
+)
 _DELETE = "DELETE FROM documents WHERE row = ?"
 
 

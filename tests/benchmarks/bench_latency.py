@@ -90,6 +90,23 @@ def cycles(queue: Queue, skip: int) -> list[float]:
     return [b - a for times in starts.values() for a, b in list(pairwise(sorted(times)))[skip:]]
 
 
+def _load(queue: Queue, site: Site, supervisor: Supervisor, seconds: float) -> dict[str, float]:
+    """Return what idle workers ask of the server."""
+
+    def sample() -> tuple[float, float, int]:
+        counters = queue.connection.admin.command("serverStatus")["opcounters"]
+        return time.monotonic(), cpu(site.server), sum(counters.values())
+
+    first = sample()
+    wait(lambda: time.monotonic() - first[0] > seconds, supervisor.tick, 2 * seconds, "waiting")
+    last = sample()
+    wall = last[0] - first[0]
+    return {
+        "commands_per_s": round((last[2] - first[2]) / wall, 1),
+        "server_cores": round((last[1] - first[1]) / wall, 3),
+    }
+
+
 def run(site: Site, workers: int, latency_ms: float, seconds: float, each: int) -> dict[str, Any]:
     """Let workers do `each` tasks each and return what was seen."""
     uri = with_database(site.uri, f"bench_{uuid.uuid4().hex[:8]}")
@@ -107,6 +124,7 @@ def run(site: Site, workers: int, latency_ms: float, seconds: float, each: int) 
         wait(
             lambda: queue.workers.count_documents(living) == workers, supervisor.tick, 180, "start of workers"
         )
+        idle = _load(queue, site, supervisor, 4.0)
         before = queue.connection.admin.command("serverStatus")["opcounters"]
         pids = supervisor.pids
         used = cpu(site.server), cpu(site.proxy), sum(map(cpu, pids)), time.process_time()
@@ -118,7 +136,8 @@ def run(site: Site, workers: int, latency_ms: float, seconds: float, each: int) 
         wait(lambda: queue.workflows.count_documents(done) == total, supervisor.tick, limit, "end of tasks")
         wall = time.monotonic() - began
         now = cpu(site.server), cpu(site.proxy), sum(map(cpu, pids)), time.process_time()
-        after = queue.connection.admin.command("serverStatus")["opcounters"]
+        counters = queue.connection.admin.command("serverStatus")
+        after = counters["opcounters"]
         found = cycles(queue, skip=1)
         assert queue.launches.count_documents({}) == total  # nothing ran twice
         queue.connection.drop_database(queue.db.name)
@@ -134,6 +153,8 @@ def run(site: Site, workers: int, latency_ms: float, seconds: float, each: int) 
         "cycle_95_s": round(statistics.quantiles(found, n=20)[-1], 4),
         "tasks_per_s": round(len(found) * workers / sum(found) if workers > 1 else 1 / cycle, 3),
         "commands_per_s": round((sum(after.values()) - sum(before.values())) / wall, 1),
+        "connections": counters["connections"]["current"],
+        "idle": idle,
         "cores": dict(zip(("server", "proxy", "workers", "this process"), shares, strict=True)),
     }
 
@@ -149,6 +170,8 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=6, help="tasks per worker")
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.seconds <= 0 or arguments.latency_ms <= 0:
+        parser.error("--seconds and --latency-ms must be above zero")
     place, control = Path(tempfile.mkdtemp(prefix="gfl-")), Path(tempfile.mkdtemp(prefix="gfl-")) / "link"
     uri = ensure_running(place, port=0)
     target = uri.rpartition("@")[2].partition("/")[0]

@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+_REPORT, _ADMITTED = -1, -2
+
 
 @dataclass(frozen=True)
 class Server:
@@ -127,36 +129,40 @@ def simulate(case: Case, *, seed: int = 1, rounds: float = 3.0, most_events: int
             * cycle
             * np.exp(case.spread * (rng.standard_normal(workers) + case.spread / 2))
         )
-        events = [(float(moment), index, case.take) for index, moment in enumerate(rest)]
-    events += [(float(p), index, -1) for index, p in enumerate(rng.random(workers) * case.report_s)]
+        events = [(float(moment), index, case.take % steps) for index, moment in enumerate(rest)]
+    events += [(float(p), index, _REPORT) for index, p in enumerate(rng.random(workers) * case.report_s)]
     heapify(events)
     lanes = [0.0] * server.lanes
-    serial, done, busy, waited, commands = 0.0, 0, 0.0, 0.0, 0
+    serial, busy, waited, commands, reports = 0.0, 0.0, 0.0, 0, 0
     service, beyond = server.service_s, server.wait_s + case.latency_s
     while events[0][0] < end:
         moment, worker, step = heappop(events)
-        start = max(moment, lanes[0])
-        if step == 0 and server.serial_s:
-            start = max(start, serial)
-            serial = start + server.serial_s
-        heapreplace(lanes, start + service)
         inside = moment >= begin
+        if step == 0 and server.serial_s:
+            # waiting for one's turn takes no lane
+            turn = max(moment, serial)
+            serial = turn + server.serial_s
+            waited += inside * (turn - moment)
+            heappush(events, (turn, worker, _ADMITTED))
+            continue
+        step = 0 if step == _ADMITTED else step
+        start = max(moment, lanes[0])
+        heapreplace(lanes, start + service)
         if inside:
             busy += service
             commands += 1
-        if step < 0:
-            heappush(events, (moment + case.report_s, worker, -1))
+        if step == _REPORT:
+            reports += inside
+            heappush(events, (moment + case.report_s, worker, _REPORT))
             continue
         if inside:
             waited += start - moment
         ready, step = start + service + beyond, step + 1
         if step == case.take:
             ready += next(pool) + case.own_s
-        elif step == steps:
-            done, step = done + inside, 0
-        heappush(events, (ready, worker, step))
-    if done == 0:
-        raise RuntimeError(f"no task ended in the window of {window:.3g} s: {case}")
+        heappush(events, (ready, worker, step % steps))
+    # in tasks, by their commands: many workers may end their tasks in waves
+    done = (commands - reports) / steps
     rate = done / window
     return Outcome(
         tasks_per_s=rate * case.shards,
