@@ -9,16 +9,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from launchpad.database.adoption import adopt_from_groups
 from launchpad.database.claims import Claims
 from launchpad.database.data_sets import require_same_data
 from launchpad.database.dataset import all_items, label_hash, label_key, settings_of, with_labels
 from launchpad.database.documents import own_label_id
 from launchpad.database.labels import Subject, adopt_altered, adopt_shared, save_outcome
+from launchpad.database.sharing import accepted_groups
 from launchpad.hand_backs import forget_hand_backs, hand_back, hand_backs, own_fault
 from launchpad.retry import Backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from pymongo.database import Database
 
@@ -85,9 +87,29 @@ def _missing(context: TaskContext, items: Sequence[Item]) -> dict[str, Item]:
         if _allows_altered(campaign) and adopt_altered(database, subject, enters=enters):
             continue
         found.setdefault(subject.key, entry.item)
+    for key in _of_other_groups(context, found):
+        del found[key]
     names = {key: own_label_id(key, campaign.name) for key in found}
     times = hand_backs(database, names.values())
     return dict(sorted(found.items(), key=lambda pair: times.get(names[pair[0]], 0)))
+
+
+def _of_other_groups(context: TaskContext, missing: Mapping[str, Item]) -> set[str]:
+    """Take over what other groups have and share; return its keys."""
+    from gapfactory.reference import data_hashes
+
+    groups = accepted_groups(context.database) if missing else []
+    if not groups:
+        return set()
+    campaign = context.campaign
+    symbols = {symbol for item in missing.values() for symbol in item.atoms.get_chemical_symbols()}
+    return adopt_from_groups(
+        context.database,
+        [(_subject(campaign, item), _enters(context, item)) for item in missing.values()],
+        groups,
+        campaign.reference.engine,
+        data_hashes(campaign.reference, sorted(symbols)),
+    )
 
 
 def _allows_altered(campaign: Campaign) -> bool:

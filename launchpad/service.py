@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from gapfactory.errors import StateError
 from launchpad import quarantine, queries
 from launchpad.database import campaigns
+from launchpad.database.audit import audit
 from launchpad.database.connection import durable
 from launchpad.database.dataset import all_items, with_labels
 from launchpad.database.documents import generation_id, label_id
@@ -77,6 +78,8 @@ def submit(queue: Queue, campaign: Campaign, text: str) -> Literal["new", "updat
     ensure_indexes(database)
     _require_source(database, campaign)
     created = campaigns.create_campaign(database, campaign, text, versions())
+    if created != "unchanged":
+        audit(database, "campaign.submitted", campaign=campaign.name, how=created)
     submit_generation(queue, campaign, 0)
     return created
 
@@ -359,4 +362,5 @@ def cancel(queue: Queue, name: str) -> int:
     ).sort("fw_id", 1):
         # one that has started meanwhile is let finish
         stopped += queue.defuse_fw(task["fw_id"]) is not None
+    audit(database, "campaign.cancelled", campaign=name, tasks=stopped)
     return stopped

@@ -176,6 +176,8 @@ class LabelDocument(_Document):
     engine: str
     version: str = ""
     details: dict[str, Any] = {}
+    #: group, label and campaign that it was taken over from, see `launchpad.database.adoption`
+    origin: dict[str, str] = {}
     created: datetime = Field(default_factory=now)
     campaign: str
 

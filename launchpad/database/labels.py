@@ -33,6 +33,8 @@ __all__ = [
     "count_done",
     "labels_of",
     "save_outcome",
+    "settle",
+    "store_once",
 ]
 
 #: Largest text that is kept of the files of one failed calculation, and of custodian's record (characters).
@@ -103,6 +105,8 @@ class StoredLabel:
     engine: str = ""
     version: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    #: group, label and campaign that it was taken over from; empty for one that this group made
+    origin: dict[str, str] = field(default_factory=dict)
     enters: int = 0
     retry_in: int | None = None
 
@@ -196,12 +200,12 @@ def save_outcome(
         **_story(outcome),
     }
     if not outcome.altered:
-        _store_once(database, _document(subject.key, subject, **numbers))
-        _settle(database, subject, enters)
+        store_once(database, _document(subject.key, subject, **numbers))
+        settle(database, subject, enters)
         return "labelled"
     real = Subject(subject.campaign, subject.structure_hash, altered_hash, subject.kind, subject.atoms)
     changes = {"altered": dict(outcome.altered), "flags": ["altered"]}
-    _store_once(database, _document(real.key, real, **numbers, **changes))
+    store_once(database, _document(real.key, real, **numbers, **changes))
     _point(database, subject, real.key, changes, label.engine, enters)
     return "altered"
 
@@ -244,7 +248,7 @@ def _document(key: str, subject: Subject, **fields: Any) -> dict[str, Any]:
     ).to_bson()
 
 
-def _store_once(database: Database[Any], document: dict[str, Any]) -> None:
+def store_once(database: Database[Any], document: dict[str, Any]) -> None:
     """Insert a label, or replace a failed one of an earlier version, in one step each: it is never gone in between."""
     key = document["_id"]
     if database.labels.replace_one({"_id": key, "status": "failed"}, document).matched_count == 0:
@@ -252,7 +256,7 @@ def _store_once(database: Database[Any], document: dict[str, Any]) -> None:
         database.labels.update_one({"_id": key}, {"$setOnInsert": fields}, upsert=True)
 
 
-def _settle(database: Database[Any], subject: Subject, enters: int) -> None:
+def settle(database: Database[Any], subject: Subject, enters: int) -> None:
     """Let the shared label count for the campaign instead of its own failure, from a generation on."""
     own = own_label_id(subject.key, subject.campaign)
     if enters:
@@ -279,7 +283,7 @@ def adopt_shared(database: Database[Any], subject: Subject, *, enters: int = 0) 
     """
     if database.labels.find_one({"_id": subject.key, "status": "done"}, {"_id": 1}) is None:
         return False
-    _settle(database, subject, enters)
+    settle(database, subject, enters)
     return True
 
 
@@ -385,6 +389,7 @@ def _stored(document: dict[str, Any]) -> StoredLabel:
         engine=document.get("engine", ""),
         version=document.get("version", ""),
         details=document.get("details", {}),
+        origin=document.get("origin", {}),
         enters=document.get("enters", 0),
         retry_in=document.get("retry_in"),
     )

@@ -24,7 +24,9 @@ import bson
 from bson.errors import BSONError
 
 from gapfactory.errors import DatabaseError, InputError
+from launchpad.database.audit import audit
 from launchpad.database.migrations import SCHEMA, schema_version, upgrade
+from launchpad.database.privileges import AUDIT, SHARES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +65,10 @@ def export_database(database: Database[Any], target: Path) -> dict[str, int]:
     DatabaseError
         Tasks were taken and completed so fast that their state was never the same before and after it was read.
     """
-    present = sorted(n for n in database.list_collection_names() if not n.startswith("system."))
+    # what is granted to whom concerns this server and its users, and an imported list of it would say what is not so
+    present = sorted(
+        n for n in database.list_collection_names() if not n.startswith("system.") and n != SHARES
+    )
     counts: dict[str, int] = {}
     partial = target.with_name(target.name + ".partial")
     partial.unlink(missing_ok=True)
@@ -192,14 +197,21 @@ def import_database(database: Database[Any], source: Path) -> dict[str, int]:
         # the version came with the archive, or there was none: an import that was cut off before here is repeated
         # or completed by 'gapfactory db upgrade'
         upgrade(database)
+    audit(database, "database.imported", documents=sum(wanted.values()), archive=source.name)
     return wanted
 
 
 def _insert(database: Database[Any], name: str, content: IO[bytes]) -> None:
-    database[name].delete_many({})
+    if name == AUDIT:
+        # only added to, by whoever it is: what happened in the database that the archive was made of, before this one
+        known = {document["_id"] for document in database[name].find({}, {"_id": 1})}
+    else:
+        known = set()
+        database[name].delete_many({})
     documents = bson.decode_file_iter(content)
     while batch := [dict(document) for document in itertools.islice(documents, BATCH)]:
-        database[name].insert_many(batch)
+        if new := [document for document in batch if document["_id"] not in known]:
+            database[name].insert_many(new)
 
 
 def members(source: Path) -> Iterator[tuple[str, IO[bytes]]]:

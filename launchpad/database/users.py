@@ -44,6 +44,7 @@ __all__ = [
     "add_user",
     "change_password",
     "checked_group",
+    "elsewhere",
     "ensure_roles",
     "list_users",
     "prepare_group",
@@ -109,8 +110,21 @@ def _checked_user(name: str, *, outside: bool) -> str:
     return name
 
 
-def ensure_roles(client: MongoClient[Any], group: str, roles: Sequence[RoleName] = ROLES) -> list[str]:
+def ensure_roles(
+    client: MongoClient[Any], group: str, roles: Sequence[RoleName] = ROLES, *, snapshot: bool = False
+) -> list[str]:
     """Make the roles of a group, or bring them to what this version grants; return those that were not so before.
+
+    Parameters
+    ----------
+    client
+        Logged in as the server's administrator, or as an owner of the group.
+    group
+        The database.
+    roles
+        Which.
+    snapshot
+        The database is the snapshot of a campaign, and no group's.
 
     Raises
     ------
@@ -119,7 +133,7 @@ def ensure_roles(client: MongoClient[Any], group: str, roles: Sequence[RoleName]
     """
     from pymongo.errors import OperationFailure
 
-    database = client[checked_group(group)]
+    database = client[group if snapshot else checked_group(group)]
     changed: list[str] = []
     for role in roles:
         name, wanted = mongo_role(role), privileges_of(role, group)
@@ -382,6 +396,27 @@ def user_uri(
         return f"{scheme}://{hosts}/{group}?{'&'.join(kept)}"
     kept.append(f"authSource={group}")
     return f"{scheme}://{quote_plus(name)}:{quote_plus(password)}@{hosts}/{group}?{'&'.join(kept)}"
+
+
+def elsewhere(uri: str, database: str) -> str:
+    """Return the URI by which the same user, who logs in as before, reaches another database.
+
+    Raises
+    ------
+    DatabaseError
+        The text is not a MongoDB URI, or names no database.
+    """
+    head, _, options = uri.partition("?")
+    place, slash, own = head.rpartition("/")
+    if "://" not in place or not slash or not own:
+        msg = (
+            "the URI names no database, hence no group: expected mongodb://[user:password@]host[:port]/group"
+        )
+        raise DatabaseError(msg)
+    kept = [option for option in options.replace(";", "&").split("&") if option]
+    if "@" in place and not any(option.lower().startswith("authsource=") for option in kept):
+        kept.append(f"authSource={own}")
+    return f"{place}/{database}" + (f"?{'&'.join(kept)}" if kept else "")
 
 
 def write_secret(path: Path, text: str) -> None:
