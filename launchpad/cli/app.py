@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from launchpad.cli import campaign, db, reference, share, site, worker
+from launchpad.cli import campaign, db, push, reference, share, site, worker
 from launchpad.cli.doctor import doctor
 
 __all__ = ["app"]
@@ -31,6 +31,7 @@ app = typer.Typer(
 app.add_typer(campaign.app, name="campaign")
 app.add_typer(worker.app, name="worker")
 app.add_typer(site.app, name="site")
+app.add_typer(push.app, name="push")
 app.add_typer(reference.app, name="reference")
 app.add_typer(db.app, name="db")
 app.add_typer(share.app, name="share")

@@ -16,7 +16,7 @@ from launchpad.sites.write import site_directory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["submit_pilots"]
+__all__ = ["count_jobs", "submit_pilots"]
 
 #: How a job array is asked for, by FireWorks' name of the scheduler.
 _ARRAY_KEYS = {"SLURM": "array", "PBS": "array", "SGE": "array"}
@@ -59,6 +59,20 @@ def submit_pilots(directory: Path, pilots: int, *, arrays: bool = True) -> list[
         for _ in range(jobs):
             ids.append(_submit(adapter, place, ids))
     return ids
+
+
+def count_jobs(directory: Path, user: str) -> int | None:
+    """Return how many jobs of a user the scheduler has (in the queue of a site, if named); None if it does not say.
+
+    Parameters
+    ----------
+    directory
+        The site directory.
+    user
+        For a plain shell of no importance: its processes are counted.
+    """
+    found = _load(site_directory(directory) / "my_qadapter.yaml").get_njobs_in_queue(user)
+    return None if found is None else int(found)
 
 
 def _load(path: Path) -> Any:

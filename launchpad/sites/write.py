@@ -22,7 +22,7 @@ __all__ = ["read_uri", "write_site"]
 MARK = "site.conf"
 
 
-def write_site(directory: Path, site: Site, uri: str) -> Path:
+def write_site(directory: Path, site: Site, uri: str = "", *, depot: Path | None = None) -> Path:
     """Write everything that ``qlaunch``, ``gapfactory site submit`` and the jobs need; return the directory.
 
     Parameters
@@ -33,14 +33,15 @@ def write_site(directory: Path, site: Site, uri: str) -> Path:
         What is asked of the scheduler, and what the workers do.
     uri
         The database. It stands in ``my_launchpad.yaml`` (mode 0600) and nowhere else.
+    depot
+        For a site without a database: its jobs start a runner on this directory of bundles (`launchpad.remote`)
+        instead of workers, and there is nothing for ``qlaunch``.
 
     Raises
     ------
     InputError
         The directory holds something already.
     """
-    from launchpad.queue import write_launchpad_file
-
     place = directory.expanduser().resolve()
     if place.exists() and any(place.iterdir()):
         raise InputError(f"{place} is not empty: name another directory, or remove it first.")
@@ -53,6 +54,18 @@ def write_site(directory: Path, site: Site, uri: str) -> Path:
     _put(place / template, _packed(template))
     _put(place / "pilot.sh", _packed("pilot.sh"), mode=0o700)
     _put(place / "environment.sh", "\n".join(["# sourced inside every job", *site.setup, ""]))
+    pilot = shlex.quote(str(place / "pilot.sh"))
+    _put(place / "my_qadapter.yaml", _yaml(_adapter(place, site, pilot)))
+    if depot is None:
+        _for_workers(place, site, uri, pilot)
+    _put(place / MARK, _conf(site, depot))  # last: it marks a complete directory
+    return place
+
+
+def _for_workers(place: Path, site: Site, uri: str, pilot: str) -> None:
+    """Write what concerns the database."""
+    from launchpad.queue import write_launchpad_file
+
     write_launchpad_file(place, uri)
     fworker: dict[str, Any] = {
         "name": site.name,
@@ -61,13 +74,9 @@ def write_site(directory: Path, site: Site, uri: str) -> Path:
         "env": {},
     }
     _put(place / "my_fworker.yaml", _yaml(fworker))
-    pilot = shlex.quote(str(place / "pilot.sh"))
-    _put(place / "my_qadapter.yaml", _yaml(_adapter(place, site, pilot)))
     _put(place / "my_qadapter_reserve.yaml", _yaml(_adapter(place, site, f"{pilot} singleshot")))
     described = {**site.model_dump(), "directory": shlex.quote(str(place))}
     _put(place / "README.md", _packed("README.md").format(**described))
-    _put(place / MARK, _conf(site))  # last: it marks a complete directory
-    return place
 
 
 def read_uri(directory: Path) -> str:
@@ -133,7 +142,7 @@ def _adapter(place: Path, site: Site, command: str) -> dict[str, Any]:
     return {**kind, "rocket_launch": command, **site.resources()}
 
 
-def _conf(site: Site) -> str:
+def _conf(site: Site, depot: Path | None) -> str:
     """Return the shell variables that `pilot.sh` reads."""
     values = {
         "python": shlex.quote(sys.executable),
@@ -143,6 +152,7 @@ def _conf(site: Site) -> str:
         "stop_before_s": str(site.stop_before_s),
         # checked by the model; its variables are those of the job
         "scratch": f'"{site.scratch or ""}"',
+        "depot": shlex.quote(str(depot)) if depot is not None else "",
     }
     return "# read by pilot.sh\n" + "".join(f"{name}={value}\n" for name, value in values.items())
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Registration", "current_versions", "list_workers", "worker_id"]
 
-Kind = Literal["worker", "supervisor"]
+Kind = Literal["worker", "supervisor", "push"]
 
 
 def worker_id(identity: ProcessIdentity) -> str:
@@ -49,7 +49,7 @@ class Registration:
     queue
         The queue.
     kind
-        ``worker`` or ``supervisor``.
+        ``worker``, ``supervisor`` or ``push``.
     categories
         What it takes.
     parent

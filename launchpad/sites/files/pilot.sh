@@ -16,7 +16,7 @@ set +eu
 # shellcheck source=/dev/null
 source "$site/environment.sh"
 set -eu
-python="" workers=1 categories="" idle_minutes=15 stop_before_s=90 scratch=""
+python="" workers=1 categories="" idle_minutes=15 stop_before_s=90 scratch="" depot=""
 # shellcheck source=/dev/null
 source "$site/site.conf"
 
@@ -64,13 +64,21 @@ if (($# > 0)); then
     exec "$(dirname "$python")/rlaunch" -l "$site/my_launchpad.yaml" -w "$site/my_fworker.yaml" "$@"
 fi
 
-# by the environment, which only the owner can read; a command line can be read by everybody on the node
-GAPFACTORY_DB="$("$python" -m launchpad.cli site database "$site")"
-export GAPFACTORY_DB
-start=("$python" -m launchpad.cli worker start --number "$workers" --idle-minutes "$idle_minutes")
-for category in $categories; do
-    start+=(--category "$category")
-done
+if [[ -n "$depot" ]]; then
+    # no database is near: bundles come from a directory
+    start=("$python" -m launchpad.cli push runner "$depot" --number "$workers" --idle-minutes "$idle_minutes"
+        --stop-before "$stop_before_s")
+    # without a disk of the node, launches stay where another runner can go on with them
+    [[ -z "$scratch" ]] || start+=(--scratch "$GAPFACTORY_SCRATCH/launches")
+else
+    # by the environment, which only the owner can read; a command line can be read by everybody on the node
+    GAPFACTORY_DB="$("$python" -m launchpad.cli site database "$site")"
+    export GAPFACTORY_DB
+    start=("$python" -m launchpad.cli worker start --number "$workers" --idle-minutes "$idle_minutes")
+    for category in $categories; do
+        start+=(--category "$category")
+    done
+fi
 if [[ -n "$end" ]]; then
     left=$((end - $(date +%s) - stop_before_s))
     ((left > 0)) || die "the job ends in $((end - now)) s, its workers would stop $stop_before_s s before: ask for more"
