@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from launchpad.queue.checkout import Taken
     from launchpad.queue.launchpad import Queue
 
-__all__ = ["complete", "end_without_result"]
+__all__ = ["complete", "end_without_result", "takes"]
 
 logger = logging.getLogger("launchpad.queue")
 
@@ -134,6 +134,35 @@ def _acceptable(raw: dict[str, Any], state: str) -> bool:
     return state == "COMPLETED" and bool(given_up)
 
 
+def takes(queue: Queue, raw: dict[str, Any], state: str) -> bool:
+    """Return whether a result would be stored now, without doing anything.
+
+    Parameters
+    ----------
+    queue
+        The queue.
+    raw
+        The launch's document.
+    state
+        COMPLETED or FIZZLED.
+    """
+    if _acceptable(raw, state):
+        return True
+    requeue = raw.get("requeue", {})
+    if state != "COMPLETED" or raw["state"] != "FIZZLED":
+        return False
+    if not (requeue.get("reclaimed") or requeue.get("outcome") == "rerun"):
+        return False
+    mine = {"state": {"$in": ["RUNNING", "RESERVED"]}, "launches": raw["launch_id"]}
+    found = queue.fireworks.find_one({"fw_id": raw["fw_id"], "$or": [mine, _waiting(raw)]}, {"fw_id": 1})
+    return found is not None
+
+
+def _waiting(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return what finds the Firework of a launch that was given up, as long as nobody has begun to run it again."""
+    return {"state": "READY", "launches": [], "archived_launches": raw["launch_id"]}
+
+
 def _reclaim(queue: Queue, raw: dict[str, Any]) -> bool:
     """Take a Firework back for a launch that was given up too early, as long as nobody has begun to run it again.
 
@@ -144,7 +173,7 @@ def _reclaim(queue: Queue, raw: dict[str, Any]) -> bool:
     if raw["state"] != "FIZZLED" or not (requeue.get("reclaimed") or requeue.get("outcome") == "rerun"):
         return False
     launch_id, fw_id = raw["launch_id"], raw["fw_id"]
-    waiting = {"fw_id": fw_id, "state": "READY", "launches": [], "archived_launches": launch_id}
+    waiting = {"fw_id": fw_id, **_waiting(raw)}
     if queue.fireworks.find_one(waiting, {"fw_id": 1}) is not None:
         queue.launches.update_one(
             {"launch_id": launch_id, "state": "FIZZLED"},

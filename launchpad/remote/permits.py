@@ -208,7 +208,7 @@ def _campaign_state(permit: Permit, statement: Statement) -> None:
         _must(change == {"$max": {"generation": permit.generation}}, "another generation")
         return
     _must(fields["state"] == str(CampaignState.HALTED), f"state {fields['state']!r}")
-    _must(set(fields) == {"state", "reason", "updated"} and not change, f"fields {sorted(fields)}")
+    _must(set(fields) == {"state", "reason", "updated", "since"} and not change, f"fields {sorted(fields)}")
     _must(isinstance(fields["reason"], str) and len(fields["reason"]) <= _LONGEST_REASON, "its reason")
 
 
@@ -263,6 +263,17 @@ def _potential(permit: Permit, statement: Statement) -> None:
 def _file(_: Permit, statement: Statement) -> None:
     document = statement["d"]
     _must(_SHA256.fullmatch(document["_id"]), "a file without a hash")
+
+
+def _file_in_use(_: Permit, statement: Statement) -> None:
+    """Check the note that a file is in use; near the database it is made anew."""
+    _plain(statement, upsert=False, multi=False)
+    _must(
+        set(statement["q"]) == {"_id"} and _SHA256.fullmatch(statement["q"]["_id"]), "a file without a hash"
+    )
+    _must(
+        {name: set(value) for name, value in statement["u"].items()} == {"$set": {"stored"}}, "another change"
+    )
 
 
 def _chunk(_: Permit, statement: Statement) -> None:
@@ -426,6 +437,7 @@ _RULES: dict[TaskKind, dict[tuple[str, str], Callable[[Permit, Statement], None]
         **_STATE,
         ("potentials", "update"): _potential,
         (f"{BUCKET}.files", "insert"): _file,
+        (f"{BUCKET}.files", "update"): _file_in_use,
         (f"{BUCKET}.chunks", "insert"): _chunk,
         (f"{BUCKET}.files", "delete"): _file_removed,
         (f"{BUCKET}.chunks", "delete"): _file_removed,

@@ -21,6 +21,7 @@ from launchpad.database.claims import release_claims
 from launchpad.database.connection import durable
 from launchpad.database.data_sets import require_same_data
 from launchpad.database.potentials import BUCKET, damaged_files, store_files
+from launchpad.queue.completion import takes
 from launchpad.remote.archive import Archive, BundleError, BundleSettings, Manifest
 from launchpad.remote.permits import Permit
 from launchpad.remote.recording import decoded, operation
@@ -114,9 +115,7 @@ def apply_result(queue: Queue, result: Path, settings: BundleSettings | None = N
             _finish(queue, manifest, ended, kind)
             return _applied(manifest, ended, 0, late=False)
         applied.validate()
-        open_still = launch["state"] in {"RUNNING", "RESERVED"}
-        pending = launch["state"] == "FIZZLED" and bool(launch.get("requeue", {}).get("pending"))
-        late = not (open_still or (pending and not ended.failed))
+        late = not takes(queue, launch, "FIZZLED" if ended.failed else "COMPLETED")
         try:
             writes = applied.write(only_shared=late)
         except StateError as error:

@@ -243,7 +243,7 @@ def _fit(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -
     items += noise_items(database, campaign)
     return Need(
         (
-            Slice("potentials", ({"_id": key},), ("files",)),
+            Slice("potentials", ({"_id": key},), ("files", "pruned")),
             # a file is stored under the hash of its content: whether it is there already changes nothing
             *_files_of(database, key, more=({},)),
             *_chosen(campaign, items, range(task["generation"] + 1)),
