@@ -34,6 +34,20 @@ def init(
             show_default=False,
         ),
     ] = None,
+    campaign: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only tasks of this campaign, or of those that match 'boron-*'; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also run tasks of this name, or of a package ('mypackage.*'); repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     cores: Annotated[int, typer.Option(help="Cores of a pilot job, on one node.")] = 1,
     workers: Annotated[
         int | None,
@@ -85,6 +99,8 @@ def init(
         scheduler=scheduler,
         name=name,
         categories=tuple(category or ()),
+        campaigns=tuple(campaign or ()),
+        allowed=tuple(allow or ()),
         cores=cores,
         workers=workers,
         memory_gb=memory_gb,

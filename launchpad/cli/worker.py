@@ -33,6 +33,20 @@ def start(
             show_default=False,
         ),
     ] = None,
+    campaign: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only tasks of this campaign, or of those that match 'boron-*'; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also run tasks of this name, or of a package ('mypackage.*'); repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     idle_minutes: Annotated[
         float | None,
         typer.Option(help="Stop after this long without work \\[default: never].", show_default=False),
@@ -60,6 +74,8 @@ def start(
 
       gapfactory worker start -c reference --idle-minutes 30
 
+      gapfactory worker start --campaign 'boron-*' --campaign silicon
+
       gapfactory worker start --settings cluster-a.yaml
     """
     from launchpad.database.location import scratch_directory
@@ -67,6 +83,12 @@ def start(
     from launchpad.workers.configuration import service_settings
 
     behaviour = service_settings(settings)
+    own: dict[str, tuple[str, ...]] = {}
+    if campaign:
+        own["campaigns"] = tuple(campaign)
+    if allow:
+        own["allowed"] = (*behaviour.worker.allowed, *allow)
+    behaviour = behaviour.model_copy(update={"worker": behaviour.worker.model_copy(update=own)})
     located = locate(uri, data)
     wanted, scratch = number or os.cpu_count() or 1, scratch_directory(located.data)
     pid = serve(

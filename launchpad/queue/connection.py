@@ -102,6 +102,10 @@ def queue_indexes() -> dict[str, list[IndexModel]]:
             IndexModel(
                 [("state", ASCENDING), ("spec._category", ASCENDING), priority, ("created_on", ASCENDING)]
             ),
+            # and one that is enrolled for a campaign not through those of all others
+            IndexModel(
+                [("state", ASCENDING), ("spec.campaign", ASCENDING), priority, ("created_on", ASCENDING)]
+            ),
         ],
         "launches": [
             IndexModel("launch_id", unique=True),

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from fireworks.core.fworker import FWorker
 
+    from launchpad.queue.enrolment import Enrolment
+
 __all__ = ["Queue"]
 
 logger = logging.getLogger("launchpad.queue")
@@ -105,6 +107,8 @@ class Queue(LaunchPad):
         self.workers = self.db.workers
         #: asked while a result waits for the database; True sends it to the spool at once
         self.give_up: Callable[[], bool] = lambda: False
+        #: which campaigns' tasks may be run here; None: this is asked by somebody who knows what he runs
+        self.enrolment: Enrolment | None = None
         #: checkouts of this process that the loss of the database cut off
         self.interrupted: list[str] = []
         #: what this process has taken and not ended, by launch id
@@ -276,7 +280,10 @@ class Queue(LaunchPad):
 
         Returns None if there is nothing to do, or if what was found is not ready any more.
         """
-        return take(self, fworker.query, fworker, str(launch_dir), fw_id=fw_id)
+        query = fworker.query
+        if self.enrolment is not None and fw_id is None:
+            query = {**query, **self.enrolment.query()}
+        return take(self, query, fworker, str(launch_dir), fw_id=fw_id)
 
     def run_exists(self, fworker: FWorker | None = None) -> bool:
         """Return whether something is ready; unlike FireWorks, looking changes nothing and builds nothing."""
@@ -314,9 +321,12 @@ class Queue(LaunchPad):
         Raises
         ------
         PermissionError
-            It asks for something that is not on the allow-list, or it cannot be built; nothing was imported.
+            It asks for something that is not on the allow-list, its campaign is not one of this worker's, or it cannot
+            be built; nothing was imported.
         """
         reason = self.allowed.refusal(taken.raw["spec"])
+        if reason is None and self.enrolment is not None:
+            reason = self.enrolment.refusal(taken.raw["spec"])
         if reason is not None:
             raise PermissionError(reason)
         try:

@@ -41,6 +41,10 @@ class Site(Settings):
     """Name of the site: of its directory, its jobs and its FireWorks worker."""
     categories: tuple[Literal["build", "relax", "select", "reference", "fit", "assess"], ...] = ()
     """Kinds of task that its workers take; none given means all."""
+    campaigns: tuple[str, ...] = ()
+    """Campaigns that its workers work for: names, or shell patterns; none given means all of the database."""
+    allowed: tuple[str, ...] = ()
+    """Tasks of other packages that its workers may run: ``package.*`` or exact names."""
     cores: int = Field(default=1, ge=1)
     """Cores of a pilot job, all on one node."""
     workers: int | None = Field(default=None, ge=1)
@@ -80,6 +84,14 @@ class Site(Settings):
         # it becomes part of a line of a job script
         if value is not None and not re.fullmatch(r"[\w.@:+-]+", value):
             raise ValueError(f"{value!r}: letters, digits and . _ @ : + - only")
+        return value
+
+    @field_validator("campaigns", "allowed")
+    @classmethod
+    def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            if not re.fullmatch(r"[\w.*?\[\]!{}-]+", item):
+                raise ValueError(f"{item!r}: a name, or a pattern of letters, digits and . _ - * ? [ ]")
         return value
 
     @field_validator("scratch")

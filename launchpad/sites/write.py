@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gapfactory.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from launchpad.sites.model import Site
@@ -148,6 +148,9 @@ def _conf(site: Site, depot: Path | None) -> str:
         "python": shlex.quote(sys.executable),
         "workers": str(site.workers or site.cores),
         "categories": shlex.quote(" ".join(site.categories)),
+        # as arrays: the shell must not take a pattern for names of files
+        "campaigns": _array(site.campaigns),
+        "allowed": _array(site.allowed),
         "idle_minutes": f"{site.idle_minutes:g}",
         "stop_before_s": str(site.stop_before_s),
         # checked by the model; its variables are those of the job
@@ -155,6 +158,10 @@ def _conf(site: Site, depot: Path | None) -> str:
         "depot": shlex.quote(str(depot)) if depot is not None else "",
     }
     return "# read by pilot.sh\n" + "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def _array(words: Sequence[str]) -> str:
+    return f"({shlex.join(words)})"
 
 
 def _packed(name: str) -> str:

@@ -16,6 +16,7 @@ from fireworks.core.firework import FWAction
 from fireworks.core.fworker import FWorker
 
 from gapfactory.errors import DatabaseError
+from launchpad.queue.enrolment import Enrolment
 from launchpad.queue.guard import AllowList
 from launchpad.queue.launchpad import Queue
 from launchpad.retry import Backoff, is_transient_database_error
@@ -91,7 +92,10 @@ class Worker:
             return 0
         self.queue = queue
         queue.give_up = self.draining.is_set
-        self.registration = Registration(queue, "worker", self.settings.categories, self.parent)
+        queue.enrolment = Enrolment(queue.db, self.settings.campaigns)
+        self.registration = Registration(
+            queue, "worker", self.settings.categories, self.parent, campaigns=self.settings.campaigns
+        )
         self.fworker = FWorker(
             name=f"gapfactory@{queue.identity.host}", category=list(self.settings.categories)
         )

@@ -54,10 +54,18 @@ class Registration:
         What it takes.
     parent
         Id of its supervisor, if any.
+    campaigns
+        What it is enrolled for; none means every campaign.
     """
 
     def __init__(
-        self, queue: Queue, kind: Kind, categories: Sequence[str], parent: str | None = None
+        self,
+        queue: Queue,
+        kind: Kind,
+        categories: Sequence[str],
+        parent: str | None = None,
+        *,
+        campaigns: Sequence[str] = (),
     ) -> None:
         self.queue = queue
         self.id = worker_id(queue.identity)
@@ -65,6 +73,7 @@ class Registration:
             **queue.identity.document(),
             "kind": kind,
             "categories": list(categories),
+            "campaigns": list(campaigns),
             "supervisor": parent,
             "started": queue.now(),
             "versions": current_versions(),

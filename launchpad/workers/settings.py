@@ -38,6 +38,9 @@ class WorkerSettings(Settings):
     allowed: tuple[str, ...] = DEFAULT_ALLOWED
     """Tasks that it may load and run: ``package.*`` or exact names."""
 
+    campaigns: tuple[str, ...] = ()
+    """Campaigns that it works for: names, or shell patterns such as `boron-*`; none given means all of its database."""
+
     poll_min_s: float = Field(default=0.05, gt=0)
     """First pause after the queue was found empty."""
 

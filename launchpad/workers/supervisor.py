@@ -317,7 +317,12 @@ class Supervisor:
                 allowed=AllowList(self.worker_settings.allowed),
                 spool=self.scratch / "spool",
             )
-            self._registration = Registration(self._queue, "supervisor", self.worker_settings.categories)
+            self._registration = Registration(
+                self._queue,
+                "supervisor",
+                self.worker_settings.categories,
+                campaigns=self.worker_settings.campaigns,
+            )
         return self._queue
 
     def _reap(self, queue: Queue) -> ReapReport:

@@ -16,6 +16,7 @@ set +eu
 # shellcheck source=/dev/null
 source "$site/environment.sh"
 set -eu
+campaigns=() allowed=()
 python="" workers=1 categories="" idle_minutes=15 stop_before_s=90 scratch="" depot=""
 # shellcheck source=/dev/null
 source "$site/site.conf"
@@ -77,6 +78,12 @@ else
     start=("$python" -m launchpad.cli worker start --number "$workers" --idle-minutes "$idle_minutes")
     for category in $categories; do
         start+=(--category "$category")
+    done
+    for campaign in ${campaigns[@]+"${campaigns[@]}"}; do
+        start+=(--campaign "$campaign")
+    done
+    for task in ${allowed[@]+"${allowed[@]}"}; do
+        start+=(--allow "$task")
     done
 fi
 if [[ -n "$end" ]]; then
