@@ -87,9 +87,19 @@ def _parents_first(links: dict[int, list[int]]) -> list[int]:
 
 
 def rerun_locked(queue: Queue, fw_id: int) -> None:
-    """Archive the launches of a Firework; it, and what followed from it, runs again; the lock is held."""
+    """Archive the launches of a Firework; it, and what followed from it, runs again; the lock is held.
+
+    FireWorks does it by recursion, which ends at chains of about a thousand.
+    """
     workflow = queue.get_wf_by_fw_id_lzyfw(fw_id)
-    queue._update_wf(workflow, workflow.rerun_fw(fw_id))
+    again = {fw_id}
+    for node in _parents_first(workflow.links):
+        # its parents come before it: what they are, and whether it follows them, is known by now
+        if node in again:
+            workflow.id_fw[node]._rerun()
+            workflow.refresh(node, set())
+            again.update(child for child in workflow.links[node] if workflow.id_fw[child].state != "WAITING")
+    queue._update_wf(workflow, again)
 
 
 def settle(queue: Queue, launch_id: int) -> str:
