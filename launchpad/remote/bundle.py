@@ -12,7 +12,7 @@ from gapfactory.errors import StateError
 from gapfactory.protocols.plan import TaskKind
 from launchpad.database import claims
 from launchpad.database.campaigns import campaign_of, require_campaign
-from launchpad.database.connection import durable
+from launchpad.database.connection import NOT_AUTHORISED, durable
 from launchpad.remote.archive import Archive, BundleError, BundleSettings, Manifest, write_archive
 from launchpad.remote.permits import permit_for
 from launchpad.remote.recording import encoded
@@ -101,7 +101,7 @@ def make_bundle(queue: Queue, taken: Taken, path: Path, settings: BundleSettings
             "versions": versions(),
         }
         members: dict[str, Iterable[bytes]] = {
-            "task": [encoded({"firework": firework, "permit": permit})],
+            "task": [encoded({"firework": firework, "permit": permit, "database": queue.db.name})],
             "slices": (encoded(part.document()) for part in need.slices),
             **{
                 f"data/{name}": _documents(
@@ -174,15 +174,23 @@ def _claimed_need(database: Database[Any], taken: Taken) -> Need:
 
 def _documents(database: Database[Any], parts: list[Slice]) -> Iterator[bytes]:
     """Yield the documents of slices of one collection, each once and as completely as any of them wants it."""
+    from pymongo.errors import OperationFailure
+
     seen = set()
     for part in sorted(parts, key=lambda part: part.fields is not None):
         shown = None if part.sent is None else dict.fromkeys(part.sent, 1)
-        collection = database.get_collection(part.collection, codec_options=_RAW)
-        for document in collection.find(part.filters[0], shown):
-            key = document["_id"]
-            if key not in seen:
-                seen.add(key)
-                yield document.raw
+        whose = database.client[part.group] if part.group else database
+        collection = whose.get_collection(part.collection, codec_options=_RAW)
+        try:
+            for document in collection.find(part.filters[0], shown):
+                key = document["_id"]
+                if key not in seen:
+                    seen.add(key)
+                    yield document.raw
+        except OperationFailure as error:
+            # a group that grants nothing (any more) is one of which there is nothing to be had
+            if not part.group or error.code != NOT_AUTHORISED:
+                raise
 
 
 def manifest_digest(path: Path) -> str:

@@ -36,7 +36,6 @@ __all__ = ["run_bundle", "salvage"]
 
 logger = logging.getLogger("launchpad.remote")
 
-_DATABASE = "gapfactory"
 #: Room for a socket's path, less the name of the file.
 _LONGEST_DIRECTORY = 80
 
@@ -225,22 +224,23 @@ def _site_database(
     from launchpad.embedded.store import Store
     from launchpad.queue import Queue
 
-    store = Store(None)
-    for name in archive.manifest.members:
-        if name.startswith("data/"):
-            collection = store.ensure(_DATABASE, name.removeprefix("data/"))
-            for raw in archive.documents(name):
-                collection.insert(raw, store.transaction)
-                store.commit()
+    # under its own name: the databases of other groups are told from it by theirs
+    store, own = Store(None), str(task["database"])
+    slices = [Slice.from_document(decoded(raw)) for raw in archive.documents("slices")]
+    for member, part in {part.member: part for part in slices}.items():
+        collection = store.ensure(part.group or own, part.collection)
+        for raw in archive.documents(member):
+            collection.insert(raw, store.transaction)
+            store.commit()
     with _private_directory() as path:
         server = Server(store, path, trust_same_user=True)
-        executor = RecordingExecutor(store, server.executor.info, _DATABASE)
+        executor = RecordingExecutor(store, server.executor.info, own)
         server.executor = executor
         server.listen_unix(path / "mongo.sock")
         thread = threading.Thread(target=server.serve, name="site database", daemon=True)
         thread.start()
         try:
-            uri = f"mongodb://{quote_plus(str(path / 'mongo.sock'))}/{_DATABASE}?directConnection=true&retryWrites=true"
+            uri = f"mongodb://{quote_plus(str(path / 'mongo.sock'))}/{own}?directConnection=true&retryWrites=true"
             with Queue.from_uri(uri, allowed=allowed) as queue:
                 ensure_indexes(queue.db)
                 for raw in log.statements():
@@ -250,7 +250,6 @@ def _site_database(
                     queue.db.campaigns.find_one({"_id": archive.manifest.campaign})
                     or {"_id": "", "settings": {}}
                 )
-                slices = [Slice.from_document(decoded(raw)) for raw in archive.documents("slices")]
                 executor.guard(slices, Permit.from_document(task["permit"], task["firework"], campaign), log)
                 yield queue
         finally:

@@ -164,33 +164,33 @@ class RecordingExecutor(Executor):
     def __init__(self, store: Store, info: ServerInfo, database: str) -> None:
         super().__init__(store, info)
         self._database = database
-        self._slices: dict[str, list[Slice]] | None = None
+        self._slices: dict[tuple[str, str], list[Slice]] | None = None
 
     def guard(self, slices: Iterable[Slice], permit: Permit, log: WriteLog) -> None:
         """Answer, allow and record from now on only what the task may do."""
-        known: dict[str, list[Slice]] = {}
+        known: dict[tuple[str, str], list[Slice]] = {}
         for part in slices:
-            known.setdefault(part.collection, []).append(part)
+            known.setdefault((part.group or self._database, part.collection), []).append(part)
         self._permit, self._log, self._slices = permit, log, known
 
     def _answer(self, peer: Peer, request: Request) -> bytes:
         name, body = request.name.lower(), request.command
         if self._slices is None or name in _FREE:
             return super()._answer(peer, request)
-        collection = str(body.get(request.name))
-        if body.get("$db") == self._database and collection in LOCAL:
+        database, collection = str(body.get("$db")), str(body.get(request.name))
+        own = database == self._database
+        if own and collection in LOCAL:
             return super()._answer(peer, request)
-        if body.get("$db") != self._database or name not in {"find", *_STATEMENTS}:
-            raise CommandError(_NOT_ALLOWED, f"a task at a site does not use {request.name} ({collection})")
         if name == "find":
-            self._require_answer(collection, body)
+            self._require_answer(self._slices.get((database, collection), ()), collection, body)
             return super()._answer(peer, request)
-        return self._write(peer, request, collection, name)
+        if own and name in _STATEMENTS:
+            return self._write(peer, request, collection, name)
+        raise CommandError(_NOT_ALLOWED, f"a task at a site does not use {request.name} ({collection})")
 
-    def _require_answer(self, collection: str, body: Mapping[str, Any]) -> None:
+    def _require_answer(self, parts: Iterable[Slice], collection: str, body: Mapping[str, Any]) -> None:
         query, projection, sort = body.get("filter") or {}, body.get("projection"), body.get("sort") or {}
-        assert self._slices is not None  # noqa: S101 - only called when guarded
-        if not any(part.answers(query, projection, sort) for part in self._slices.get(collection, ())):
+        if not any(part.answers(query, projection, sort) for part in parts):
             # silence would be taken for "there is none"
             raise CommandError(
                 _NOT_ALLOWED,

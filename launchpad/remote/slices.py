@@ -16,6 +16,8 @@ from launchpad.database.campaigns import campaign_of, require_campaign
 from launchpad.database.dataset import all_items, atom_items, label_key, noise_items, pick_items, store_atoms
 from launchpad.database.documents import generation_id, own_label_id
 from launchpad.database.potentials import BUCKET
+from launchpad.database.privileges import SHARES
+from launchpad.database.sharing import accepted_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,11 +49,19 @@ class Slice:
         same documents, or of a part of them, in another way.
     fields
         Only these, ``_id`` and what the filters name; None: whole documents.
+    group
+        Of another group's database, its name; empty for one's own.
     """
 
     collection: str
     filters: tuple[Filter, ...]
     fields: tuple[str, ...] | None = None
+    group: str = ""
+
+    @property
+    def member(self) -> str:
+        """Name of the member of a bundle that holds its documents."""
+        return f"group/{self.group}/{self.collection}" if self.group else f"data/{self.collection}"
 
     @property
     def sent(self) -> tuple[str, ...] | None:
@@ -72,15 +82,15 @@ class Slice:
     def document(self) -> dict[str, Any]:
         """Return it as plain data."""
         fields = None if self.fields is None else list(self.fields)
-        return {"collection": self.collection, "filters": list(self.filters), "fields": fields}
+        filters = list(self.filters)
+        return {"collection": self.collection, "filters": filters, "fields": fields, "group": self.group}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Slice:
         """Return the slice of `document`."""
         fields = document["fields"]
-        return cls(
-            document["collection"], tuple(document["filters"]), None if fields is None else tuple(fields)
-        )
+        shown = None if fields is None else tuple(fields)
+        return cls(document["collection"], tuple(document["filters"]), shown, document["group"])
 
 
 def _wanted(projection: Mapping[str, Any] | None) -> Iterable[str]:
@@ -355,10 +365,24 @@ def _labelling(
             _labels(database, campaign, items),
             Slice("label_hand_backs", ({"_id": {"$in": own}},)),
             *_data_sets(campaign, levels),
+            *_of_other_groups(database, wanted, levels),
         ),
         items,
         wanted,
     )
+
+
+def _of_other_groups(
+    database: Database[Any], keys: Sequence[str], levels: Iterable[str]
+) -> tuple[Slice, ...]:
+    """Return labels of other groups that may be taken over, and what is known of their data sets."""
+    slices = [Slice(SHARES, ({"direction": "from"},), ("group",))]
+    for group in accepted_groups(database) if keys else []:
+        slices.append(Slice("labels", ({"_id": {"$in": sorted(keys)}},), group=group))
+        slices += [
+            Slice("label_data", ({"_id": prefix(f"level/{level}/")},), group=group) for level in levels
+        ]
+    return tuple(slices)
 
 
 def _data_sets(campaign: Campaign, levels: Iterable[str]) -> tuple[Slice, ...]:

@@ -1,0 +1,355 @@
+"""Labels made at sites: once for all campaigns, kept when a runner is killed, refused when nobody asked for them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bundle_help import ALLOWED, run_here, run_there, submit, take
+from test_bundle_results import everything, forged
+
+from launchpad.database.claims import LEASE_S, Claims
+from launchpad.database.dataset import all_items, label_key, with_labels
+from launchpad.queue import Queue, QueueSettings
+from launchpad.remote import (
+    BundleError,
+    ClaimedElsewhere,
+    abandon_bundle,
+    apply_result,
+    keep_claims,
+    make_bundle,
+    read_manifest,
+    run_bundle,
+    salvage,
+)
+
+pytestmark = [pytest.mark.database, pytest.mark.timeout(200)]
+
+ROOT = Path(__file__).parents[3]
+PICKS = 6
+
+
+def ready(uri, text, directory):
+    """Return a queue on which a campaign waits for its labels, and the campaign."""
+    # a task that is handed back is ready again at once
+    queue = Queue.from_uri(uri, settings=QueueSettings(transient_delays_s=(0.0,)))
+    campaign = submit(queue, text)
+    for kind in ("build", "build", "select"):
+        run_here(queue, take(queue, kind), directory / f"{campaign.name}-{kind}{time.monotonic_ns()}")
+    return queue, campaign
+
+
+@pytest.fixture
+def text(tiny):
+    """A campaign whose picks are labelled by one task."""
+    return tiny().replace("reference_chunk: 2", f"reference_chunk: {PICKS}")
+
+
+@pytest.fixture
+def prepared(database_uri, text, tmp_path):
+    queue, campaign = ready(database_uri, text, tmp_path)
+    with queue:
+        yield queue, campaign
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Label in this process by a formula; return what was labelled, and a hook that may raise before each."""
+    import numpy as np
+
+    import gapfactory.reference as reference
+
+    done, hook = [], []
+
+    def label_structures(items, settings, workdir, on_result=None, **_):
+        for name, atoms in items:
+            for before in hook:
+                before(name)
+            done.append(name)
+            numbers = reference.Label(
+                energy=float(np.sum(atoms.positions)),
+                forces=np.asarray(atoms.positions * 0.1),
+                stress=np.arange(6.0) if all(atoms.pbc) else None,
+                walltime_s=1.0,
+                engine="analytic",
+                version="1",
+                details={},
+            )
+            on_result(reference.LabelOutcome(name, numbers, "", 1))
+        return []
+
+    monkeypatch.setattr(reference, "label_structures", label_structures)
+    return done, hook
+
+
+def picks(queue):
+    """Check out the task that labels the picks."""
+    (found,) = queue.fireworks.find({"spec._tasks.what": "picks"}, {"fw_id": 1})
+    return take(queue, fw_id=found["fw_id"])
+
+
+def labels(queue, campaign):
+    """Return the labels as the campaign sees them, without times."""
+    return {
+        e.item.id: (e.label.status, repr(e.label.energy), e.label.reason) if e.label else None
+        for e in with_labels(queue.db, campaign, all_items(queue.db, campaign))
+    }
+
+
+def test_of_two_campaigns_that_want_the_same_labels_one_site_makes_them(prepared, text, quick, tmp_path):
+    queue, _ = prepared
+    done, _ = quick
+    first = picks(queue)
+    manifest = make_bundle(queue, first, tmp_path / "first")
+    other, twin = ready(queue.uri, text.replace("name: tiny", "name: twin"), tmp_path)
+    with other:
+        (theirs,) = other.fireworks.find({"spec._tasks.what": "picks", "spec.campaign": "twin"}, {"fw_id": 1})
+        second = take(other, fw_id=theirs["fw_id"])
+        with pytest.raises(ClaimedElsewhere, match="campaign tiny"):
+            make_bundle(other, second, tmp_path / "second")
+        assert not (tmp_path / "second").exists()
+        # a local worker does not take them either, as long as the claims are kept
+        keys = [claim["_id"] for claim in queue.db.label_claims.find()]
+        assert len(keys) == PICKS
+        queue.db.label_claims.update_many({}, {"$inc": {"until": -LEASE_S + 5.0}})
+        keep_claims(queue, manifest)
+        with Claims(other.db, "twin") as claims:
+            assert claims.take(keys) == []
+        run_bundle(tmp_path / "first", tmp_path / "result", tmp_path / "work", ALLOWED)
+        assert apply_result(queue, tmp_path / "result").state == "COMPLETED"
+        assert queue.db.label_claims.count_documents({}) == 0
+        # now they are there: the other site reuses them
+        make_bundle(other, second, tmp_path / "second")
+        run_bundle(tmp_path / "second", tmp_path / "result2", tmp_path / "work2", ALLOWED)
+        applied = apply_result(other, tmp_path / "result2")
+        assert (
+            other.launches.find_one({"launch_id": applied.launch_id})["action"]["stored_data"]["reused"]
+            == PICKS
+        )
+        assert len(done) == PICKS
+        assert queue.db.label_claims.count_documents({}) == 0
+        assert other.db.labels.count_documents({"campaign": "twin"}) == 0
+        assert sum(value is not None for value in labels(other, twin).values()) == PICKS
+
+
+def test_an_abandoned_bundle_gives_its_claims_back_and_a_failed_one_takes_none(prepared, quick, tmp_path):
+    queue, _ = prepared
+    taken = picks(queue)
+    with pytest.raises(OSError, match="no-such-place"):
+        make_bundle(queue, taken, Path("/proc/no-such-place/bundle"))
+    assert queue.db.label_claims.count_documents({}) == 0
+    make_bundle(queue, taken, tmp_path / "bundle")
+    assert queue.db.label_claims.count_documents({"token": taken.token}) == PICKS
+    abandon_bundle(queue, read_manifest(tmp_path / "bundle"), "no answer")
+    assert queue.db.label_claims.count_documents({}) == 0
+    assert queue.fireworks.find_one({"fw_id": taken.fw_id})["state"] == "READY"
+
+
+def test_labels_that_come_too_late_for_their_task_are_kept_and_change_none(prepared, quick, tmp_path):
+    queue, campaign = prepared
+    done, _ = quick
+    taken = picks(queue)
+    make_bundle(queue, taken, tmp_path / "bundle")
+    run_bundle(tmp_path / "bundle", tmp_path / "result", tmp_path / "work", ALLOWED)
+    abandon_bundle(queue, read_manifest(tmp_path / "bundle"), "no answer")
+    again = take(queue, fw_id=taken.fw_id)  # somebody else begins
+    applied = apply_result(queue, tmp_path / "result")
+    assert (applied.late, applied.writes) == (True, PICKS)
+    assert queue.fireworks.find_one({"fw_id": taken.fw_id})["state"] == "RUNNING"
+    before = labels(queue, campaign)
+    run_here(queue, again, tmp_path / "here")
+    assert len(done) == PICKS, "they were computed again"
+    assert labels(queue, campaign) == before
+
+
+def test_a_fault_of_the_machine_is_counted_once_and_quarantined_as_near_the_database(
+    prepared, quick, tmp_path, new_database, text
+):
+    """One structure takes more memory than there is: handed back three times, then given up, as near the database."""
+    queue, campaign = prepared
+    hook = quick[1]
+
+    def too_large(name):
+        if name == victim:
+            raise RuntimeError from OSError(errno.ENOMEM, "out of memory")
+
+    victim = next(
+        name for name, label in labels(queue, campaign).items() if "/cell/" in name and label is None
+    )
+    hook.append(too_large)
+    direct, _ = ready(new_database(), text, tmp_path / "direct")
+    ended = []
+    with direct:
+        for found, run in ((queue, run_there), (direct, run_here)):
+            states = []
+            for number in range(4):
+                taken = picks(found)
+                place = tmp_path / f"{run.__name__}-{number}"
+                run(found, taken, place)
+                if run is run_there and number < 3:
+                    assert apply_result(found, place / "result").writes == 0
+                    (record,) = found.db.label_hand_backs.find()
+                    assert (len(record["met"]), len(record["lines"])) == (number + 1, number + 1)
+                launch = found.launches.find_one({"launch_id": taken.launch_id})
+                states.append((launch["state"], launch.get("requeue", {}).get("kind")))
+            assert found.db.label_hand_backs.count_documents({}) == 0
+            ended.append((states, labels(found, campaign)))
+    assert ended[0] == ended[1]
+    assert ended[0][0] == [("FIZZLED", "counted")] * 3 + [("COMPLETED", None)]
+    assert ended[0][1][victim][0] == "failed"
+    assert "quarantined" in ended[0][1][victim][2]
+
+
+def test_a_fault_counted_twice_by_a_killed_replay_is_one_fault(prepared, quick, tmp_path):
+    """The replay is killed after everything is written and before the launch has ended."""
+    from test_bundle_results import KilledError, killed_at
+
+    queue, _ = prepared
+
+    def too_large(name):
+        raise RuntimeError(name) from OSError(errno.ENOMEM, "out of memory")
+
+    quick[1].append(too_large)
+    taken = picks(queue)
+    make_bundle(queue, taken, tmp_path / "bundle")
+    run_bundle(tmp_path / "bundle", tmp_path / "result", tmp_path / "work", ALLOWED)
+    for number in (1, 2, 1):
+        with killed_at(number), pytest.raises(KilledError):
+            apply_result(queue, tmp_path / "result")
+    assert apply_result(queue, tmp_path / "result").state == "HANDED BACK"
+    (record,) = queue.db.label_hand_backs.find()
+    assert (len(record["met"]), len(record["lines"])) == (1, 1)
+
+
+def test_labels_of_other_data_sets_are_refused_although_the_site_could_not_know(
+    prepared, quick, tmp_path, monkeypatch
+):
+    import gapfactory.reference as reference
+
+    queue, campaign = prepared
+    taken = picks(queue)
+    make_bundle(queue, taken, tmp_path / "bundle")
+    monkeypatch.setattr(reference, "data_hashes", lambda settings, symbols: dict.fromkeys(symbols, "a" * 64))
+    run_bundle(tmp_path / "bundle", tmp_path / "result", tmp_path / "work", ALLOWED)
+    # meanwhile, another worker has labelled with other files
+    key = f"campaign/{campaign.name}/{campaign.reference.engine}/Si"
+    queue.db.label_data.insert_one(
+        {
+            "_id": key,
+            "sha256": "b" * 64,
+            "engine": campaign.reference.engine,
+            "campaign": "tiny",
+            "created": 0,
+        }
+    )
+    applied = apply_result(queue, tmp_path / "result")
+    assert applied.state == "FIZZLED"
+    assert "must not be mixed" in applied.message
+    assert queue.db.labels.count_documents({}) == 0
+    assert queue.db.campaigns.find_one()["state"] == "halted"
+    assert apply_result(queue, tmp_path / "result").writes == 0
+    assert queue.fireworks.find_one({"fw_id": taken.fw_id})["state"] == "FIZZLED"
+
+
+def test_labels_that_were_not_asked_for_are_refused(prepared, quick, tmp_path):
+    queue, campaign = prepared
+    taken = picks(queue)
+    make_bundle(queue, taken, tmp_path / "bundle")
+    run_bundle(tmp_path / "bundle", tmp_path / "result", tmp_path / "work", ALLOWED)
+    before = everything(queue)
+    noise = next(item for item in all_items(queue.db, campaign) if item.role == "noise")
+
+    def another_key(update):
+        update["q"]["_id"] = label_key(campaign, noise)
+        update["u"]["$setOnInsert"]["settings_hash"] = update["q"]["_id"].partition("-")[2]
+
+    def another_campaign(update):
+        update["u"]["$setOnInsert"]["campaign"] = "other"
+
+    def other_atoms(update):
+        numbers = update["u"]["$setOnInsert"]["atoms"]["positions"]
+        numbers["b"] = numbers["b"][:-1] + bytes([numbers["b"][-1] ^ 1])
+
+    def altered(update):
+        update["u"]["$setOnInsert"] |= {"altered": {"smearing": 1.0}, "flags": ["altered"]}
+
+    def pointer(update):
+        document = {**update["u"]["$setOnInsert"], "_id": update["q"]["_id"] + "/other", "status": "failed"}
+        update |= {"u": document, "q": {"_id": document["_id"]}}
+
+    def overwritten(update):
+        update["u"] = {"$set": update["u"]["$setOnInsert"]}
+
+    for change in (another_key, another_campaign, other_atoms, altered, pointer, overwritten):
+
+        def writes(statements, change=change):
+            change([s for s in statements if s["c"] == "labels" and "$setOnInsert" in s.get("u", {})][-1])
+            return statements
+
+        with pytest.raises(BundleError, match="nothing of it is stored"):
+            apply_result(queue, forged(tmp_path / "result", tmp_path / "forged", writes=writes))
+        assert everything(queue) == before, change.__name__
+    assert apply_result(queue, tmp_path / "result").state == "COMPLETED"
+
+
+RUNNER = """
+import sys
+from pathlib import Path
+from launchpad.queue.guard import AllowList
+from launchpad.remote import run_bundle
+run_bundle(Path("bundle"), Path("result"), Path("work"), AllowList())
+"""
+
+
+def test_a_runner_that_is_killed_loses_no_label(prepared, tmp_path):
+    """A real runner on real labels, killed when the log has grown by a label, started again, killed, salvaged."""
+    queue, _ = prepared
+    taken = picks(queue)
+    manifest = make_bundle(queue, taken, tmp_path / "bundle")
+    log = tmp_path / "work" / "writes.log"
+
+    def run_and_kill(more_than):
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUNNER],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+        try:
+            end = time.monotonic() + 90.0
+            while time.monotonic() < end and process.poll() is None:
+                if log.exists() and log.read_bytes().count(b"$setOnInsert") > more_than:
+                    break
+                time.sleep(0.005)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    run_and_kill(0)
+    first = log.read_bytes()
+    assert first.count(b"$setOnInsert") >= 1
+    with pytest.raises(BundleError, match="cannot be read"):
+        apply_result(queue, tmp_path / "result")
+    if not (tmp_path / "result").exists():
+        run_and_kill(first.count(b"$setOnInsert"))
+    assert log.read_bytes().startswith(first), "what was done was done again"
+    kept = salvage(tmp_path / "bundle", tmp_path / "result", tmp_path / "work", "its node was lost")
+    applied = apply_result(queue, tmp_path / "result")
+    done = queue.db.labels.count_documents({"status": "done"})
+    assert done >= 2 or not kept
+    if kept:
+        assert applied.state == "HANDED BACK"
+        assert queue.fireworks.find_one({"fw_id": manifest.fw_id})["state"] == "READY"
+        # the next try, anywhere, does the rest
+        outcome = run_here(queue, picks(queue), tmp_path / "here")
+        assert outcome.action.stored_data["labelled"] == PICKS - done
+    assert queue.fireworks.find_one({"fw_id": manifest.fw_id})["state"] == "COMPLETED"
+    assert queue.db.labels.count_documents({"status": "done"}) == PICKS
