@@ -57,24 +57,30 @@ class Host:
         The same directory as the host sees it: the same path on all hosts, with other content on each.
     """
 
-    def __init__(self, network: Network, name: str, hostname: str, number: int) -> None:
+    def __init__(
+        self, network: Network, name: str, hostname: str, number: int, names: Mapping[str, str]
+    ) -> None:
         self.network, self.name, self.hostname, self.number = network, name, hostname, number
         self.address, self.address6 = f"10.77.{number}.2", f"fd77:{number:x}::2"
         self.place = network.directory / "hosts" / name
         self.inside = network.directory / "private"
+        self._started: list[subprocess.Popen[bytes]] = []
         self.place.mkdir(parents=True)
         self.inside.mkdir(exist_ok=True)
+        known = {"127.0.0.1": f"localhost {hostname}", "::1": "localhost", **names}
+        (self.place / "hosts").write_text("".join(f"{where} {what}\n" for where, what in known.items()))
         self._keeper = subprocess.Popen(
             [*_UNSHARE, sys.executable, "-I", "-S", __file__, hostname, self.place, self.inside],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
         assert self._keeper.stdout is not None
         if self._keeper.stdout.readline() != "ready\n":
-            self.close()
-            raise RuntimeError(f"host {name} did not start")
+            words = self._keeper.communicate()[1]
+            raise RuntimeError(f"host {name} did not start: {words}")
         children = Path(f"/proc/{self._keeper.pid}/task/{self._keeper.pid}/children").read_text().split()
         #: Its first process, as this process sees it.
         self.pid = int(children[0])
@@ -90,7 +96,7 @@ class Host:
     ) -> subprocess.Popen[bytes]:
         """Start a command; its output goes to a file of the host's directory."""
         with (self.place / (log or f"{Path(str(command[0])).name}.log")).open("ab") as stream:
-            return subprocess.Popen(
+            made = subprocess.Popen(
                 self.command(command),
                 env=self.environment(environment),
                 stdin=subprocess.DEVNULL,
@@ -98,6 +104,8 @@ class Host:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._started.append(made)
+        return made
 
     def run(
         self, command: Sequence[object], *, timeout: float = 60.0, **environment: str
@@ -140,19 +148,26 @@ class Host:
         """End all its processes at once, as a power cut does; its directory stays."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        self._keeper.wait(10)
+        self._gone()
 
     def close(self) -> None:
         """End the host."""
         assert self._keeper.stdin is not None
         assert self._keeper.stdout is not None
+        assert self._keeper.stderr is not None
         self._keeper.stdin.close()
-        try:
-            self._keeper.wait(10)
-        except subprocess.TimeoutExpired:
-            self._keeper.kill()
-            self._keeper.wait(10)
+        self._gone()
         self._keeper.stdout.close()
+        self._keeper.stderr.close()
+
+    def _gone(self) -> None:
+        """Wait for the end of what runs: none of it can outlive the first process."""
+        for process in (self._keeper, *self._started):
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
 
 
 class Network:
@@ -168,7 +183,7 @@ class Network:
         self.directory = directory
         self.hosts: list[Host] = []
         self._links = 0
-        self.router = Host(self, "router", "router", 0)
+        self.router = Host(self, "router", "router", 0, {})
         for family in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             self.router.good(["sh", "-c", f"echo 1 > /proc/sys/net/{family}"])
 
@@ -178,7 +193,9 @@ class Network:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def host(self, name: str, *, hostname: str = "", routed: bool = True) -> Host:
+    def host(
+        self, name: str, *, hostname: str = "", names: Mapping[str, str] | None = None, routed: bool = True
+    ) -> Host:
         """Add a host.
 
         Parameters
@@ -187,10 +204,12 @@ class Network:
             Its name in the test.
         hostname
             What it calls itself (default: the same); may be that of another one.
+        names
+            Addresses and the names that they have on this host.
         routed
             Whether it is connected to the router; see also `wire`.
         """
-        made = Host(self, name, hostname or name, len(self.hosts) + 1)
+        made = Host(self, name, hostname or name, len(self.hosts) + 1, names or {})
         self.hosts.append(made)
         if routed:
             there = f"to-{name}"[:15]
@@ -251,13 +270,11 @@ def _first_process(hostname: str, place: str, inside: str) -> None:
     for command in (
         ["ip", "link", "set", "lo", "up"],
         ["mount", "--bind", place, inside],
+        ["mount", "--bind", f"{place}/hosts", "/etc/hosts"],
         # the directories of the other hosts are not to be seen
         ["mount", "-t", "tmpfs", "none", str(others)],
     ):
         subprocess.run(command, check=True)
-    hosts = Path(inside) / "hosts"
-    if hosts.exists():
-        subprocess.run(["mount", "--bind", hosts, "/etc/hosts"], check=True)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans that end do not stay as zombies
     print("ready", flush=True)
     while os.read(0, 64):

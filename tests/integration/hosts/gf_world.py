@@ -1,0 +1,201 @@
+"""Hosts around a database: every link to it is a proxy, every account is that of one host."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gf_proxy
+from gf_netns import Host, Network
+from pymongo import MongoClient
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Mapping
+
+__all__ = ["GROUP", "QUICK", "World", "eventually"]
+
+ROOT = Path(__file__).parents[3]
+MAIN = (sys.executable, "-c", "from launchpad.cli import main; main()")
+GROUP = "silicon"
+
+#: Leases and heartbeats of seconds, so that a test need not wait for minutes; JSON is YAML.
+QUICK = {
+    "queue": {
+        "heartbeat_s": 1.0,
+        "lease_s": 5.0,
+        "lock_ttl_s": 4.0,
+        "reserved_grace_s": 4.0,
+        "reaper_lease_s": 3.0,
+        "refresh_grace_s": 2.0,
+        "transient_delays_s": [0.5] * 20,
+    },
+    "worker": {"report_s": 0.5, "drain_grace_s": 5.0},
+    "supervisor": {"reap_s": 0.5, "deep_reap_s": 2.0},
+}
+#: A URI may say how fast the driver notices a dead link.
+NOTICES = "connectTimeoutMS=1500&socketTimeoutMS=3000&heartbeatFrequencyMS=1000"
+
+
+def eventually(what: Callable[[], Any], limit_s: float = 60.0, step_s: float = 0.05) -> Any:
+    """Return the first true value of a function, asked again and again."""
+    end = time.monotonic() + limit_s
+    while not (found := what()):
+        assert time.monotonic() < end, "what was waited for did not happen"
+        time.sleep(step_s)
+    return found
+
+
+def seconds_until(what: Callable[[], Any], limit_s: float = 60.0) -> float:
+    """Return how long it takes until a function is true."""
+    begin = time.monotonic()
+    eventually(what, limit_s, 0.02)
+    return time.monotonic() - begin
+
+
+class World:
+    """A network, the database's host in it, and the links of other hosts to it.
+
+    Parameters
+    ----------
+    directory
+        For everything.
+
+    Attributes
+    ----------
+    server
+        The database's host.
+    links
+        The proxies of the hosts, by their names.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.network = Network(directory)
+        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        try:
+            self.server = self.network.host("server")
+            self.links: dict[str, gf_proxy.Remote] = {}
+            (directory / "links").mkdir()
+            code = "import sys; from launchpad.embedded import ensure_running as run; print(run(sys.argv[1], port=0))"
+            uri = self.server.good(
+                [sys.executable, "-c", code, self.server.inside / "data"], PYTHONPATH=str(ROOT)
+            ).strip()
+            self.administrator = uri.replace("/gapfactory?", f"/{GROUP}?")
+            port = self.administrator.partition("@127.0.0.1:")[2].partition("/")[0]
+            self._to = f"127.0.0.1:{port}"
+            # Unix sockets do not know networks: this process looks at the database by one
+            socket = self.link("test", directory / "links" / "test.sock")
+            self.client: MongoClient[dict[str, Any]] = MongoClient(
+                gf_proxy.through(self.administrator, socket), serverSelectionTimeoutMS=10_000
+            )
+            self.database = self.client[GROUP]
+        except BaseException:
+            self.network.close()
+            raise
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self.network.close()
+
+    def link(self, name: str, listen: Path | str, *, round_trip_ms: float = 0.0) -> str:
+        """Open a way to the database; return its address."""
+        control = self.directory / "links" / f"{name}.control"
+        log = f"link-{name}.log"
+        options = [
+            "--to",
+            self._to,
+            "--listen",
+            listen,
+            "--latency-ms",
+            round_trip_ms / 2,
+            "--control",
+            control,
+        ]
+        self.server.start([sys.executable, "-I", gf_proxy.__file__, *options], log=log)
+        self.links[name] = gf_proxy.Remote(control)
+        return str(eventually(lambda: (self.server.place / log).read_text().strip()))
+
+    def gapfactory(self, *arguments: object, host: Host | None = None, **environment: str) -> str:
+        """Run a command that must succeed, as the administrator on the server unless a host is given."""
+        on = host or self.server
+        known = {} if host else {"GAPFACTORY_DB": self.administrator}
+        return on.good([*MAIN, *arguments], timeout=120.0, PYTHONPATH=str(ROOT), **known, **environment)
+
+    def account(self, name: str, role: str) -> str:
+        """Make a user; return its URI as the server knows itself."""
+        target = self.server.inside / f"{name}.uri"
+        self.gapfactory("db", "users", "add", GROUP, name, "--role", role, "--to", target)
+        return (self.server.place / f"{name}.uri").read_text().strip()
+
+    def join(self, host: Host, *, address: str, options: str = NOTICES, role: str = "worker") -> None:
+        """Give a host an account, the URI with the address of its link, and settings; as its user would."""
+        uri = gf_proxy.through(self.account(host.name, role), address) + f"&{options}"
+        secret = host.place / "db.uri"
+        secret.touch(mode=0o600)
+        secret.write_text(uri)
+        (host.place / "settings.yaml").write_text(json.dumps(QUICK))
+
+    def of_host(self, host: Host) -> dict[str, str]:
+        """Return the environment of a host's commands."""
+        return {
+            "GAPFACTORY_DB_FILE": str(host.inside / "db.uri"),
+            "GAPFACTORY_SETTINGS": str(host.inside / "settings.yaml"),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def work(self, host: Host, *arguments: object, before: tuple[str, ...] = (), **environment: str) -> None:
+        """Start workers on a host."""
+        command = [*before, *MAIN, "worker", "start", "-n", "1", *arguments]
+        self._workers[host.name] = host.start(command, log="worker.log", **(self.of_host(host) | environment))
+
+    def ended(self, host: Host) -> int:
+        """Wait for the end of the workers of a host; return the exit code of their supervisor."""
+        return self._workers[host.name].wait(30)
+
+    def work_with_wrong_clock(self, host: Host, ahead_s: float, *arguments: object) -> None:
+        """Start workers on a host whose time of day is wrong."""
+        # libfaketime 0.9.10 cannot sleep until a monotonic time, as time.sleep() of Python 3.11 does
+        (host.place / "shim").mkdir()
+        shim = "import select, time\n\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
+        (host.place / "shim" / "sitecustomize.py").write_text(shim)
+        self.work(
+            host,
+            *arguments,
+            before=("faketime", "-m", "--exclude-monotonic", "-f", f"{ahead_s:+g}s"),
+            PYTHONPATH=f"{host.inside / 'shim'}:{ROOT}",
+        )
+
+    def node(self, host: Host) -> str:
+        """Return how the processes of a host name their machine (its own name may not be its alone)."""
+        code = "from launchpad.queue.identity import ProcessIdentity as I; print(I.current().node)"
+        return host.good([sys.executable, "-c", code], PYTHONPATH=str(ROOT)).strip()
+
+    def launches(self, node: str, state: str) -> list[Mapping[str, Any]]:
+        """Return the launches of a machine in a state."""
+        return list(self.database.launches.find({"process.node": node, "state": state}))
+
+    def workers(self, node: str) -> list[Mapping[str, Any]]:
+        """Return the entries of the workers of a machine."""
+        return list(self.database.workers.find({"node": node, "kind": "worker"}))
+
+    def state_of_launch(self, launch_id: int) -> str:
+        """Return the state of a launch."""
+        return str((self.database.launches.find_one({"launch_id": launch_id}) or {}).get("state"))
+
+    def campaign(self, name: str) -> str:
+        """Return the state of a campaign."""
+        return str((self.database.campaigns.find_one({"_id": name}) or {}).get("state"))
+
+    def logs(self) -> str:
+        """Return the end of every log, for a test that failed."""
+        parts = []
+        for path in sorted(self.directory.glob("hosts/*/**/*.log")):
+            parts += [f"---- {path.relative_to(self.directory)}", path.read_text(errors="replace")[-3000:]]
+        return "\n".join(parts)
