@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import bson
 
@@ -13,11 +13,11 @@ from launchpad.embedded.indexes import Index
 from launchpad.embedded.planner import Plan, choose
 from launchpad.embedded.sorting import compile_sort, sort_fields
 from launchpad.embedded.updates import with_identity
-from launchpad.embedded.values import get_path
+from launchpad.embedded.values import MISSING, get_path
 from launchpad.embedded.wire import CODEC, MAX_DOCUMENT, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from launchpad.embedded.transaction import Transaction
 
@@ -50,6 +50,9 @@ class Record:
 
     __slots__ = ("_document", "raw", "row")
 
+    #: the large document decoded last: a command looks at the same one several times
+    _large: ClassVar[tuple[Record | None, dict[str, Any]]] = (None, {})
+
     def __init__(self, row: int, raw: bytes, document: dict[str, Any] | None = None) -> None:
         self.row = row
         self.raw = raw
@@ -60,9 +63,13 @@ class Record:
         """The decoded document; the caller must not change it."""
         document = self._document
         if document is None:
-            document = decode(self.raw)
             if len(self.raw) <= _KEEP_DECODED:
-                self._document = document
+                document = self._document = decode(self.raw)
+            else:
+                known, document = Record._large
+                if known is not self:
+                    document = decode(self.raw)
+                    Record._large = (self, document)
         return document
 
     def copy(self) -> dict[str, Any]:
@@ -131,7 +138,7 @@ class Collection:
         elif len(raw) > MAX_DOCUMENT:
             raise CommandError(10334, f"the document has {len(raw)} bytes, more than {MAX_DOCUMENT}")
         _check_identity(document["_id"])
-        entries = self._entries(document, None)
+        entries = self._entries(document, None, self.indexes.values())
         record = Record(transaction.next_row(), raw, document)
         self._enter(record, entries)
         transaction.put(self, None, record)
@@ -151,8 +158,9 @@ class Collection:
         if raw == record.raw:
             return record
         new = Record(record.row, raw, document)
-        old_entries = [(index, *index.prefixes(record.document)) for index in self.indexes.values()]
-        new_entries = self._entries(document, record.row)
+        touched = self._touched(record.document, document)
+        old_entries = [(index, *index.prefixes(record.document)) for index in touched]
+        new_entries = self._entries(document, record.row, touched)
         changed = [
             (old, new) for old, new in zip(old_entries, new_entries, strict=True) if old[1:] != new[1:]
         ]
@@ -184,9 +192,21 @@ class Collection:
         """Put records back in the order of insertion after deletions were undone."""
         self.records = dict(sorted(self.records.items()))
 
-    def _entries(self, document: dict[str, Any], row: int | None) -> list[tuple[Index, list[bytes], bool]]:
+    def _touched(self, old: dict[str, Any], new: dict[str, Any]) -> list[Index]:
+        """Return the indexes whose keys may differ between two versions."""
+        names = {name for index in self.indexes.values() for name in index.fields_at_top}
+        changed = {name for name in names if not _same(old.get(name, MISSING), new.get(name, MISSING))}
+        return [
+            index
+            for index in self.indexes.values()
+            if index.partial is not None or not changed.isdisjoint(index.fields_at_top)
+        ]
+
+    def _entries(
+        self, document: dict[str, Any], row: int | None, indexes: Iterable[Index]
+    ) -> list[tuple[Index, list[bytes], bool]]:
         entries = []
-        for index in self.indexes.values():
+        for index in indexes:
             prefixes, array = index.prefixes(document)
             if index.unique:
                 other = index.conflict(prefixes, row)
@@ -300,6 +320,15 @@ class Collection:
         if plan is not None and plan.exact:
             return plan.keys
         return sum(1 for _ in self._matches(plan, predicate))
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Tell whether two values are surely equal to the last bit (where Python's true equals 1, they are not)."""
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, dict | list):
+        return encode_document({"": old}) == encode_document({"": new})
+    return bool(old == new)
 
 
 def _check_identity(value: Any) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from bson import Regex
+from bson import Decimal128, Int64, Regex
 
 from launchpad.embedded.errors import CommandError
 from launchpad.embedded.expressions import compile_expression
@@ -140,6 +140,15 @@ def _equals(operand: Any) -> Predicate:
         return lambda value: value is None or value is MISSING
     if isinstance(operand, str):
         return lambda value: isinstance(value, str) and value == operand
+    if isinstance(operand, int | float) and not isinstance(operand, bool) and operand == operand:
+
+        def number(value: Any) -> bool:
+            # arrays may hold thousands of numbers: encode only what Python does not compare in the same way
+            if type(value) is int or isinstance(value, Int64 | float):
+                return bool(value == operand)
+            return isinstance(value, Decimal128) and encode(value) == wanted
+
+        return number
     return lambda value: value is not MISSING and encode(value) == wanted
 
 

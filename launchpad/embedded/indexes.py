@@ -83,6 +83,7 @@ class Index:
         partial = spec.get("partialFilterExpression")
         self.partial = compile_filter(partial) if partial is not None else None
         self._parts = [(tuple(path.split(".")), direction) for path, direction in self.fields]
+        self.fields_at_top = frozenset(parts[0] for parts, _ in self._parts)
         self.keys = SortedKeys()
         self._multikey_documents = 0
 

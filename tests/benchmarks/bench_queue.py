@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "integration" / "queue"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pymongo.monitoring
-from fireworks import Firework, FWAction, Launch, LaunchPad
+from fireworks import Firework, FWAction, Launch, LaunchPad, Workflow
 from fireworks.core.fworker import FWorker
 from fireworks.core.rocket_launcher import launch_rocket
 from queue_help import ALLOWED, run_one
@@ -198,14 +198,18 @@ def prepare(loaded: int, arguments: argparse.Namespace) -> Case:
     place = None if arguments.uri else Path(tempfile.mkdtemp(prefix="gfq-"))
     uri = with_database(arguments.uri or ensure_running(place or ""), f"bench_{uuid.uuid4().hex[:8]}")
     queue = Queue.from_uri(uri, allowed=AllowList(ALLOWED))
-    preload(queue, loaded, "COMPLETED" if arguments.history else "READY")
+    if not arguments.one_workflow:
+        preload(queue, loaded, "COMPLETED" if arguments.history else "READY")
     launchers: dict[str, Callable[[], object]] = {"gapfactory": lambda: run_one(queue)}
     if arguments.stock:
         launchers["fireworks"] = stock_launcher(uri)
-    queue.bulk_add_wfs(
-        Firework(Nothing(), name="timed", spec={"_priority": 1})
-        for _ in range((arguments.tasks + 3) * len(launchers))
-    )
+    needed = (arguments.tasks + 3) * len(launchers)
+    timed = [Firework(Nothing(), name="timed", spec={"_priority": 1}) for _ in range(needed)]
+    if arguments.one_workflow:
+        timed += [Firework(Nothing(), name="no-op") for _ in range(loaded - needed)]
+        queue.add_wf(Workflow([*timed, Firework(Nothing(), name="last", parents=timed)]))
+    else:
+        queue.bulk_add_wfs(timed)
     case = Case(loaded, uri, place, status(place).pid if place else None, queue, launchers)
     if arguments.reaper:
         case.reaper = subprocess.Popen(
@@ -240,6 +244,9 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=300, help="timed tasks per size and launcher")
     parser.add_argument("--preload", type=int, nargs="*", default=[1000, 10_000, 100_000])
     parser.add_argument("--history", action="store_true", help="stored tasks are COMPLETED instead of READY")
+    parser.add_argument(
+        "--one-workflow", action="store_true", help="so many tasks are in one workflow instead"
+    )
     parser.add_argument("--stock", action="store_true", help="also FireWorks' own launcher")
     parser.add_argument("--reaper", action="store_true", help="a pass of the reaper beside each block")
     parser.add_argument("--uri", help="another server; databases are made in it and dropped")
@@ -264,7 +271,8 @@ def main() -> None:
                     case.block(launcher, commands, number, deep=done // _BLOCK % _DEEP_EVERY == 0)
         for case in cases:
             for launcher in launchers:
-                row = case.row(launcher, "history" if arguments.history else "waiting")
+                stored = "history" if arguments.history else "waiting"
+                row = case.row(launcher, "one workflow" if arguments.one_workflow else stored)
                 sys.stdout.write(json.dumps(row) + "\n")
     finally:
         for case in cases:

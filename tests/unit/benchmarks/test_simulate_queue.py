@@ -24,7 +24,15 @@ def test_waiting_is_that_of_a_queue_with_random_arrivals_and_equal_services(simu
     service, utilisation = 0.01, 0.7
     server = simulation.Server("one", lanes=1, service_s=service)
     case = simulation.Case(
-        server, 3000, 3000 * service / utilisation, take=1, store=0, own_s=0.0, spread=1.0, report_s=1e9
+        server,
+        3000,
+        3000 * service / utilisation,
+        take=1,
+        store=0,
+        aside=0,
+        own_s=0.0,
+        spread=1.0,
+        report_s=1e9,
     )
     found = simulation.simulate(case, rounds=40)
     assert found.utilisation == pytest.approx(utilisation, rel=0.02)
@@ -34,7 +42,9 @@ def test_waiting_is_that_of_a_queue_with_random_arrivals_and_equal_services(simu
 
 def test_nobody_waits_where_there_is_one_worker(simulation):
     server = simulation.Server("near", lanes=1, service_s=0.001, wait_s=0.002)
-    case = simulation.Case(server, 1, 2.0, 0.05, spread=0.0, own_s=0.0, report_s=1e9)
+    case = simulation.Case(
+        server, 1, 2.0, 0.05, take=5, store=5, aside=0, spread=0.0, own_s=0.0, report_s=1e9
+    )
     found = simulation.simulate(case, rounds=50)
     assert found.waiting_ms == 0.0
     assert found.tasks_per_s == pytest.approx(1 / (2.0 + 10 * 0.053), rel=0.01)
@@ -42,7 +52,7 @@ def test_nobody_waits_where_there_is_one_worker(simulation):
 
 def test_a_full_server_is_the_limit_and_shards_multiply_it(simulation):
     server = simulation.Server("full", lanes=4, service_s=0.002)
-    case = simulation.Case(server, 800, 0.01, spread=0.0, report_s=1e9)
+    case = simulation.Case(server, 800, 0.01, take=5, store=4, aside=1, spread=0.0, report_s=1e9)
     one = simulation.simulate(case)
     assert one.tasks_per_s == pytest.approx(4 / 0.002 / 10, rel=0.01)
     assert one.utilisation == pytest.approx(1.0, rel=0.01)

@@ -11,6 +11,7 @@ from launchpad.embedded.commands.grouping import from_index
 from launchpad.embedded.errors import CommandError
 from launchpad.embedded.expressions import path_values
 from launchpad.embedded.filters import compile_filter
+from launchpad.embedded.indexes import HIGHEST, Index
 from launchpad.embedded.planner import group_prefix
 from launchpad.embedded.sorting import sort_value
 from launchpad.embedded.store import Store
@@ -223,3 +224,36 @@ def test_a_place_in_an_array_is_not_grouped_by_its_index(stores):
     """The key of a.0 is the array's first element; the value of a.0 where documents are grouped is not."""
     collection = filled(stores(), [{"a": [0, None, False]}, {"a": None}], [{"key": [("a.0", 1)]}])
     assert group_prefix(list(collection.indexes.values()), {}, "a.0") is None
+
+
+@EXAMPLES
+@given(
+    versions=st.lists(st.tuples(DOCUMENT, DOCUMENT), max_size=6),
+    indexes=st.lists(INDEX, min_size=1, max_size=4),
+    kept=st.sets(st.sampled_from(["a", "b", "n"])),
+)
+def test_indexes_after_updates_are_those_of_the_new_versions(stores, versions, indexes, kept):
+    """An update leaves indexes alone whose fields it does not change; what it changes it must not miss."""
+    store = stores()
+    collection = filled(store, [old for old, _ in versions], indexes)
+    for record, (old, new) in zip(list(collection.records.values()), versions, strict=True):
+        changed = {**new, **{name: old[name] for name in kept if name in old}, "_id": record.document["_id"]}
+        collection.replace(record, changed, store.transaction)
+    for index in collection.indexes.values():
+        fresh = Index(index.spec)
+        fresh.build((row, record.document) for row, record in collection.records.items())
+        assert list(index.keys.scan(b"", HIGHEST)) == list(fresh.keys.scan(b"", HIGHEST))
+        assert index.multikey == fresh.multikey
+
+
+def test_an_update_from_true_to_one_changes_the_index(stores):
+    """Python's true equals its one; MongoDB's does not."""
+    store = stores()
+    collection = filled(
+        store, [{"a": True, "n": {"c": [True]}}], [{"key": [("a", 1)]}, {"key": [("n.c", 1)]}]
+    )
+    collection.replace(collection.find({})[0], {"_id": 0, "a": 1, "n": {"c": [1]}}, store.transaction)
+    assert collection.count({"a": 1}) == 1
+    assert collection.count({"a": True}) == 0
+    assert len(collection.find({"n.c": 1})) == 1
+    assert collection.find({"n.c": True}) == []
