@@ -9,6 +9,7 @@ what is added are fields that they ignore (``checkout``, ``process``, ``heartbea
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -392,21 +393,48 @@ class Queue(LaunchPad):
         content = action.to_dict() if action is not None else None
         moment = self.now()
         try:
-            return retrying(
-                lambda: completion.complete(self, launch_id, content, state, moment),
-                limit_s=self.settings.completion_limit_s,
-                transient=lambda error: self._worth_waiting(error) and not self.give_up(),
-            )
-        except LockedWorkflowError as error:
-            logger.warning("launch %d is stored; its workflow will be refreshed later: %s", launch_id, error)
-        except Exception as error:
-            if self.spool is None or not self.database_lost(error):
-                raise
-            path = self.spool.put(self.database_identity, launch_id, state, content, moment)
-            logger.warning("the database is away; the result of launch %d waits in %s", launch_id, path)
+            return self._complete(launch_id, content, state, moment)
         finally:
             self.held.pop(launch_id, None)
+
+    def _complete(
+        self, launch_id: int, content: dict[str, Any] | None, state: str, moment: float
+    ) -> dict[str, Any]:
+        while True:
+            try:
+                return retrying(
+                    lambda: completion.complete(self, launch_id, content, state, moment),
+                    limit_s=self.settings.completion_limit_s,
+                    transient=lambda error: self._worth_waiting(error) and not self.give_up(),
+                )
+            except LockedWorkflowError as error:
+                logger.warning(
+                    "launch %d is stored; its workflow will be refreshed later: %s", launch_id, error
+                )
+                break
+            except Exception as error:
+                if self.spool is None or not self.database_lost(error):
+                    raise
+                if self._spooled(self.spool, launch_id, state, content, moment):
+                    break
+                if self.give_up():
+                    raise
+                time.sleep(0.5)
         return {"launch_id": launch_id, "state": state}
+
+    def _spooled(
+        self, spool: Spool, launch_id: int, state: str, content: dict[str, Any] | None, moment: float
+    ) -> bool:
+        """Put a result on the disk; return False if that cannot take it either: then only this process has it."""
+        try:
+            path = spool.put(self.database_identity, launch_id, state, content, moment)
+        except OSError as error:
+            logger.error(
+                "neither the database nor the disk takes the result of launch %d: %s", launch_id, error
+            )
+            return False
+        logger.warning("the database is away; the result of launch %d waits in %s", launch_id, path)
+        return True
 
     def _worth_waiting(self, error: BaseException) -> bool:
         return self.database_lost(error) or isinstance(error, LockedWorkflowError)

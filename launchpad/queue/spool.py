@@ -45,6 +45,11 @@ class Spool:
             Arguments of ``complete_launch``; the action as its dictionary.
         moment
             When the task ended (server's time, seconds since the epoch).
+
+        Raises
+        ------
+        OSError
+            The disk does not take it; nothing is left of it.
         """
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         target = self.directory / f"launch-{database[:8]}-{launch_id}.json"
@@ -57,11 +62,21 @@ class Spool:
             "moment": moment,
         }
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                json.dump(content, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(target)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # half of a file would take the room that the next try needs
+            raise
+        # the name, too, has to survive a machine that loses its power
+        place = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)
         return target
 
     def waiting(self) -> list[Path]:

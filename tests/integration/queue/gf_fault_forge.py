@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 import pymongo.monitoring
-from fireworks import Firework, LaunchPad, Workflow
-from gf_fault_sides import Ours, Stock
+from fireworks import Firework, FWAction, LaunchPad, Workflow
+from gf_fault_sides import HANDSHAKE, Breaking, Ours, Stock
 from queue_tasks import Nothing
 
 
@@ -40,7 +40,13 @@ class Guillotine(pymongo.monitoring.CommandListener):
         pass
 
     def _strike(self, event):
-        if self.armed and self.names[event.request_id] == self.at:
+        name = self.names[event.request_id]
+        if name == self.at or (self.at == "*" and event.command_name not in HANDSHAKE):
+            self.step()
+
+    def step(self):
+        """Come to a kill point."""
+        if self.armed:
             self.count += 1
             if self.count == self.number:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -53,9 +59,51 @@ class OldStock(Stock):
         return LaunchPad(host=uri, name=self.database_name, uri_mode=True, strm_lvl="CRITICAL")
 
 
-def play(side, action):
+def spool(side, guillotine):
+    """Finish a task while the database is away, and deliver its result when it is back; killed at every step."""
+    from launchpad.queue import spool as module
+
+    class Halves:
+        """Writes JSON in two halves, with a kill point in between."""
+
+        loads = staticmethod(json.loads)
+
+        @staticmethod
+        def dump(content, stream):
+            text = json.dumps(content)
+            stream.write(text[: len(text) // 2])
+            stream.flush()
+            guillotine.step()
+            stream.write(text[len(text) // 2 :])
+
+    def changes_spool(event, arguments):
+        if event in {"open", "os.rename", "os.remove", "os.mkdir"} and "spool" in str(arguments[0]):
+            guillotine.step()
+
+    _, launch_id = side.take()
+    module.json = Halves
+    whole, side.pad.launches = (
+        side.pad.launches,
+        Breaking(side.pad.launches, {"update_one", "find_one"}, times=1000),
+    )
+    guillotine.armed = True
+    sys.addaudithook(changes_spool)
+    side.complete(launch_id, FWAction(stored_data={"from": "spool"}))
+    side.pad.launches = whole
+    assert side.pad.spool.deliver(side.pad) == 1
+
+
+def play(side, action, guillotine):
     """Do what the order is about."""
-    if action == "run":
+    if action == "spool":
+        guillotine.armed = False
+        spool(side, guillotine)
+    elif action == "hand back":
+        _, launch_id = side.take()
+        side.pad.hand_back(launch_id, "stopped", kind="drained")
+    elif action.startswith("late "):
+        side.complete(int(action.split()[1]), FWAction(stored_data={"late": True}))
+    elif action == "run":
         side.run_one()
     elif action == "take":
         side.take()
@@ -76,7 +124,7 @@ def main():
             os.chdir(directory)
             side = {"stock": OldStock, "ours": Ours}[name](uri, Path(directory), {})
             guillotine.armed = True
-            play(side, action)
+            play(side, action, guillotine)
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
