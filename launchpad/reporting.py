@@ -13,6 +13,7 @@ from launchpad.database.dataset import atom_items, noise_items, pick_items, with
 from launchpad.database.packing import unpack_array
 from launchpad.database.potentials import fetch_potential, latest_potential, require_potential
 from launchpad.database.results import metrics_of, relaxations
+from launchpad.operations.removals import removals_of
 from launchpad.stability import stored_stability
 
 if TYPE_CHECKING:
@@ -506,6 +507,7 @@ def export_campaign(
         },
         "settings": campaign.model_dump(mode="json"),
         "versions": record["versions"],
+        "removed": removals_of(database, name),
         "citations": list(CITATIONS),
     }
     (directory / "campaign.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")

@@ -12,6 +12,8 @@ from launchpad.database.connection import durable
 from launchpad.database.dataset import all_items, with_labels
 from launchpad.database.documents import generation_id, label_id
 from launchpad.database.labels import count_done
+from launchpad.operations.quotas import planned_for, require_quota
+from launchpad.operations.removals import removals_of
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ def submit(queue: Queue, campaign: Campaign, text: str) -> Literal["new", "updat
     Raises
     ------
     StateError
-        A campaign of this name exists with other settings.
+        A campaign of this name exists with other settings, or the quota of the group does not allow a new one.
     MissingEngineError
         The reference code is not installed here.
     FitError
@@ -77,6 +79,8 @@ def submit(queue: Queue, campaign: Campaign, text: str) -> Literal["new", "updat
     database = durable(queue.db)
     ensure_indexes(database)
     _require_source(database, campaign)
+    if database.campaigns.find_one({"_id": campaign.name}, {"_id": 1}) is None:
+        require_quota(database, campaign.name, planned_for(campaign, 0))
     created = campaigns.create_campaign(database, campaign, text, versions())
     if created != "unchanged":
         audit(database, "campaign.submitted", campaign=campaign.name, how=created)
@@ -208,6 +212,7 @@ def explain(
         "postponed_tasks": postponed,
         "quarantined": quarantined,
         "energy_outliers": quarantine.energy_outliers_of(overview),
+        "removed": removals_of(database, name),
         "advice": advice,
     }
 
@@ -287,6 +292,7 @@ def _resume(queue: Queue, name: str, forgotten: int, rerun: int) -> dict[str, in
     record = campaigns.require_campaign(database, name)
     campaign = campaigns.campaign_of(record)
     _refuse_done(record, name)
+    require_quota(database, name)
     # first of all: a task that starts in a cancelled campaign does nothing
     campaigns.set_state(database, name, CampaignState.RUNNING, "resumed")
     for fw_id in quarantine.undecided_tasks(database, campaign):
@@ -310,7 +316,7 @@ def _resume(queue: Queue, name: str, forgotten: int, rerun: int) -> dict[str, in
 
 
 def _ended_by_cancellation(database: Database[Any], name: str) -> list[int]:
-    """Return the tasks that ended without work because their campaign was cancelled."""
+    """Return the tasks that ended without work because their campaign was cancelled, or halted by a quota."""
     tasks = [
         task["fw_id"]
         for task in database.fireworks.find({"spec.campaign": name, "state": "COMPLETED"}, {"fw_id": 1})
@@ -318,7 +324,11 @@ def _ended_by_cancellation(database: Database[Any], name: str) -> list[int]:
     return sorted(
         database.launches.distinct(
             "fw_id",
-            {"fw_id": {"$in": tasks}, "state": "COMPLETED", "action.stored_data.cancelled": True},
+            {
+                "fw_id": {"$in": tasks},
+                "state": "COMPLETED",
+                "$or": [{"action.stored_data.cancelled": True}, {"action.stored_data.halted": True}],
+            },
         )
     )
 

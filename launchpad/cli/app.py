@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from launchpad.cli import campaign, db, push, reference, share, site, worker
+from launchpad.cli import campaign, db, notify, push, reference, share, site, worker
 from launchpad.cli.doctor import doctor
 
 __all__ = ["app"]
@@ -34,6 +34,7 @@ app.add_typer(site.app, name="site")
 app.add_typer(push.app, name="push")
 app.add_typer(reference.app, name="reference")
 app.add_typer(db.app, name="db")
+app.add_typer(notify.app, name="notify")
 app.add_typer(share.app, name="share")
 app.command()(doctor)
 

@@ -253,6 +253,9 @@ def _explain(found: dict[str, Any], *, brief: bool = False) -> None:
     if not brief:
         for task in found["open_tasks"][:20]:
             say(f"{task['state'].lower()}: task {task['fw_id']} {task['name']}")
+    for row in [] if brief else found["removed"]:
+        where = f"archived in {row['archive']}" if row["archive"] else "deleted"
+        say(f"  removed by policy on {row['at']} by {row['by']}: {row['documents']} {row['kind']}, {where}")
     for line in found["advice"]:
         say(f"-> {line}")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from launchpad.cli import retention, users
+from launchpad.cli import quota, retention, users
 from launchpad.cli.options import DataOption, JsonOption, UriOption, connect, locate
 from launchpad.cli.output import print_json, say
 
@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 app.add_typer(users.app, name="users")
 app.add_typer(retention.app, name="retention")
+app.add_typer(quota.app, name="quota")
+app.command()(quota.usage)
 app.command()(retention.prune)
 app.command()(retention.restore)
 
@@ -158,6 +160,12 @@ def upgrade(
 def maintain(
     once: Annotated[bool, typer.Option("--once", help="Make one pass and end, for a timer.")] = False,
     every_s: Annotated[float, typer.Option("--every", min=1.0, help="Seconds between two passes.")] = 20.0,
+    notify: Annotated[
+        Path | None,
+        typer.Option(
+            "--notify", help="YAML file: tell people of ends, halts, standstills.", show_default=False
+        ),
+    ] = None,
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
@@ -177,7 +185,13 @@ def maintain(
         level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s", force=True
     )
     logging.getLogger("pymongo").setLevel(logging.WARNING)
-    passes = maintain_queue(located, every_s=every_s, once=once)
+    if notify is None:
+        passes = maintain_queue(located, every_s=every_s, once=once)
+    else:
+        from launchpad.operations.notices import beside
+
+        with beside(located, notify, once=once) as stop:
+            passes = maintain_queue(located, every_s=every_s, once=once, stop=stop)
     say(f"{passes} passes made")
 
 

@@ -21,6 +21,7 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "curve_points": (("curve",), ("campaign", "status")),
     "potentials": (("campaign", "generation"), ("digest",)),
     "metrics": (("campaign", "generation"),),
+    "notices": (("state", "target", "due"), ("key",)),
     "fireworks": (("spec.campaign", "spec.generation", "state"),),
 }
 

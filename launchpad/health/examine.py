@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 __all__ = ["CHECKS", "examine"]
 
 #: Names of the checks, in their order.
-CHECKS = ("database", "clocks", "versions", "scratch", "codes", "queue", "permissions", "workers")
+CHECKS = (
+    "database",
+    "clocks",
+    "versions",
+    "scratch",
+    "codes",
+    "queue",
+    "permissions",
+    "workers",
+    "operations",
+)
 
 #: Codes are programs that are started, and Python packages that take long to import.
 _CODES_FACTOR = 4.0
@@ -24,6 +34,7 @@ def _checks() -> dict[str, Callable[[Patient], Iterable[Finding]]]:
     from launchpad.health.clocks import check_clocks
     from launchpad.health.codes import check_codes
     from launchpad.health.database import check_database
+    from launchpad.health.operations import check_operations
     from launchpad.health.permissions import check_permissions
     from launchpad.health.queue import check_queue
     from launchpad.health.scratch import check_scratch
@@ -39,6 +50,7 @@ def _checks() -> dict[str, Callable[[Patient], Iterable[Finding]]]:
         check_queue,
         check_permissions,
         check_workers,
+        check_operations,
     )
     return dict(zip(CHECKS, functions, strict=True))
 

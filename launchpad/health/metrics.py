@@ -102,7 +102,28 @@ def measure(database: Database[Any], *, silent_s: float = 300.0) -> list[Metric]
     campaigns = Metric("campaigns", "Campaigns by state.")
     for campaign in CampaignState:
         campaigns.add(database.campaigns.count_documents({"state": str(campaign)}), state=str(campaign))
-    return [tasks, ready, delay, beat, workers, heard, labels, campaigns]
+    return [tasks, ready, delay, beat, workers, heard, labels, campaigns, *_operations(database)]
+
+
+def _operations(database: Database[Any]) -> list[Metric]:
+    from launchpad.database.migrations import schema_version
+    from launchpad.operations.quotas import measure as measure_quota
+
+    used = Metric("quota_used", "What has a quota: structures, labels, gigabytes, core hours in use.")
+    limit = Metric("quota_limit", "The limit of the group, where there is one.")
+    for use in measure_quota(database):
+        used.add(use.used, what=use.name)
+        if use.limit is not None:
+            limit.add(use.limit, what=use.name)
+    notices = Metric("notices", "Notices to people by state.")
+    for state in ("pending", "sent", "given up"):
+        notices.add(database.notices.count_documents({"state": state}), state=state)
+    removals = Metric("removals", "Removals by policy, by state.")
+    for state in ("begun", "partly", "done"):
+        removals.add(database.removals.count_documents({"state": state}), state=state)
+    schema = Metric("schema_version", "Version of what the database holds.")
+    schema.add(schema_version(database))
+    return [used, *([limit] if limit.samples else []), notices, removals, schema]
 
 
 def _oldest_ready(database: Database[Any], now: float) -> float:

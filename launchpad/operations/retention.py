@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     PolicyOf = Callable[[str], RetentionPolicy]
     Progress = Callable[[str, int, int], None]
 
-__all__ = ["Removal", "plan", "prune", "removals_of", "restore"]
+__all__ = ["Removal", "describe", "plan", "prune", "restore"]
 
 #: Documents changed at once.
 BATCH = 500
@@ -432,22 +432,3 @@ def restore(database: Database[Any], path: Path, *, progress: Progress | None = 
         flush()
         database.removals.update_one({"_id": removal}, {"$set": {"restored": now()}})
     return counts
-
-
-def removals_of(database: Database[Any], campaign: str) -> list[dict[str, Any]]:
-    """Return what was removed of a campaign and has not been brought back, and where it is, as plain data."""
-    query = {"counts.campaign": campaign, "restored": {"$exists": False}}
-    return [
-        {
-            "removal": record["_id"],
-            "at": record["at"].isoformat(timespec="seconds"),
-            "by": record["by"],
-            "kind": count["kind"],
-            "documents": count["documents"],
-            "archive": f"{record['host']}:{record['file']}" if count["action"] == "archive" else "",
-            "sha256": record["sha256"] if count["action"] == "archive" else "",
-        }
-        for record in database.removals.find(query).sort("_id", 1)
-        for count in record["counts"]
-        if count["campaign"] == campaign
-    ]

@@ -13,6 +13,7 @@ from launchpad.database.campaigns import require_campaign, set_state
 from launchpad.database.documents import MetricsDocument, generation_id
 from launchpad.database.potentials import cached_potential, require_potential
 from launchpad.database.results import metrics_of, save_metrics
+from launchpad.operations.quotas import exceeded, planned_for
 from launchpad.stability import measure_stability, stability_wanted
 from launchpad.states import CampaignState
 from launchpad.tasks.base import CampaignTask, TaskContext
@@ -33,6 +34,10 @@ class AssessTask(CampaignTask):
         if stored is None:
             stored = self._measure(context, key)
         if stored["decision"] == "continue":
+            reason = _over_quota(context)
+            if reason and set_state(database, campaign.name, CampaignState.HALTED, reason):
+                # `resume` runs this task again, which then acts on what is stored
+                return {"halted": True, "reason": reason}
             # it may have been cancelled while this was measured
             acted = require_campaign(database, campaign.name)["state"] != CampaignState.CANCELLED
             if acted:
@@ -94,6 +99,16 @@ class AssessTask(CampaignTask):
         )
         save_metrics(database, document)
         return document.to_bson()
+
+
+def _over_quota(context: TaskContext) -> str:
+    """Return which quota does not allow the next generation; nothing where that is on the queue already."""
+    following = context.generation + 1
+    key = f"add:{generation_id(context.campaign.name, following)}"
+    if context.queue.journal.find_one({"_id": key}, {"_id": 1}) is not None:
+        return ""
+    reason = exceeded(context.database, planned_for(context.campaign, following))
+    return reason.replace("resume NAME", f"resume {context.campaign.name}")
 
 
 def _number(value: float | None) -> float:

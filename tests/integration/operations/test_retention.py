@@ -32,20 +32,6 @@ pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(400)]
 COLLECTIONS = ("relaxations", "structures", "launches", "labels", "potentials", "queue_journal", "metrics")
 
 
-@pytest.fixture(scope="module")
-def exported(tiny_campaign, tmp_path_factory):
-    """An archive of a finished campaign of two generations."""
-    path = tmp_path_factory.mktemp("tiny") / "tiny.tar.gz"
-    tiny_campaign.good("db", "export", str(path))
-    return path
-
-
-@pytest.fixture
-def finished(database, exported):
-    import_database(database, exported)
-    return database
-
-
 def content(database) -> dict:
     """Return every document, and every file by the sha256 that it must have."""
     found = {name: list(database[name].find().sort("_id", 1)) for name in COLLECTIONS}
