@@ -119,7 +119,7 @@ def test_mail_servers_that_refuse_are_slow_or_away(certificate, tmp_path, monkey
         send(mail_to(server, security="none"), NOTICE, limit_s=5)
     with MailServer(silent_s=5.0) as server:
         begun = time.monotonic()
-        with pytest.raises(SendError, match="SMTPServerDisconnected|TimeoutError"):
+        with pytest.raises(SendError, match=r"SMTPServerDisconnected|TimeoutError"):
             send(mail_to(server, security="none"), NOTICE, limit_s=0.3)
         assert time.monotonic() - begun < 3.0
     with pytest.raises(SendError, match="ConnectionRefusedError"):
