@@ -175,16 +175,10 @@ def maintain(
 
     Example: gapfactory db maintain --every 20
     """
-    import logging
-
     from launchpad.workers.maintenance import maintain as maintain_queue
 
     located = locate(uri, data).uri
-    # whatever a library has set up: a service is judged by its log
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s", force=True
-    )
-    logging.getLogger("pymongo").setLevel(logging.WARNING)
+    log_to_terminal()
     if notify is None:
         passes = maintain_queue(located, every_s=every_s, once=once)
     else:
@@ -193,6 +187,16 @@ def maintain(
         with beside(located, notify, once=once) as stop:
             passes = maintain_queue(located, every_s=every_s, once=once, stop=stop)
     say(f"{passes} passes made")
+
+
+def log_to_terminal() -> None:
+    """Show the log of a service, whatever a library has set up: it is judged by it."""
+    import logging
+
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s", force=True
+    )
+    logging.getLogger("pymongo").setLevel(logging.WARNING)
 
 
 def _launchpad_file(uri: str, directory: Path) -> Path:

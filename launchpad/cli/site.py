@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gapfactory.errors import InputError
 from launchpad.cli.options import DataOption, JsonOption, UriOption, locate
 from launchpad.cli.output import print_json, say
+
+if TYPE_CHECKING:
+    from launchpad.queue import Queue
 
 __all__ = ["app"]
 
@@ -150,6 +154,44 @@ def submit(
         )
 
 
+@app.command()
+def watch(
+    directory: SiteArgument,
+    every_s: Annotated[float, typer.Option("--every", min=5.0, help="Seconds between two questions.")] = 30.0,
+    patience_s: Annotated[
+        float, typer.Option("--patience", min=1.0, help="Seconds that an answer may take.")
+    ] = 20.0,
+    once: Annotated[bool, typer.Option("--once", help="Ask once and end, for a timer.")] = False,
+) -> None:
+    """Ask the scheduler which pilots have ended, and let their tasks run again at once; on a login node.
+
+    Supervisors inside the pilots do the same where the scheduler can be asked on the nodes, as long as one of them
+    lives. Without either, tasks of a job that was killed wait for the end of their lease (5 minutes).
+
+    Example: gapfactory site watch labels
+    """
+    from launchpad.cli.db import log_to_terminal
+    from launchpad.sites.inquiry import Inquiry
+    from launchpad.sites.write import read_identity, read_uri
+    from launchpad.workers.maintenance import maintain
+
+    scheduler, site_id = read_identity(directory)
+    if scheduler == "shell":
+        raise InputError(
+            f"{directory} has no scheduler that could be asked: its jobs are processes of this machine."
+        )
+    log_to_terminal()
+    inquiry = Inquiry(scheduler, f"site:{site_id}", every_s=every_s, patience_s=patience_s)
+    back = 0
+
+    def ask(queue: Queue) -> None:
+        nonlocal back
+        back += len(inquiry.at_once(queue))
+
+    passes = maintain(read_uri(directory), every_s=every_s, once=once, also=ask)
+    say(f"{passes} passes made, {back} tasks put back")
+
+
 @app.command(hidden=True)
 def database(directory: SiteArgument) -> None:
     """Print the URI of the database, with its password, for the environment of a pilot job.
@@ -164,7 +206,6 @@ def database(directory: SiteArgument) -> None:
 def _site(**given: Any) -> Any:
     from pydantic import ValidationError
 
-    from gapfactory.errors import InputError
     from launchpad.sites import Site
 
     try:

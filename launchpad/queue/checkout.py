@@ -164,7 +164,7 @@ def _insert_launch(queue: Queue, fw_id: int, fworker: FWorker, launch_dir: str, 
             "RUNNING", launch_dir, fworker, host, address, launch_id=launch_id, fw_id=fw_id
         ).to_db_dict()
         launch["time_start"] = queue.stamp()
-        launch["process"] = queue.identity.document()
+        launch["process"] = queue.process_document()
         launch["heartbeat_at"] = queue.now()
         # whoever judges this launch may have other settings than the worker that keeps it alive
         launch["lease_s"] = queue.settings.lease_s

@@ -279,11 +279,13 @@ def _finish_plain(queue: Queue, fw_id: int, launch_id: int) -> bool:
     return True
 
 
-def end_without_result(queue: Queue, launch_id: int, reason: str, *, kind: str, due: float) -> bool:
-    """Give up a running launch, to be run again from `due` on; return False if it had ended already."""
+def end_without_result(
+    queue: Queue, launch_id: int, reason: str, *, kind: str, due: float, state: str = "RUNNING"
+) -> bool:
+    """Give up a launch that is in a state, to be run again from `due` on; return False if it had ended already."""
     ended = queue.stamp()
     done = queue.launches.update_one(
-        {"launch_id": launch_id, "state": "RUNNING"},
+        {"launch_id": launch_id, "state": state},
         {
             "$set": {
                 "state": "FIZZLED",

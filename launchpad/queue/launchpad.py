@@ -22,6 +22,7 @@ from gapfactory.errors import DatabaseError
 from launchpad.database.connection import clear_database_errors, redact
 from launchpad.database.entry import require_guarded, require_private_files
 from launchpad.queue import completion, journal, repair
+from launchpad.queue.batch import BatchJob
 from launchpad.queue.checkout import Taken, heartbeat, ready_query, show_running, take
 from launchpad.queue.connection import ServerClock, client_options, database_name, known_identity, prepare
 from launchpad.queue.guard import AllowList
@@ -148,6 +149,11 @@ class Queue(LaunchPad):
     def identity(self) -> ProcessIdentity:
         """The calling process."""
         return self._identity
+
+    def process_document(self) -> dict[str, Any]:
+        """Return the calling process as launches record it: with its batch job, if it runs in one."""
+        job = BatchJob.current()
+        return {**self.identity.document(), **({} if job is None else {"job": job.document()})}
 
     def now(self) -> float:
         """Return the server's time, seconds since the epoch."""

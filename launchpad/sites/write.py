@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import sys
 from importlib.resources import files
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from launchpad.sites.model import Site
 
-__all__ = ["read_uri", "write_site"]
+__all__ = ["read_identity", "read_uri", "write_site"]
 
 #: A directory that has this file is a site directory.
 MARK = "site.conf"
@@ -50,6 +51,8 @@ def write_site(directory: Path, site: Site, uri: str = "", *, depot: Path | None
     for name in ("jobs", "logs", "scratch", "spool"):
         (place / name).mkdir(mode=0o700)
 
+    # the directory's own: two clusters of one database may have sites of the same name
+    site_id = f"{site.name}-{secrets.token_hex(3)}"
     template = f"{site.scheduler}_template.txt"
     _put(place / template, _packed(template))
     _put(place / "pilot.sh", _packed("pilot.sh"), mode=0o700)
@@ -57,18 +60,18 @@ def write_site(directory: Path, site: Site, uri: str = "", *, depot: Path | None
     pilot = shlex.quote(str(place / "pilot.sh"))
     _put(place / "my_qadapter.yaml", _yaml(_adapter(place, site, pilot)))
     if depot is None:
-        _for_workers(place, site, uri, pilot)
-    _put(place / MARK, _conf(site, depot))  # last: it marks a complete directory
+        _for_workers(place, site, site_id, uri, pilot)
+    _put(place / MARK, _conf(site, site_id, depot))  # last: it marks a complete directory
     return place
 
 
-def _for_workers(place: Path, site: Site, uri: str, pilot: str) -> None:
+def _for_workers(place: Path, site: Site, site_id: str, uri: str, pilot: str) -> None:
     """Write what concerns the database."""
     from launchpad.queue import write_launchpad_file
 
     write_launchpad_file(place, uri)
     fworker: dict[str, Any] = {
-        "name": site.name,
+        "name": site_id,
         "category": list(site.categories) or "",
         "query": "{}",
         "env": {},
@@ -104,6 +107,21 @@ def read_uri(directory: Path) -> str:
     if not isinstance(uri, str) or "://" not in uri:
         raise InputError(f"{path} names no MongoDB URI as its host: correct it, or make the site again.")
     return uri
+
+
+def read_identity(directory: Path) -> tuple[str, str]:
+    """Return the scheduler of a site directory, and the id by which its jobs are known in the database.
+
+    Raises
+    ------
+    InputError
+        It is no site directory, or an older one that has no id.
+    """
+    path = site_directory(directory) / MARK
+    found = dict(line.split("=", 1) for line in path.read_text(encoding="utf-8").splitlines() if "=" in line)
+    if not {"scheduler", "site_id"} <= set(found):
+        raise InputError(f"{path} has no site_id: make the site again ('gapfactory site init').")
+    return found["scheduler"], found["site_id"]
 
 
 def site_directory(directory: Path) -> Path:
@@ -142,9 +160,11 @@ def _adapter(place: Path, site: Site, command: str) -> dict[str, Any]:
     return {**kind, "rocket_launch": command, **site.resources()}
 
 
-def _conf(site: Site, depot: Path | None) -> str:
+def _conf(site: Site, site_id: str, depot: Path | None) -> str:
     """Return the shell variables that `pilot.sh` reads."""
     values = {
+        "site_id": site_id,
+        "scheduler": site.scheduler,
         "python": shlex.quote(sys.executable),
         "workers": str(site.workers or site.cores),
         "categories": shlex.quote(" ".join(site.categories)),

@@ -28,6 +28,7 @@ def maintain(
     once: bool = False,
     stop: threading.Event | None = None,
     seen: Callable[[ReapReport], None] | None = None,
+    also: Callable[[Queue], object] | None = None,
 ) -> int:
     """Run the reaper until SIGTERM or SIGINT; return the number of passes.
 
@@ -43,6 +44,8 @@ def maintain(
         Ends the loop when set; without it signals are handled here.
     seen
         Called with the report of each pass.
+    also
+        Called with the queue after each pass.
 
     Raises
     ------
@@ -66,6 +69,8 @@ def maintain(
             try:
                 queue = queue or Queue.from_uri(uri, settings=limits)
                 report = reap(queue)
+                if also is not None:
+                    also(queue)
             except Exception as error:
                 cause = error.__cause__ if isinstance(error, DatabaseError) else error
                 if once or not is_transient_database_error(cause or error):

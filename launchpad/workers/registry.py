@@ -70,7 +70,7 @@ class Registration:
         self.queue = queue
         self.id = worker_id(queue.identity)
         self._fixed: dict[str, Any] = {
-            **queue.identity.document(),
+            **queue.process_document(),
             "kind": kind,
             "categories": list(categories),
             "campaigns": list(campaigns),

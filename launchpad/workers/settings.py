@@ -88,6 +88,12 @@ class SupervisorSettings(Settings):
     deep_reap_s: float = Field(default=20.0, gt=0)
     """All supervisors together compare workflows with their tasks this often: those that changed, and a page of all."""
 
+    ask_s: float = Field(default=30.0, gt=0)
+    """Inside a batch job, all supervisors of a site together ask its scheduler this often which jobs have ended."""
+
+    ask_patience_s: float = Field(default=20.0, gt=0)
+    """How long squeue, qstat or bjobs may take to answer."""
+
     ensure_s: float = Field(default=2.0, gt=0)
     """It tries to bring a lost local database back at most this often."""
 

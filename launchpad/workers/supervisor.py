@@ -19,6 +19,7 @@ from gapfactory.errors import DatabaseError
 from launchpad.queue.guard import AllowList
 from launchpad.queue.settings import QueueSettings
 from launchpad.retry import is_transient_database_error
+from launchpad.sites.inquiry import Inquiry
 from launchpad.workers.settings import RECYCLE, SupervisorSettings, WorkerSettings, default_scratch
 
 if TYPE_CHECKING:
@@ -140,6 +141,9 @@ class Supervisor:
         self._slots = [_Slot(number) for number in range(n)]
         self._queue: Queue | None = None
         self._registration: Registration | None = None
+        self._inquiry = Inquiry.of_this_job(
+            every_s=self.settings.ask_s, patience_s=self.settings.ask_patience_s
+        )
         self._next = {"reap": 0.0, "ensure": 0.0, "report": 0.0}
         self._message = ""
         self._lost_message = ""
@@ -167,6 +171,8 @@ class Supervisor:
             if now >= self._next["reap"]:
                 report = self._reap(queue)
                 self._next["reap"] = now + self.settings.reap_s
+            if self._inquiry is not None:
+                self._inquiry.step(queue)
             self._database, self._lost_message = True, ""
         except Exception as error:
             cause = error.__cause__ if isinstance(error, DatabaseError) else error

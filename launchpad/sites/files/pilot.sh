@@ -16,7 +16,7 @@ set +eu
 # shellcheck source=/dev/null
 source "$site/environment.sh"
 set -eu
-campaigns=() allowed=()
+site_id="" scheduler="" campaigns=() allowed=()
 python="" workers=1 categories="" idle_minutes=15 stop_before_s=90 scratch="" depot=""
 # shellcheck source=/dev/null
 source "$site/site.conf"
@@ -36,6 +36,9 @@ seconds() { # seconds LIMIT: [D-]HH:MM:SS, or HH:MM as LSF writes it
     IFS=: read -r hours minutes rest <<<"$text"
     echo $((10#$days * 86400 + 10#$hours * 3600 + 10#$minutes * 60 + 10#${rest:-0}))
 }
+
+# recorded with every task that a worker takes: whoever can ask the scheduler can then tell whether this job still runs
+export GAPFACTORY_SITE="$site_id" GAPFACTORY_SCHEDULER="$scheduler"
 
 # when the scheduler ends this job: its own word (newer SLURM), or the time limit that we asked for, whichever is first
 now="$(date +%s)"

@@ -4,7 +4,8 @@ The first argument is the name that it stands for: sbatch, squeue, scancel, qsub
 ``GF_SCHEDULER`` names the dialect of qsub and qstat (pbs or sge), ``GF_SCHEDULER_DIR`` a directory for the jobs. What
 the real ones are known to do and FireWorks or our job scripts rely on is kept: directives that we do not know are
 refused, jobs run from a copy of the script, SLURM hands its environment on and the others do not, and every element of
-an array has its number.
+an array has its number. Jobs that ended are forgotten at once. A file ``trouble`` in the directory makes the commands
+that list jobs ``fail`` or ``hang``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 PLACE = Path(os.environ["GF_SCHEDULER_DIR"])
@@ -117,8 +119,51 @@ def start(dialect: str, script: Path, number: int, element: int | None, position
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    record = {"id": number, "pid": process.pid, "dialect": dialect}
+    record = {
+        "id": number,
+        "pid": process.pid,
+        "dialect": dialect,
+        "name": next(iter(own.values())),
+        "element": index,
+    }
     (PLACE / f"{number}-{position}.job").write_text(json.dumps(record))
+
+
+def asked(dialect: str, arguments: list[str]) -> int:
+    """Answer for single jobs, as our inquiry asks."""
+    mine = [job for job in jobs() if job["dialect"] == dialect]
+    if dialect == "slurm":
+        wanted = (
+            next(word for word in arguments if word.startswith("--jobs=")).removeprefix("--jobs=").split(",")
+        )
+        known = {job["name"] for job in mine}
+        if len(wanted) == 1 and wanted[0] not in known:
+            sys.stderr.write("slurm_load_jobs error: Invalid job id specified\n")
+            return 1
+        for name in wanted:
+            if name in known:
+                print(f"{name}|RUNNING")
+        return 0
+    code = 0
+    if dialect == "pbs":
+        print("Job id            Name             User              Time Use S Queue\n" + "-" * 70)
+        known = {job["name"] for job in mine}
+        for name in arguments:
+            if name in known:
+                print(f"{name:17s} gf-pilot         me                00:00:10 R main")
+            else:
+                sys.stderr.write(f"qstat: Unknown Job Id {name}\n")
+                code = 153
+        return code
+    known = {job["name"] + (f"[{job['element']}]" if job["element"] else "") for job in mine}
+    for name in arguments[arguments.index("-o") + 2 :]:
+        if name in known:
+            number, _, element = name.rstrip("]").partition("[")
+            print(f"{number} {element or 0} RUN")
+        else:
+            sys.stderr.write(f"Job <{name}> is not found\n")
+            code = 255
+    return code
 
 
 def listing(dialect: str) -> int:
@@ -127,12 +172,12 @@ def listing(dialect: str) -> int:
         print("\nhead:\n" + "Job ID          Username Queue    Jobname    SessID NDS TSK Memory Time  S Time")
     lines = {
         "slurm": " " + user,
-        "pbs": f"1.head          {user} main     gf          1     1   1    --  24:00 R 00:00",
-        "sge": f"1 0.5 gf {user} r 11/20/2026 10:00:00 main@head 1",
-        "lsf": f"1 {user} main",
+        "pbs": "{id}.head          " + user + " main     gf          1     1   1    --  24:00 R 00:00",
+        "sge": "{id} 0.5 gf " + user + " r 11/20/2026 10:00:00 main@head 1 {element}",
+        "lsf": "{id} " + user + " main",
     }
-    for _ in jobs():
-        print(lines[dialect])
+    for job in jobs():
+        print(lines[dialect].format(**job))
     return 0
 
 
@@ -148,6 +193,15 @@ def main() -> int:
             if str(job["id"]) in arguments:
                 os.kill(job["pid"], signal.SIGTERM)
         return 0
+    trouble = (PLACE / "trouble").read_text() if (PLACE / "trouble").exists() else ""
+    if trouble == "hang":
+        time.sleep(300)
+    if trouble == "fail":
+        sys.stderr.write("slurm_load_jobs error: Unable to contact slurm controller\n")
+        return 1
+    single = {"slurm": "--states=all", "lsf": "-a"}.get(dialect)
+    if single in arguments or (dialect == "pbs" and "-a" not in arguments and "-u" not in arguments):
+        return asked(dialect, arguments)
     return listing(dialect)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -174,3 +175,51 @@ def test_pilots_of_a_real_slurm_run_a_campaign(place, tiny, first_digests, slurm
     logs = [path.read_text() for path in site.glob("logs/*/worker-0.log")]
     assert len(logs) == 3
     assert all("draining" in log for log in logs)
+
+
+def test_a_killed_job_of_a_real_slurm_gives_its_task_back_in_seconds(place, slurm, tmp_path) -> None:
+    """SIGKILL for everything in the job: `squeue` tells that it is gone, long before the lease is over."""
+    from fireworks import Firework
+    from queue_tasks import Note
+
+    from launchpad.queue import Queue
+    from launchpad.sites import read_uri
+    from launchpad.sites.inquiry import Inquiry
+    from launchpad.sites.write import read_identity
+
+    environment = {name: os.environ[name] for name in ("PATH", "SLURM_CONF")}
+    setup = f"export PYTHONPATH={shlex.quote(f'{ROOT}:{Path(__file__).parent}')}"
+    place.good(
+        *("site", "init", "-s", "slurm", "--name", "real", "-q", "main", "--memory-gb", "1"),
+        *("--walltime", "01:00:00", "--allow", "queue_tasks.*", "--setup", setup),
+    )
+    site = place.directory / "real"
+    note = tmp_path / "note"
+    with Queue.from_uri(read_uri(site)) as queue:
+        queue.add_wf(Firework(Note(file=str(note), sleep=600.0), name="long"))
+        job = json.loads(place.good("site", "submit", "real", "--json", **environment))["jobs"][0]
+        wait_for(note.exists, 60, "the task")
+        launch = queue.launches.find_one({"state": "RUNNING"})
+        assert launch["process"]["job"]["id"] == job
+        assert launch["process"]["job"]["where"] == f"site:{read_identity(site)[1]}"
+        # as seen from another machine
+        queue.launches.update_one(
+            {"launch_id": launch["launch_id"]}, {"$set": {"process.node": "another-boot/pid:[1]"}}
+        )
+        inquiry = Inquiry("slurm", f"site:{read_identity(site)[1]}", every_s=0.001)
+        assert inquiry.at_once(queue) == ()
+        began = time.monotonic()
+        pids = [entry["pid"] for entry in queue.workers.find()]
+        output("scancel", "--signal=KILL", "--full", job)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: inquiry.at_once(queue), 60, "the end of the job")
+        assert time.monotonic() - began < 30.0
+        assert queue.fireworks.find_one({"name": "long"})["state"] == "READY"
+        again = json.loads(place.good("site", "submit", "real", "--json", **environment))["jobs"][0]
+        wait_for(lambda: note.read_text().count("begin") == 2, 60, "the second try")
+        output("scancel", "--signal=KILL", "--full", again)
+        for entry in queue.workers.find({"state": {"$ne": "stopped"}}):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(entry["pid"], signal.SIGKILL)
