@@ -1,4 +1,4 @@
-"""The disk under the database fills while eight workers write to it: refused in clear words, nothing acknowledged lost."""
+"""The disk under the database fills while eight workers write: refused in clear words, nothing acknowledged lost."""
 
 from __future__ import annotations
 
