@@ -104,10 +104,8 @@ def make_bundle(queue: Queue, taken: Taken, path: Path, settings: BundleSettings
             "task": [encoded({"firework": firework, "permit": permit, "database": queue.db.name})],
             "slices": (encoded(part.document()) for part in need.slices),
             **{
-                f"data/{name}": _documents(
-                    database, [part for part in need.slices if part.collection == name]
-                )
-                for name in sorted({part.collection for part in need.slices})
+                name: _documents(database, [part for part in need.slices if part.member == name])
+                for name in sorted({part.member for part in need.slices})
             },
         }
         manifest = write_archive(path, facts, members, settings)

@@ -41,6 +41,8 @@ logger = logging.getLogger("launchpad.remote")
 
 #: Statements and bytes of one command at most.
 _BATCH, _BATCH_BYTES = 200, 8 << 20
+#: Server's code for a key that is there already.
+_DUPLICATE: Final = 11000
 _LONGEST_MESSAGE: Final = 100_000
 #: What a result may ask of the workflow: nothing but to keep the children of a cancelled task from starting.
 _CHANGES: Final = (
@@ -374,12 +376,20 @@ class _Result:
         return done
 
     def _execute(self, collection: str, statements: list[dict[str, Any]]) -> None:
+        from pymongo.errors import BulkWriteError
+
         if collection == "label_hand_backs":
             for statement in statements:
                 self._count(statement)
         elif statements:
             operations = [operation(statement) for statement in statements]
-            self._database[collection].bulk_write(operations)
+            try:
+                self._database[collection].bulk_write(operations)
+            except BulkWriteError as error:
+                # two upserts of one key at the same instant: the other one was first, and stays
+                if any(entry.get("code") != _DUPLICATE for entry in error.details.get("writeErrors", [{}])):
+                    raise
+                self._database[collection].bulk_write(operations)
 
     def _count(self, statement: Mapping[str, Any]) -> None:
         """Count a fault once, however often the result is applied; or forget what was counted."""

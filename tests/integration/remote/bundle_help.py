@@ -18,6 +18,13 @@ ALLOWED = AllowList()
 WORKER = FWorker(name="test")
 
 
+def other_database(uri: str, name: str) -> str:
+    """Return the URI with another database."""
+    base, _, options = uri.partition("?")
+    scheme, _, rest = base.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/{name}?{options}"
+
+
 def submit(queue, text):
     """Submit a campaign; return it."""
     campaign = parse_campaign(text)

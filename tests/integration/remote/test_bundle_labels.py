@@ -299,6 +299,78 @@ def test_labels_that_were_not_asked_for_are_refused(prepared, quick, tmp_path):
     assert apply_result(queue, tmp_path / "result").state == "COMPLETED"
 
 
+def test_labels_of_another_group_are_taken_over_at_the_site(prepared, quick, tmp_path, new_database, text):
+    queue, campaign = prepared
+    done, _ = quick
+    theirs, _ = ready(new_database(), text, tmp_path / "theirs")
+    with theirs:
+        run_here(theirs, picks(theirs), tmp_path / "there")
+        done.clear()
+        queue.db.shares.insert_one({"direction": "from", "group": theirs.db.name, "what": "labels"})
+        # one that does not exist, or grants nothing, is no fault
+        queue.db.shares.insert_one({"direction": "from", "group": "nobody", "what": "labels"})
+        taken = picks(queue)
+        run_there(queue, taken, tmp_path / "site")
+        assert done == []
+        origins = {label["origin"]["group"] for label in queue.db.labels.find()}
+        assert origins == {theirs.db.name}
+        assert queue.db.labels.count_documents({"campaign": "tiny", "status": "done"}) == PICKS
+        assert {v[1] for v in labels(queue, campaign).values() if v} == {
+            v[1] for v in labels(theirs, campaign).values() if v
+        }
+
+
+def test_another_try_of_what_an_earlier_generation_could_not_label(
+    prepared, quick, tmp_path, new_database, text
+):
+    """The first reference task of a generation looks through all earlier ones for what is to be tried again."""
+    from fireworks import Firework
+
+    from launchpad.database.documents import SelectionDocument
+    from launchpad.database.labels import ask_again
+    from launchpad.database.results import save_selection
+    from launchpad.tasks.reference import ReferenceTask
+
+    queue, campaign = prepared
+    done, _ = quick
+    direct, _ = ready(new_database(), text, tmp_path / "direct")
+    ended = []
+    with direct:
+        for found, run in ((queue, run_there), (direct, run_here)):
+            run_here(found, picks(found), tmp_path / f"{run.__name__}-first")
+            key = next(found.db.labels.find().sort("_id", 1))["_id"]
+            old = found.db.labels.find_one_and_delete({"_id": key})
+            found.db.labels.insert_one({**old, "_id": f"{key}/tiny", "status": "failed", "reason": "no luck"})
+            assert ask_again(found.db, key, "tiny", 1)
+            chosen = found.db.structures.find_one({"index": 0, "stage": "cell"})["_id"]
+            selection = SelectionDocument(
+                id="tiny/g001",
+                campaign="tiny",
+                generation=1,
+                train=[chosen],
+                test=[],
+                noise=[],
+                report={},
+                seconds=0.0,
+            )
+            save_selection(found.db, selection)
+            task = ReferenceTask(campaign="tiny", generation=1, what="picks", start=0, stop=1)
+            spec = {
+                "_category": "reference",
+                "_add_launchpad_and_fw_id": True,
+                "campaign": "tiny",
+                "generation": 1,
+            }
+            (fw_id,) = found.add_wf(Firework(task, spec=spec)).values()
+            done.clear()
+            run(found, take(found, fw_id=fw_id), tmp_path / f"{run.__name__}-again")
+            late = found.db.labels.find_one({"_id": f"{key}/tiny"})
+            assert (late["status"], late["enters"]) == ("late", 1)
+            ended.append((sorted(done), labels(found, campaign)))
+    assert ended[0] == ended[1]
+    assert len(ended[0][0]) in {1, 2}
+
+
 RUNNER = """
 import sys
 from pathlib import Path
