@@ -199,7 +199,8 @@ class _Progress:
 def _line(found: dict[str, Any]) -> str:
     return (
         f"{found['site']}: {found['carried']} carried ({found['waiting']} wait, {found['running']} run), "
-        f"{found['done']} done, {found['handed_back']} handed back; {found['runners']} runners, {found['cores']} cores"
+        f"{found['done']} done, {found['failed']} failed, {found['handed_back']} handed back; "
+        f"{found['runners']} runners, {found['cores']} cores"
     )
 
 

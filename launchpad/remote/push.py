@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import DatabaseError
+from launchpad.queue.enrolment import Enrolment
 from launchpad.queue.identity import ProcessIdentity
 from launchpad.remote.adopt import adopt_known, adopt_strangers
 from launchpad.remote.errors import RemoteError
@@ -71,6 +72,7 @@ class PushWorker:
         self.site = site
         self.ledger = ledger
         self.transport = transport or Transport(site)
+        queue.enrolment = Enrolment(queue.db, site.campaigns)
         self.report = report
         self.ensure_database = ensure_database
         self.stop = threading.Event()
@@ -78,6 +80,7 @@ class PushWorker:
         self.last: Look | None = None
         self.trouble: RemoteError | None = None
         self.done = 0
+        self.failed = 0
         self.handed_back = 0
         self._seen_at = time.monotonic()
         self._forget: set[str] = set()
@@ -221,8 +224,8 @@ class PushWorker:
     def query(self) -> dict[str, Any]:
         """Return which tasks are taken."""
         wanted = dict(self.fworker.query)
-        if self.site.campaigns:
-            wanted["spec._tasks.campaign"] = {"$in": list(self.site.campaigns)}
+        assert self.queue.enrolment is not None  # noqa: S101 - set at the beginning
+        wanted |= self.queue.enrolment.query()
         if self._unfit:
             wanted["fw_id"] = {"$nin": sorted(self._unfit)}
         return wanted
@@ -236,7 +239,9 @@ class PushWorker:
         taken = take(self.queue, self.query(), self.fworker, place)
         if taken is None:
             return False
-        reason = self.queue.allowed.refusal(taken.raw["spec"])
+        assert self.queue.enrolment is not None  # noqa: S101 - set at the beginning
+        spec = taken.raw["spec"]
+        reason = self.queue.allowed.refusal(spec) or self.queue.enrolment.refusal(spec)
         if reason is not None:
             self.queue.refuse(taken, reason)
             return True
@@ -266,6 +271,7 @@ class PushWorker:
             {"launch_id": taken.launch_id, "state": "RUNNING"},
             {"$set": self.ownership()},
         )
+        self.queue.show_running(taken.fw_id)
         self._unsent[name] = time.monotonic()
         return True
 
@@ -312,6 +318,10 @@ class PushWorker:
             return
         if applied.state == "HANDED BACK":
             self.handed_back += 1
+            logger.info("Firework %d comes back from %s: %s", applied.fw_id, self.site.name, applied.message)
+        elif applied.state == "FIZZLED":
+            self.failed += 1
+            logger.error("Firework %d failed at %s: %s", applied.fw_id, self.site.name, applied.message)
         else:
             self.done += 1
         self.settle(name)
@@ -324,6 +334,9 @@ class PushWorker:
         """Forget a task, here and at the site."""
         self._forget.add(name)
         self._unsent.pop(name, None)
+        entry = self.ledger.entries.get(name)
+        if entry is not None:
+            self.queue.held.pop(entry.launch_id, None)
         self.ledger.remove(name)
 
     def abandon(self, name: str, reason: str, *, kind: str) -> None:
@@ -465,6 +478,7 @@ class PushWorker:
             "waiting": len(mine & found.waiting - running) if found else 0,
             "running": len(running),
             "done": self.done,
+            "failed": self.failed,
             "handed_back": self.handed_back,
             "runners": len(found.living) if found else 0,
             "runners_pending": self._pilots.get("pending", 0),

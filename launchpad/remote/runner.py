@@ -123,6 +123,10 @@ class Runner:
 
     def _claim(self) -> Path | None:
         try:
+            found = os.statvfs(self.scratch)
+            if found.f_bavail * found.f_frsize / 1e6 < self.settings.min_free_mb:
+                self.fault(f"less than {self.settings.min_free_mb:g} MB are free in {self.scratch}")
+                return None
             return self.depot.claim(self.id)
         except OSError as error:
             self.fault(error)

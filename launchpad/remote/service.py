@@ -119,7 +119,7 @@ def _connect(uri: str, settings: QueueSettings, ensure_database: Callable[[], st
 def _register(registration: Any, worker: PushWorker, state: str) -> bool:
     """Write the entry in the list of workers; return whether somebody asked it to stop. A lost database is no error."""
     try:
-        return bool(registration.report(state, done=worker.done, failed=worker.handed_back))
+        return bool(registration.report(state, done=worker.done, failed=worker.failed))
     except Exception as error:
         if not worker.queue.database_lost(error):
             raise

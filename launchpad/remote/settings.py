@@ -39,6 +39,8 @@ class RunnerSettings(Settings):
     """It looks for bundles this often."""
     beat_s: float = Field(default=10.0, gt=0)
     """It renews its heartbeat file this often."""
+    min_free_mb: float = Field(default=100.0, ge=0)
+    """It takes nothing while less than this is free where launches are (MB)."""
     allowed: tuple[str, ...] = DEFAULT_ALLOWED
     """Tasks that it may load and run: ``package.*`` or exact names."""
 
@@ -107,7 +109,7 @@ class PushSite(Settings):
     categories: tuple[Carried, ...] = CARRIED
     """Kinds of task that are carried there."""
     campaigns: tuple[str, ...] = ()
-    """Only tasks of these campaigns; none given means all."""
+    """Only tasks of these campaigns (names, or shell patterns such as ``boron-*``); none given means all."""
     bundles: int = Field(default=256, ge=1)
     """At most this many tasks are at the site at one time."""
     ahead: int = Field(default=4, ge=1)

@@ -202,9 +202,10 @@ def main() -> int:
     )
     from launchpad.workers.rocket import HandBack
 
-    working = threading.Event()
+    working, told = threading.Event(), threading.Event()
 
     def hand_back(_number: int, _frame: object) -> None:
+        told.set()
         if working.is_set():
             working.clear()
             raise HandBack
@@ -214,7 +215,8 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)  # the runner decides
     threading.Thread(target=_watch, args=(os.getppid(),), name="parent", daemon=True).start()
     for line in orders:
-        answer = _run(json.loads(line), working)
+        answer = _run(json.loads(line), working, told)
+        told.clear()
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         answer["gb"] = pages * os.sysconf("SC_PAGE_SIZE") / 1e9
         answers.write(json.dumps(answer) + "\n")
@@ -222,7 +224,7 @@ def main() -> int:
     return 0
 
 
-def _run(order: dict[str, Any], working: threading.Event) -> dict[str, Any]:
+def _run(order: dict[str, Any], working: threading.Event, told: threading.Event) -> dict[str, Any]:
     from launchpad.queue.guard import AllowList
     from launchpad.remote.execute import run_bundle
     from launchpad.workers.rocket import HandBack
@@ -232,6 +234,8 @@ def _run(order: dict[str, Any], working: threading.Event) -> dict[str, Any]:
         workdir.mkdir(parents=True, exist_ok=True, mode=0o700)
         _wait_for(workdir)
         working.set()
+        if told.is_set():
+            raise HandBack
         run_bundle(Path(order["bundle"]), Path(order["result"]), workdir, AllowList(tuple(order["allowed"])))
     except HandBack:
         return {"error": "its runner was stopped", "stopped": True}

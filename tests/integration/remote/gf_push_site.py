@@ -34,7 +34,7 @@ FAST = {
 }
 
 
-def site_text(gate: Any, directory: Path, cache: Path | None = None, **changes: Any) -> str:
+def site_text(gate: Any, there: Path, cache: Path | None = None, **changes: Any) -> str:
     """Return the file of a site behind an sshd of ours (YAML; JSON is YAML); `cache` is for compiled code."""
     handed = _HANDED | ({"GAPFACTORY_CACHE": str(cache)} if cache else {})
     exports = "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in handed.items())
@@ -42,7 +42,7 @@ def site_text(gate: Any, directory: Path, cache: Path | None = None, **changes: 
         "name": "site",
         "host": gate.alias,
         "ssh_config": str(gate.config),
-        "directory": str(directory),
+        "directory": str(there),
         "python": sys.executable,
         "setup": [exports],
         "idle_minutes": 5,

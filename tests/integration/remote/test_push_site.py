@@ -1,0 +1,390 @@
+"""The way to a site, and what becomes of tasks that are there, over a real sshd."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from bundle_help import submit
+from gf_push_site import ROOT, eventually, site_text
+from gf_sshd import SSHD, start_sshd
+
+from launchpad.queue import Queue, reap
+from launchpad.queue.identity import ProcessIdentity, process_start
+from launchpad.remote.depot import Depot
+from launchpad.remote.errors import RemoteError
+from launchpad.remote.exchange import look
+from launchpad.remote.ledger import Ledger
+from launchpad.remote.push import PushWorker
+from launchpad.remote.settings import load_push_site
+from launchpad.remote.transport import Transport
+
+pytestmark = [
+    pytest.mark.database,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(SSHD is None, reason="no sshd is installed"),
+]
+
+QUICK = {"poll_s": 0.1, "pilots_s": 1.0, "retry_first_s": 0.1, "connect_s": 5, "drain_s": 5}
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory):
+    """A login node; a test that stops it starts it again."""
+    with start_sshd(tmp_path_factory.mktemp("gate") / "sshd") as running:
+        yield running
+
+
+@pytest.fixture
+def described(tmp_path, gate):
+    """A function that makes a site behind the login node, with its connection closed at the end."""
+    made = []
+
+    def make(way=gate, timing=None, **changes):
+        path = tmp_path / "site.yaml"
+        more = {"scheduler": None, "timing": QUICK | (timing or {})} | changes
+        path.write_text(site_text(way, tmp_path / "site", **more))
+        made.append(load_push_site(path))
+        return made[-1]
+
+    yield make
+    for site in made:
+        Transport(site).disconnect()
+
+
+@pytest.fixture
+def inbox(tmp_path):
+    """Where results land; and a bundle of some size, of no meaning."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "b-1.bundle").write_bytes(os.urandom(100_000))
+    return tmp_path / "in"
+
+
+# ------------------------------------------------------------------------------------------------- the way to the site
+
+
+def test_errors_have_kinds_and_remedies(described, gate, inbox, tmp_path) -> None:
+    def trouble(**changes) -> tuple[str, str]:
+        with pytest.raises(RemoteError) as raised:
+            look(Transport(described(**changes)), into=inbox)
+        return raised.value.kind, str(raised.value)
+
+    kind, text = trouble(python="/nowhere/python")
+    assert (kind, "'/nowhere/python' cannot be started" in text) == ("missing", True)
+    assert "correct 'python' or 'setup'" in text
+    kind, text = trouble(
+        setup=["export PYTHONPATH=", "cd /", f"export PATH={tmp_path}"], python="/usr/bin/env"
+    )
+    assert kind == "site", text
+    bare = tmp_path / "bare"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    bare.chmod(0o755)
+    kind, text = trouble(python=str(bare))
+    assert (kind, "has no gapfactory" in text) == ("missing", True), text
+    assert trouble(directory="/proc/nowhere")[0] == "site"
+
+    Transport(described()).disconnect()
+    known = gate.directory / "known_hosts"
+    right = known.read_text()
+    with start_sshd(tmp_path / "other", alias="other") as other:
+        known.write_text((other.directory / "known_hosts").read_text().replace("other", gate.alias, 1))
+    kind, text = trouble()
+    assert kind == "host-key"
+    assert "gapfactory push connect" in text
+    known.write_text(right)
+    keys = gate.directory / "authorized_keys"
+    mine = keys.read_text()
+    keys.write_text("")
+    kind, text = trouble()
+    assert kind == "authentication"
+    assert "gapfactory push connect" in text
+    keys.write_text(mine)
+    gate.stop()
+    assert trouble()[0] == "network"
+    gate.start()
+
+
+def test_one_login_through_a_jump_host_serves_everything(described, gate, inbox, tmp_path) -> None:
+    """The connection is opened once, as a person does; afterwards neither host accepts a login, and none is needed."""
+    with start_sshd(tmp_path / "jump", alias="jump") as jump:
+        both = tmp_path / "both"
+        both.write_text(gate.config.read_text() + jump.config.read_text())
+        site = described(jump="jump", ssh_config=str(both))
+        transport = Transport(site)
+        before = gate.logins()
+        transport.connect(interactive=True)
+        for keys in (gate.directory / "authorized_keys", jump.directory / "authorized_keys"):
+            keys.rename(keys.with_suffix(".away"))
+        try:
+            sent = look(transport, bundles=[tmp_path / "b-1.bundle"], into=inbox)
+            again = look(transport, bundles=[tmp_path / "b-1.bundle"], into=inbox)
+            assert sent.stored == again.stored == sent.waiting == again.waiting == {"b-1"}
+            assert gate.logins() - before == jump.logins() == 1
+            assert transport.connected
+            assert transport.socket.parent.stat().st_mode & 0o777 == 0o700
+            assert (Path(site.directory)).stat().st_mode & 0o777 == 0o700
+        finally:
+            for keys in (gate.directory / "authorized_keys", jump.directory / "authorized_keys"):
+                keys.with_suffix(".away").rename(keys)
+        transport.disconnect()
+        assert not transport.connected
+
+
+def test_a_transfer_that_is_cut_leaves_nothing_and_is_repeated(described, gate, inbox, tmp_path) -> None:
+    large = tmp_path / "b-2.bundle"
+    large.write_bytes(os.urandom(1_000_000) * 80)
+    site = described()
+    transport = Transport(site)
+    look(transport, into=inbox)
+    there = Path(site.directory) / "inbox"
+
+    def cut() -> None:
+        eventually(lambda: any(path.stat().st_size > 1_000_000 for path in there.glob(".*")), limit_s=30)
+        gate.stop()
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    try:
+        with pytest.raises(RemoteError) as raised:
+            look(transport, bundles=[large], into=inbox)
+        assert raised.value.kind == "network"
+    finally:
+        thread.join()
+        gate.start()
+    assert not list(there.glob("*.bundle"))
+    found = look(transport, bundles=[large], into=inbox)
+    assert found.stored == {"b-2"}
+    assert (there / "b-2.bundle").read_bytes() == large.read_bytes()
+    eventually(lambda: not list(there.glob(".*")), why="what was cut is removed", limit_s=20)
+
+
+def test_a_site_that_hangs_is_given_up_in_time(described, gate, inbox) -> None:
+    site = described(timing={"call_s": 1.0}, setup=["sleep 60"])
+    began = time.monotonic()
+    with pytest.raises(RemoteError) as raised:
+        look(Transport(site), into=inbox)
+    assert raised.value.kind == "network"
+    assert "did not answer within 1 s" in str(raised.value)
+    assert time.monotonic() - began < 10.0
+
+
+def test_greetings_of_a_login_shell_do_not_matter(described, inbox) -> None:
+    text = described()
+    site = text.model_copy(update={"setup": (*text.setup, "echo Welcome", "echo to the cluster >&2")})
+    assert look(Transport(site), into=inbox).known == frozenset()
+
+
+# ------------------------------------------------------------------------------------------- tasks that are at the site
+
+
+@pytest.fixture
+def queue(database_uri, tiny):
+    """A campaign whose first tasks are ready: two of build, and others."""
+    with Queue.from_uri(database_uri) as opened:
+        submit(opened, tiny())
+        yield opened
+
+
+@pytest.fixture
+def worker(queue, described, tmp_path):
+    """A function that starts a push worker (without its loop) on one ledger."""
+    started = []
+
+    def make(*, ledger="ledger", **changes):
+        for one in started:
+            one.ledger.close()  # as the end of its process does
+        changes = {"categories": ["build"], "ahead": 2} | changes
+        started.append(PushWorker(queue, described(**changes), Ledger(tmp_path / ledger)))
+        started[-1].open()
+        return started[-1]
+
+    yield make
+    for one in started:
+        one.ledger.close()
+
+
+@pytest.fixture
+def depot(tmp_path):
+    return Depot(tmp_path / "site")
+
+
+def sent(made) -> set[str]:
+    """Look until tasks have been brought; return their names."""
+    eventually(lambda: made.turn() is not None and made.last.waiting, limit_s=30)
+    return set(made.last.waiting)
+
+
+def launch_of(queue, name: str) -> dict:
+    return queue.launches.find_one({"launch_id": int(name.rsplit("-", 1)[1])})
+
+
+def test_carried_launches_are_those_of_the_site(queue, worker, depot) -> None:
+    made = worker()
+    names = sent(made)
+    assert len(names) == 2, "as many as are taken ahead"
+    for name in names:
+        launch = launch_of(queue, name)
+        assert launch["process"]["node"].startswith("push/site/login:")
+        assert launch["lease_s"] == 1800.0
+    # the reaper cannot look the site up: it waits for the heartbeat's lease
+    assert reap(queue).quiet
+    assert not reap(queue, now=queue.now() + 1000).lost
+    queue.launches.update_many({}, {"$set": {"heartbeat_at": queue.now() - 1700}})
+    made.beat()
+    assert not reap(queue, now=queue.now() + 1000).lost
+    assert (depot.place / "inbox").stat().st_mode & 0o077 == 0
+
+
+def test_a_lost_ledger_and_a_lost_site(queue, worker, depot) -> None:
+    """Without its ledger, a push worker adopts what the site has; what nobody has goes back."""
+    names = sorted(sent(worker()))
+    Depot(depot.place).forget(names[0])
+    second = worker(ledger="another")
+    second.turn()
+    assert names[1] in second.ledger
+    assert (
+        launch_of(queue, names[0])["requeue"]["kind"] == "dead"
+        or launch_of(queue, names[0])["state"] == "FIZZLED"
+    )
+    assert launch_of(queue, names[1])["state"] == "RUNNING"
+    # and with the ledger, but without the site's directory, it sends again
+    third = worker()
+    assert set(third.ledger.entries) == {names[1]}
+    depot.forget(names[1])
+    third.turn()
+    third.turn()
+    assert names[1] in third.last.waiting
+
+
+def test_blind_for_too_long(queue, worker, gate, depot) -> None:
+    made = worker(timing={"blind_limit_s": 3600.0, "unsent_limit_s": 3600.0})
+    names = sent(made)
+    gate.stop()
+    try:
+        with pytest.raises(RemoteError) as raised:
+            made.turn()
+        made._in_trouble(raised.value)
+        assert set(made.ledger.entries) == names, "only the view is lost"
+        assert made.status()["trouble"]["kind"] == "network"
+        made._seen_at -= 4000.0
+        made._in_trouble(raised.value)
+        assert len(made.ledger) == 0
+        for name in names:
+            assert launch_of(queue, name)["state"] == "FIZZLED"
+        assert queue.fireworks.count_documents({"spec._category": "build", "state": "READY"}) == 2
+    finally:
+        gate.start()
+    again = worker(categories=["fit"])
+    again.turn()
+    again.turn()
+    assert again.last.known == frozenset(), "what somebody else may have by now is removed at the site"
+
+
+def test_a_task_whose_runners_die_goes_back_and_is_counted(queue, worker, depot) -> None:
+    made = worker(ahead=1)
+    (name,) = sent(made)
+    for number in range(3):
+        dead = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        here = ProcessIdentity.current()
+        identity = ProcessIdentity(here.host, here.node, dead.pid, process_start(dead.pid))
+        (depot.runners / f"r{number}.json").write_text(json.dumps(identity.document() | {"state": "running"}))
+        assert depot.claim(f"r{number}").stem == name
+        made.turn()
+        assert made.last.running == {name: f"r{number}"}, "nobody takes the bundle of a runner that lives"
+        dead.kill()
+        dead.communicate()
+        made.turn()
+    launch = launch_of(queue, name)
+    assert launch["state"] == "FIZZLED"
+    assert "died (time 3 at this site)" in launch["action"]["stored_data"]["_message"]
+    assert len(queue.retries.find_one({"_id": launch["fw_id"]})["dead"]) == 1
+    made.turn()
+    assert name not in made.last.known
+
+
+def test_stopping_takes_back_what_has_not_begun(queue, worker, depot) -> None:
+    made = worker(timing={"drain_s": 0.0})
+    names = sorted(sent(made))
+    here = ProcessIdentity.current()
+    (depot.runners / "r.json").write_text(json.dumps(here.document() | {"state": "running"}))
+    running = depot.claim("r").stem
+    assert running == names[0]
+    made.stop.set()
+    made.run(pulse=False)
+    assert launch_of(queue, names[1])["state"] == "FIZZLED"
+    assert launch_of(queue, names[0])["state"] == "RUNNING", "what runs there goes on"
+    assert not list(depot.inbox.iterdir())
+    following = worker(timing={"drain_s": 0.2})
+    assert set(following.ledger.entries) == {names[0]}
+    following.recall = True
+    following.stop.set()
+    following.run(pulse=False)
+    assert launch_of(queue, names[0])["state"] == "FIZZLED"
+    assert not list(depot.running.glob("*/*.bundle")), "its runner sees that it is gone"
+    assert queue.fireworks.count_documents({"spec._category": "build", "state": "READY"}) == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 128 kB at the site's place, and a function that enlarges it."""
+    disk = tmp_path / "site"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.decode().strip()}")
+    yield lambda: subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_no_space_at_the_site(queue, worker, depot, small_disk) -> None:
+    made = worker()
+    made.turn()
+    (depot.place / "ballast").write_bytes(
+        b"x" * (os.statvfs(depot.place).f_bavail * os.statvfs(depot.place).f_frsize)
+    )
+    with pytest.raises(RemoteError) as raised:
+        made.turn()
+    assert raised.value.kind == "space"
+    assert "no space" in str(raised.value)
+    made._in_trouble(raised.value)
+    waiting = set(made.ledger.entries)
+    assert waiting, "they wait for room"
+    small_disk()
+    made.turn()
+    assert made.trouble is None
+    assert waiting <= made.last.waiting
+
+
+def test_a_runner_that_is_drained_hands_back(queue, worker, depot, tmp_path) -> None:
+    """SIGTERM in the middle of a task: the task is run again, from what was done, and nothing is left at the site."""
+    made = worker(ahead=1)
+    sent(made)
+    code = (
+        "import sys; from pathlib import Path; from launchpad.remote import settings, runner, depot\n"
+        "given = settings.RunnerSettings(idle_s=0.5, drain_grace_s=0.0, min_free_mb=0)\n"
+        "sys.exit(runner.Runner(depot.Depot(Path(sys.argv[1])), given).run())"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, str(depot.place)]
+    first = subprocess.Popen(command, env=environment)
+    eventually(lambda: list(depot.running.glob("*/*.bundle")), limit_s=30)
+    os.kill(first.pid, signal.SIGTERM)
+    assert first.wait(30) == 0
+    assert not list(depot.runners.iterdir())
+    assert not list(depot.running.glob("*/*"))
+    made.turn()
+    assert len(made.last.waiting) + made.handed_back + made.done == 1
+    # without a signal: it does everything that there is, and ends when there is nothing more
+    second = subprocess.Popen(command, env=environment)
+    eventually(lambda: (made.turn() or True) and made.done == 2, limit_s=60)
+    assert second.wait(60) == 0
+    assert queue.fireworks.count_documents({"spec._category": "build", "state": "COMPLETED"}) == 2
