@@ -7,8 +7,10 @@ refuses to run a Firework that asks for anything outside the list.
 
 from __future__ import annotations
 
+import importlib
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,8 +75,8 @@ class AllowList:
     Parameters
     ----------
     names
-        ``package.*`` allows every explicit name ``{{package.module.Class}}`` below the package; anything else
-        is an exact ``_fw_name`` (``ScriptTask``) or a dotted class (``package.module.Class``).
+        ``package.*`` allows every explicit name ``{{package.module.Class}}`` of a Firetask that is defined below the
+        package; anything else is an exact ``_fw_name`` (``ScriptTask``) or a dotted class (``package.module.Class``).
     """
 
     names: tuple[str, ...] = DEFAULT_ALLOWED
@@ -89,9 +91,10 @@ class AllowList:
         if match is None:
             return False
         dotted = match.group(1)
-        return any(
-            dotted.startswith(name[:-1]) if name.endswith(".*") else dotted == name for name in self.names
-        )
+        if dotted in self.names:
+            return True
+        below = any(name.endswith(".*") and dotted.startswith(name[:-1]) for name in self.names)
+        return below and _is_task(dotted)
 
     def inert(self, value: Any) -> Any:
         """Return the document with every object that is not on the list replaced by an `Inert` one."""
@@ -127,6 +130,22 @@ class AllowList:
                 "FireWorks' own rlaunch does"
             )
         return None
+
+
+@cache
+def _is_task(dotted: str) -> bool:
+    """Return whether a class is a Firetask of the module that is named; the module is one of an allowed package.
+
+    What such a module has imported for its own use is no task, and FireWorks would build it like one.
+    """
+    from fireworks import FiretaskBase
+
+    module, _, name = dotted.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and issubclass(found, FiretaskBase) and found.__module__ == module
 
 
 def _serialized(value: Any) -> Iterator[str]:

@@ -61,7 +61,8 @@ class GuardedFirework(LazyFirework):
     @property
     def partial_fw(self) -> Firework:
         """The Firework without its launches, loaded at the first use."""
-        if not self._fw:
+        # `not` would be wrong: a Firework without tasks has the length 0, and would be loaded anew at every use
+        if self._fw is None:
             raw = self._fwc.find_one({"fw_id": self.fw_id})
             if raw is None:
                 msg = f"Firework {self.fw_id} belongs to a workflow but does not exist"

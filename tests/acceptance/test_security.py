@@ -1,0 +1,398 @@
+"""Security, as a specification: one group at work under accounts with real privileges, and somebody who means ill.
+
+A campaign runs with a member who submits it, workers under an account of the role worker, and hostile tasks beside it.
+Everything that comes of it (documents, files and their modes, logs, processes) is then looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fireworks import Firework
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
+
+from launchpad.database.privileges import ROLES
+from launchpad.database.users import add_user, user_uri, write_secret
+from launchpad.embedded import ensure_running, stop
+from launchpad.queue import Queue
+from launchpad.tasks.build import BuildTask
+
+pytestmark = [pytest.mark.database, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).parents[2]
+CAMPAIGN = """
+preset: quickstart-Si-analytic
+name: si
+seed: 11
+schedule: {cells_per_generation: 6, initial_cells: 8, generations: 1, quorum: 0.8}
+select: {noise_cells: 0, labels_per_generation: 4, held_out_per_generation: 2, minima: all}
+stop: {label_budget: 6}
+build: {atoms_min: 2, atoms_max: 3}
+dimers: {bond_lengths: 4}
+relax: {max_steps: 10}
+gap: {two_body: {n_sparse: 6}, three_body: {n_sparse: 6}, soap: {n_sparse: 10, n_max: 3, l_max: 2}}
+evidence: {phases: none, stability: {enabled: false}}
+"""
+
+#: A task of ours that would do nothing: its campaign does not exist.
+OURS = {
+    "_fw_name": "{{launchpad.tasks.build.BuildTask}}",
+    "campaign": "no such",
+    "generation": 0,
+    "start": 0,
+    "stop": 1,
+}
+
+
+def hostile(marker: str) -> dict[str, dict]:
+    """Return specs that try to run a program or to touch files; each would leave a file `marker` behind."""
+    touch = ["touch", marker]
+    script = {"_fw_name": "ScriptTask", "script": f"touch {marker}"}
+    return {
+        "a task of FireWorks": {"_tasks": [script]},
+        "a function by name": {
+            "_tasks": [{"_fw_name": "PyTask", "func": "subprocess.call", "args": [touch]}]
+        },
+        "an explicit class": {"_tasks": [{"_fw_name": "{{subprocess.Popen}}", "args": touch}]},
+        "an explicit class with spaces": {"_tasks": [{"_fw_name": "{{ subprocess.Popen }}", "args": touch}]},
+        "a class that one of our modules imports": {
+            "_tasks": [{"_fw_name": "{{launchpad.tasks.base.Path}}"}]
+        },
+        "a module that begins like ours": {"_tasks": [{"_fw_name": "{{launchpad.tasks_of_others.Evil}}"}]},
+        "a name that is no text": {"_tasks": [{"_fw_name": ["ScriptTask"], "script": f"touch {marker}"}]},
+        "a name with a line end": {"_tasks": [{**script, "_fw_name": "ScriptTask\n"}]},
+        "no name": {"_tasks": [{"script": f"touch {marker}"}]},
+        "no task": {"_tasks": []},
+        "a second task": {"_tasks": [OURS, script]},
+        "a serialized object deep inside": {"_tasks": [OURS], "a": [{"b": {"c": script}}]},
+        "a serialized object of another library": {
+            "_tasks": [{**OURS, "x": [{"@module": "subprocess", "@class": "Popen", "args": touch}]}]
+        },
+        "files copied in": {
+            "_tasks": [OURS],
+            "_files_in": {"a": "/etc/passwd"},
+            "_files_prev": {"a": marker},
+        },
+        "files copied out": {"_tasks": [OURS], "_files_out": {"a": marker}},
+        "another directory": {"_tasks": [OURS], "_launch_dir": marker},
+        "a background task": {"_tasks": [OURS], "_background_tasks": [script]},
+        "a recovery": {"_tasks": [OURS], "_recovery": {"_prev_dir": "/etc", "_mode": "cp"}},
+        "a finder of duplicates": {"_tasks": [OURS], "_dupefinder": {"_fw_name": "{{subprocess.Popen}}"}},
+    }
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    """A server with the groups silicon and copper, on which a campaign has run; nobody uses the root account but us."""
+    here = tmp_path_factory.mktemp("service")
+    data = Path(tempfile.mkdtemp(prefix="gfs-"))
+    root = ensure_running(data)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GAPFACTORY_DB")} | {
+        "GAPFACTORY_DATA": str(here / "unused"),
+        "GAPFACTORY_SCRATCH": str(here / "scratch"),
+        "GAPFACTORY_CACHE": str(here / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(here),
+    }
+    files, passwords = {}, {}
+    with MongoClient(root) as administrator:
+        for group in ("silicon", "copper"):
+            for role in ROLES:
+                passwords[group, role] = add_user(administrator, group, role, role)
+                files[group, role] = here / f"{group}-{role}.uri"
+                write_secret(files[group, role], user_uri(root, group, role, passwords[group, role]))
+        made = SimpleNamespace(
+            root=root,
+            here=here,
+            data=data,
+            administrator=administrator,
+            silicon=administrator.silicon,
+            passwords=passwords,
+            files=files,
+            environment=environment,
+            marker=here / "the-hostile-task-ran",
+            processes=[],
+            printed=[],
+        )
+        try:
+            yield made
+        finally:
+            for pid in made.processes:
+                try:
+                    os.kill(pid, signal.SIGTERM)
+                except ProcessLookupError:
+                    continue
+                wait_for(lambda p=pid: not Path(f"/proc/{p}").exists(), 40)
+            stop(data)
+            shutil.rmtree(data, ignore_errors=True)
+
+
+def gapfactory(service, role: str, *commands: str) -> list[tuple[int, str]]:
+    """Run command lines as a user of silicon; return exit code and output of each, its words on one line."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(Path(__file__).with_name("gf_commands.py")),
+            json.dumps([c.split() for c in commands]),
+        ],
+        cwd=service.here,
+        env=service.environment | {"GAPFACTORY_DB_FILE": str(service.files["silicon", role])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    service.printed += [done.stdout, done.stderr]
+    assert "Traceback" not in done.stdout
+    frame = str.maketrans("│╭╮╰╯─", "      ")
+    return [(code, " ".join(text.translate(frame).split())) for code, text in json.loads(done.stdout)]
+
+
+def good(service, role: str, *commands: str) -> list[str]:
+    """Run commands that must succeed; return their outputs."""
+    found = gapfactory(service, role, *commands)
+    assert all(code == 0 for code, _ in found), found
+    return [text for _, text in found]
+
+
+def as_user(service, role: str, group: str = "silicon") -> MongoClient:
+    return MongoClient(service.files[group, role].read_text().strip())
+
+
+def wait_for(condition, seconds: float):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+    return found
+
+
+def refused(action) -> None:
+    with pytest.raises(OperationFailure) as caught:
+        action()
+    assert caught.value.code == 13, caught.value
+
+
+@pytest.fixture(scope="module")
+def worked(service):
+    """The same after a member submitted a campaign, hostile tasks were added, and workers did what they could."""
+    (service.here / "si.yaml").write_text(CAMPAIGN)
+    good(service, "member", "campaign submit si.yaml")
+    service.hostile = {}
+    nothing = BuildTask(campaign="no such", generation=0, start=0, stop=1)
+    ours = {"_add_launchpad_and_fw_id": True}
+    with Queue.from_uri(service.files["silicon", "member"].read_text().strip()) as queue:
+        for name, spec in hostile(str(service.marker)).items():
+            (fw_id,) = queue.add_wf(Firework(nothing, ours, name=name)).values()
+            queue.fireworks.update_one({"fw_id": fw_id}, {"$set": {"spec": spec}})
+            service.hostile[name] = fw_id
+        (service.failing,) = queue.add_wf(Firework(nothing, ours, name="a task that fails")).values()
+    (shown,) = good(service, "worker", "worker start -n 2 --background")
+    service.processes.append(int(re.search(r"process (\d+)", shown)[1]))
+    service.lines = wait_for(lambda: command_lines(service), 30)
+    wait_for(lambda: service.silicon.campaigns.find_one({"_id": "si"})["state"] == "done", 150)
+    unfinished = {"state": {"$in": ["READY", "RUNNING"]}}
+    wait_for(lambda: service.silicon.fireworks.count_documents(unfinished) == 0, 30)
+    return service
+
+
+def command_lines(service) -> list[tuple[int, bytes, bytes]]:
+    """Return (process, command line, environment) of the supervisor and its two workers, once all have connected."""
+    entries = list(service.silicon.workers.find({"state": {"$ne": "stopped"}}))
+    if len(entries) < 3:
+        return []
+    return [
+        (
+            e["pid"],
+            Path(f"/proc/{e['pid']}/cmdline").read_bytes(),
+            Path(f"/proc/{e['pid']}/environ").read_bytes(),
+        )
+        for e in entries
+    ]
+
+
+# --- roles
+
+
+def test_a_worker_account_is_enough_for_a_whole_campaign(worked) -> None:
+    assert worked.silicon.campaigns.find_one({"_id": "si"})["state"] == "done"
+    assert worked.silicon.potentials.count_documents({"campaign": "si"}) == 2
+    assert worked.silicon.labels.count_documents({"status": "done"}) > 6
+    assert "not authorized" not in worker_log(worked)
+
+
+def test_a_viewer_reads_with_every_command_that_reads_and_writes_with_none(worked) -> None:
+    good(
+        worked,
+        "viewer",
+        "campaign status",
+        "campaign status si",
+        "campaign why si",
+        "campaign digest si",
+        "campaign export si --out export",
+        "worker list",
+        "share list",
+        "share log",
+        "db check",
+        "db status",
+    )
+    (worked.here / "other.yaml").write_text(CAMPAIGN.replace("name: si", "name: other"))
+    refusals = gapfactory(
+        worked,
+        "viewer",
+        "campaign submit other.yaml",
+        "worker stop",
+        "share accept copper",
+        "db users list silicon",
+    )
+    for (code, text), role in zip(
+        refusals, ("member or owner", "worker or member or owner", "owner", "owner"), strict=True
+    ):
+        assert code == 1
+        assert f"needs the role {role} of the group" in text
+    with as_user(worked, "viewer") as client:
+        for collection in worked.silicon.list_collection_names():
+            refused(lambda c=client.silicon[collection]: c.insert_one({}))
+            refused(lambda c=client.silicon[collection]: c.update_many({}, {"$set": {"a": 1}}))
+            refused(lambda c=client.silicon[collection]: c.delete_many({}))
+            refused(lambda c=client.silicon[collection]: c.create_index("a"))
+            refused(lambda c=client.silicon[collection]: c.drop())
+
+
+def test_a_worker_account_reaches_no_other_group_and_no_users(worked) -> None:
+    with as_user(worked, "worker") as client:
+        assert client.list_database_names() == ["silicon"]
+        for action in (
+            lambda: client.copper.campaigns.find_one({}),
+            lambda: client.copper.fireworks.insert_one({}),
+            client.copper.list_collection_names,
+            lambda: client.silicon.campaigns.delete_one({"_id": "si"}),
+            lambda: client.silicon.campaigns.insert_one({"_id": "mine"}),
+            lambda: client.silicon.fireworks.delete_many({}),
+            client.silicon.labels.drop,
+            lambda: client.silicon.audit.find_one({}),
+            lambda: client.drop_database("silicon"),
+            lambda: client.silicon.command("createUser", "eve", pwd="x" * 20, roles=["gapfactory_worker"]),
+            lambda: client.silicon.command("updateUser", "owner", pwd="x" * 20),
+            lambda: client.silicon.command("updateUser", "worker", pwd="x" * 20),
+            lambda: client.silicon.command("dropUser", "viewer"),
+            lambda: client.silicon.command("usersInfo", 1),
+            lambda: client.silicon.command("grantRolesToUser", "worker", roles=["gapfactory_owner"]),
+            lambda: client.silicon.command("updateRole", "gapfactory_worker", privileges=[]),
+            lambda: client.admin.command("shutdown"),
+        ):
+            refused(action)
+
+
+def test_stock_rlaunch_works_under_a_worker_account(worked, tmp_path) -> None:
+    from launchpad.queue import write_launchpad_file
+
+    bin_directory = Path(sys.executable).parent
+    (tmp_path / "task.yaml").write_text(
+        "spec: {_fworker: stock, _tasks: [{_fw_name: ScriptTask, script: 'echo done > out.txt'}]}\n"
+    )
+    # pinned to this worker: ours are at work beside it, and would refuse the task
+    (tmp_path / "my_fworker.yaml").write_text("{name: stock, category: '', query: '{}'}\n")
+    for role, command in (("member", ["lpad", "add", "task.yaml"]), ("worker", ["rlaunch", "singleshot"])):
+        write_launchpad_file(tmp_path, worked.files["silicon", role].read_text().strip())
+        subprocess.run(
+            [str(bin_directory / command[0]), *command[1:]],
+            cwd=tmp_path,
+            env=worked.environment,
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+    assert (tmp_path / "out.txt").read_text() == "done\n"
+    assert stat.S_IMODE((tmp_path / "my_launchpad.yaml").stat().st_mode) == 0o600
+
+
+# --- tasks
+
+
+def test_a_spec_that_asks_for_anything_foreign_is_refused(worked) -> None:
+    assert not worked.marker.exists()
+    for name, fw_id in worked.hostile.items():
+        task = worked.silicon.fireworks.find_one({"fw_id": fw_id})
+        assert task["state"] == "FIZZLED", name
+        launch = worked.silicon.launches.find_one({"launch_id": {"$in": task["launches"]}})
+        assert launch["action"]["stored_data"]["_message"].startswith("refused: "), name
+        assert not worked.marker.exists()
+
+
+def test_a_task_that_fails_says_why_without_secrets(worked) -> None:
+    task = worked.silicon.fireworks.find_one({"fw_id": worked.failing})
+    assert task["state"] == "FIZZLED"
+    launch = worked.silicon.launches.find_one({"launch_id": {"$in": task["launches"]}})
+    assert "no campaign 'no such'" in str(launch["action"])
+
+
+# --- secrets
+
+
+def test_no_secret_is_in_processes_documents_files_or_their_modes(worked) -> None:
+    """After everything that a group does: submit, work, fail, lose the database, look, export, report, examine."""
+    here = worked.here
+    good(worked, "member", "campaign report si --out report", "db export all.tar.gz")
+    good(worked, "worker", f"db launchpad-file --data {here / 'lpad'}")
+    good(worked, "owner", "share log --json")
+    # the exit code of the doctor is about this machine
+    ((_, examined),) = gapfactory(worked, "worker", "doctor --json")
+    assert "worker:***@" in examined
+    # the database is lost and comes back: what the workers say about that
+    before = worker_log(worked)
+    stop(worked.data)
+    wait_for(lambda: "away" in worker_log(worked)[len(before) :], 40)
+    assert ensure_running(worked.data) == worked.root
+    secrets = [password.encode() for password in worked.passwords.values()]
+
+    def holds(data: bytes) -> bool:
+        return any(secret in data for secret in secrets)
+
+    assert len(worked.lines) == 3
+    for pid, line, environment in worked.lines:
+        assert not holds(line), f"command line of {pid}"
+        assert not holds(environment), f"environment of {pid}"
+    assert not holds("".join(worked.printed).encode())
+    for name in worked.silicon.list_collection_names():
+        for document in worked.silicon[name].find():
+            assert not holds(repr(document).encode()), f"{name}: {document['_id']}"
+    # the server's own files hold what passwords are checked with, never the passwords
+    secret_files = {*worked.files.values(), here / "lpad" / "my_launchpad.yaml"}
+    seen = set()
+    for path in [p for place in (here, worked.data) for p in place.rglob("*") if p.is_file()]:
+        seen.add(path)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if path in secret_files:
+            assert mode == 0o600, path
+        else:
+            assert not holds(path.read_bytes()), path
+    assert secret_files <= seen
+    assert here / "all.tar.gz" in seen
+    assert stat.S_IMODE((here / "all.tar.gz").stat().st_mode) == 0o600
+    assert any("FW" in path.name or path.parent.name == "logs" for path in seen)
+
+
+def worker_log(service) -> str:
+    return "".join(p.read_text() for p in (service.here / "scratch" / "logs").iterdir())
+
+
+def test_the_trail_says_what_happened_here(worked) -> None:
+    with as_user(worked, "viewer") as client:
+        events = [(e["event"], e["who"]) for e in client.silicon.audit.find()]
+    assert ("campaign.submitted", "member@silicon") in events
+    assert events.count(("user.added", "local")) == len(ROLES)
