@@ -39,7 +39,7 @@ name: si
 seed: 11
 schedule: {cells_per_generation: 6, initial_cells: 8, generations: 1, quorum: 0.8}
 select: {noise_cells: 0, labels_per_generation: 4, held_out_per_generation: 2, minima: all}
-stop: {label_budget: 6}
+stop: {label_budget: 12}
 build: {atoms_min: 2, atoms_max: 3}
 dimers: {bond_lengths: 4}
 relax: {max_steps: 10}
@@ -47,10 +47,10 @@ gap: {two_body: {n_sparse: 6}, three_body: {n_sparse: 6}, soap: {n_sparse: 10, n
 evidence: {phases: none, stability: {enabled: false}}
 """
 
-#: A task of ours that would do nothing: its campaign does not exist.
+#: A task of ours that may be run.
 OURS = {
     "_fw_name": "{{launchpad.tasks.build.BuildTask}}",
-    "campaign": "no such",
+    "campaign": "si",
     "generation": 0,
     "start": 0,
     "stop": 1,
@@ -58,40 +58,47 @@ OURS = {
 
 
 def hostile(marker: str) -> dict[str, dict]:
-    """Return specs that try to run a program or to touch files; each would leave a file `marker` behind."""
+    """Return specs that try to run a program, to touch files, or to get another campaign's work done."""
     touch = ["touch", marker]
     script = {"_fw_name": "ScriptTask", "script": f"touch {marker}"}
-    return {
-        "a task of FireWorks": {"_tasks": [script]},
-        "a function by name": {
-            "_tasks": [{"_fw_name": "PyTask", "func": "subprocess.call", "args": [touch]}]
-        },
-        "an explicit class": {"_tasks": [{"_fw_name": "{{subprocess.Popen}}", "args": touch}]},
-        "an explicit class with spaces": {"_tasks": [{"_fw_name": "{{ subprocess.Popen }}", "args": touch}]},
-        "a class that one of our modules imports": {
-            "_tasks": [{"_fw_name": "{{launchpad.tasks.base.Path}}"}]
-        },
-        "a module that begins like ours": {"_tasks": [{"_fw_name": "{{launchpad.tasks_of_others.Evil}}"}]},
-        "a name that is no text": {"_tasks": [{"_fw_name": ["ScriptTask"], "script": f"touch {marker}"}]},
-        "a name with a line end": {"_tasks": [{**script, "_fw_name": "ScriptTask\n"}]},
-        "no name": {"_tasks": [{"script": f"touch {marker}"}]},
-        "no task": {"_tasks": []},
-        "a second task": {"_tasks": [OURS, script]},
-        "a serialized object deep inside": {"_tasks": [OURS], "a": [{"b": {"c": script}}]},
-        "a serialized object of another library": {
-            "_tasks": [{**OURS, "x": [{"@module": "subprocess", "@class": "Popen", "args": touch}]}]
-        },
-        "files copied in": {
-            "_tasks": [OURS],
-            "_files_in": {"a": "/etc/passwd"},
-            "_files_prev": {"a": marker},
-        },
-        "files copied out": {"_tasks": [OURS], "_files_out": {"a": marker}},
-        "another directory": {"_tasks": [OURS], "_launch_dir": marker},
-        "a background task": {"_tasks": [OURS], "_background_tasks": [script]},
-        "a recovery": {"_tasks": [OURS], "_recovery": {"_prev_dir": "/etc", "_mode": "cp"}},
-        "a finder of duplicates": {"_tasks": [OURS], "_dupefinder": {"_fw_name": "{{subprocess.Popen}}"}},
+    tasks = {
+        "a task of FireWorks": [script],
+        "a function by name": [{"_fw_name": "PyTask", "func": "subprocess.call", "args": [touch]}],
+        "an explicit class": [{"_fw_name": "{{subprocess.Popen}}", "args": touch}],
+        "an explicit class with spaces": [{"_fw_name": "{{ subprocess.Popen }}", "args": touch}],
+        "a class that one of our modules imports": [{"_fw_name": "{{launchpad.tasks.base.Path}}"}],
+        "a module that begins like ours": [{"_fw_name": "{{launchpad.tasks_of_others.Evil}}"}],
+        "a module of ours that does not exist": [{"_fw_name": "{{launchpad.tasks.evil.Evil}}"}],
+        "a name that is no text": [{"_fw_name": ["ScriptTask"], "script": f"touch {marker}"}],
+        "a name with a line end": [{**script, "_fw_name": "ScriptTask\n"}],
+        "no name": [{"script": f"touch {marker}"}],
+        "no task": [],
+        "a second task": [OURS, script],
+        "a serialized object in a task": [
+            {**OURS, "x": [{"@module": "subprocess", "@class": "Popen", "args": touch}]}
+        ],
     }
+    keys = {
+        "a serialized object deep inside": {"a": [{"b": {"c": script}}]},
+        "files copied in": {"_files_in": {"a": "/etc/passwd"}, "_files_prev": {"a": marker}},
+        "files copied out": {"_files_out": {"a": marker}},
+        "another directory": {"_launch_dir": marker},
+        "a background task": {"_background_tasks": [script]},
+        "a recovery": {"_recovery": {"_prev_dir": "/etc", "_mode": "cp"}},
+        "a finder of duplicates": {"_dupefinder": {"_fw_name": "{{subprocess.Popen}}"}},
+    }
+    other = {**OURS, "campaign": "other"}
+    campaigns = {
+        "a task of another campaign under this one's name": {"_tasks": [other], "campaign": "si"},
+        "a second task of another campaign": {"_tasks": [OURS, other], "campaign": "si"},
+        "a task that names its campaign, and a spec that names none": {"_tasks": [OURS]},
+        "a campaign that is no name": {"_tasks": [OURS], "campaign": ["si"]},
+    }
+    return (
+        {name: {"_tasks": listed, "campaign": "si"} for name, listed in tasks.items()}
+        | {name: {"_tasks": [OURS], "campaign": "si"} | more for name, more in keys.items()}
+        | campaigns
+    )
 
 
 @pytest.fixture(scope="module")
@@ -190,22 +197,26 @@ def refused(action) -> None:
 @pytest.fixture(scope="module")
 def worked(service):
     """The same after a member submitted a campaign, hostile tasks were added, and workers did what they could."""
-    (service.here / "si.yaml").write_text(CAMPAIGN)
-    good(service, "member", "campaign submit si.yaml")
+    for name in ("si", "other"):
+        (service.here / f"{name}.yaml").write_text(CAMPAIGN.replace("name: si", f"name: {name}"))
+    good(service, "member", "campaign submit si.yaml", "campaign submit other.yaml")
     service.hostile = {}
-    nothing = BuildTask(campaign="no such", generation=0, start=0, stop=1)
-    ours = {"_add_launchpad_and_fw_id": True}
     with Queue.from_uri(service.files["silicon", "member"].read_text().strip()) as queue:
+
+        def add(name: str, start: object) -> int:
+            task = BuildTask(campaign="si", generation=0, start=start, stop=1)
+            spec = {"campaign": "si", "_add_launchpad_and_fw_id": True}
+            return next(iter(queue.add_wf(Firework(task, spec, name=name)).values()))
+
         for name, spec in hostile(str(service.marker)).items():
-            (fw_id,) = queue.add_wf(Firework(nothing, ours, name=name)).values()
-            queue.fireworks.update_one({"fw_id": fw_id}, {"$set": {"spec": spec}})
-            service.hostile[name] = fw_id
-        (service.failing,) = queue.add_wf(Firework(nothing, ours, name="a task that fails")).values()
-    (shown,) = good(service, "worker", "worker start -n 2 --background")
-    service.processes.append(int(re.search(r"process (\d+)", shown)[1]))
-    service.lines = wait_for(lambda: command_lines(service), 30)
-    wait_for(lambda: service.silicon.campaigns.find_one({"_id": "si"})["state"] == "done", 150)
-    unfinished = {"state": {"$in": ["READY", "RUNNING"]}}
+            service.hostile[name] = add(name, 0)
+            queue.fireworks.update_one({"fw_id": service.hostile[name]}, {"$set": {"spec": spec}})
+        (shown,) = good(service, "worker", "worker start -n 2 --campaign si --background")
+        service.processes.append(int(re.search(r"process (\d+)", shown)[1]))
+        service.lines = wait_for(lambda: command_lines(service), 30)
+        wait_for(lambda: service.silicon.campaigns.find_one({"_id": "si"})["state"] == "done", 150)
+        service.failing = add("a task that fails", "no number")
+    unfinished = {"state": {"$in": ["READY", "RUNNING"]}, "spec.campaign": {"$ne": "other"}}
     wait_for(lambda: service.silicon.fireworks.count_documents(unfinished) == 0, 30)
     return service
 
@@ -230,7 +241,8 @@ def command_lines(service) -> list[tuple[int, bytes, bytes]]:
 
 def test_a_worker_account_is_enough_for_a_whole_campaign(worked) -> None:
     assert worked.silicon.campaigns.find_one({"_id": "si"})["state"] == "done"
-    assert worked.silicon.potentials.count_documents({"campaign": "si"}) == 2
+    for stage in ("structures", "relaxations", "selections", "potentials", "metrics"):
+        assert worked.silicon[stage].count_documents({"campaign": "si"}) > 0, stage
     assert worked.silicon.labels.count_documents({"status": "done"}) > 6
     assert "not authorized" not in worker_log(worked)
 
@@ -250,7 +262,6 @@ def test_a_viewer_reads_with_every_command_that_reads_and_writes_with_none(worke
         "db check",
         "db status",
     )
-    (worked.here / "other.yaml").write_text(CAMPAIGN.replace("name: si", "name: other"))
     refusals = gapfactory(
         worked,
         "viewer",
@@ -303,10 +314,11 @@ def test_stock_rlaunch_works_under_a_worker_account(worked, tmp_path) -> None:
 
     bin_directory = Path(sys.executable).parent
     (tmp_path / "task.yaml").write_text(
-        "spec: {_fworker: stock, _tasks: [{_fw_name: ScriptTask, script: 'echo done > out.txt'}]}\n"
+        "name: stock\nspec: {_fworker: stock, _tasks: [{_fw_name: ScriptTask, script: 'echo done > out.txt'}]}\n"
     )
-    # pinned to this worker: ours are at work beside it, and would refuse the task
-    (tmp_path / "my_fworker.yaml").write_text("{name: stock, category: '', query: '{}'}\n")
+    # pinned to this worker, or ours would take it and refuse; nothing else for it, or it would take any campaign's task
+    query = json.dumps({"name": "stock"})
+    (tmp_path / "my_fworker.yaml").write_text(f"{{name: stock, category: '', query: '{query}'}}\n")
     for role, command in (("member", ["lpad", "add", "task.yaml"]), ("worker", ["rlaunch", "singleshot"])):
         write_launchpad_file(tmp_path, worked.files["silicon", role].read_text().strip())
         subprocess.run(
@@ -324,21 +336,32 @@ def test_stock_rlaunch_works_under_a_worker_account(worked, tmp_path) -> None:
 # --- tasks
 
 
+def refusal_of(service, fw_id: int) -> str:
+    task = service.silicon.fireworks.find_one({"fw_id": fw_id})
+    launch = service.silicon.launches.find_one({"launch_id": {"$in": task["launches"]}})
+    assert (task["state"], launch["state"]) == ("FIZZLED", "FIZZLED"), task["name"]
+    return launch["action"]["stored_data"]["_message"]
+
+
 def test_a_spec_that_asks_for_anything_foreign_is_refused(worked) -> None:
-    assert not worked.marker.exists()
     for name, fw_id in worked.hostile.items():
-        task = worked.silicon.fireworks.find_one({"fw_id": fw_id})
-        assert task["state"] == "FIZZLED", name
-        launch = worked.silicon.launches.find_one({"launch_id": {"$in": task["launches"]}})
-        assert launch["action"]["stored_data"]["_message"].startswith("refused: "), name
-        assert not worked.marker.exists()
+        assert refusal_of(worked, fw_id).startswith("refused: "), name
+    assert not worked.marker.exists()
+
+
+def test_workers_take_nothing_of_campaigns_that_they_are_not_enrolled_for(worked) -> None:
+    tasks = list(worked.silicon.fireworks.find({"spec.campaign": "other"}))
+    assert {task["state"] for task in tasks} <= {"READY", "WAITING"}
+    assert not any(task["launches"] for task in tasks)
+    for name in ("a task of another campaign under this one's name", "a second task of another campaign"):
+        assert "'other'" in refusal_of(worked, worked.hostile[name])
 
 
 def test_a_task_that_fails_says_why_without_secrets(worked) -> None:
     task = worked.silicon.fireworks.find_one({"fw_id": worked.failing})
     assert task["state"] == "FIZZLED"
     launch = worked.silicon.launches.find_one({"launch_id": {"$in": task["launches"]}})
-    assert "no campaign 'no such'" in str(launch["action"])
+    assert "TypeError" in launch["action"]["stored_data"]["_message"]
 
 
 # --- secrets
