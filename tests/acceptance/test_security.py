@@ -37,7 +37,7 @@ CAMPAIGN = """
 preset: quickstart-Si-analytic
 name: si
 seed: 11
-schedule: {cells_per_generation: 6, initial_cells: 8, generations: 1, quorum: 0.8}
+schedule: {cells_per_generation: 6, initial_cells: 8, generations: 2, quorum: 0.8}
 select: {noise_cells: 0, labels_per_generation: 4, held_out_per_generation: 2, minima: all}
 stop: {label_budget: 12}
 build: {atoms_min: 2, atoms_max: 3}
