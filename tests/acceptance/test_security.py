@@ -419,3 +419,53 @@ def test_the_trail_says_what_happened_here(worked) -> None:
         events = [(e["event"], e["who"]) for e in client.silicon.audit.find()]
     assert ("campaign.submitted", "member@silicon") in events
     assert events.count(("user.added", "local")) == len(ROLES)
+
+
+# --- the way to the database
+
+
+@pytest.fixture(scope="module")
+def on_a_network(service):
+    """How connections end to a database that listens at an address of a network, in a namespace of its own."""
+    isolate = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
+    if subprocess.run([*isolate, "ip", "link"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody make a network namespace")
+    user = f"member:{service.passwords['silicon', 'member']}"
+    done = subprocess.run(
+        [
+            *isolate,
+            sys.executable,
+            str(Path(__file__).with_name("gf_open_database.py")),
+            service.socket,
+            user,
+        ],
+        env=service.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert service.passwords["silicon", "member"] not in done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_server_that_lets_everybody_in_is_refused_on_a_network(on_a_network) -> None:
+    for way in ("open", "queue", "half permitted"):
+        words = on_a_network[way]["refused"]
+        assert "10.77.0.1 is on the network and nobody is logged in" in words, way
+        for remedy in ("--auth", "gapfactory db users add", "GAPFACTORY_ALLOW_OPEN_DATABASE=1"):
+            assert remedy in words
+    assert on_a_network["permitted"]["refused"] == ""
+
+
+def test_a_server_of_this_machine_and_a_login_are_let_through(on_a_network) -> None:
+    for way in ("loopback", "name of loopback", "logged in"):
+        assert on_a_network[way]["refused"] == "", way
+    assert on_a_network["loopback"]["warnings"] == []
+
+
+def test_a_way_without_encryption_is_warned_of_outside_loopback(on_a_network) -> None:
+    (warning,) = on_a_network["logged in"]["warnings"]
+    assert "not encrypted" in warning
+    assert "tls=true" in warning

@@ -119,10 +119,19 @@ def test_inert_firework_is_written_back_as_it_was():
         ({"_tasks": []}, "no task"),
         ({"_tasks": ["text"]}, "None"),
         ({"_tasks": [{"_fw_name": "ScriptTask"}]}, "'ScriptTask'"),
-        ({"_tasks": [{"_fw_name": "{{launchpad.tasks.a.B}}", "x": {"_fw_name": "PyTask"}}]}, "'PyTask'"),
-        ({"_tasks": [{"_fw_name": "{{launchpad.tasks.a.B}}"}], "_launch_dir": "/"}, "_launch_dir"),
         (
-            {"_tasks": [{"_fw_name": "{{launchpad.tasks.a.B}}"}], "m": {"@module": "os", "@class": "x"}},
+            {"_tasks": [{"_fw_name": "{{launchpad.tasks.build.BuildTask}}", "x": {"_fw_name": "PyTask"}}]},
+            "'PyTask'",
+        ),
+        (
+            {"_tasks": [{"_fw_name": "{{launchpad.tasks.build.BuildTask}}"}], "_launch_dir": "/"},
+            "_launch_dir",
+        ),
+        (
+            {
+                "_tasks": [{"_fw_name": "{{launchpad.tasks.build.BuildTask}}"}],
+                "m": {"@module": "os", "@class": "x"},
+            },
             "'os.x'",
         ),
     ],
@@ -132,7 +141,7 @@ def test_refusals_say_why(spec, words):
 
 
 def test_our_own_specs_are_not_refused():
-    task = {"_fw_name": "{{launchpad.tasks.a.B}}", "campaign": "si"}
+    task = {"_fw_name": "{{launchpad.tasks.build.BuildTask}}", "campaign": "si"}
     spec = {
         "_tasks": [task],
         "_category": "build",
