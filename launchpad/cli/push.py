@@ -81,6 +81,7 @@ def start(
 
     from launchpad.remote.service import run_push_worker, start_push_background
     from launchpad.remote.settings import load_push_site
+    from launchpad.workers.configuration import service_settings
 
     described = load_push_site(site)
     located = locate(uri, data)
@@ -95,7 +96,11 @@ def start(
     logging.getLogger("pymongo").setLevel(logging.WARNING)
     ensure = None if located.kind == "given" else lambda: locate(uri, data).uri
     last = run_push_worker(
-        located.uri, described, report=None if as_json else _Progress().show, ensure_database=ensure
+        located.uri,
+        described,
+        queue_settings=service_settings().queue,
+        report=None if as_json else _Progress().show,
+        ensure_database=ensure,
     )
     if as_json:
         print_json(last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gapfactory.errors import DatabaseError
 from launchpad.database.entry import require_guarded, require_private_files
@@ -22,6 +22,7 @@ __all__ = [
     "clear_database_errors",
     "describe_database_error",
     "durable",
+    "link_options",
     "open_database",
     "redact",
 ]
@@ -31,6 +32,11 @@ _AUTHENTICATION = frozenset({11, 13, 18})
 
 #: Server error code: the user is known, and may not do this.
 NOT_AUTHORISED = 13
+
+#: How fast the driver sees that a link is dead. Its monitor asks the server every 10 s and cuts all connections when no
+#: answer comes for the time that connecting may take. A connection that was not used for a minute is not used again: a
+#: router on the way may have forgotten it, and says nothing.
+_LINK_OPTIONS: Final = {"connectTimeoutMS": 10_000, "maxIdleTimeMS": 60_000}
 
 #: Database used when the URI names none.
 DEFAULT_NAME = "gapfactory"
@@ -65,6 +71,12 @@ def durable(database: Database[Any]) -> Database[Any]:
     )
 
 
+def link_options(uri: str) -> dict[str, Any]:
+    """Return options for links that die without a word, but for those that the URI has itself."""
+    given = uri.partition("?")[2].lower()
+    return {name: value for name, value in _LINK_OPTIONS.items() if f"{name.lower()}=" not in given}
+
+
 def open_database(uri: str, *, timeout_ms: int = 10_000) -> Database[Any]:
     """Connect and make sure that somebody answers.
 
@@ -86,7 +98,11 @@ def open_database(uri: str, *, timeout_ms: int = 10_000) -> Database[Any]:
     require_private_files(uri)
     try:
         client: MongoClient[Any] = MongoClient(
-            uri, serverSelectionTimeoutMS=timeout_ms, tz_aware=True, appname="gapfactory"
+            uri,
+            serverSelectionTimeoutMS=timeout_ms,
+            tz_aware=True,
+            appname="gapfactory",
+            **link_options(uri),
         )
     except (InvalidURI, ConfigurationError, ValueError) as error:
         msg = (
@@ -118,7 +134,26 @@ def clear_database_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except PyMongoError as error:
-        raise DatabaseError(describe_database_error(error, f"the database {redact(uri)}")) from error
+        words = describe_database_error(error, f"the database {redact(uri)}")
+        raise DatabaseError(words + _other_address(error, uri)) from error
+
+
+def _other_address(error: PyMongoError, uri: str) -> str:
+    """Return what to do if the server answered and then named itself by an address that leads nowhere from here."""
+    from pymongo.errors import ServerSelectionTimeoutError
+    from pymongo.uri_parser import parse_uri
+
+    if not isinstance(error, ServerSelectionTimeoutError) or uri.startswith("mongodb+srv://"):
+        return ""
+    sought = {host.lower() for host, _ in parse_uri(uri, warn=False)["nodelist"]}
+    members = re.findall(r"ServerDescription \('([^']+)', (\d+)", str(error))
+    if not members or any(host.lower() in sought for host, _ in members):
+        return ""
+    names = ", ".join(f"{host}:{port}" for host, port in members)
+    return (
+        f" The server answered, but its replica set calls itself {names}, which cannot be reached from here: add "
+        "directConnection=true to the URI, or give that name an address on this machine."
+    )
 
 
 def describe_database_error(error: PyMongoError, name: str) -> str:

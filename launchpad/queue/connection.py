@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import DatabaseError
-from launchpad.database.connection import DEFAULT_NAME, NOT_AUTHORISED, redact
+from launchpad.database.connection import DEFAULT_NAME, NOT_AUTHORISED, link_options, redact
 
 if TYPE_CHECKING:
     from pymongo import IndexModel, MongoClient
@@ -75,6 +75,7 @@ def client_options(uri: str, *, server_selection_s: float) -> dict[str, Any]:
         options["w"] = "majority"
     if not given.keys() & {"journal", "j"}:
         options["journal"] = True
+    options.update(link_options(uri))
     if "serverselectiontimeoutms" not in given:
         options["serverSelectionTimeoutMS"] = int(server_selection_s * 1000)
     if "sockettimeoutms" not in given:
