@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gf_proxy
 from gf_netns import Host, Network
+from gf_push_site import site_text
+from gf_sshd import start_sshd
 from pymongo import MongoClient
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from gf_sshd import Sshd
 
 __all__ = ["GROUP", "QUICK", "World", "eventually"]
 
@@ -104,20 +110,12 @@ class World:
         self.client.close()
         self.network.close()
 
-    def link(self, name: str, listen: Path | str, *, round_trip_ms: float = 0.0) -> str:
-        """Open a way to the database; return its address."""
+    def link(self, name: str, listen: Path | str, *, to: str = "", round_trip_ms: float = 0.0) -> str:
+        """Open a way from the server's host to the database, or to something else; return its address."""
         control = self.directory / "links" / f"{name}.control"
         log = f"link-{name}.log"
-        options = [
-            "--to",
-            self._to,
-            "--listen",
-            listen,
-            "--latency-ms",
-            round_trip_ms / 2,
-            "--control",
-            control,
-        ]
+        way = ["--to", to or self._to, "--listen", listen, "--control", control]
+        options = [*way, "--latency-ms", round_trip_ms / 2]
         self.server.start([sys.executable, "-I", gf_proxy.__file__, *options], log=log)
         self.links[name] = gf_proxy.Remote(control)
         return str(eventually(lambda: (self.server.place / log).read_text().strip()))
@@ -125,8 +123,8 @@ class World:
     def gapfactory(self, *arguments: object, host: Host | None = None, **environment: str) -> str:
         """Run a command that must succeed, as the administrator on the server unless a host is given."""
         on = host or self.server
-        known = {} if host else {"GAPFACTORY_DB": self.administrator}
-        return on.good([*MAIN, *arguments], timeout=120.0, PYTHONPATH=str(ROOT), **known, **environment)
+        known = self.of_host(host) if host else {"GAPFACTORY_DB": self.administrator, "PYTHONPATH": str(ROOT)}
+        return on.good([*MAIN, *arguments], timeout=120.0, **(known | environment))
 
     def account(self, name: str, role: str) -> str:
         """Make a user; return its URI as the server knows itself."""
@@ -155,6 +153,37 @@ class World:
         command = [*before, *MAIN, "worker", "start", "-n", "1", *arguments]
         self._workers[host.name] = host.start(command, log="worker.log", **(self.of_host(host) | environment))
 
+    @contextmanager
+    def site(self, host: Host, address: str, **keys: object) -> Iterator[Sshd]:
+        """Let a real sshd be the only way to a host, and write the file that a push worker is started with.
+
+        Parameters
+        ----------
+        host
+            Where sshd runs.
+        address
+            Where it listens.
+        keys
+            More of the site's file.
+        """
+        with start_sshd(self.directory / "sshd", address, 2222, prefix=host.command([])) as gate:
+            way = self.link(host.name, "127.0.0.1:0", to=f"{address}:2222", round_trip_ms=20)
+            known = gate.config.read_text().replace(address, "127.0.0.1")
+            known = known.replace("2222", way.rpartition(":")[2])
+            (self.server.place / "ssh_config").write_text(known)
+            text = json.loads(site_text(gate, host.inside / "push", host.inside / "cache", **keys))
+            text["ssh_config"] = str(self.server.inside / "ssh_config")
+            (self.server.place / "site.yaml").write_text(json.dumps(text))
+            yield gate
+
+    def push(self) -> None:
+        """Start the push worker of the site, beside the database and with an account of its own."""
+        self.join(self.server, address=self._to)
+        known = self.of_host(self.server)
+        self.server.good([*MAIN, "push", "init", "site.yaml"], timeout=120.0, **known)
+        command = [*MAIN, "push", "start", "site.yaml"]
+        self._workers["server"] = self.server.start(command, log="push.log", **known)
+
     def ended(self, host: Host) -> int:
         """Wait for the end of the workers of a host; return the exit code of their supervisor."""
         return self._workers[host.name].wait(30)
@@ -178,8 +207,21 @@ class World:
         return host.good([sys.executable, "-c", code], PYTHONPATH=str(ROOT)).strip()
 
     def launches(self, node: str, state: str) -> list[Mapping[str, Any]]:
-        """Return the launches of a machine in a state."""
-        return list(self.database.launches.find({"process.node": node, "state": state}))
+        """Return the launches of a machine (or of the push workers of a site, ``push/<name>``) in a state."""
+        begin = {"$regex": f"^{re.escape(node)}"}
+        return list(self.database.launches.find({"process.node": begin, "state": state}))
+
+    def no_way(self, host: Host, address: str) -> bool:
+        """Return whether no port of the database, or of a link to it, can be reached from a host."""
+        code = (
+            "import socket, sys\n"
+            "for port in map(int, sys.argv[2:]):\n"
+            "    with socket.socket() as sock:\n"
+            "        sock.settimeout(2)\n"
+            "        assert sock.connect_ex((sys.argv[1], port)), port\n"
+        )
+        ports = [self._to.rpartition(":")[2], "27101", "27102", "27103"]
+        return host.run([sys.executable, "-c", code, address, *ports]).returncode == 0
 
     def workers(self, node: str) -> list[Mapping[str, Any]]:
         """Return the entries of the workers of a machine."""
