@@ -1,7 +1,7 @@
 """In a network namespace of its own: a database at an address of a network, and what our connections say to it.
 
-Arguments: path of a server's Unix socket (whoever comes by it is root without a password), and a user as ``name:password``
-of the group ``silicon``. Prints JSON: what was asked -> how it ended.
+Arguments: path of a server's Unix socket (whoever comes by it is root without a password), and a user of the group
+``silicon`` as ``name:password``. Prints JSON: what was asked -> how it ended.
 """
 
 from __future__ import annotations

@@ -126,6 +126,7 @@ def service(tmp_path_factory):
             root=root,
             here=here,
             data=data,
+            socket=str(data / "mongo.sock"),
             administrator=administrator,
             silicon=administrator.silicon,
             passwords=passwords,
