@@ -35,6 +35,19 @@ def process_start(pid: int) -> int | None:
     return None if fields[0] in {"Z", "X"} else int(fields[19])
 
 
+def _hidden(pid: int) -> bool:
+    """Return whether a process of another user exists that ``/proc`` does not show (its option ``hidepid``)."""
+    if Path(f"/proc/{pid}").exists() and os.access(f"/proc/{pid}/stat", os.R_OK):
+        return False  # it can be judged: a zombie
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return False
+
+
 @lru_cache(maxsize=1)
 def _node() -> str:
     """Name this kernel and process-id namespace: only inside it can a process id be looked up."""
@@ -99,4 +112,7 @@ class ProcessIdentity:
         """Whether the process lives, as far as this process can tell."""
         if self.node != _node():
             return "unknown"
-        return "alive" if process_start(self.pid) == self.start else "dead"
+        start = process_start(self.pid)
+        if start is None and _hidden(self.pid):
+            return "unknown"
+        return "alive" if start == self.start else "dead"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from gf_netns import Network
-from gf_world import eventually
+from gf_world import ROOT, eventually
 
 pytestmark = pytest.mark.usefixtures("namespaces")
 
@@ -80,6 +80,30 @@ def test_a_wire_is_the_only_way(tmp_path):
         answered(ask(one, there))
         assert "Network is unreachable" in ask(two, one.address).stderr
         assert here.startswith("10.78.")
+
+
+HIDDEN = """
+import os, subprocess
+from launchpad.queue.identity import ProcessIdentity, process_start
+me = ProcessIdentity.current()
+with subprocess.Popen(["sleep", "30"]) as other, subprocess.Popen(["true"]) as gone:
+    found = [ProcessIdentity(me.host, me.node, p.pid, process_start(p.pid) or 1) for p in (other, gone)]
+    gone.wait()
+    subprocess.run(["mount", "-o", "remount,hidepid=2", "/proc"], check=True)
+    if os.fork() == 0:
+        os.setgroups([]), os.setgid(65534), os.setuid(65534)
+        print(*(process.fate for process in found), flush=True)
+        os._exit(0)
+    os.wait()
+    other.kill()
+"""
+
+
+def test_a_colleague_s_worker_is_not_dead_because_it_is_hidden(tmp_path):
+    """Login nodes often show only one's own processes; two people of a group may work on one."""
+    with Network(tmp_path) as network:
+        host = network.host("login")
+        assert host.good([sys.executable, "-c", HIDDEN], PYTHONPATH=str(ROOT)) == "unknown dead\n"
 
 
 def test_nothing_stays_when_the_test_is_killed(tmp_path):
