@@ -68,7 +68,7 @@ class SmallDisk(Chaos):
 @pytest.mark.skipif(not may_mount(), reason="needs root, to mount a small disk")
 def test_nothing_that_was_acknowledged_is_lost():
     with SmallDisk(
-        5, chains=8, generations=2, injuries={"disk": 1}, workers=(4, 2, 2), limit_s=90.0
+        5, chains=4, generations=2, injuries={"disk": 1}, workers=(4, 2, 2), limit_s=90.0
     ) as chaos:
         try:
             chaos.run()

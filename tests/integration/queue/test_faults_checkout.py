@@ -43,16 +43,32 @@ def test_killed_after_the_launch_is_written(both, forge):
 def test_checkout_by_id_is_exclusive(both):
     """Two jobs for one Firework (a requeued or resubmitted one) both run it."""
 
-    def exclusive(side):
-        # a launcher that was killed between its first and its second write, and is started again
+    def scenario(side):
+        other = side.open()
         ids = side.add()
-        side.pad.fireworks.update_one({"fw_id": ids["only"]}, {"$set": {"state": "RESERVED"}})
-        first = side.take(fw_id=ids["only"])
-        side.pad.fireworks.update_one({"fw_id": ids["only"]}, {"$set": {"state": "RESERVED"}})
-        second = side.take(side.open(), fw_id=ids["only"])
-        assert not (first and second), "two launchers have got the same Firework"
+        got = []
+        whole = side.pad.fireworks
 
-    both(exclusive, match="two launchers")
+        class Slow:
+            """Lets somebody else ask for the same task after the first write of the checkout."""
+
+            def __getattr__(self, name):
+                real = getattr(whole, name)
+                if name != "find_one_and_update" or got:
+                    return real
+
+                def write(*arguments, **options):
+                    found = real(*arguments, **options)
+                    got.append(side.take(other, fw_id=ids["only"]))
+                    return found
+
+                return write
+
+        side.pad.fireworks = Slow()
+        got.append(side.take(fw_id=ids["only"]))
+        assert sum(map(bool, got)) == 1, "two launchers have got the same Firework"
+
+    both(scenario, match="two launchers")
 
 
 def test_commands_per_task(both):
