@@ -7,14 +7,14 @@ import os
 import pytest
 from gf_chaos import Chaos
 
-pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: Another one with GAPFACTORY_CHAOS_SEED.
 SEED = int(os.environ.get("GAPFACTORY_CHAOS_SEED", "20261121"))
 
 
 def test_every_result_is_there_once():
-    with Chaos(SEED) as chaos:
+    with Chaos(SEED, limit_s=200.0) as chaos:
         chaos.run()
         chaos.check()
         report = chaos.report()

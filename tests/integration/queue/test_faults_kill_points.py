@@ -26,8 +26,7 @@ def settle(side):
         side.run_all()
     assert reap(side.pad, grace=0.0).quiet
     check_consistent(side.pad)
-    for firework in side.pad.fireworks.find():
-        completed_once(side.pad, firework["fw_id"])
+    completed_once(side.pad, side.pad.fireworks.find_one(sort=[("fw_id", -1)])["fw_id"])
 
 
 def each_kill(forge, side, action, check, at_least, *, prepare=lambda: None):
@@ -39,6 +38,7 @@ def each_kill(forge, side, action, check, at_least, *, prepare=lambda: None):
         check(number)
         if answer == "done":
             assert number > at_least, "the kill points are not where they are thought to be"
+            side.all_completed()
             return
     raise AssertionError("the action never ends")
 
