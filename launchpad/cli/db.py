@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from launchpad.cli import quota, retention, users
-from launchpad.cli.options import DataOption, JsonOption, UriOption, connect, locate
+from launchpad.cli.options import DataOption, JsonOption, LogFormatOption, UriOption, connect, locate
 from launchpad.cli.output import print_json, say
 
 __all__ = ["app"]
@@ -166,6 +166,7 @@ def maintain(
             "--notify", help="YAML file: tell people of ends, halts, standstills.", show_default=False
         ),
     ] = None,
+    log_format: LogFormatOption = None,
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
@@ -175,10 +176,11 @@ def maintain(
 
     Example: gapfactory db maintain --every 20
     """
+    from launchpad.logs import configure_logs
     from launchpad.workers.maintenance import maintain as maintain_queue
 
     located = locate(uri, data).uri
-    log_to_terminal()
+    configure_logs(log_format)
     if notify is None:
         passes = maintain_queue(located, every_s=every_s, once=once)
     else:
@@ -187,16 +189,6 @@ def maintain(
         with beside(located, notify, once=once) as stop:
             passes = maintain_queue(located, every_s=every_s, once=once, stop=stop)
     say(f"{passes} passes made")
-
-
-def log_to_terminal() -> None:
-    """Show the log of a service, whatever a library has set up: it is judged by it."""
-    import logging
-
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s", force=True
-    )
-    logging.getLogger("pymongo").setLevel(logging.WARNING)
 
 
 def _launchpad_file(uri: str, directory: Path) -> Path:

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from launchpad.database.location import Located
     from launchpad.queue import Queue
 
-__all__ = ["DataOption", "JsonOption", "NameArgument", "UriOption", "connect", "locate", "open_queue"]
+__all__ = [
+    "DataOption",
+    "JsonOption",
+    "LogFormatOption",
+    "NameArgument",
+    "UriOption",
+    "connect",
+    "locate",
+    "open_queue",
+]
 
 UriOption = Annotated[
     str | None,
@@ -36,6 +45,16 @@ DataOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+LogFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--log-format",
+        envvar="GAPFACTORY_LOG_FORMAT",
+        show_envvar=True,
+        help="text or json: one line for each event (docs/reference/logs.md).",
+        show_default=False,
+    ),
+]
 NameArgument = Annotated[str, typer.Argument(help="Name of the campaign.", show_default=False)]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gapfactory.errors import InputError
-from launchpad.cli.options import DataOption, JsonOption, UriOption, locate
+from launchpad.cli.options import DataOption, JsonOption, LogFormatOption, UriOption, locate
 from launchpad.cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ def watch(
         float, typer.Option("--patience", min=1.0, help="Seconds that an answer may take.")
     ] = 20.0,
     once: Annotated[bool, typer.Option("--once", help="Ask once and end, for a timer.")] = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Ask the scheduler which pilots have ended, and let their tasks run again at once; on a login node.
 
@@ -170,7 +171,7 @@ def watch(
 
     Example: gapfactory site watch labels
     """
-    from launchpad.cli.db import log_to_terminal
+    from launchpad.logs import configure_logs
     from launchpad.sites.inquiry import Inquiry
     from launchpad.sites.write import read_identity, read_uri
     from launchpad.workers.maintenance import maintain
@@ -180,7 +181,7 @@ def watch(
         raise InputError(
             f"{directory} has no scheduler that could be asked: its jobs are processes of this machine."
         )
-    log_to_terminal()
+    configure_logs(log_format)
     inquiry = Inquiry(scheduler, f"site:{site_id}", every_s=every_s, patience_s=patience_s)
     back = 0
 

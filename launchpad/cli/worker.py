@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated
 
 import typer
 
-from launchpad.cli.options import DataOption, JsonOption, UriOption, connect, locate
+from launchpad.cli.options import DataOption, JsonOption, LogFormatOption, UriOption, connect, locate
 from launchpad.cli.output import print_json, say, table
 
 __all__ = ["app"]
@@ -63,6 +64,7 @@ def start(
             show_default=False,
         ),
     ] = None,
+    log_format: LogFormatOption = None,
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
@@ -79,9 +81,12 @@ def start(
       gapfactory worker start --settings cluster-a.yaml
     """
     from launchpad.database.location import scratch_directory
+    from launchpad.logs import configure_logs
     from launchpad.workers.background import serve
     from launchpad.workers.configuration import service_settings
 
+    # at a terminal only what is wrong; in a log everything
+    configure_logs(log_format, level=logging.INFO if log_format else logging.WARNING)
     behaviour = service_settings(settings)
     own: dict[str, tuple[str, ...]] = {}
     if campaign:

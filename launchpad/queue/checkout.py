@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from fireworks.core.firework import Launch
 
 from gapfactory.errors import DatabaseError
+from launchpad.logs import event
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,7 +144,11 @@ def _take(
         },
     )
     if attached.matched_count == 0 and not _attached_before(queue, raw["fw_id"], launch_id):
-        logger.warning("checkout of Firework %d was taken back; leaving it", raw["fw_id"])
+        logger.warning(
+            "checkout of Firework %d was taken back; leaving it",
+            raw["fw_id"],
+            extra=event("checkout.taken_back", fw_id=raw["fw_id"]),
+        )
         queue.launches.update_one({"launch_id": launch_id}, {"$set": {"state": "ARCHIVED"}})
         return None
     raw["launches"] = [*raw.get("launches", []), launch_id]

@@ -12,6 +12,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from launchpad.logs import event
 from launchpad.queue import repair
 from launchpad.queue.lock import LockLostError, WorkflowLock
 
@@ -72,7 +73,11 @@ def complete(
             msg = f"no launch has the id {launch_id}"
             raise ValueError(msg)
         if taken is not None and raw.get("checkout") != taken.token:
-            logger.error("launch %d belongs to another checkout now; a result is not used", launch_id)
+            logger.error(
+                "launch %d belongs to another checkout now; a result is not used",
+                launch_id,
+                extra=event("result.foreign", launch_id=launch_id),
+            )
             return dict(raw)
         if _acceptable(raw, state) or (state == "COMPLETED" and _reclaim(queue, raw)):
             first = _store(queue, raw, action, state, moment)
@@ -85,7 +90,11 @@ def complete(
             if _finish_plain(queue, int(raw["fw_id"]), launch_id):
                 return dict(raw)
         except LockLostError:
-            logger.warning("lock lost while completing launch %d; refreshing", launch_id)
+            logger.warning(
+                "lock lost while completing launch %d; refreshing",
+                launch_id,
+                extra=event("lock.lost", launch_id=launch_id),
+            )
     if first:
         for found in list(queue.fireworks.find({"launches": launch_id}, {"fw_id": 1})):
             queue._refresh_wf(found["fw_id"])
@@ -119,6 +128,7 @@ def _note_late(queue: Queue, raw: dict[str, Any], state: str, moment: float) -> 
         raw["fw_id"],
         raw["state"],
         state,
+        extra=event("result.late", launch_id=raw["launch_id"], fw_id=raw["fw_id"], state=state),
     )
     late = {"state": state, "at": moment}
     queue.launches.update_one({"launch_id": raw["launch_id"]}, {"$set": {"late": late}})

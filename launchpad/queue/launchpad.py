@@ -21,6 +21,7 @@ from fireworks.core.launchpad import LaunchPad, LockedWorkflowError
 from gapfactory.errors import DatabaseError
 from launchpad.database.connection import clear_database_errors, redact
 from launchpad.database.entry import require_guarded, require_private_files
+from launchpad.logs import event
 from launchpad.queue import completion, journal, repair
 from launchpad.queue.batch import BatchJob
 from launchpad.queue.checkout import Taken, heartbeat, ready_query, show_running, take
@@ -345,7 +346,12 @@ class Queue(LaunchPad):
     def refuse(self, taken: Taken, reason: str) -> None:
         """Leave a checked-out Firework FIZZLED because it must not, or cannot, run here."""
         message = f"refused: {reason}"
-        logger.error("Firework %d %s", taken.fw_id, message)
+        logger.error(
+            "Firework %d %s",
+            taken.fw_id,
+            message,
+            extra=event("task.refused", fw_id=taken.fw_id, launch_id=taken.launch_id, reason=reason),
+        )
         stored = {
             "_message": message,
             "_task": None,
@@ -373,7 +379,12 @@ class Queue(LaunchPad):
         except Exception as error:
             if not self.database_lost(error):
                 raise
-            logger.warning("heartbeat of launch %d not delivered: %s", launch_id, error)
+            logger.warning(
+                "heartbeat of launch %d not delivered: %s",
+                launch_id,
+                error,
+                extra=event("heartbeat.missed", launch_id=launch_id),
+            )
 
     def change_launch_dir(self, launch_id: int, launch_dir: str) -> None:
         """Record where a launch runs."""
@@ -415,7 +426,10 @@ class Queue(LaunchPad):
                 )
             except LockedWorkflowError as error:
                 logger.warning(
-                    "launch %d is stored; its workflow will be refreshed later: %s", launch_id, error
+                    "launch %d is stored; its workflow will be refreshed later: %s",
+                    launch_id,
+                    error,
+                    extra=event("workflow.postponed", launch_id=launch_id),
                 )
                 break
             except Exception as error:
@@ -436,10 +450,18 @@ class Queue(LaunchPad):
             path = spool.put(self.database_identity, launch_id, state, content, moment)
         except OSError as error:
             logger.error(
-                "neither the database nor the disk takes the result of launch %d: %s", launch_id, error
+                "neither the database nor the disk takes the result of launch %d: %s",
+                launch_id,
+                error,
+                extra=event("spool.failed", launch_id=launch_id),
             )
             return False
-        logger.warning("the database is away; the result of launch %d waits in %s", launch_id, path)
+        logger.warning(
+            "the database is away; the result of launch %d waits in %s",
+            launch_id,
+            path,
+            extra=event("spool.kept", launch_id=launch_id, path=path),
+        )
         return True
 
     def _worth_waiting(self, error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fireworks.core.launchpad import LockedWorkflowError
 
+from launchpad.logs import event
 from launchpad.queue.identity import ProcessIdentity
 from launchpad.retry import Backoff, is_transient_database_error, retrying
 
@@ -129,7 +130,10 @@ class WorkflowLock:
         if taken is None:
             return None
         logger.warning(
-            "took over the lock of the workflow of Firework %d from %s", self.fw_id, lease.get("host")
+            "took over the lock of the workflow of Firework %d from %s",
+            self.fw_id,
+            lease.get("host"),
+            extra=event("lock.taken_over", fw_id=self.fw_id, host=lease.get("host")),
         )
         self.taken_over = True
         return dict(taken)
@@ -184,5 +188,8 @@ class WorkflowLock:
             if not is_transient_database_error(failure):
                 raise
             logger.warning(
-                "could not release the lock of the workflow of Firework %d: %s", self.fw_id, failure
+                "could not release the lock of the workflow of Firework %d: %s",
+                self.fw_id,
+                failure,
+                extra=event("lock.not_released", fw_id=self.fw_id),
             )

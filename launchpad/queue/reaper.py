@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from fireworks.core.launchpad import LockedWorkflowError
 
+from launchpad.logs import event
 from launchpad.queue import finder, repair
 from launchpad.queue.completion import end_without_result
 from launchpad.queue.finder import Look, Stuck
@@ -183,7 +184,8 @@ def reap(
             queue.leases.update_one({"_id": "reaper", "token": token}, {"$set": {"token": "", "at": now}})
     report = ReapReport(skipped=token is None, delivered=delivered, journals=journals, **work.sorted())
     if not report.quiet:
-        logger.info("reaper: %s", {name: value for name, value in report.document().items() if value})
+        found = {name: value for name, value in report.document().items() if value}
+        logger.info("reaper: %s", found, extra=event("reaper.pass", **found))
     return report
 
 
@@ -222,7 +224,12 @@ def _mend_holders(work: _Pass, look: Look) -> None:
             {"$unset": {"locked": "", "lock_lease": ""}},
         )
         queue.leases.delete_one({"_id": f"seen:lock:{stuck.id}"})
-        logger.warning("released the lock of the workflow of Firework %d: %s", stuck.fw_id, stuck.reason)
+        logger.warning(
+            "released the lock of the workflow of Firework %d: %s",
+            stuck.fw_id,
+            stuck.reason,
+            extra=event("lock.released", fw_id=stuck.fw_id),
+        )
         work.note("locks", stuck.fw_id)
         _repair(work, stuck.fw_id)
     for stuck in finder.cut_checkouts(look):
@@ -235,7 +242,13 @@ def _mend_holders(work: _Pass, look: Look) -> None:
     for stuck in finder.lost_launches(look):
         if end_without_result(queue, stuck.id, stuck.reason, kind="dead", due=look.now):
             work.note("lost", stuck.id)
-            logger.warning("launch %d of Firework %d is lost: %s", stuck.id, stuck.fw_id, stuck.reason)
+            logger.warning(
+                "launch %d of Firework %d is lost: %s",
+                stuck.id,
+                stuck.fw_id,
+                stuck.reason,
+                extra=event("launch.lost", launch_id=stuck.id, fw_id=stuck.fw_id, reason=stuck.reason),
+            )
             _settle(work, stuck)
 
 
@@ -322,7 +335,12 @@ def _compare(work: _Pass, every_s: float) -> None:
     changed, until = finder.changed_fireworks(queue, since, at_most)
     page, cursor = finder.next_page(queue, state.get("cursor"), at_most)
     for stuck in finder.behind(look, fw_ids=changed, workflows=page):
-        logger.warning("the workflow of Firework %d is behind: %s", stuck.fw_id, stuck.reason)
+        logger.warning(
+            "the workflow of Firework %d is behind: %s",
+            stuck.fw_id,
+            stuck.reason,
+            extra=event("workflow.behind", fw_id=stuck.fw_id),
+        )
         _repair(work, stuck.fw_id)
     # where so much changed that it was not all seen, the next pass goes on from there
     done = look.now if until is None else max(until + 2.0 * queue.settings.refresh_grace_s, since + 1.0)

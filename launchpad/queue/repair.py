@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from launchpad.logs import event
 from launchpad.queue.journal import finish_update
 from launchpad.queue.lock import WorkflowLock
 
@@ -54,7 +55,12 @@ def repair_workflow(queue: Queue, lock: WorkflowLock) -> list[int]:
         if stale:
             changed |= set(workflow.refresh(fw_id, set()))
     if changed or stored != workflow.fw_states or raw["state"] != workflow.state:
-        logger.info("repaired the workflow of Firework %d (changed: %s)", lock.fw_id, sorted(changed))
+        logger.info(
+            "repaired the workflow of Firework %d (changed: %s)",
+            lock.fw_id,
+            sorted(changed),
+            extra=event("workflow.repaired", fw_id=lock.fw_id, changed=sorted(changed)),
+        )
         queue._update_wf(workflow, changed)
         return sorted(changed) or [lock.fw_id]
     return []
@@ -139,7 +145,12 @@ def settle(queue: Queue, launch_id: int) -> str:
             f"given up after {count} tries that ended by a fault of the infrastructure ({kind}); "
             f"the last: {launch['requeue']['reason']}"
         )
-        logger.error("Firework %d: %s", fw_id, reason)
+        logger.error(
+            "Firework %d: %s",
+            fw_id,
+            reason,
+            extra=event("task.exhausted", fw_id=fw_id, kind=kind, tries=count),
+        )
         queue.retries.update_one({"_id": fw_id}, {"$set": {"exhausted": True}})
         queue.launches.update_one(
             {"launch_id": launch_id},

@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launchpad.logs import event
+
 if TYPE_CHECKING:
     from launchpad.queue.launchpad import Queue
 
@@ -100,7 +102,12 @@ class Spool:
             except FileNotFoundError:
                 continue  # somebody else delivered it
             except ValueError as error:
-                logger.error("spooled result %s is damaged (%s); it is set aside", path, error)
+                logger.error(
+                    "spooled result %s is damaged (%s); it is set aside",
+                    path,
+                    error,
+                    extra=event("spool.damaged", path=path),
+                )
                 path.replace(path.with_suffix(".damaged"))
                 continue
             if content["database"] != queue.database_identity:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fireworks.core.launchpad import LockedWorkflowError
 
 from gapfactory.errors import ServiceError
+from launchpad.logs import event
 from launchpad.queue import repair
 from launchpad.queue.batch import BatchJob
 from launchpad.queue.completion import end_without_result
@@ -171,11 +172,17 @@ class Inquiry:
             )
         except ServiceError as error:
             if not self._complained:
-                logger.warning("%s; tasks of jobs that were killed wait for the end of their lease", error)
+                logger.warning(
+                    "%s; tasks of jobs that were killed wait for the end of their lease",
+                    error,
+                    extra=event("scheduler.silent", scheduler=self.scheduler),
+                )
             self._complained = True
             return
         if self._complained:
-            logger.info("the scheduler answers again")
+            logger.info(
+                "the scheduler answers again", extra=event("scheduler.answers", scheduler=self.scheduler)
+            )
         self._complained = False
         self._answer = (question, ended)
 
@@ -198,12 +205,23 @@ class Inquiry:
             )
             if not given_up:
                 continue
-            logger.warning("launch %d of Firework %d is lost: %s", launch.launch_id, launch.fw_id, reason)
+            logger.warning(
+                "launch %d of Firework %d is lost: %s",
+                launch.launch_id,
+                launch.fw_id,
+                reason,
+                extra=event("launch.lost", launch_id=launch.launch_id, fw_id=launch.fw_id, reason=reason),
+            )
             back.append(launch.fw_id)
             try:
                 repair.settle(queue, launch.launch_id)
             except LockedWorkflowError as error:
-                logger.info("Firework %d: the reaper will run it again: %s", launch.fw_id, error)
+                logger.info(
+                    "Firework %d: the reaper will run it again: %s",
+                    launch.fw_id,
+                    error,
+                    extra=event("workflow.postponed", fw_id=launch.fw_id),
+                )
         for name, job in question.workers.items():
             if job in ended:
                 done: dict[str, Any] = {"state": "stopped", "fw_id": None, "killed": True}

@@ -13,12 +13,10 @@ for _name in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "NUMBA"):
 def main(arguments: list[str]) -> int:
     """Run what the configuration on standard input describes; return the exit code."""
     import json
-    import logging
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("pymongo").setLevel(logging.WARNING)
+    from launchpad.logs import configure_logs
+
+    configure_logs()
     configuration = json.load(sys.stdin)
     os.close(sys.stdin.fileno())
     os.open(os.devnull, os.O_RDONLY)  # descriptor 0 again, so that no task gets it for something else

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from fireworks.core.firework import FWAction
 
+from launchpad.logs import event
+
 if TYPE_CHECKING:
     from launchpad.queue.launchpad import Queue
     from launchpad.workers.rocket import Outcome
@@ -31,7 +33,9 @@ def store_result(queue: Queue, fw_id: int, launch_id: int, outcome: Outcome) -> 
             raise
         # the result itself cannot be stored (not a document, too large, a workflow that cannot be changed so)
         message = f"its result could not be stored: {type(error).__name__}: {error}"
-        logger.exception("Firework %d: %s", fw_id, message)
+        logger.exception(
+            "Firework %d: %s", fw_id, message, extra=event("result.refused", fw_id=fw_id, launch_id=launch_id)
+        )
         stored = {
             "_message": message,
             "_task": None,

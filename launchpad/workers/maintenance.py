@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from gapfactory.errors import DatabaseError
+from launchpad.logs import event
 from launchpad.retry import is_transient_database_error
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ def maintain(
                     raise
                 if not away:
                     logger.warning(
-                        "the database does not answer, waiting for it: %s", str(error).split(", Timeout:")[0]
+                        "the database does not answer, waiting for it: %s",
+                        str(error).split(", Timeout:")[0],
+                        extra=event("database.away"),
                     )
                 away = True
             else:

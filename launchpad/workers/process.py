@@ -16,6 +16,7 @@ from fireworks.core.firework import FWAction
 from fireworks.core.fworker import FWorker
 
 from gapfactory.errors import DatabaseError
+from launchpad.logs import event
 from launchpad.queue.enrolment import Enrolment
 from launchpad.queue.guard import AllowList
 from launchpad.queue.launchpad import Queue
@@ -117,7 +118,7 @@ class Worker:
 
     def _handle_signals(self) -> None:
         def stop(number: int, _frame: object) -> None:
-            logger.info("signal %d: draining", number)
+            logger.info("signal %d: draining", number, extra=event("worker.draining", signal=number))
             self.drain()
 
         def hand_back(_number: int, _frame: object) -> None:
@@ -142,7 +143,7 @@ class Worker:
             except DatabaseError as error:
                 if not is_transient_database_error(error.__cause__ or error):
                     raise
-                logger.warning("waiting for the database: %s", error)
+                logger.warning("waiting for the database: %s", error, extra=event("database.away"))
             if self.draining.wait(pause) or self._orphaned():
                 return None
         return None
@@ -162,7 +163,9 @@ class Worker:
                 if not self.queue.database_lost(error):
                     raise
                 pause = next(lost)
-                logger.warning("the database is away, next try in %.1f s: %s", pause, error)
+                logger.warning(
+                    "the database is away, next try in %.1f s: %s", pause, error, extra=event("database.away")
+                )
                 self.draining.wait(pause)
                 continue
             if worked:
@@ -174,7 +177,7 @@ class Worker:
                 continue
             limit = self.settings.idle_timeout_s
             if limit is not None and time.monotonic() - idle_since > limit:
-                logger.info("nothing to do for %g s: ending", limit)
+                logger.info("nothing to do for %g s: ending", limit, extra=event("worker.idle"))
                 return
             self.draining.wait(idle)
             idle = min(2.0 * idle, self.settings.poll_max_s)
@@ -184,7 +187,12 @@ class Worker:
         if self._faults:
             most = self.settings.fault_pause_max_s
             pause = min(self.settings.fault_pause_s * 2.0 ** min(self._faults - 1, 30), most)
-            logger.warning("faults of the infrastructure, %d in a row: waiting %.1f s", self._faults, pause)
+            logger.warning(
+                "faults of the infrastructure, %d in a row: waiting %.1f s",
+                self._faults,
+                pause,
+                extra=event("worker.pausing", faults=self._faults),
+            )
             self.draining.wait(pause)
 
     def _has_room(self) -> bool:
@@ -197,7 +205,13 @@ class Worker:
             text = "%.0f MB are free in %s: " + (
                 "working again" if room else "taking nothing until there are %g"
             )
-            logger.warning(text, free, self.scratch, *(() if room else (self.settings.min_free_mb,)))
+            logger.warning(
+                text,
+                free,
+                self.scratch,
+                *(() if room else (self.settings.min_free_mb,)),
+                extra=event("scratch.room" if room else "scratch.full", free_mb=round(free)),
+            )
         return room
 
     def _holds_too_much(self) -> bool:
@@ -207,7 +221,11 @@ class Worker:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         held = pages * os.sysconf("SC_PAGE_SIZE") / 1e9
         if held > limit:
-            logger.info("holding %.1f GB after a task: asking for a fresh process", held)
+            logger.info(
+                "holding %.1f GB after a task: asking for a fresh process",
+                held,
+                extra=event("worker.recycled", memory_gb=round(held, 1)),
+            )
         return held > limit
 
     def _step(self) -> bool:
@@ -221,6 +239,13 @@ class Worker:
         taken = self.queue.take(self.fworker, directory)
         if taken is None:
             return False
+        logger.info(
+            "Firework %d begins",
+            taken.fw_id,
+            extra=event(
+                "task.begun", fw_id=taken.fw_id, launch_id=taken.launch_id, name=taken.raw.get("name")
+            ),
+        )
         with self.pulse.launch(taken):
             self._run(taken, directory)
         return True
@@ -242,7 +267,11 @@ class Worker:
             finally:
                 self.in_task = False
         except HandBack:
-            logger.info("handing back Firework %d", taken.fw_id)
+            logger.info(
+                "handing back Firework %d",
+                taken.fw_id,
+                extra=event("task.handed_back", fw_id=taken.fw_id, launch_id=taken.launch_id),
+            )
             self._leave(directory, keep_as=None)
             self._insist(
                 lambda: self.queue.hand_back(taken.launch_id, "its worker was stopped", kind="drained")
@@ -257,15 +286,35 @@ class Worker:
         name = f"{taken.fw_id}-{taken.launch_id}"
         if outcome.failed:
             self.failed += 1
-            logger.error("Firework %d failed: %s", taken.fw_id, outcome.message)
+            logger.error(
+                "Firework %d failed: %s",
+                taken.fw_id,
+                outcome.message,
+                extra=event(
+                    "task.postponed" if outcome.transient else "task.failed",
+                    fw_id=taken.fw_id,
+                    launch_id=taken.launch_id,
+                    reason=outcome.message,
+                ),
+            )
         else:
             self.done += 1
+            logger.info(
+                "Firework %d done",
+                taken.fw_id,
+                extra=event(
+                    "task.done",
+                    fw_id=taken.fw_id,
+                    launch_id=taken.launch_id,
+                    seconds=round(self.queue.now() - taken.since, 3),
+                ),
+            )
         self._leave(directory, keep_as=name if outcome.failed else None)
         self._faults = self._faults + 1 if outcome.transient and not outcome.times else 0
         if outcome.transient:
             self._insist(lambda: postpone(self.queue, taken.fw_id, taken.launch_id, outcome))
             if outcome.ends_worker:
-                logger.info("ending: %s", outcome.message)
+                logger.info("ending: %s", outcome.message, extra=event("worker.ending"))
                 self.drain()
             return
         store_result(self.queue, taken.fw_id, taken.launch_id, outcome)
@@ -278,7 +327,7 @@ class Worker:
             except Exception as error:
                 if not self.queue.database_lost(error):
                     raise
-                logger.warning("the database is away: %s", error)
+                logger.warning("the database is away: %s", error, extra=event("database.away"))
                 if self.draining.wait(pause):
                     return
             else:

@@ -10,6 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from launchpad.logs import event
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -79,7 +81,7 @@ class Pulse:
             if self._taken is not self._shown and now - self._taken_at >= settings.show_running_s:
                 self._survive(self._show)
             if worker._orphaned() and not worker.draining.is_set():
-                logger.warning("the supervisor is gone: draining")
+                logger.warning("the supervisor is gone: draining", extra=event("worker.draining"))
                 worker.drain()
             if worker.draining.is_set() and self._taken is not None:
                 asked_at = asked_at or now
@@ -93,13 +95,17 @@ class Pulse:
         try:
             function()  # type: ignore[operator]
         except Exception as error:  # noqa: BLE001 - if it died of an error, a living task would run twice
-            logger.warning("heartbeat: %s", error)
+            logger.warning("heartbeat: %s", error, extra=event("heartbeat.missed"))
 
     def _beat(self) -> None:
         taken = self._taken
         self._worker.queue.clock.synchronise()
         if taken is not None and not self._worker.queue.beat(taken.launch_id, taken.history_index):
-            logger.warning("launch %d is no longer ours", taken.launch_id)
+            logger.warning(
+                "launch %d is no longer ours",
+                taken.launch_id,
+                extra=event("launch.taken_away", fw_id=taken.fw_id, launch_id=taken.launch_id),
+            )
 
     def _show(self) -> None:
         taken = self._taken
@@ -114,7 +120,7 @@ class Pulse:
             state, fw_id=taken.fw_id if taken else None, done=worker.done, failed=worker.failed
         )
         if asked and not worker.draining.is_set():
-            logger.info("told to stop: draining")
+            logger.info("told to stop: draining", extra=event("worker.draining"))
             worker.drain()
 
     def _end_at_once(self) -> None:
@@ -122,7 +128,11 @@ class Pulse:
         taken = self._taken
         if taken is None:
             return
-        logger.error("Firework %d does not end: handing it back and ending the process", taken.fw_id)
+        logger.error(
+            "Firework %d does not end: handing it back and ending the process",
+            taken.fw_id,
+            extra=event("task.abandoned", fw_id=taken.fw_id, launch_id=taken.launch_id),
+        )
         queue = self._worker.queue
         self._survive(lambda: queue.hand_back(taken.launch_id, "its worker was stopped", kind="drained"))
         os._exit(0)

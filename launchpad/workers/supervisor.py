@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import DatabaseError
+from launchpad.logs import event
 from launchpad.queue.guard import AllowList
 from launchpad.queue.settings import QueueSettings
 from launchpad.retry import is_transient_database_error
@@ -281,7 +282,12 @@ class Supervisor:
             pause = 0.0 if extra <= 0 else min(self.settings.restart_pause_s * 2.0 ** (extra - 1), window)
             slot.next_start = now + pause
             self._message = f"worker {slot.number} ended with {_reason(code)}; see {self.scratch / 'logs'}"
-            logger.warning("%s; next start in %.1f s", self._message, pause)
+            logger.warning(
+                "%s; next start in %.1f s",
+                self._message,
+                pause,
+                extra=event("worker.died", slot=slot.number, restarts=self.restarts),
+            )
         if slot.process is None and not slot.ended and now >= slot.next_start:
             self._start(slot)
 
@@ -344,16 +350,18 @@ class Supervisor:
         if self.ensure_database is None or now < self._next["ensure"]:
             return
         self._next["ensure"] = now + self.settings.ensure_s
-        logger.warning("%s; bringing it back", self._lost_message)
+        logger.warning("%s; bringing it back", self._lost_message, extra=event("database.away"))
         try:
             uri = self.ensure_database()
         except (DatabaseError, OSError) as failure:
             self._lost_message = f"the database could not be brought back: {failure}"
-            logger.warning("%s", self._lost_message)
+            logger.warning("%s", self._lost_message, extra=event("database.away"))
             return
         if uri != self.uri:
             # the workers know only the old one: they are replaced as they end
-            logger.warning("the database has a new address: replacing the workers")
+            logger.warning(
+                "the database has a new address: replacing the workers", extra=event("database.moved")
+            )
             self.uri = uri
             for slot in self._slots:
                 self._signal(slot, signal.SIGKILL)
