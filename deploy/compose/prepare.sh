@@ -21,7 +21,7 @@ if [[ "$host" == localhost || "$host" == 127.* ]]; then
 fi
 
 secrets="$place/secrets"
-mkdir -p "$secrets" "$place/authority" "$place/data/mongo" "$place/data/backups" "$place/data/scratch"
+mkdir -p "$secrets" "$place/authority" "$place/data/mongo" "$place/data/archives" "$place/data/backups" "$place/data/scratch"
 
 make() { # make NAME COMMAND...: the file NAME from the output of a command, whole or not at all
     local target="$secrets/$1"
@@ -43,9 +43,13 @@ make admin.password random
 make backup.password random
 make admin.uri uri admin
 make backup.yaml printf 'uri: "%s"\n' "$(uri backup)"
-# compose wants every secret's file to exist; 'gapfactory db users add' fills these two
+# compose wants every secret's file to exist; 'gapfactory db users add' fills these
 make maintenance.uri true
 make workers.uri true
+make prune.uri true
+# whom to tell of what: docs/reference/notifications.md
+make notices.yaml true
+make notices.secret true
 
 [[ -e "$place/authority/ca.pem" ]] || "$here/../certificates.sh" ca "$place/authority"
 if [[ ! -e "$secrets/server.pem" ]]; then

@@ -32,8 +32,8 @@ class SendError(ServiceError):
 
 def _secret(path: Path, what: str) -> str:
     try:
-        if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            msg = f"{what}: {path} may be read by others; chmod 600 it"
+        if path.stat().st_mode & stat.S_IRWXO:
+            msg = f"{what}: {path} is open to everybody; chmod 600 it"
             raise InputError(msg)
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

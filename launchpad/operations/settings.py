@@ -121,7 +121,7 @@ class MailSettings(Settings):
     """Who logs in; none: nobody does."""
 
     password_file: Path | None = None
-    """File with the password; only its owner may read it."""
+    """File with the password; not open to everybody."""
 
     password_env: str | None = None
     """Name of the variable of the environment with the password, where there is no file."""
@@ -151,7 +151,7 @@ class WebhookSettings(Settings):
     """The address; one that is a secret by itself belongs into a file."""
 
     url_file: Path | None = None
-    """File with the address; only its owner may read it."""
+    """File with the address; not open to everybody."""
 
     secret_file: Path | None = None
     """File with the key of the signature (HMAC-SHA256 of the body, in `X-Gapfactory-Signature`); none: not signed."""

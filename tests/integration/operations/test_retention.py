@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import gf_prune
 import pytest
 from gf_prune import HARSHEST
 
-from gapfactory.errors import InputError, PotentialError, ServiceError, StateError
+from gapfactory.errors import InputError, NotFoundError, PotentialError, ServiceError, StateError
 from launchpad import service
 from launchpad.database.check import check_database
 from launchpad.database.connection import open_database
@@ -24,6 +26,7 @@ from launchpad.database.transfer import import_database
 from launchpad.operations import retention
 from launchpad.operations.lease import Lease
 from launchpad.operations.settings import RetentionPolicy, Rule
+from launchpad.operations.stored import load_settings
 from launchpad.queue import Queue
 from launchpad.reporting import export_campaign, report_campaign
 
@@ -269,3 +272,86 @@ def test_what_a_relabelled_campaign_points_to_stays(finished, tmp_path) -> None:
     prune(finished, tmp_path)
     assert finished.structures.find_one({"_id": free["_id"]})["atoms"] == free["atoms"]
     assert check_database(finished) == []
+
+
+def test_the_commands_and_what_is_left_behind_outside_of_campaigns(finished, database_uri, place) -> None:
+    """A policy that is stored for one campaign, workers that are gone, directories of failed launches."""
+    here = {"GAPFACTORY_DB": database_uri, "GAPFACTORY_SCRATCH": str(place.directory / "scratch")}
+    place.write("group.yaml", "workers_days: 0\nfailed_launches_days: 1\n")
+    place.write("own.yaml", "cells: {after_days: 0}\n")
+    wrong = place.write("wrong.yaml", "cells: {after: 0}\n")
+    place.good("db", "retention", "set", "group.yaml", **here)
+    place.good("db", "retention", "set", "own.yaml", "--campaign", "tiny", **here)
+    with pytest.raises(InputError, match=r"wrong.yaml cannot be used: cells.after: Extra inputs"):
+        load_settings(wrong, RetentionPolicy)
+    with pytest.raises(NotFoundError, match="no campaign 'nobody'"):
+        retention.plan(finished, lambda name: HARSHEST, campaigns=["nobody"])
+    old, new = (place.directory / "scratch" / "failed" / name for name in ("1-1", "2-2"))
+    for path in (old, new):
+        path.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    finished.workers.delete_many({})
+    finished.workers.insert_many(
+        [{"_id": "gone", "heartbeat": 1.0}, {"_id": "here", "heartbeat": time.time()}]
+    )
+
+    plan = json.loads(place.good("db", "prune", "--json", **here))
+    assert [row["kind"] for row in plan["planned"]] == ["cells"]
+    assert (plan["workers"], plan["failed_launches"], plan["removal"]) == (1, [str(old)], None)
+    assert old.is_dir()
+    done = json.loads(
+        place.good("db", "prune", "--apply", "--archive", "kept", "--by", "anna", "--json", **here)
+    )
+    assert done["removal"]["by"] == "anna"
+    assert not old.exists()
+    assert new.exists()
+    assert [worker["_id"] for worker in finished.workers.find()] == ["here"]
+    why = json.loads(place.good("campaign", "why", "tiny", "--json", **here))
+    assert [(row["kind"], row["by"]) for row in why["removed"]] == [("cells", "anna")]
+    archive = why["removed"][0]["archive"].partition(":")[2]
+    assert "cells" in place.good("db", "restore", archive, **here)
+    assert json.loads(place.good("campaign", "why", "tiny", "--json", **here))["removed"] == []
+
+
+def test_who_may_remove_and_set(finished, database_server, tmp_path) -> None:
+    """A member removes, an owner sets policies and quotas, a worker neither; all of them see quotas."""
+    from pymongo import MongoClient
+    from pymongo.errors import OperationFailure
+
+    from launchpad.database.users import add_user, user_uri
+    from launchpad.operations import quotas
+    from launchpad.operations.settings import Quota
+    from launchpad.operations.stored import store_policy, store_quota
+
+    group = finished.name
+    with MongoClient(database_server) as administrator:
+        try:
+            opened = {
+                role: open_database(
+                    user_uri(database_server, group, role, add_user(administrator, group, role, role))
+                )
+                for role in ("owner", "member", "worker")
+            }
+            store_quota(opened["owner"], Quota(structures=0))
+            store_policy(opened["owner"], RetentionPolicy())
+            for role in ("member", "worker"):
+                assert "quota of the group" in quotas.exceeded(opened[role], {})
+                for forbidden in (
+                    lambda r=role: store_quota(opened[r], Quota()),
+                    lambda r=role: store_policy(opened[r], None),
+                ):
+                    with pytest.raises(OperationFailure) as caught:
+                        forbidden()
+                    assert caught.value.code == 13
+            before = content(finished)
+            with pytest.raises(OperationFailure) as caught:
+                prune(opened["worker"], tmp_path)
+            assert caught.value.code == 13
+            assert content(finished) == before
+            assert prune(opened["member"], tmp_path)["state"] == "done"
+            assert finished.audit.find_one({"event": "retention.deleted"})["who"] == f"member@{group}"
+            for database in opened.values():
+                database.client.close()
+        finally:
+            administrator[group].command("dropAllUsersFromDatabase")
+            administrator[group].command("dropAllRolesFromDatabase")
