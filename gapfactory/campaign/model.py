@@ -35,6 +35,7 @@ __all__ = [
     "SourceSettings",
     "SpeciesSettings",
     "StopSettings",
+    "TaskResources",
 ]
 
 
@@ -90,6 +91,17 @@ class EvidenceSettings(Settings):
     """Molecular dynamics and close contacts: whether the potential can be used."""
 
 
+class TaskResources(Settings):
+    """What one kind of task needs of a worker; a worker that says what it has takes no task that needs more."""
+
+    cores: int | None = Field(default=None, ge=1)
+    """Cores that one task uses (a reference program under MPI, the threads of a fit)."""
+    memory_gb: float | None = Field(default=None, gt=0)
+    """Memory of one task (GB)."""
+    minutes: float | None = Field(default=None, gt=0)
+    """Time of one task: not begun by a worker whose allocation ends earlier."""
+
+
 class ExecutionSettings(Settings):
     """How work is cut into tasks. None of these values changes a result."""
 
@@ -101,6 +113,11 @@ class ExecutionSettings(Settings):
     """Reference calculations of one task."""
     workers: int | None = Field(default=None, ge=1)
     """Local worker processes of `campaign run`; by default one per core."""
+    resources: dict[Literal["build", "relax", "select", "reference", "fit", "assess"], TaskResources] = Field(
+        default_factory=dict
+    )
+    """What a task needs of its worker, by kind, e.g. `{reference: {cores: 32, minutes: 240}, fit: {memory_gb: 50}}`; a
+    worker that says what it has (`worker start --memory-gb`, a site) takes no task that needs more."""
 
 
 class Campaign(Settings):

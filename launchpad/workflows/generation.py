@@ -58,12 +58,15 @@ def generation_workflow(campaign: Campaign, generation: int) -> Workflow:
 
 
 def _spec(campaign: Campaign, generation: int, task: PlannedTask) -> dict[str, Any]:
+    wanted = campaign.execution.resources.get(task.kind.value)
+    needs = wanted.model_dump(exclude_none=True) if wanted else None
     return {
         "_category": str(task.kind),
         "_priority": PRIORITY[task.kind],
         "_add_launchpad_and_fw_id": True,
         "campaign": campaign.name,
         "generation": generation,
+        **({"needs": needs} if needs else {}),
     }
 
 
