@@ -16,7 +16,7 @@ from launchpad.queue.settings import QueueSettings
 from launchpad.workers.configuration import service_settings
 from launchpad.workers.registry import list_workers
 from launchpad.workers.settings import SupervisorSettings, WorkerSettings, default_scratch
-from launchpad.workers.supervisor import THREADS, Supervisor
+from launchpad.workers.supervisor import Supervisor, child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ def start_background(
             stdout=stream,
             stderr=subprocess.STDOUT,
             cwd=place,
-            env={**os.environ, **THREADS},
+            env=child_environment(),
             start_new_session=True,
         )
     assert process.stdin is not None  # noqa: S101 - it is a pipe

@@ -80,6 +80,16 @@ class SupervisorStatus:
     stop: bool = False
 
 
+def child_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a worker or supervisor: one thread, and no URI.
+
+    They get the URI through a pipe. In their environment every program that a task starts would inherit its password,
+    and some print their environment.
+    """
+    kept = {name: value for name, value in os.environ.items() if name != "GAPFACTORY_DB"}
+    return {**kept, **(more or {}), **THREADS}
+
+
 @dataclass
 class _Slot:
     number: int
@@ -254,7 +264,7 @@ class Supervisor:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 cwd=self.scratch,
-                env={**os.environ, **self.environment, **THREADS},
+                env=child_environment(self.environment),
                 # its own process group: a Ctrl-C at the terminal is for the supervisor, and what a killed worker
                 # leaves behind can be ended together
                 start_new_session=True,

@@ -149,8 +149,10 @@ def service(tmp_path_factory):
             shutil.rmtree(data, ignore_errors=True)
 
 
-def gapfactory(service, role: str, *commands: str) -> list[tuple[int, str]]:
+def gapfactory(service, role: str, *commands: str, by_file: bool = True) -> list[tuple[int, str]]:
     """Run command lines as a user of silicon; return exit code and output of each, its words on one line."""
+    file = service.files["silicon", role]
+    named = {"GAPFACTORY_DB_FILE": str(file)} if by_file else {"GAPFACTORY_DB": file.read_text().strip()}
     done = subprocess.run(
         [
             sys.executable,
@@ -158,7 +160,7 @@ def gapfactory(service, role: str, *commands: str) -> list[tuple[int, str]]:
             json.dumps([c.split() for c in commands]),
         ],
         cwd=service.here,
-        env=service.environment | {"GAPFACTORY_DB_FILE": str(service.files["silicon", role])},
+        env=service.environment | named,
         capture_output=True,
         text=True,
         timeout=120,
@@ -170,9 +172,9 @@ def gapfactory(service, role: str, *commands: str) -> list[tuple[int, str]]:
     return [(code, " ".join(text.translate(frame).split())) for code, text in json.loads(done.stdout)]
 
 
-def good(service, role: str, *commands: str) -> list[str]:
+def good(service, role: str, *commands: str, by_file: bool = True) -> list[str]:
     """Run commands that must succeed; return their outputs."""
-    found = gapfactory(service, role, *commands)
+    found = gapfactory(service, role, *commands, by_file=by_file)
     assert all(code == 0 for code, _ in found), found
     return [text for _, text in found]
 
@@ -212,7 +214,7 @@ def worked(service):
         for name, spec in hostile(str(service.marker)).items():
             service.hostile[name] = add(name, 0)
             queue.fireworks.update_one({"fw_id": service.hostile[name]}, {"$set": {"spec": spec}})
-        (shown,) = good(service, "worker", "worker start -n 2 --campaign si --background")
+        (shown,) = good(service, "worker", "worker start -n 2 --campaign si --background", by_file=False)
         service.processes.append(int(re.search(r"process (\d+)", shown)[1]))
         service.lines = wait_for(lambda: command_lines(service), 30)
         wait_for(lambda: service.silicon.campaigns.find_one({"_id": "si"})["state"] == "done", 150)
