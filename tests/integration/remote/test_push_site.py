@@ -193,9 +193,10 @@ def queue(database_uri, tiny):
 
 
 @pytest.fixture
-def worker(queue, described, tmp_path):
+def worker(database_uri, described, tmp_path):
     """A function that starts a push worker (without its loop) on one ledger."""
     started = []
+    queue = Queue.from_uri(database_uri)
 
     def make(*, ledger="ledger", **changes):
         for one in started:
@@ -208,6 +209,7 @@ def worker(queue, described, tmp_path):
     yield make
     for one in started:
         one.ledger.close()
+    queue.close()
 
 
 @pytest.fixture
@@ -364,27 +366,41 @@ def test_no_space_at_the_site(queue, worker, depot, small_disk) -> None:
     assert waiting <= made.last.waiting
 
 
-def test_a_runner_that_is_drained_hands_back(queue, worker, depot, tmp_path) -> None:
-    """SIGTERM in the middle of a task: the task is run again, from what was done, and nothing is left at the site."""
+def test_a_runner_that_is_drained_hands_back(database_uri, tiny, worker, depot, tmp_path) -> None:
+    """SIGTERM in the middle of a task: what was done is stored, the rest is done by another runner."""
+    text = (
+        tiny()
+        .replace("initial_cells: 12", "initial_cells: 1200")
+        .replace("build_chunk: 6", "build_chunk: 1200")
+    )
+    with Queue.from_uri(database_uri) as queue:
+        submit(queue, text)
     made = worker(ahead=1)
-    sent(made)
+    (name,) = sent(made)
     code = (
         "import sys; from pathlib import Path; from launchpad.remote import settings, runner, depot\n"
         "given = settings.RunnerSettings(idle_s=0.5, drain_grace_s=0.0, min_free_mb=0)\n"
         "sys.exit(runner.Runner(depot.Depot(Path(sys.argv[1])), given).run())"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, str(depot.place)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(command, env=environment)
-    eventually(lambda: list(depot.running.glob("*/*.bundle")), limit_s=30)
+    log = depot.scratch / name / "writes.log"
+    eventually(lambda: log.exists() and log.stat().st_size > 10_000, limit_s=60)
     os.kill(first.pid, signal.SIGTERM)
-    assert first.wait(30) == 0
+    assert first.wait(60) == 0
     assert not list(depot.runners.iterdir())
     assert not list(depot.running.glob("*/*"))
     made.turn()
-    assert len(made.last.waiting) + made.handed_back + made.done == 1
-    # without a signal: it does everything that there is, and ends when there is nothing more
+    stored = made.queue.db.structures.count_documents({"stage": "cell"})
+    assert (made.done, made.handed_back) == (0, 1)
+    assert 0 < stored < 1200
+    assert launch_of(made.queue, name)["requeue"]["kind"] == "drained", "not counted as a fault"
+    # the next one does the rest, and ends when there is nothing more
+    eventually(lambda: (made.turn() or True) and made.last.waiting, limit_s=30)
     second = subprocess.Popen(command, env=environment)
-    eventually(lambda: (made.turn() or True) and made.done == 2, limit_s=60)
+    eventually(lambda: (made.turn() or True) and made.done == 1, limit_s=120)
     assert second.wait(60) == 0
-    assert queue.fireworks.count_documents({"spec._category": "build", "state": "COMPLETED"}) == 2
+    (ended,) = made.queue.launches.find({"state": "COMPLETED"})
+    assert ended["action"]["stored_data"]["built"] == 1200 - stored
+    assert made.queue.db.structures.count_documents({"stage": "cell"}) == 1200
