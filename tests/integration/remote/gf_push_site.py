@@ -44,11 +44,25 @@ def site_text(gate: Any, there: Path, cache: Path | None = None, **changes: Any)
         "ssh_config": str(gate.config),
         "directory": str(there),
         "python": sys.executable,
-        "setup": [exports],
+        "setup": [exports, *changes.pop("more_setup", [])],
         "idle_minutes": 5,
         "timing": FAST,
     }
     return json.dumps(content | changes)
+
+
+def stand_in(there: Path, *names: str) -> list[str]:
+    """Make stand-ins of a batch system's commands; return the shell lines that put them on a site's PATH."""
+    program = ROOT / "tests" / "integration" / "queue" / "gf_scheduler.py"
+    there.mkdir()
+    for name in names:
+        (there / name).write_text(
+            f"#!{sys.executable}\nimport runpy, sys\nsys.argv.insert(1, {name!r})\n"
+            f"runpy.run_path({str(program)!r}, run_name='__main__')\n"
+        )
+        (there / name).chmod(0o755)
+    here = shlex.quote(str(there))
+    return [f"export PATH={here}:$PATH GF_SCHEDULER_DIR={here} GF_SCHEDULER=slurm"]
 
 
 def eventually(what, *, why: str = "what was waited for did not happen", limit_s: float = LIMIT_S):

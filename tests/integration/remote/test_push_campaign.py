@@ -8,7 +8,7 @@ import signal
 import time
 
 import pytest
-from gf_push_site import end_runners, eventually, lives, runners, site_text
+from gf_push_site import end_runners, eventually, lives, runners, site_text, stand_in
 from gf_sshd import SSHD, start_sshd
 
 pytestmark = [
@@ -29,10 +29,12 @@ def gate(tmp_path):
 
 @pytest.fixture
 def site(place, gate, tmp_path):
-    """A site whose file is ``site.yaml``; its directory."""
-    directory = tmp_path / "site"
+    """A site whose file is ``site.yaml``, with a stand-in for SLURM that really runs the jobs; its directory."""
+    directory, slurm = tmp_path / "site", tmp_path / "slurm"
+    setup = stand_in(slurm, "sbatch", "squeue")
     place.environment["XDG_STATE_HOME"] = str(place.directory / "state")
-    place.write("site.yaml", site_text(gate, directory, place.directory / "cache"))
+    more = {"scheduler": "slurm", "walltime": "01:00:00", "queue": "main", "more_setup": setup}
+    place.write("site.yaml", site_text(gate, directory, place.directory / "cache", **more))
     yield directory
     end_runners(directory, signal.SIGKILL)
 
