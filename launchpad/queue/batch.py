@@ -38,7 +38,7 @@ class BatchJob:
         told = given.get("GAPFACTORY_SCHEDULER")
         for scheduler, number in _jobs(given):
             if told in {None, "", scheduler}:
-                site, cluster = given.get("GAPFACTORY_SITE"), given.get("SLURM_CLUSTER_NAME")
+                site, cluster = given.get("GAPFACTORY_SITE_ID"), given.get("SLURM_CLUSTER_NAME")
                 where = f"site:{site}" if site else ""
                 if not where and scheduler == "slurm" and cluster:
                     where = f"cluster:{cluster}"

@@ -38,7 +38,7 @@ seconds() { # seconds LIMIT: [D-]HH:MM:SS, or HH:MM as LSF writes it
 }
 
 # recorded with every task that a worker takes: whoever can ask the scheduler can then tell whether this job still runs
-export GAPFACTORY_SITE="$site_id" GAPFACTORY_SCHEDULER="$scheduler"
+export GAPFACTORY_SITE_ID="$site_id" GAPFACTORY_SCHEDULER="$scheduler"
 
 # when the scheduler ends this job: its own word (newer SLURM), or the time limit that we asked for, whichever is first
 now="$(date +%s)"

@@ -73,7 +73,7 @@ def take_inside(queue, environment, monkeypatch, *, site="pilots-1a2b3c", name="
             inside.delenv(word, raising=False)
             if word in environment:
                 inside.setenv(word, environment[word])
-        inside.setenv("GAPFACTORY_SITE", site)
+        inside.setenv("GAPFACTORY_SITE_ID", site)
         taken = queue.take(FWorker(name="test"), "/nowhere")
     far = {f"process.{key}": value for key, value in ELSEWHERE.items()}
     queue.launches.update_one({"launch_id": taken.launch_id}, {"$set": far})
@@ -166,7 +166,7 @@ def test_supervisors_inside_a_job_ask(queue, jobs, monkeypatch, database_uri, tm
     dead, living = jobs("slurm")
     take_inside(queue, dead, monkeypatch, name="lost")
     monkeypatch.setenv("SLURM_JOB_ID", living["SLURM_JOB_ID"])
-    monkeypatch.setenv("GAPFACTORY_SITE", "pilots-1a2b3c")
+    monkeypatch.setenv("GAPFACTORY_SITE_ID", "pilots-1a2b3c")
     settings = SupervisorSettings(ask_s=0.2)
     with Supervisor(database_uri, 0, scratch=tmp_path / "s", settings=settings) as supervisor:
         supervisor.tick()

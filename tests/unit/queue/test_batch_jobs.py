@@ -17,10 +17,10 @@ from launchpad.sites.schedulers import ended_jobs
         ({"SLURM_JOB_ID": "7"}, ("slurm", "", "7")),
         ({"SLURM_JOB_ID": "7", "SLURM_CLUSTER_NAME": "big"}, ("slurm", "cluster:big", "7")),
         (
-            {"SLURM_JOB_ID": "7", "GAPFACTORY_SITE": "a-1", "SLURM_CLUSTER_NAME": "big"},
+            {"SLURM_JOB_ID": "7", "GAPFACTORY_SITE_ID": "a-1", "SLURM_CLUSTER_NAME": "big"},
             ("slurm", "site:a-1", "7"),
         ),
-        ({"PBS_JOBID": "12[3].head", "GAPFACTORY_SITE": "a-1"}, ("pbs", "site:a-1", "12[3].head")),
+        ({"PBS_JOBID": "12[3].head", "GAPFACTORY_SITE_ID": "a-1"}, ("pbs", "site:a-1", "12[3].head")),
         ({"LSB_JOBID": "5", "LSB_JOBINDEX": "0"}, ("lsf", "", "5")),
         ({"LSB_JOBID": "5", "LSB_JOBINDEX": "2"}, ("lsf", "", "5[2]")),
         ({"JOB_ID": "5", "SGE_TASK_ID": "undefined"}, ("sge", "", "5")),
@@ -28,7 +28,7 @@ from launchpad.sites.schedulers import ended_jobs
         # set by many things that are no scheduler
         ({"JOB_ID": "5"}, None),
         # a pilot of a plain shell, started from inside a job: it does not end with it
-        ({"SLURM_JOB_ID": "7", "GAPFACTORY_SCHEDULER": "shell", "GAPFACTORY_SITE": "a-1"}, None),
+        ({"SLURM_JOB_ID": "7", "GAPFACTORY_SCHEDULER": "shell", "GAPFACTORY_SITE_ID": "a-1"}, None),
         ({"SLURM_JOB_ID": "7", "PBS_JOBID": "8.x", "GAPFACTORY_SCHEDULER": "pbs"}, ("pbs", "", "8.x")),
     ],
 )
