@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "failed_tasks",
+    "needs_of_ready_tasks",
     "postponed_tasks",
     "relaxation_counts",
     "task_counts",
@@ -39,6 +40,18 @@ def task_counts(
     for row in rows:
         result.setdefault(row["_id"]["kind"], {})[row["_id"]["state"]] = int(row["n"])
     return result
+
+
+def needs_of_ready_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]:
+    """Return ``{kind, needs, n}`` of the tasks that could start and need something of their worker."""
+    rows = database.fireworks.aggregate(
+        [
+            {"$match": {"spec.campaign": campaign, "state": "READY", "spec.needs": {"$exists": True}}},
+            {"$group": {"_id": {"kind": "$spec._category", "needs": "$spec.needs"}, "n": {"$sum": 1}}},
+        ]
+    )
+    found = [{**row["_id"], "n": int(row["n"])} for row in rows]
+    return sorted(found, key=lambda row: (row["kind"], str(row["needs"])))
 
 
 def unfinished_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]:

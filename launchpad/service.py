@@ -202,6 +202,7 @@ def explain(
         and not failed
         and not any(task["state"] in ("RUNNING", "RESERVED") for task in open_tasks)
     ):
+        advice += _too_large(database, name)
         advice.append("nothing is running: start workers with 'gapfactory worker start'")
     return {
         "campaign": name,
@@ -215,6 +216,28 @@ def explain(
         "removed": removals_of(database, name),
         "advice": advice,
     }
+
+
+def _too_large(database: Database[Any], name: str) -> list[str]:
+    """Say which tasks could start, but need more than any worker has."""
+    from launchpad.queue.offer import Offer
+    from launchpad.workers.registry import list_workers
+
+    offers = [
+        (worker["categories"], Offer(worker.get("cores"), worker.get("memory_gb")))
+        for worker in list_workers(database)
+        if worker["alive"] and worker["kind"] == "worker"
+    ]
+    if not offers:
+        return []
+    return [
+        f"{row['n']} {row['kind']} tasks need {', '.join(f'{key} {value:g}' for key, value in row['needs'].items())}, "
+        "which no worker has: start larger ones (--cores, --memory-gb)"
+        for row in queries.needs_of_ready_tasks(database, name)
+        if not any(
+            (not kinds or row["kind"] in kinds) and offer.meets(row["needs"]) for kinds, offer in offers
+        )
+    ]
 
 
 def resume(queue: Queue, name: str, *, retry_labels: bool = False) -> dict[str, int]:

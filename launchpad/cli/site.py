@@ -52,7 +52,19 @@ def init(
             show_default=False,
         ),
     ] = None,
-    cores: Annotated[int, typer.Option(help="Cores of a pilot job, on one node.")] = 1,
+    needs_of: Annotated[
+        Path | None,
+        typer.Option(
+            help="A campaign file: cores, memory and walltime are what its tasks of these kinds need.",
+            show_default=False,
+        ),
+    ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(
+            help="Cores of a pilot job, on one node (default: 1, or what is needed).", show_default=False
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -96,26 +108,34 @@ def init(
       gapfactory site init -s slurm --name labels -c reference --cores 32 --walltime 24:00:00 -q main
 
       gapfactory site init -s slurm --name fits -c fit --cores 8 --memory-gb 64
+
+      gapfactory site init -s slurm --name labels -c reference --needs-of boron.yaml -q main
     """
     from launchpad.sites import write_site
 
+    chosen = {"cores": cores, "workers": workers, "memory_gb": memory_gb, "walltime": walltime}
+    given: dict[str, Any] = {"stop_before_s": stop_before}
+    given |= {key: value for key, value in chosen.items() if value is not None}
+    if needs_of is not None:
+        from gapfactory.campaign import load_campaign
+        from launchpad.sites import Site
+
+        given = Site.needed(load_campaign(needs_of).execution.resources, category or (), given)
+    if scheduler == "shell":
+        given.setdefault("walltime", None)
     site = _site(
         scheduler=scheduler,
         name=name,
         categories=tuple(category or ()),
         campaigns=tuple(campaign or ()),
         allowed=tuple(allow or ()),
-        cores=cores,
-        workers=workers,
-        memory_gb=memory_gb,
-        walltime=walltime or (None if scheduler == "shell" else "24:00:00"),
         queue=queue,
         account=account,
         parallel_environment=parallel_environment,
         idle_minutes=idle_minutes,
-        stop_before_s=stop_before,
         scratch=scratch,
         setup=tuple(setup or ()),
+        **given,
     )
     located = locate(uri, data)
     place = write_site(directory or Path(name), site, located.uri)

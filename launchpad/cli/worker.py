@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,6 +48,18 @@ def start(
             show_default=False,
         ),
     ] = None,
+    cores: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Cores of all these workers; tasks that need more than a worker's share are left to others.",
+            show_default=False,
+        ),
+    ] = None,
+    memory_gb: Annotated[
+        float | None,
+        typer.Option(help="The same for memory (GB).", show_default=False),
+    ] = None,
     idle_minutes: Annotated[
         float | None,
         typer.Option(help="Stop after this long without work \\[default: never].", show_default=False),
@@ -78,6 +90,8 @@ def start(
 
       gapfactory worker start --campaign 'boron-*' --campaign silicon
 
+      gapfactory worker start -n 2 -c reference --cores 64 --memory-gb 256
+
       gapfactory worker start --settings cluster-a.yaml
     """
     from launchpad.database.location import scratch_directory
@@ -88,14 +102,19 @@ def start(
     # at a terminal only what is wrong; in a log everything
     configure_logs(log_format, level=logging.INFO if log_format else logging.WARNING)
     behaviour = service_settings(settings)
-    own: dict[str, tuple[str, ...]] = {}
+    wanted = number or os.cpu_count() or 1
+    own: dict[str, Any] = {}
+    if cores is not None:
+        own["cores"] = max(1, cores // wanted)
+    if memory_gb is not None:
+        own["memory_gb"] = memory_gb / wanted
     if campaign:
         own["campaigns"] = tuple(campaign)
     if allow:
         own["allowed"] = (*behaviour.worker.allowed, *allow)
     behaviour = behaviour.model_copy(update={"worker": behaviour.worker.model_copy(update=own)})
     located = locate(uri, data)
-    wanted, scratch = number or os.cpu_count() or 1, scratch_directory(located.data)
+    scratch = scratch_directory(located.data)
     pid = serve(
         located.uri,
         wanted,

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from fireworks.core.fworker import FWorker
 
     from launchpad.queue.enrolment import Enrolment
+    from launchpad.queue.offer import Offer
 
 __all__ = ["Queue"]
 
@@ -112,6 +113,8 @@ class Queue(LaunchPad):
         self.give_up: Callable[[], bool] = lambda: False
         #: which campaigns' tasks may be run here; None: this is asked by somebody who knows what he runs
         self.enrolment: Enrolment | None = None
+        #: what a task may need to be taken here; None: anything
+        self.offer: Offer | None = None
         #: checkouts of this process that the loss of the database cut off
         self.interrupted: list[str] = []
         #: what this process has taken and not ended, by launch id
@@ -291,6 +294,8 @@ class Queue(LaunchPad):
         query = fworker.query
         if self.enrolment is not None and fw_id is None:
             query = {**query, **self.enrolment.query()}
+        if self.offer is not None and fw_id is None:
+            query = {**query, **self.offer.query()}
         return take(self, query, fworker, str(launch_dir), fw_id=fw_id)
 
     def run_exists(self, fworker: FWorker | None = None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,9 @@ from pydantic import Field, field_validator, model_validator
 from gapfactory.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from gapfactory.campaign.model import TaskResources
 
 __all__ = ["CATEGORIES", "SCHEDULERS", "Scheduler", "Site"]
 
@@ -27,6 +30,8 @@ SCHEDULERS: Mapping[str, str] = {
 
 #: Kinds of task, as they stand in ``spec._category``.
 CATEGORIES = ("build", "relax", "select", "reference", "fit", "assess")
+
+_DAY_MINUTES = 24 * 60
 
 #: FireWorks counts the jobs of these schedulers by the queue's name: without one it counts none, or stops.
 _COUNTED_BY_QUEUE = frozenset({"pbs", "lsf"})
@@ -127,6 +132,39 @@ class Site(Settings):
             return 0
         hours, minutes, seconds = (int(part) for part in self.walltime.split(":"))
         return 3600 * hours + 60 * minutes + seconds
+
+    @classmethod
+    def needed(
+        cls, resources: Mapping[Any, TaskResources], categories: Sequence[str], given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return what tasks of these kinds (none given: all) need of a pilot, where nothing else is given.
+
+        Parameters
+        ----------
+        resources
+            `execution.resources` of a campaign.
+        categories
+            Kinds of task that the pilots take.
+        given
+            Fields that somebody has chosen; ``workers`` tasks run at once, without it one per core, or a single one
+            where a task uses several cores.
+        """
+        wanted = [need for kind, need in resources.items() if not categories or kind in categories]
+        cores = max((need.cores or 1 for need in wanted), default=1)
+        memory = max((need.memory_gb or 0.0 for need in wanted), default=0.0)
+        minutes = max((need.minutes or 0.0 for need in wanted), default=0.0)
+        tasks = given.get("workers") or (1 if cores > 1 else given.get("cores") or 1)
+        found: dict[str, Any] = {}
+        if cores > 1:
+            found |= {"cores": tasks * cores, "workers": tasks}
+        if memory:
+            found["memory_gb"] = math.ceil(tasks * memory)
+        spare = given.get("stop_before_s", cls.model_fields["stop_before_s"].default) / 60
+        # pilots of a day are right for tasks of minutes as well as of hours
+        if minutes + spare > _DAY_MINUTES:
+            hours, rest = divmod(math.ceil(minutes + spare), 60)
+            found["walltime"] = f"{hours:02d}:{rest:02d}:00"
+        return {**found, **given}
 
     def resources(self) -> dict[str, Any]:
         """Return the keys of the queue adapter that ask the scheduler for this; see the template of each."""

@@ -167,6 +167,8 @@ def _conf(site: Site, site_id: str, depot: Path | None) -> str:
         "scheduler": site.scheduler,
         "python": shlex.quote(sys.executable),
         "workers": str(site.workers or site.cores),
+        "cores": str(site.cores),
+        "memory_gb": "" if site.memory_gb is None else str(site.memory_gb),
         "categories": shlex.quote(" ".join(site.categories)),
         # as arrays: the shell must not take a pattern for names of files
         "campaigns": _array(site.campaigns),

@@ -20,6 +20,7 @@ from launchpad.logs import event
 from launchpad.queue.enrolment import Enrolment
 from launchpad.queue.guard import AllowList
 from launchpad.queue.launchpad import Queue
+from launchpad.queue.offer import Offer
 from launchpad.retry import Backoff, is_transient_database_error
 from launchpad.workers.ending import postpone, store_result
 from launchpad.workers.pulse import Pulse
@@ -94,8 +95,17 @@ class Worker:
         self.queue = queue
         queue.give_up = self.draining.is_set
         queue.enrolment = Enrolment(queue.db, self.settings.campaigns)
+        from gapfactory.reference.site import end_of_allocation
+
+        queue.offer = Offer(self.settings.cores, self.settings.memory_gb, end_of_allocation())
         self.registration = Registration(
-            queue, "worker", self.settings.categories, self.parent, campaigns=self.settings.campaigns
+            queue,
+            "worker",
+            self.settings.categories,
+            self.parent,
+            campaigns=self.settings.campaigns,
+            cores=self.settings.cores,
+            memory_gb=self.settings.memory_gb,
         )
         self.fworker = FWorker(
             name=f"gapfactory@{queue.identity.host}", category=list(self.settings.categories)

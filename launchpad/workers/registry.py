@@ -56,6 +56,8 @@ class Registration:
         Id of its supervisor, if any.
     campaigns
         What it is enrolled for; none means every campaign.
+    cores, memory_gb
+        What one of its tasks may use, where that is said.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class Registration:
         parent: str | None = None,
         *,
         campaigns: Sequence[str] = (),
+        cores: int | None = None,
+        memory_gb: float | None = None,
     ) -> None:
         self.queue = queue
         self.id = worker_id(queue.identity)
@@ -74,6 +78,8 @@ class Registration:
             "kind": kind,
             "categories": list(categories),
             "campaigns": list(campaigns),
+            "cores": cores,
+            "memory_gb": memory_gb,
             "supervisor": parent,
             "started": queue.now(),
             "versions": current_versions(),

@@ -41,6 +41,12 @@ class WorkerSettings(Settings):
     campaigns: tuple[str, ...] = ()
     """Campaigns that it works for: names, or shell patterns such as `boron-*`; none given means all of its database."""
 
+    cores: int | None = Field(default=None, ge=1)
+    """Cores that one of its tasks may use; it takes none that needs more. Not said: whatever a task needs."""
+
+    memory_gb: float | None = Field(default=None, gt=0)
+    """The same for the memory of one of its tasks (GB)."""
+
     poll_min_s: float = Field(default=0.05, gt=0)
     """First pause after the queue was found empty."""
 

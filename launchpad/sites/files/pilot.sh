@@ -17,7 +17,7 @@ set +eu
 source "$site/environment.sh"
 set -eu
 site_id="" scheduler="" campaigns=() allowed=()
-python="" workers=1 categories="" idle_minutes=15 stop_before_s=90 scratch="" depot=""
+python="" workers=1 cores="" memory_gb="" categories="" idle_minutes=15 stop_before_s=90 scratch="" depot=""
 # shellcheck source=/dev/null
 source "$site/site.conf"
 
@@ -79,6 +79,9 @@ else
     GAPFACTORY_DB="$("$python" -m launchpad.cli site database "$site")"
     export GAPFACTORY_DB
     start=("$python" -m launchpad.cli worker start --number "$workers" --idle-minutes "$idle_minutes")
+    # what tasks may use here, shared by the workers
+    [[ -z "$cores" ]] || start+=(--cores "$cores")
+    [[ -z "$memory_gb" ]] || start+=(--memory-gb "$memory_gb")
     for category in $categories; do
         start+=(--category "$category")
     done

@@ -174,7 +174,7 @@ def test_pilot_starts_workers_as_the_site_says(pilot) -> None:
     assert done.returncode == 0, done.stderr
     said = next(line for line in done.stdout.splitlines() if line.startswith("CALL"))
     assert (
-        "-m launchpad.cli worker start --number 3 --idle-minutes 7.5 --category fit --category select "
+        "-m launchpad.cli worker start --number 3 --idle-minutes 7.5 --cores 1 --category fit --category select "
         in said
     )
     assert "DB=mongodb://from-the-file" in said
