@@ -292,10 +292,8 @@ class Queue(LaunchPad):
         Returns None if there is nothing to do, or if what was found is not ready any more.
         """
         query = fworker.query
-        if self.enrolment is not None and fw_id is None:
-            query = {**query, **self.enrolment.query()}
-        if self.offer is not None and fw_id is None:
-            query = {**query, **self.offer.query()}
+        for restriction in (self.enrolment, self.offer) if fw_id is None else ():
+            query = {**query, **(restriction.query() if restriction is not None else {})}
         return take(self, query, fworker, str(launch_dir), fw_id=fw_id)
 
     def run_exists(self, fworker: FWorker | None = None) -> bool:
