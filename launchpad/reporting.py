@@ -112,6 +112,7 @@ def collect_report(database: Database[Any], name: str) -> ReportData:
         levels=_levels(metrics),
         levels_of=campaign.source.campaign if campaign.source else "",
         potential_files={f["name"]: f["sha256"] for f in potential["files"]} if potential else {},
+        removed=tuple(row["text"] for row in removals_of(database, name)),
         versions=record["versions"],
         citations=CITATIONS,
     )

@@ -256,6 +256,8 @@ class ReportData:
         Comparison with the labels that another campaign has of the same structures, and its name.
     potential_files
         sha256 by file name of the final potential.
+    removed
+        What was archived or deleted by policy since, a line each, with where it is.
     versions, citations
         Versions of the programs used, and what to cite.
     """
@@ -292,5 +294,6 @@ class ReportData:
     levels: LevelComparison | None = None
     levels_of: str = ""
     potential_files: Mapping[str, str] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     citations: tuple[str, ...] = ()

@@ -227,6 +227,7 @@ def _document(data: ReportData, first: Headline) -> dict[str, Any]:
         "levels": None if data.levels is None else {"of": data.levels_of, **plain(data.levels.as_dict())},
         "settings": plain(dict(data.settings)),
         "potential_files": dict(data.potential_files),
+        "removed": list(data.removed),
         "versions": dict(data.versions),
         "citations": list(data.citations),
     }

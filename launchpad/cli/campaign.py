@@ -254,8 +254,7 @@ def _explain(found: dict[str, Any], *, brief: bool = False) -> None:
         for task in found["open_tasks"][:20]:
             say(f"{task['state'].lower()}: task {task['fw_id']} {task['name']}")
     for row in [] if brief else found["removed"]:
-        where = f"archived in {row['archive']}" if row["archive"] else "deleted"
-        say(f"  removed by policy on {row['at']} by {row['by']}: {row['documents']} {row['kind']}, {where}")
+        say(f"  {row['text']}")
     for line in found["advice"]:
         say(f"-> {line}")
 

@@ -15,6 +15,7 @@ def removals_of(database: Database[Any], campaign: str) -> list[dict[str, Any]]:
     query = {"counts.campaign": campaign, "restored": {"$exists": False}}
     return [
         {
+            "text": _words(record, count),
             "removal": record["_id"],
             "at": record["at"].isoformat(timespec="seconds"),
             "by": record["by"],
@@ -27,3 +28,9 @@ def removals_of(database: Database[Any], campaign: str) -> list[dict[str, Any]]:
         for count in record["counts"]
         if count["campaign"] == campaign
     ]
+
+
+def _words(record: dict[str, Any], count: dict[str, Any]) -> str:
+    where = f"archived in {record['file']} on {record['host']}" if count["action"] == "archive" else "deleted"
+    what = f"{count['documents']} {count['kind'].replace('_', ' ')}"
+    return f"removed by policy on {record['at']:%Y-%m-%d} by {record['by']}: {what}, {where}"

@@ -69,8 +69,11 @@ def test_the_harshest_policy_breaks_nothing_and_its_archive_brings_all_back(fini
 
     assert check_database(finished) == []
     assert campaign_digests(finished, "tiny") == digests
-    assert report_campaign(finished, "tiny", tmp_path / "report").is_file()
+    page = report_campaign(finished, "tiny", tmp_path / "report").read_text()
+    assert f"by test: {len(after['relaxations'])} trajectories, archived in {record['file']}" in page
     export_campaign(finished, "tiny", tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "campaign.json").read_text())
+    assert {row["sha256"] for row in manifest["removed"]} == {record["sha256"]}
     with pytest.raises(
         PotentialError, match=rf"removed by policy.* by test.*{Path(record['file']).name}.*db restore"
     ):
