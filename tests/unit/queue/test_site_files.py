@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from gapfactory.errors import InputError
 from launchpad.sites import Site, read_uri, write_site
 from launchpad.sites.shell import ShellAdapter
+from launchpad.sites.write import read_identity
 
 URI = "mongodb://me:very-secret@db.example.org:27017/group"
 
@@ -89,6 +90,20 @@ def test_categories_reach_both_launchers(tmp_path: Path) -> None:
     worker = FWorker.from_file(str(place / "my_fworker.yaml"))
     assert worker.query["spec._category"] == {"$in": ["fit", "select"]}
     assert "categories='fit select'" in (place / "site.conf").read_text()
+
+
+def test_each_site_has_an_id_of_its_own(tmp_path: Path) -> None:
+    """Its jobs are known by it in the database, whatever other clusters call theirs."""
+    first, second = (made(tmp_path / name, name="labels") for name in ("a", "b"))
+    assert read_identity(first)[0] == "slurm"
+    ids = [read_identity(place)[1] for place in (first, second)]
+    assert len(set(ids)) == 2
+    assert all(name.startswith("labels-") for name in ids)
+    # by this name the reservations of qlaunch are found
+    assert [FWorker.from_file(str(p / "my_fworker.yaml")).name for p in (first, second)] == ids
+    (first / "site.conf").write_text("python=x\n")
+    with pytest.raises(InputError, match="has no site_id: make the site again"):
+        read_identity(first)
 
 
 def test_the_password_is_in_one_file_for_its_owner(tmp_path: Path) -> None:
@@ -209,6 +224,20 @@ def test_pilot_stops_its_workers_before_the_end(pilot) -> None:
     done = pilot(GAPFACTORY_WALLTIME="0:05:00", WAIT="1", conf_lines="stop_before_s=298\n")
     assert done.returncode == 0, done.stderr
     assert "drained" in done.stdout
+
+
+def test_pilot_hands_on_what_its_workers_are_enrolled_for(pilot, tmp_path: Path, monkeypatch) -> None:
+    """Patterns are for names of campaigns: files of such names must not replace them."""
+    site = made(tmp_path / "another", campaigns=("boron-*", "si?"), allowed=("mine.*",))
+    lines = [line for line in (site / "site.conf").read_text().splitlines() if "=(" in line]
+    monkeypatch.chdir(tmp_path)
+    for name in ("boron-1", "si2", "mine.py"):
+        (tmp_path / name).touch()
+    done = pilot(conf_lines="\n".join(lines) + "\n")
+    assert done.returncode == 0, done.stderr
+    assert " --campaign boron-* --campaign si? --allow mine.* " in done.stdout
+    with pytest.raises(ValueError, match="a name, or a pattern"):
+        Site(scheduler="slurm", campaigns=("$(rm -r x)",))
 
 
 def test_pilot_refuses_what_cannot_work(pilot) -> None:
