@@ -205,6 +205,27 @@ def test_every_collection_that_the_code_writes_is_in_the_table() -> None:
     assert not missing, f"add to launchpad/database/privileges.py what roles may do with {missing}"
 
 
+def test_the_page_about_security_shows_the_table() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/security.md").read_text()
+    letters = {"find": "r", "insert": "i", "update": "u", "remove": "d", "createIndex": "x"}
+
+    def cell(role: str, collection: str) -> str:
+        granted = {
+            action
+            for privilege in privileges_of(role, "g")
+            if privilege["resource"]["collection"] == collection
+            for action in privilege["actions"]
+        }
+        return "".join(letter for action, letter in letters.items() if action in granted) or "-"
+
+    rows = [
+        f"| `{name}` | {cell('worker', name)} | {cell('member', name)} | {cell('owner', name)} |"
+        for name in WRITES
+    ]
+    shown = page.partition("<!-- privileges -->")[2].partition("<!-- end -->")[0].strip().splitlines()[2:]
+    assert shown == rows, "\n".join(rows)
+
+
 def test_a_refusal_names_the_role_that_is_needed() -> None:
     words = 'not authorized on g to execute command {{ {}: "{}", $db: "g" }}'
     assert role_needed(words.format("insert", "campaigns")) == ["member", "owner"]
