@@ -12,6 +12,7 @@ __all__ = [
     "failed_tasks",
     "needs_of_ready_tasks",
     "postponed_tasks",
+    "queue_counts",
     "relaxation_counts",
     "task_counts",
     "task_seconds",
@@ -52,6 +53,17 @@ def needs_of_ready_tasks(database: Database[Any], campaign: str) -> list[dict[st
     )
     found = [{**row["_id"], "n": int(row["n"])} for row in rows]
     return sorted(found, key=lambda row: (row["kind"], str(row["needs"])))
+
+
+def queue_counts(database: Database[Any]) -> dict[str, dict[str, int]]:
+    """Return ``{kind: {state: number}}`` of every task of the database; tasks without a kind under an empty name."""
+    rows = database.fireworks.aggregate(
+        [{"$group": {"_id": {"kind": "$spec._category", "state": "$state"}, "n": {"$sum": 1}}}]
+    )
+    result: dict[str, dict[str, int]] = {}
+    for row in rows:
+        result.setdefault(str(row["_id"].get("kind") or ""), {})[row["_id"]["state"]] = int(row["n"])
+    return dict(sorted(result.items()))
 
 
 def unfinished_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]:

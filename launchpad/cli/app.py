@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from launchpad.cli import campaign, db, notify, push, reference, share, site, worker
+from launchpad.cli import campaign, dashboard, db, notify, push, reference, share, site, worker
 from launchpad.cli.doctor import doctor
 
 __all__ = ["app"]
@@ -36,6 +36,7 @@ app.add_typer(reference.app, name="reference")
 app.add_typer(db.app, name="db")
 app.add_typer(notify.app, name="notify")
 app.add_typer(share.app, name="share")
+app.add_typer(dashboard.app, name="dashboard")
 app.command()(doctor)
 
 

@@ -1,0 +1,1 @@
+"""The dashboard: campaigns, structures, queue and workers in a browser."""

@@ -1,0 +1,17 @@
+"""The pages, one blueprint each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Blueprint
+
+__all__ = ["blueprints"]
+
+
+def blueprints() -> tuple[Blueprint, ...]:
+    """Return every blueprint of the dashboard."""
+    from launchpad.dashboard.pages import login, overview
+
+    return (login.blueprint, overview.blueprint)

@@ -1,0 +1,101 @@
+"""In and out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flask import Blueprint, abort, current_app, g, redirect, render_template, request, url_for
+
+from launchpad.dashboard.auth import sessions
+from launchpad.dashboard.auth.access import public
+from launchpad.dashboard.auth.accounts import check_password
+from launchpad.dashboard.auth.throttle import Throttle
+
+if TYPE_CHECKING:
+    from flask.typing import ResponseReturnValue
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("login", __name__)
+
+
+@blueprint.get("/")
+@public("leads to the only group, or to the choice of one")
+def start() -> ResponseReturnValue:
+    """Lead to the first page."""
+    groups = sorted(current_app.extensions["gapfactory"]["groups"])
+    if len(groups) == 1:
+        return redirect(url_for("overview.page", group=groups[0]))
+    return redirect(url_for("login.form"))
+
+
+@blueprint.get("/login")
+@public("how else would one log in")
+def form() -> ResponseReturnValue:
+    """Show the form; the ticket that the terminal printed needs none."""
+    state = current_app.extensions["gapfactory"]
+    given = request.args.get("ticket", "")
+    if state["ticket"] and given and sessions.log_in_locally(sorted(state["groups"]), given, state["ticket"]):
+        return redirect(url_for("login.start"))
+    chosen = request.args.get("group", "")
+    return render_template(
+        "login.html", chosen=chosen, back=_inside(request.args.get("next", "")), problem="", name=""
+    )
+
+
+@blueprint.post("/login")
+@public("how else would one log in")
+def enter() -> ResponseReturnValue:
+    """Check a password."""
+    state = current_app.extensions["gapfactory"]
+    given = {key: request.form.get(key, "") for key in ("group", "name", "password", "next")}
+    group = state["groups"].get(given["group"])
+    back = _inside(given["next"])
+    problem, code = "Name, password or group is wrong.", 401
+    if group is not None:
+        throttle = Throttle(group.database, state["settings"], given["name"], request.remote_addr or "")
+        wait = throttle.wait_s()
+        if wait > 0:
+            problem, code = f"Too many wrong passwords. Try again in {wait / 60:.0f} minutes.", 429
+        else:
+            account = check_password(group.database, given["name"], given["password"])
+            if account is not None:
+                throttle.succeeded()
+                sessions.log_in(group, account)
+                return redirect(back or url_for("overview.page", group=group.name), 303)
+            throttle.failed()
+    shown = render_template(
+        "login.html", chosen=given["group"], back=back, problem=problem, name=given["name"]
+    )
+    return shown, code
+
+
+@blueprint.post("/logout")
+@public("ends a login, if there is one")
+def leave() -> ResponseReturnValue:
+    """End all logins of this browser."""
+    sessions.log_out()
+    return redirect(url_for("login.form"), 303)
+
+
+@blueprint.get("/healthz")
+@public("for load balancers: says only whether the databases answer")
+def healthz() -> ResponseReturnValue:
+    """Answer 200 if every database answers."""
+    for group in current_app.extensions["gapfactory"]["groups"].values():
+        try:
+            group.database.command("ping")
+        except Exception:
+            current_app.logger.exception("a database does not answer")
+            abort(503)
+    g.account = None
+    return {"status": "ok"}
+
+
+def _inside(target: str) -> str:
+    """Return where to go after the login, if it is a page of ours."""
+    parts = urlsplit(target)
+    if parts.scheme or parts.netloc or not target.startswith("/g/") or "\\" in target:
+        return ""
+    return target

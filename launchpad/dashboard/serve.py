@@ -1,0 +1,100 @@
+"""Serving the application by gunicorn, in the foreground or beside a campaign that runs here."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from gapfactory.errors import ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flask import Flask
+
+    from launchpad.dashboard.settings import DashboardSettings
+
+__all__ = ["free_address", "serve"]
+
+
+def free_address(settings: DashboardSettings) -> socket.socket:
+    """Return a listening socket at the address of the settings.
+
+    Raises
+    ------
+    ServiceError
+        The port is taken, or the address is not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        raise ServiceError(
+            f"cannot listen at {settings.host} port {settings.port}: {error.strerror}. Another dashboard may run "
+            "there; --port 0 takes any free port."
+        ) from error
+    listening.listen(128)
+    return listening
+
+
+def serve(
+    groups: Mapping[str, str],
+    settings: DashboardSettings,
+    secret: bytes,
+    listening: socket.socket,
+    *,
+    ticket: str | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    groups
+        URI of the database of each group by its name.
+    settings
+        How it behaves.
+    secret
+        Key that signs cookies.
+    listening
+        From `free_address`.
+    ticket
+        See `launchpad.dashboard.app.create_app`.
+    """
+    from gunicorn.app.base import BaseApplication
+
+    class Application(BaseApplication):
+        def load_config(self) -> None:
+            for name, value in {
+                "bind": [f"fd://{listening.fileno()}"],
+                "workers": settings.processes,
+                "threads": settings.threads,
+                "worker_class": "gthread",
+                "timeout": 60,
+                "graceful_timeout": 10,
+                "keepalive": 5,
+                "limit_request_line": 8190,
+                "accesslog": None,
+                "loglevel": "warning",
+                "control_socket_disable": True,
+                "max_requests": 20_000,
+                "max_requests_jitter": 2_000,
+            }.items():
+                if name in self.cfg.settings:
+                    self.cfg.set(name, value)
+
+        def load(self) -> Flask:
+            # in the process that answers: clients of the database do not survive a fork
+            from launchpad.dashboard.app import create_app
+            from launchpad.dashboard.groups import Group
+
+            return create_app(
+                [Group(name, uri) for name, uri in sorted(groups.items())], settings, secret, ticket=ticket
+            )
+
+        def init(self, parser: Any, opts: Any, args: Any) -> None:
+            """Take nothing from the command line: it is not gunicorn's."""
+
+    Application().run()

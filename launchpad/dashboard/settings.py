@@ -1,0 +1,87 @@
+"""How the dashboard behaves: every default in one place."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING, Final
+
+from pydantic import Field
+
+from gapfactory.errors import ServiceError
+from gapfactory.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["DashboardSettings", "read_secret"]
+
+_SECRET_BYTES: Final = 32
+
+
+class DashboardSettings(Settings):
+    """The dashboard. Times are in seconds unless the name says otherwise."""
+
+    host: str = "127.0.0.1"
+    """Address to listen at; anything else than this machine belongs behind a server that does TLS."""
+
+    port: int = Field(default=8265, ge=0, le=65535)
+    """Port; 0 takes any."""
+
+    processes: int = Field(default=2, ge=1)
+    """Server processes."""
+
+    threads: int = Field(default=8, ge=1)
+    """Requests that one process answers at once."""
+
+    public_url: str | None = Field(default=None, pattern=r"^https?://[\w.:\[\]-]+$")
+    """The address in people's browsers, e.g. ``https://gap.example.org``, when a proxy stands before the dashboard.
+    With https, cookies are sent over TLS only."""
+
+    proxies: int = Field(default=0, ge=0)
+    """Proxies before the dashboard whose ``X-Forwarded-For`` and ``-Proto`` are believed."""
+
+    session_hours: float = Field(default=12.0, gt=0)
+    """A login ends after this time."""
+
+    login_failures: int = Field(default=5, ge=1)
+    """After so many wrong passwords for a name, or from an address, further ones are refused for a while."""
+
+    login_pause_s: float = Field(default=300.0, gt=0)
+    """For how long."""
+
+    body_limit_kb: int = Field(default=256, ge=1)
+    """Larger requests are refused."""
+
+    refresh_s: float = Field(default=5.0, ge=1)
+    """Pages look for news this often while they are visible."""
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers reach the dashboard by TLS only."""
+        return self.public_url is not None and self.public_url.startswith("https://")
+
+
+def read_secret(path: Path) -> bytes:
+    """Return the key that signs cookies, made at the first use; all processes of one dashboard read the same file.
+
+    Raises
+    ------
+    ServiceError
+        Others can read the file, or it is too short to be a key.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    else:
+        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+            stream.write(secrets.token_hex(_SECRET_BYTES) + "\n")
+    if path.stat().st_mode & 0o077:
+        raise ServiceError(
+            f"{path} signs the logins of the dashboard and can be read by others: remove it (everybody logs in again)."
+        )
+    text = path.read_text(encoding="ascii").strip()
+    if len(text) < 2 * _SECRET_BYTES:
+        raise ServiceError(f"{path} holds no key of {_SECRET_BYTES} bytes: remove it, and a new one is made.")
+    return text.encode()
