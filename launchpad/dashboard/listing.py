@@ -1,0 +1,272 @@
+"""Filters, order and pages of a table, in the URL: typed, declared, and never a client's own query.
+
+A table declares its `Column` objects; a `Listing` is read from the URL's arguments and knows the condition for the
+database, the order, and the URL of every link of the table (sort by this column, next page, without this filter). Pages
+follow each other by the value of the sort key and the id of the last row, not by skipping: page 10 000 costs what page
+1 costs.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlencode
+
+from gapfactory.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pymongo.collection import Collection
+
+__all__ = ["Column", "Listing", "Page"]
+
+_SIZES: Final = (25, 50, 100, 200)
+_LONGEST: Final = 200
+
+
+@dataclass(frozen=True)
+class Column:
+    """What can be filtered and sorted by.
+
+    Attributes
+    ----------
+    name
+        In the URL.
+    path
+        In the documents.
+    label
+        For people.
+    kind
+        ``choice``: one or several of `choices` (any of them); ``prefix``: text that begins so; ``exact``: equal text;
+        ``whole`` and ``real``: numbers, ``name_min`` and ``name_max`` in the URL.
+    choices
+        Of a ``choice``.
+    sortable
+        Whether an index serves the order.
+    """
+
+    name: str
+    path: str
+    label: str
+    kind: Literal["choice", "prefix", "exact", "whole", "real"]
+    choices: tuple[str, ...] = ()
+    sortable: bool = False
+
+    def condition(self, arguments: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Return the condition that the URL's arguments ask for, empty if none.
+
+        Raises
+        ------
+        InputError
+            A value cannot be meant.
+        """
+        if self.kind in {"whole", "real"}:
+            bounds = {
+                operator: self._number(arguments[key][0])
+                for key, operator in ((f"{self.name}_min", "$gte"), (f"{self.name}_max", "$lte"))
+                if arguments.get(key) and arguments[key][0]
+            }
+            return {self.path: bounds} if bounds else {}
+        values = [value for value in arguments.get(self.name, ()) if value]
+        if not values:
+            return {}
+        if any(len(value) > _LONGEST for value in values):
+            raise InputError(f"{self.name}: longer than {_LONGEST} characters")
+        if self.kind == "choice":
+            unknown = sorted(set(values) - set(self.choices))
+            if unknown:
+                raise InputError(f"{self.name}={unknown[0]!r}: one of {', '.join(self.choices)}")
+            return {self.path: values[0] if len(values) == 1 else {"$in": values}}
+        if self.kind == "exact":
+            return {self.path: values[0]}
+        # anchored, so that an index serves it
+        return {self.path: {"$regex": f"^{re.escape(values[0])}"}}
+
+    def _number(self, text: str) -> float | int:
+        try:
+            value = int(text) if self.kind == "whole" else float(text)
+        except ValueError as error:
+            raise InputError(
+                f"{self.name}: {text[:40]!r} is no {'whole ' if self.kind == 'whole' else ''}number"
+            ) from error
+        if value != value or abs(value) > 2**62:
+            raise InputError(f"{self.name}: {text[:40]!r} is out of range")
+        return value
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows of a table, and how to go on.
+
+    Attributes
+    ----------
+    rows
+        The documents.
+    following
+        Token of the next page, None on the last one.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    following: str | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the URL asks of a table.
+
+    Attributes
+    ----------
+    columns
+        All that may be asked.
+    conditions
+        For the database.
+    sort
+        Column by which the rows are ordered.
+    descending
+        The other way round.
+    size
+        Rows of a page.
+    after
+        Value and id after which the page begins, None for the first one.
+    arguments
+        Of the URL, those that mean something.
+    """
+
+    columns: tuple[Column, ...]
+    conditions: Mapping[str, Any]
+    sort: Column
+    descending: bool
+    size: int
+    after: tuple[Any, Any] | None = None
+    arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls,
+        columns: Sequence[Column],
+        arguments: Mapping[str, Sequence[str]],
+        *,
+        sort: str,
+        descending: bool = True,
+    ) -> Listing:
+        """Read what the URL asks.
+
+        Parameters
+        ----------
+        columns
+            What may be asked.
+        arguments
+            Of the URL, each with all its values (``request.args.to_dict(flat=False)``).
+        sort, descending
+            Order unless the URL says otherwise (``sort=name`` or ``sort=-name``).
+
+        Raises
+        ------
+        InputError
+            Something asked is not among the columns' kinds and choices.
+        """
+        conditions: dict[str, Any] = {}
+        meant: dict[str, tuple[str, ...]] = {}
+        for column in columns:
+            conditions |= column.condition(arguments)
+            for key in (column.name, f"{column.name}_min", f"{column.name}_max"):
+                if any(arguments.get(key, ())):
+                    meant[key] = tuple(value for value in arguments[key] if value)
+        by_name = {column.name: column for column in columns if column.sortable}
+        wanted = next(iter(arguments.get("sort", ())), "")
+        if wanted:
+            sort, descending = wanted.removeprefix("-"), wanted.startswith("-")
+            meant["sort"] = (wanted,)
+        if sort not in by_name:
+            raise InputError(f"sort={sort[:40]!r}: one of {', '.join(sorted(by_name))}")
+        size = next(iter(arguments.get("size", ())), "")
+        if size:
+            if size not in {str(number) for number in _SIZES}:
+                raise InputError(f"size={size[:40]!r}: one of {', '.join(map(str, _SIZES))}")
+            meant["size"] = (size,)
+        token = next(iter(arguments.get("after", ())), "")
+        return cls(
+            tuple(columns),
+            conditions,
+            by_name[sort],
+            descending,
+            int(size or _SIZES[1]),
+            _parse(token) if token else None,
+            meant,
+        )
+
+    def page(self, collection: Collection[Any], fields: Mapping[str, Any], always: Mapping[str, Any]) -> Page:
+        """Fetch the page.
+
+        Parameters
+        ----------
+        collection
+            Where.
+        fields
+            Projection; the sort key is added.
+        always
+            Conditions that the table has by itself.
+        """
+        direction = -1 if self.descending else 1
+        query: dict[str, Any] = {"$and": [dict(always), dict(self.conditions)]}
+        if self.after is not None:
+            query["$and"].append(self._beyond(*self.after))
+        order = [(self.sort.path, direction)]
+        if self.sort.path != "_id":
+            order.append(("_id", direction))
+        found = list(collection.find(query, {**fields, self.sort.path: 1}).sort(order).limit(self.size + 1))
+        rows = found[: self.size]
+        following = None
+        if len(found) > self.size:
+            following = _token(_value(rows[-1], self.sort.path), rows[-1]["_id"])
+        return Page(tuple(rows), following)
+
+    def _beyond(self, value: Any, key: Any) -> dict[str, Any]:
+        operator = "$lt" if self.descending else "$gt"
+        if self.sort.path == "_id":
+            return {"_id": {operator: key}}
+        return {"$or": [{self.sort.path: {operator: value}}, {self.sort.path: value, "_id": {operator: key}}]}
+
+    def link(self, **changes: str | None) -> str:
+        """Return the URL's arguments with some changed (None removes one), without the page unless `after` says it."""
+        arguments: dict[str, Any] = {key: list(values) for key, values in self.arguments.items()}
+        for key, value in changes.items():
+            arguments.pop(key, None)
+            if value is not None:
+                arguments[key] = [value]
+        return "?" + urlencode(arguments, doseq=True)
+
+    def sorted_by(self, column: Column) -> str:
+        """Return the link that sorts by a column; a second time, the other way round."""
+        down = column == self.sort and not self.descending
+        return self.link(sort=f"-{column.name}" if down else column.name)
+
+
+def _value(document: Mapping[str, Any], path: str) -> Any:
+    found: Any = document
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
+
+
+def _token(value: Any, key: Any) -> str:
+    from bson import json_util
+
+    return base64.urlsafe_b64encode(json_util.dumps([value, key]).encode()).decode()
+
+
+def _parse(token: str) -> tuple[Any, Any]:
+    """Return what a token holds: two plain values, never an expression of the query language."""
+    from bson import json_util
+
+    try:
+        value, key = json_util.loads(base64.urlsafe_b64decode(token.encode()).decode())
+    except (ValueError, TypeError, json.JSONDecodeError) as error:
+        raise InputError("after=...: not a page of this table") from error
+    if any(isinstance(part, dict | list | re.Pattern) for part in (value, key)):
+        raise InputError("after=...: not a page of this table")
+    return value, key
