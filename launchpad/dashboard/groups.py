@@ -55,3 +55,12 @@ class Group:
             if self._queue is None:
                 self._queue = Queue.from_uri(self.uri)
             yield self._queue
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock, self._acting:
+            if self._database is not None:
+                self._database.client.close()
+            if self._queue is not None:
+                self._queue.close()
+            self._database = self._queue = None
