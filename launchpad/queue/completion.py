@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from launchpad.queue.checkout import Taken
     from launchpad.queue.launchpad import Queue
 
-__all__ = ["complete", "end_without_result", "takes"]
+__all__ = ["complete", "end_without_result", "note_late", "takes"]
 
 logger = logging.getLogger("launchpad.queue")
 
@@ -82,7 +82,7 @@ def complete(
         if _acceptable(raw, state) or (state == "COMPLETED" and _reclaim(queue, raw)):
             first = _store(queue, raw, action, state, moment)
         elif raw["state"] != state:
-            return _note_late(queue, raw, state, moment)
+            return note_late(queue, raw, state, moment)
     raw["state"] = state
     plain = state == "COMPLETED" and not any((action or {}).get(name) for name in _DYNAMIC)
     if first and plain:
@@ -120,7 +120,7 @@ def _store_held(
     return raw if _store(queue, raw, action, state, moment) else None
 
 
-def _note_late(queue: Queue, raw: dict[str, Any], state: str, moment: float) -> dict[str, Any]:
+def note_late(queue: Queue, raw: dict[str, Any], state: str, moment: float) -> dict[str, Any]:
     """Keep a trace of a result that came too late to be used."""
     logger.warning(
         "launch %d of Firework %d is %s; its late result (%s) is not used",

@@ -21,7 +21,7 @@ from launchpad.database.claims import release_claims
 from launchpad.database.connection import durable
 from launchpad.database.data_sets import require_same_data
 from launchpad.database.potentials import BUCKET, damaged_files, store_files
-from launchpad.queue.completion import takes
+from launchpad.queue.completion import note_late, takes
 from launchpad.remote.archive import Archive, BundleError, BundleSettings, Manifest
 from launchpad.remote.permits import Permit
 from launchpad.remote.recording import decoded, operation
@@ -112,20 +112,44 @@ def apply_result(queue: Queue, result: Path, settings: BundleSettings | None = N
         manifest = archive.manifest
         launch = _launch_of(queue, archive)
         ended, kind = _outcome(archive)
-        applied = _Result(queue, archive, launch, Path(scratch))
-        if launch["bundle"].get("applied"):
+        state = "FIZZLED" if ended.failed else "COMPLETED"
+        if launch["bundle"].get("applied") or launch["state"] == "COMPLETED":
+            # an earlier call got that far; what follows from it may be unfinished
             _finish(queue, manifest, ended, kind)
             return _applied(manifest, ended, 0, late=False)
-        applied.validate()
-        late = not takes(queue, launch, "FIZZLED" if ended.failed else "COMPLETED")
+        writes = _Result(queue, archive, launch, Path(scratch))
+        writes.validate()
+        if not takes(queue, launch, state):
+            return _keep_shared(queue, manifest, ended, kind, launch, writes)
         try:
-            writes = applied.write(only_shared=late)
+            done = writes.execute()
         except StateError as error:
             # the labels were made with other data sets: the task has failed, as it would have near the database
-            ended, kind, writes = _failure(queue, manifest, error), "transient", 0
+            ended, kind, done = _failure(queue, manifest, error), "transient", 0
         _finish(queue, manifest, ended, kind)
         queue.launches.update_one({"launch_id": manifest.launch_id}, {"$set": {"bundle.applied": True}})
-        return _applied(manifest, ended, writes, late=late)
+        return _applied(manifest, ended, done, late=False)
+
+
+def _keep_shared(
+    queue: Queue, manifest: Manifest, ended: Outcome, kind: str, launch: dict[str, Any], writes: _Result
+) -> Applied:
+    """Keep what is finished and shared in a result that the queue does not take.
+
+    A launch that would be completed is left as it is: should the queue take it a moment later, the rest of the writes
+    would be missing. One that has failed may have been ended by an earlier call, and what follows be unfinished.
+    """
+    try:
+        done = writes.execute(only_shared=True)
+    except StateError as error:
+        logger.warning("%s: labels that came late are not used: %s", manifest.task, error)
+        done = 0
+    if ended.failed:
+        _finish(queue, manifest, ended, kind)
+    else:
+        note_late(queue, launch, "COMPLETED", queue.now())
+        release_claims(durable(queue.db), manifest.token)
+    return _applied(manifest, ended, done, late=True)
 
 
 def _applied(manifest: Manifest, ended: Outcome, writes: int, *, late: bool) -> Applied:
@@ -336,7 +360,7 @@ class _Result:
             raise BundleError(f"{self._archive.path}: file {name!r} is not whole; nothing was changed")
         return target
 
-    def write(self, *, only_shared: bool) -> int:
+    def execute(self, *, only_shared: bool = False) -> int:
         """Execute the statements in order; return how many.
 
         Parameters

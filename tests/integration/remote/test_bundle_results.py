@@ -249,6 +249,19 @@ def test_a_given_up_bundle_is_run_by_somebody_else_and_its_late_result_is_refuse
     assert queue.launches.find_one({"launch_id": answered.launch_id})["late"]["state"] == "COMPLETED"
 
 
+def test_a_late_result_is_never_taken_without_its_writes(queue, answered, tmp_path) -> None:
+    """It is refused while somebody else runs the task, and comes again when that one has given up."""
+    abandon_bundle(queue, read_manifest(tmp_path / "bundle"), "its site is gone")
+    other = take(queue, fw_id=answered.fw_id)
+    first = apply_result(queue, tmp_path / "result")
+    assert (first.late, first.writes) == (True, 0)
+    assert queue.fireworks.find_one({"fw_id": answered.fw_id})["state"] == "RUNNING"
+    queue.hand_back(other.launch_id, "stopped", kind="drained")
+    again = apply_result(queue, tmp_path / "result")
+    state = queue.fireworks.find_one({"fw_id": answered.fw_id})["state"]
+    assert (again.late, state, queue.db.structures.count_documents({})) == (False, "COMPLETED", 6)
+
+
 def test_a_result_that_comes_while_its_task_waits_for_another_try_is_taken(queue, answered, tmp_path) -> None:
     queue.hand_back(answered.launch_id, "no sign of life", kind="dead", delay_s=3600.0)
     applied = apply_result(queue, tmp_path / "result")
@@ -287,6 +300,12 @@ def killed_at(number):
         yield
 
 
+def left_by_the_dead(queue) -> None:
+    """Take over the lock of a dead process, as the next one does."""
+    queue.workflows.update_many({}, {"$unset": {"locked": "", "lock_lease": ""}})
+    queue.locks.clear()
+
+
 def test_killed_at_every_write_and_applied_again_gives_the_same(new_database, tiny, tmp_path) -> None:
     """Every write of the replay is a kill point; after each, another process applies the file again."""
     ended = []
@@ -308,10 +327,9 @@ def test_killed_at_every_write_and_applied_again_gives_the_same(new_database, ti
                 except KilledError:
                     finished = False
             if not finished:
-                # the lock of a dead process is taken over by the next one
-                queue.workflows.update_many({}, {"$unset": {"locked": "", "lock_lease": ""}})
-                queue.locks.clear()
-                assert apply_result(queue, result).state == "COMPLETED"
+                left_by_the_dead(queue)
+                applied = apply_result(queue, result)
+                assert (applied.state, applied.late) == ("COMPLETED", False)
             states = [f["state"] for f in queue.fireworks.find().sort("fw_id", 1)]
             shown = sorted(queue.workflows.find_one()["fw_states"].values())
             assert shown == sorted(states)
@@ -333,8 +351,16 @@ def test_a_task_that_fails_at_a_site_halts_its_campaign_with_the_words_of_a_loca
     make_bundle(queue, taken, tmp_path / "bundle")
     run_bundle(tmp_path / "bundle", tmp_path / "result", tmp_path / "work", ALLOWED)
     assert (tmp_path / "work" / "launch").is_dir(), "the files of a failed task are kept"
-    for _ in range(2):
-        applied = apply_result(queue, tmp_path / "result")
+    for number in range(30):
+        try:
+            with killed_at(number):
+                apply_result(queue, tmp_path / "result")
+        except KilledError:
+            left_by_the_dead(queue)
+        else:
+            break
+    assert number > 3
+    applied = apply_result(queue, tmp_path / "result")
     assert applied.state == "FIZZLED"
     assert "12 cells should be stored, 11 are" in applied.message
     there = queue.db.campaigns.find_one()
