@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from launchpad.cli.options import DataOption, JsonOption, UriOption, locate
+from launchpad.cli.options import DataOption, JsonOption, LogFormatOption, UriOption, locate
 from launchpad.cli.output import print_json, say
 
 __all__ = ["app"]
@@ -66,6 +66,7 @@ def start(
         bool, typer.Option("--background", "-b", help="Return at once; 'gapfactory push stop' ends it.")
     ] = False,
     as_json: JsonOption = False,
+    log_format: LogFormatOption = None,
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
@@ -77,8 +78,7 @@ def start(
 
       gapfactory push start hpc.yaml --db mongodb://db.example.org/group
     """
-    import logging
-
+    from launchpad.logs import configure_logs
     from launchpad.remote.service import run_push_worker, start_push_background
     from launchpad.remote.settings import load_push_site
     from launchpad.workers.configuration import service_settings
@@ -92,8 +92,7 @@ def start(
         else:
             say(f"the push worker of {described.name} runs in the background (process {pid})")
         return
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("pymongo").setLevel(logging.WARNING)
+    configure_logs(log_format)
     ensure = None if located.kind == "given" else lambda: locate(uri, data).uri
     last = run_push_worker(
         located.uri,
@@ -172,18 +171,18 @@ def runner(
         Path | None,
         typer.Option(help="Directory for launches (default: in the directory).", show_default=False),
     ] = None,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Run bundles on a compute node; needs neither database nor network. Jobs of 'push start' do this by themselves.
 
     Example: gapfactory push runner ~/gapfactory -n 32
     """
-    import logging
-
+    from launchpad.logs import configure_logs
     from launchpad.remote.depot import Depot
     from launchpad.remote.runner import Runner
     from launchpad.remote.settings import RunnerSettings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(message)s")
+    configure_logs(log_format)
     settings = RunnerSettings(cores=number, idle_s=idle_minutes * 60.0, stop_before_s=stop_before)
     raise typer.Exit(Runner(Depot(directory), settings, scratch).run())
 

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from launchpad.logs import event
 from launchpad.remote.ledger import Entry
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def adopt_known(worker: PushWorker) -> None:
         if alive.matched_count == 0:
             worker.settle(entry.name)
     if len(ledger):
-        logger.info("going on with %d tasks of %s", len(ledger), worker.site.name)
+        told = event("carry.adopted", site=worker.site.name, tasks=len(ledger))
+        logger.info("going on with %d tasks of %s", len(ledger), worker.site.name, extra=told)
 
 
 def adopt_strangers(worker: PushWorker, found: Look) -> None:
@@ -52,7 +54,8 @@ def adopt_strangers(worker: PushWorker, found: Look) -> None:
             if raw is None:
                 worker.forget(name)  # somebody else has the task
                 continue
-            logger.info("adopting launch %d, found at %s", launch_id, worker.site.name)
+            told = event("carry.adopted", site=worker.site.name, launch_id=launch_id)
+            logger.info("adopting launch %d, found at %s", launch_id, worker.site.name, extra=told)
             index = len(raw["state_history"]) - 1
             ledger.add(Entry(name, raw["fw_id"], launch_id, index, "", time.time()))
     if worker.looked_for_orphans:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import DatabaseError
+from launchpad.logs import event
 from launchpad.queue.enrolment import Enrolment
 from launchpad.queue.identity import ProcessIdentity
 from launchpad.remote.adopt import adopt_known, adopt_strangers
@@ -136,7 +137,12 @@ class PushWorker:
                     if not self.queue.database_lost(error):
                         raise
                     pause = next(pauses)
-                    logger.warning("the database is away, next try in %.1f s: %s", pause, error)
+                    logger.warning(
+                        "the database is away, next try in %.1f s: %s",
+                        pause,
+                        error,
+                        extra=event("database.away"),
+                    )
                     self._ensure()
                     self.stop.wait(pause)
             self._end()
@@ -155,7 +161,9 @@ class PushWorker:
             try:
                 self.ensure_database()
             except (DatabaseError, OSError) as error:
-                logger.warning("the database could not be brought back: %s", error)
+                logger.warning(
+                    "the database could not be brought back: %s", error, extra=event("database.away")
+                )
 
     def turn(self) -> bool:
         """Make one turn; return whether another one should follow at once.
@@ -176,6 +184,8 @@ class PushWorker:
         self._require_same_version(found)
         if found.failed:
             raise RemoteError("space", next(iter(found.failed.values())))
+        if self.trouble is not None:
+            logger.info("%s answers again", self.site.name, extra=event("site.answers", site=self.site.name))
         self.trouble = None
         self._bring_runners(found)
         self._tell()
@@ -257,7 +267,8 @@ class PushWorker:
             if self.queue.database_lost(error):
                 raise
             # this one is for workers that reach the database, which say what is wrong with it if something is
-            logger.warning("Firework %d stays here: %s", taken.fw_id, error)
+            told = event("carry.unfit", fw_id=taken.fw_id, reason=error)
+            logger.warning("Firework %d stays here: %s", taken.fw_id, error, extra=told)
             self._unfit.add(taken.fw_id)
             self.queue.hand_back(
                 taken.launch_id, f"it cannot be carried to {self.site.name}: {error}", kind="drained"
@@ -311,19 +322,24 @@ class PushWorker:
         except Exception as error:
             if self.queue.database_lost(error):
                 raise
-            logger.exception("the result of %s is not used", name)
+            logger.exception("the result of %s is not used", name, extra=event("carry.unused", name=name))
             if name in self.ledger:
                 self.abandon(name, f"its result is not used: {type(error).__name__}: {error}", kind="dead")
             self.forget(name)
             return
+        about = {"fw_id": applied.fw_id, "launch_id": applied.launch_id, "site": self.site.name}
+        said = (applied.fw_id, self.site.name, applied.message)
         if applied.state == "HANDED BACK":
             self.handed_back += 1
-            logger.info("Firework %d comes back from %s: %s", applied.fw_id, self.site.name, applied.message)
+            told = event("carry.handed_back", **about, reason=applied.message)
+            logger.info("Firework %d comes back from %s: %s", *said, extra=told)
         elif applied.state == "FIZZLED":
             self.failed += 1
-            logger.error("Firework %d failed at %s: %s", applied.fw_id, self.site.name, applied.message)
+            told = event("carry.failed", **about, reason=applied.message)
+            logger.error("Firework %d failed at %s: %s", *said, extra=told)
         else:
             self.done += 1
+            logger.info("Firework %d was done at %s", *said[:2], extra=event("carry.done", **about))
         self.settle(name)
 
     def forget(self, name: str) -> None:
@@ -345,7 +361,8 @@ class PushWorker:
         from launchpad.remote.bundle import abandon_bundle
 
         entry = self.ledger.entries[name]
-        logger.warning("Firework %d goes back to the queue: %s", entry.fw_id, reason)
+        told = event("carry.abandoned", fw_id=entry.fw_id, launch_id=entry.launch_id, reason=reason)
+        logger.warning("Firework %d goes back to the queue: %s", entry.fw_id, reason, extra=told)
         self.queue.hand_back(entry.launch_id, reason, kind=kind)
         if entry.manifest is not None:
             # its launch has ended; now its claims
@@ -358,7 +375,9 @@ class PushWorker:
         gone, self._gone = self._gone, set()
         for name in sorted(gone):
             if name in self.ledger:
-                logger.warning("launch %d is no longer ours", self.ledger.entries[name].launch_id)
+                entry = self.ledger.entries[name]
+                told = event("launch.taken_away", fw_id=entry.fw_id, launch_id=entry.launch_id)
+                logger.warning("launch %d is no longer ours", entry.launch_id, extra=told)
                 self.settle(name)
 
     def _bring_runners(self, found: Look) -> None:
@@ -381,11 +400,15 @@ class PushWorker:
             },
         )
         if self._pilots["submitted"]:
-            logger.info("asked for runners: job %s", ", ".join(map(str, self._pilots["submitted"])))
+            jobs = ", ".join(map(str, self._pilots["submitted"]))
+            logger.info(
+                "asked for runners: job %s", jobs, extra=event("site.runners", site=site.name, jobs=jobs)
+            )
 
     def _in_trouble(self, error: RemoteError) -> None:
         if self.trouble is None or str(self.trouble) != str(error):
-            logger.warning("%s (%s)", error, error.kind)
+            told = event("site.trouble", site=self.site.name, kind=error.kind)
+            logger.warning("%s (%s)", error, error.kind, extra=told)
         self.trouble = error
         timing = self.site.timing
         now = time.monotonic()
@@ -418,12 +441,13 @@ class PushWorker:
                 elif entry.manifest is not None and entry.manifest["kind"] == "reference":
                     keep_claims(self.queue, Manifest.model_validate(entry.manifest))
         except Exception as error:  # noqa: BLE001 - if it died of an error, living tasks would run twice
-            logger.warning("heartbeat: %s", error)
+            logger.warning("heartbeat: %s", error, extra=event("heartbeat.missed"))
 
     def _end(self) -> None:
         """Take back what has not begun, collect what ends soon; leave the rest running, or recall it."""
         self.recall = self.recall or self.ledger.recalled
-        logger.info("stopping: %d tasks are at %s", len(self.ledger), self.site.name)
+        told = event("worker.draining")
+        logger.info("stopping: %d tasks are at %s", len(self.ledger), self.site.name, extra=told)
         end = time.monotonic() + self.site.timing.drain_s
         try:
             while True:
@@ -448,7 +472,11 @@ class PushWorker:
         except Exception as error:
             if not self.queue.database_lost(error):
                 raise
-            logger.warning("the database is away; what is at the site stays there: %s", error)
+            logger.warning(
+                "the database is away; what is at the site stays there: %s",
+                error,
+                extra=event("database.away"),
+            )
         self.beat()
         self._tell()
         if self.ledger:

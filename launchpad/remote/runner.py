@@ -15,6 +15,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from launchpad.logs import event
 from launchpad.remote.slot import Slot
 
 if TYPE_CHECKING:
@@ -70,7 +71,10 @@ class Runner:
         self.scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._beat()
         (self.depot.running / self.id).mkdir(exist_ok=True, mode=0o700)
-        logger.info("runner %s: %d cores, bundles in %s", self.id, self.settings.cores, self.depot.place)
+        told = event("runner.begun", runner=self.id, cores=self.settings.cores)
+        logger.info(
+            "runner %s: %d cores, bundles in %s", self.id, self.settings.cores, self.depot.place, extra=told
+        )
         try:
             self._loop()
         finally:
@@ -82,7 +86,7 @@ class Runner:
     def drain(self, reason: str) -> None:
         """Take nothing more; give what runs its grace, then hand it back."""
         if self.draining_since is None:
-            logger.info("draining: %s", reason)
+            logger.info("draining: %s", reason, extra=event("worker.draining", reason=reason))
             self.draining_since = time.monotonic()
 
     def _loop(self) -> None:
@@ -102,7 +106,9 @@ class Runner:
                 if not busy:
                     return
             elif self.settings.idle_s is not None and now - idle_since > self.settings.idle_s:
-                logger.info("nothing to do for %g s: ending", self.settings.idle_s)
+                logger.info(
+                    "nothing to do for %g s: ending", self.settings.idle_s, extra=event("worker.idle")
+                )
                 return
             if not worked:
                 time.sleep(min(0.1, self.settings.poll_s) if busy else self.settings.poll_s)
@@ -134,14 +140,16 @@ class Runner:
 
     def fault(self, error: object) -> None:
         """Take no bundle for a while: this node has trouble that others may not have."""
-        logger.warning("trouble on this node, pausing for %g s: %s", _AFTER_FAULT_S, error)
+        logger.warning(
+            "trouble on this node, pausing for %g s: %s", _AFTER_FAULT_S, error, extra=event("worker.pausing")
+        )
         self._not_before = time.monotonic() + _AFTER_FAULT_S
 
     def _beat(self) -> None:
         try:
             self.depot.enlist(self.id, self.about())
         except OSError as error:
-            logger.warning("heartbeat: %s", error)
+            logger.warning("heartbeat: %s", error, extra=event("heartbeat.missed"))
 
     def about(self) -> dict[str, Any]:
         """Return what others may know of this runner."""
@@ -162,4 +170,7 @@ class Runner:
             for bundle in mine.iterdir():
                 self.depot.give_back(bundle)
         self.depot.delist(self.id)
-        logger.info("runner %s ends: %d done, %d without a result", self.id, self.done, self.failed)
+        told = event("runner.ended", runner=self.id, done=self.done, failed=self.failed)
+        logger.info(
+            "runner %s ends: %d done, %d without a result", self.id, self.done, self.failed, extra=told
+        )

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launchpad.logs import configure_logs, event
 from launchpad.remote.depot import BUNDLE, RECALL, RESULT
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Slot:
         with contextlib.suppress(BrokenPipeError):  # it just died, which tend() sees
             process.stdin.write(json.dumps(order).encode() + b"\n")
             process.stdin.flush()
-        logger.info("%s begins", name)
+        logger.info("%s begins", name, extra=event("bundle.begun", name=name))
 
     def tend(self, draining_since: float | None) -> bool:
         """Look whether the bundle ended, was taken away, or must be handed back; return whether it ended."""
@@ -87,7 +88,8 @@ class Slot:
         if self._process.poll() is not None:
             return self._ended(None)
         if not self.bundle.exists():
-            logger.warning("%s was taken away: ending it", self.bundle.name)
+            told = event("bundle.taken_away", name=self.bundle.name)
+            logger.warning("%s was taken away: ending it", self.bundle.name, extra=told)
             self.close()
             self._clear()
             return True
@@ -100,7 +102,8 @@ class Slot:
                 else (draining_since or 0.0) + self.runner.settings.drain_grace_s
             )
             if late > _LAST_WAIT_S:
-                logger.error("%s does not end: killing it", self.bundle.name)
+                told = event("bundle.killed", name=self.bundle.name)
+                logger.error("%s does not end: killing it", self.bundle.name, extra=told)
                 self.close()
                 self.runner.depot.give_back(self.bundle)
                 self._clear()
@@ -159,13 +162,16 @@ class Slot:
                 code = self._process.wait() if self._process is not None else None
                 self.close()
                 runner.failed += 1
-                logger.error("%s: its process ended with %s", name, code)
+                logger.error(
+                    "%s: its process ended with %s", name, code, extra=event("bundle.died", name=name)
+                )
                 reason = f"the process that ran it on runner {runner.id} ended with {code}"
                 runner.depot.give_back(bundle, reason, tries=_TRIES)
             elif answer.get("error"):
                 # not the task's own failure, which is a result: the bundle or this node is at fault
                 runner.failed += 1
-                logger.error("%s: %s", name, answer["error"])
+                told = event("bundle.given_back", name=name, reason=answer["error"])
+                logger.error("%s: %s", name, answer["error"], extra=told)
                 if answer.get("stopped"):
                     runner.depot.give_back(bundle)
                 elif answer.get("node"):
@@ -176,7 +182,7 @@ class Slot:
             elif runner.depot.finish(bundle, self._result):
                 runner.done += 1
                 shutil.rmtree(runner.scratch / name, ignore_errors=True)
-                logger.info("%s ends", name)
+                logger.info("%s ends", name, extra=event("bundle.done", name=name))
             if answer is not None and answer.get("gb", 0.0) > _MEMORY_GB:
                 self.close()
         except OSError as error:
@@ -197,9 +203,7 @@ def main() -> int:
     # no task gets the two pipes for its own input and output
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"
-    )
+    configure_logs()
     from launchpad.workers.rocket import HandBack
 
     working, told = threading.Event(), threading.Event()
