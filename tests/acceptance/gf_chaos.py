@@ -25,6 +25,7 @@ from pathlib import Path
 from urllib.parse import unquote_plus
 
 from gf_chaos_tasks import expected, uptime, workflow
+from gf_clock import faketime_library, wrong_clock
 from gf_proxy import Proxy
 from pymongo.errors import PyMongoError
 from queue_help import check_consistent
@@ -36,6 +37,7 @@ from launchpad.workers import SupervisorSettings, WorkerSettings
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+PATHS = os.pathsep.join([str(HERE), str(ROOT)])
 ALLOWED = ("gf_chaos_tasks.*",)
 QUEUE = QueueSettings(
     # minutes in the field; a site whose processes cannot be asked is judged by them
@@ -59,11 +61,6 @@ def may_mount() -> bool:
         return False
     tried = ["unshare", "-m", "-p", "-f", "--mount-proc", "mount", "-t", "tmpfs", "none", "/mnt"]
     return subprocess.run(tried, capture_output=True, check=False).returncode == 0
-
-
-def faketime_library() -> Path | None:
-    """Return the library that gives a process another clock, or None where it is not installed."""
-    return next((path for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 
 
 @dataclass
@@ -91,8 +88,7 @@ class Site:
             "queue": QUEUE.model_dump(mode="json"),
             "supervision": SUPERVISOR.model_dump(mode="json"),
         }
-        paths = os.pathsep.join([str(HERE), str(ROOT)])
-        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "GF_SITE": self.name}
+        environment = {**os.environ, "PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1", "GF_SITE": self.name}
         with (self.scratch.parent / f"{self.name}.log").open("ab") as stream:
             self.process = subprocess.Popen(
                 [*self.prefix, sys.executable, "-m", "launchpad.workers", "--supervise"],
@@ -243,11 +239,9 @@ class Chaos:
             self.mounts.append(small)
         else:
             self.kinds.pop("disk", None)
-        clock = faketime_library()
         wrong = {}
-        if clock is not None:
-            # the monotonic clock is moved with it (keeping it breaks sleeping): only its differences may be used
-            wrong = {"LD_PRELOAD": str(clock), "FAKETIME": "+10m"}
+        if faketime_library() is not None:
+            wrong = wrong_clock(self.place / "clock", 600.0, PATHS)
         apart = ("unshare", "-p", "-f", "--kill-child", "--mount-proc") if privileged else ()
         self.sites = [
             Site("plain", self.workers[0], self.place / "plain", through),

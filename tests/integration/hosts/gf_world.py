@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gf_proxy
+from gf_clock import wrong_clock
 from gf_netns import Host, Network
 from gf_push_site import site_text
 from gf_sshd import start_sshd
@@ -127,10 +128,10 @@ class World:
         return on.good([*MAIN, *arguments], timeout=120.0, **(known | environment))
 
     def account(self, name: str, role: str) -> str:
-        """Make a user; return its URI as the server knows itself."""
-        target = self.server.inside / f"{name}.uri"
-        self.gapfactory("db", "users", "add", GROUP, name, "--role", role, "--to", target)
-        return (self.server.place / f"{name}.uri").read_text().strip()
+        """Make a user of the group; return its URI as the server knows itself."""
+        from launchpad.database.users import add_user, user_uri
+
+        return user_uri(self.administrator, GROUP, name, add_user(self.client, GROUP, name, role))
 
     def join(self, host: Host, *, address: str, options: str = NOTICES, role: str = "worker") -> None:
         """Give a host an account, the URI with the address of its link, and settings; as its user would."""
@@ -148,9 +149,9 @@ class World:
             "PYTHONPATH": str(ROOT),
         }
 
-    def work(self, host: Host, *arguments: object, before: tuple[str, ...] = (), **environment: str) -> None:
+    def work(self, host: Host, *arguments: object, **environment: str) -> None:
         """Start workers on a host."""
-        command = [*before, *MAIN, "worker", "start", "-n", "1", *arguments]
+        command = [*MAIN, "worker", "start", "-n", "1", *arguments]
         self._workers[host.name] = host.start(command, log="worker.log", **(self.of_host(host) | environment))
 
     @contextmanager
@@ -190,16 +191,8 @@ class World:
 
     def work_with_wrong_clock(self, host: Host, ahead_s: float, *arguments: object) -> None:
         """Start workers on a host whose time of day is wrong."""
-        # libfaketime 0.9.10 cannot sleep until a monotonic time, as time.sleep() of Python 3.11 does
-        (host.place / "shim").mkdir()
-        shim = "import select, time\n\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
-        (host.place / "shim" / "sitecustomize.py").write_text(shim)
-        self.work(
-            host,
-            *arguments,
-            before=("faketime", "-m", "--exclude-monotonic", "-f", f"{ahead_s:+g}s"),
-            PYTHONPATH=f"{host.inside / 'shim'}:{ROOT}",
-        )
+        clock = wrong_clock(host.place / "clock", ahead_s, str(ROOT), seen_as=host.inside / "clock")
+        self.work(host, *arguments, **clock)
 
     def node(self, host: Host) -> str:
         """Return how the processes of a host name their machine (its own name may not be its alone)."""
