@@ -149,9 +149,11 @@ def service(tmp_path_factory):
             shutil.rmtree(data, ignore_errors=True)
 
 
-def gapfactory(service, role: str, *commands: str, by_file: bool = True) -> list[tuple[int, str]]:
-    """Run command lines as a user of silicon; return exit code and output of each, its words on one line."""
-    file = service.files["silicon", role]
+def gapfactory(
+    service, role: str, *commands: str, group: str = "silicon", by_file: bool = True
+) -> list[tuple[int, str]]:
+    """Run command lines as a user of a group; return exit code and output of each, its words on one line."""
+    file = service.files[group, role]
     named = {"GAPFACTORY_DB_FILE": str(file)} if by_file else {"GAPFACTORY_DB": file.read_text().strip()}
     done = subprocess.run(
         [
@@ -172,9 +174,9 @@ def gapfactory(service, role: str, *commands: str, by_file: bool = True) -> list
     return [(code, " ".join(text.translate(frame).split())) for code, text in json.loads(done.stdout)]
 
 
-def good(service, role: str, *commands: str, by_file: bool = True) -> list[str]:
+def good(service, role: str, *commands: str, group: str = "silicon", by_file: bool = True) -> list[str]:
     """Run commands that must succeed; return their outputs."""
-    found = gapfactory(service, role, *commands, by_file=by_file)
+    found = gapfactory(service, role, *commands, group=group, by_file=by_file)
     assert all(code == 0 for code, _ in found), found
     return [text for _, text in found]
 
@@ -336,6 +338,33 @@ def test_stock_rlaunch_works_under_a_worker_account(worked, tmp_path) -> None:
     assert stat.S_IMODE((tmp_path / "my_launchpad.yaml").stat().st_mode) == 0o600
 
 
+# --- sharing
+
+
+def test_what_is_shared_is_read_by_commands_and_nothing_else_is(worked) -> None:
+    """Labels and potentials by the owner, a campaign by the administrator; the other group sees these and no more."""
+    potential = "share potential silicon si --out theirs"
+    ((code, text),) = gapfactory(worked, "viewer", potential, group="copper")
+    assert code == 1
+    assert "not authorized on silicon" in text
+    good(worked, "owner", "share grant copper --labels --potentials --user viewer --user worker")
+    worked.files["silicon", "root"] = worked.here / "root.uri"
+    write_secret(worked.files["silicon", "root"], worked.root.replace("/gapfactory?", "/silicon?"))
+    good(worked, "root", "share grant copper --campaign si --user viewer")
+    good(worked, "viewer", potential, "share open silicon--si --to opened.uri", group="copper")
+    assert (worked.here / "theirs" / "gap.xml").is_file()
+    worked.files["copper", "opened"] = worked.here / "opened.uri"
+    status, digest = good(worked, "opened", "campaign status si --json", "campaign digest si", group="copper")
+    assert '"state": "done"' in status
+    assert digest == good(worked, "owner", "campaign digest si")[0]
+    listed, log = good(worked, "owner", "share list --json", "share log --json")
+    assert "viewer@copper" in listed
+    assert '"share.granted"' in log
+    good(worked, "root", "share revoke copper --labels --potentials --campaign si")
+    assert "silicon--si" not in worked.administrator.list_database_names()
+    assert [code for code, _ in gapfactory(worked, "viewer", potential, group="copper")] == [1]
+
+
 # --- tasks
 
 
@@ -374,10 +403,10 @@ def test_no_secret_is_in_processes_documents_files_or_their_modes(worked) -> Non
     """After everything that a group does: submit, work, fail, lose the database, look, export, report, examine."""
     here = worked.here
     good(worked, "member", "campaign report si --out report", "db export all.tar.gz")
-    good(worked, "worker", f"db launchpad-file --data {here / 'lpad'}")
+    good(worked, "worker", f"db launchpad-file --data {here / 'lpad'}", "site init -s shell --name local")
     good(worked, "owner", "share log --json")
     # the exit code of the doctor is about this machine
-    ((_, examined),) = gapfactory(worked, "worker", "doctor --json")
+    ((_, examined),) = gapfactory(worked, "worker", "doctor --json --metrics metrics.prom")
     assert "worker:***@" in examined
     # the database is lost and comes back: what the workers say about that
     before = worker_log(worked)
@@ -398,7 +427,8 @@ def test_no_secret_is_in_processes_documents_files_or_their_modes(worked) -> Non
         for document in worked.silicon[name].find():
             assert not holds(repr(document).encode()), f"{name}: {document['_id']}"
     # the server's own files hold what passwords are checked with, never the passwords
-    secret_files = {*worked.files.values(), here / "lpad" / "my_launchpad.yaml"}
+    launchpad_files = {here / place / "my_launchpad.yaml" for place in ("lpad", "local")}
+    secret_files = {*worked.files.values(), *launchpad_files}
     seen = set()
     for path in [p for place in (here, worked.data) for p in place.rglob("*") if p.is_file()]:
         seen.add(path)
@@ -408,9 +438,9 @@ def test_no_secret_is_in_processes_documents_files_or_their_modes(worked) -> Non
         else:
             assert not holds(path.read_bytes()), path
     assert secret_files <= seen
-    assert here / "all.tar.gz" in seen
+    assert {here / "all.tar.gz", here / "metrics.prom"} <= seen
     assert stat.S_IMODE((here / "all.tar.gz").stat().st_mode) == 0o600
-    assert any("FW" in path.name or path.parent.name == "logs" for path in seen)
+    assert any(path.parent.name == "logs" for path in seen)
 
 
 def worker_log(service) -> str:
