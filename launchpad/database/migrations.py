@@ -8,6 +8,7 @@ only where every migration that is missing allows that.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from dataclasses import dataclass
@@ -158,13 +159,13 @@ def schema_version(database: Database[Any]) -> int:
 
 def mark_new(database: Database[Any]) -> None:
     """Give the version of this program to a database that holds nothing yet; nothing that exists is changed."""
-    if (
-        database.queue_meta.find_one({"_id": "schema"}, {"_id": 1}) is None
-        and schema_version(database) == SCHEMA
-    ):
-        database.queue_meta.update_one(
-            {"_id": "schema"}, {"$setOnInsert": {"version": SCHEMA, "history": [_entry(SCHEMA)]}}, upsert=True
-        )
+    from pymongo.errors import DuplicateKeyError
+
+    key, fields = {"_id": "schema"}, {"version": SCHEMA, "history": [_entry(SCHEMA)]}
+    if database.queue_meta.find_one(key, {"_id": 1}) is None and schema_version(database) == SCHEMA:
+        # another process may do it at the same moment
+        with contextlib.suppress(DuplicateKeyError):
+            database.queue_meta.update_one(key, {"$setOnInsert": fields}, upsert=True)
 
 
 def _entry(version: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ since when, stands in ``notices`` beside the notices themselves, so that a resta
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -82,13 +83,16 @@ class Watch:
 
     def _since(self, what: str, value: str, now: float) -> float:
         """Return since when something has had this value, as far as anybody has looked."""
+        from pymongo.errors import DuplicateKeyError
+
         key = {"_id": f"seen/{what}"}
         seen = self._database.notices.find_one(key)
         if seen is None or seen["value"] != value:
             # of several services one sets the time
             changed: dict[str, Any] = {"value": value, "since": now, "state": "seen"}
             if seen is None:
-                self._database.notices.update_one(key, {"$setOnInsert": changed}, upsert=True)
+                with suppress(DuplicateKeyError):
+                    self._database.notices.update_one(key, {"$setOnInsert": changed}, upsert=True)
             else:
                 self._database.notices.update_one({**key, "value": seen["value"]}, {"$set": changed})
             seen = self._database.notices.find_one(key) or changed

@@ -11,7 +11,7 @@ import logging
 import signal
 import threading
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import DatabaseError, InputError
@@ -68,6 +68,8 @@ class Notifier:
 
     def _record(self, found: list[Happening]) -> None:
         """Record what is new. What was the case before anybody watched is recorded as old, and not sent."""
+        from pymongo.errors import DuplicateKeyError
+
         notices, now = self._database.notices, self._clock.now()
         for target in self._settings.targets:
             # one that is added later is not told of what was before
@@ -90,9 +92,13 @@ class Notifier:
                     "attempts": 0,
                 }
                 key = {"_id": f"{happening.key} -> {target.name}"}
-                notices.update_one(key, {"$setOnInsert": fields}, upsert=True)
+                # another service may record the same at this moment
+                with suppress(DuplicateKeyError):
+                    notices.update_one(key, {"$setOnInsert": fields}, upsert=True)
             if not begun:
-                notices.update_one(mark, {"$setOnInsert": {"at": utc_now(), "state": "seen"}}, upsert=True)
+                with suppress(DuplicateKeyError):
+                    seen = {"at": utc_now(), "state": "seen"}
+                    notices.update_one(mark, {"$setOnInsert": seen}, upsert=True)
 
     def _send_to(self, target: TargetSettings) -> int:
         sent = 0

@@ -196,6 +196,7 @@ def prune(
             dropped = [portion for portion, action in planned if action == "delete"]
             if kept:
                 record |= _write(database, record, kept, directory, lease, tell)
+                lease.renew()
             record["counts"] = _counts(planned)
             # from here on the removal will be completed, by this run or the next
             database.removals.insert_one(record)
