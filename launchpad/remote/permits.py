@@ -346,6 +346,7 @@ def _altered_key(permit: Permit, key: str, altered: Mapping[str, Any]) -> str:
     reference, of = permit.campaign.reference, permit.labels[key]
     _must(getattr(reference, "allow_energy_changes", False), "the campaign allows no altered settings")
     settings = reference.with_higher_density() if of["noise"] else reference
+    _must(altered and set(altered) <= set(type(settings).model_fields), f"settings {sorted(altered)}")
     changed = settings.model_copy(update=dict(altered))
     return f"{of['structure_hash']}-{settings_hash(changed, of['kind'])}"
 

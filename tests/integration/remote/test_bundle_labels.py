@@ -299,6 +299,59 @@ def test_labels_that_were_not_asked_for_are_refused(prepared, quick, tmp_path):
     assert apply_result(queue, tmp_path / "result").state == "COMPLETED"
 
 
+def test_labels_at_altered_settings_go_where_nobody_can_choose(
+    quick, tmp_path, new_database, tiny, monkeypatch
+):
+    """Where the recovery may change energies, the label is stored under the settings that it has, and pointed to."""
+    import dataclasses
+
+    import gapfactory.reference as reference
+
+    text = tiny(more="reference: {engine: gpaw, allow_energy_changes: true}")
+    changes = {"smearing_width_eV": 0.3}
+    plain = reference.label_structures
+
+    def altered(items, settings, workdir, on_result=None, **more):
+        def change(outcome):
+            on_result(dataclasses.replace(outcome, altered=changes))
+
+        return plain(items, settings, workdir, change, **more)
+
+    monkeypatch.setattr(reference, "label_structures", altered)
+    monkeypatch.setattr(reference, "data_hashes", lambda settings, symbols: {})
+    ended = []
+    for run in (run_there, run_here):
+        queue, campaign = ready(
+            new_database(), text.replace("reference_chunk: 2", "reference_chunk: 6"), tmp_path / run.__name__
+        )
+        with queue:
+            run(queue, picks(queue), tmp_path / f"{run.__name__}-picks")
+            pointers = list(queue.db.labels.find({"status": "altered"}).sort("_id", 1))
+            assert len(pointers) == PICKS
+            assert all(p["altered"] == changes for p in pointers)
+            ended.append(([(p["_id"], p["target"]) for p in pointers], labels(queue, campaign)))
+            if run is run_there:
+                # under a key of its choice, a label at altered settings would be another campaign's plain one
+                taken = queue.launches.find_one({"bundle": {"$exists": True}})
+                queue.launches.update_one(
+                    {"_id": taken["_id"]}, {"$set": {"state": "RUNNING", "bundle.applied": False}}
+                )
+
+                source = tmp_path / "run_there-picks" / "result"
+                for wrong in ({"smearing_width_eV": 0.2}, {"no_such_setting": 1}, {}):
+
+                    def elsewhere(statements, wrong=wrong):
+                        update = next(
+                            s for s in statements if s["c"] == "labels" and "$setOnInsert" in s["u"]
+                        )
+                        update["u"]["$setOnInsert"]["altered"] = wrong
+                        return statements
+
+                    with pytest.raises(BundleError, match="nothing of it is stored"):
+                        apply_result(queue, forged(source, tmp_path / "forged", writes=elsewhere))
+    assert ended[0] == ended[1]
+
+
 def test_labels_of_another_group_are_taken_over_at_the_site(prepared, quick, tmp_path, new_database, text):
     queue, campaign = prepared
     done, _ = quick
