@@ -109,6 +109,8 @@ class Depot:
 
     def delist(self, runner: str) -> None:
         """Remove a runner that holds nothing."""
+        for path in (self.running / runner).glob(f"*{RECALL}"):
+            path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             (self.running / runner).rmdir()
         (self.runners / f"{runner}.json").unlink(missing_ok=True)
@@ -230,15 +232,27 @@ class Depot:
             if runner.name not in known and self.now() - runner.stat().st_mtime > silent_s:
                 lost[runner.name] = f"runner {runner.name} left no heartbeat"
         for name, reason in lost.items():
-            for bundle in [
-                self.running / name / f"{n}{BUNDLE}" for n in self.names(self.running / name, BUNDLE)
-            ]:
-                if (self.outbox / f"{bundle.name.removesuffix(BUNDLE)}{RESULT}").exists():
-                    bundle.unlink(missing_ok=True)
-                else:
-                    self.give_back(bundle, reason, tries=tries)
-            self.delist(name)
+            self._release(name, reason, tries=tries)
         return sorted(lost)
+
+    def unfinished(self, name: str, runner: str) -> Path:
+        """Return where a runner has a result written; whole once it is there, since it is put there in one step."""
+        return self.outbox / f".{name}.{runner}{RESULT}"
+
+    def _release(self, runner: str, reason: str, *, tries: int) -> None:
+        """Put back the bundles of a runner that is lost, or use what it had finished."""
+        for name in self.names(self.running / runner, BUNDLE):
+            bundle, result = self.running / runner / f"{name}{BUNDLE}", self.unfinished(name, runner)
+            if (self.outbox / f"{name}{RESULT}").exists():
+                bundle.unlink(missing_ok=True)
+            elif result.exists():
+                self.finish(bundle, result)
+            else:
+                self.give_back(bundle, reason, tries=tries)
+        for path in self.outbox.glob(f".*.{runner}{RESULT}*"):
+            # half of a result, or one whose bundle somebody else has
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        self.delist(runner)
 
 
 def _shown(name: str, suffix: str) -> bool:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launchpad.logs import configure_logs, event
-from launchpad.remote.depot import BUNDLE, RECALL, RESULT
+from launchpad.remote.depot import BUNDLE, RECALL
 
 if TYPE_CHECKING:
     from launchpad.remote.runner import Runner
@@ -63,7 +63,7 @@ class Slot:
         """Start a bundle."""
         self.bundle, self._asked, self._told, self._recalled = bundle, False, b"", None
         name = bundle.name.removesuffix(BUNDLE)
-        self._result = self.runner.depot.outbox / f".{name}.{self.runner.id}{RESULT}"
+        self._result = self.runner.depot.unfinished(name, self.runner.id)
         order = {
             "bundle": str(bundle),
             "result": str(self._result),

@@ -28,13 +28,16 @@ def gate(tmp_path):
 
 
 @pytest.fixture
-def site(place, gate, tmp_path):
+def site(place, gate, tmp_path, tmp_path_factory, first_digests):
     """A site whose file is ``site.yaml``, with a stand-in for SLURM that really runs the jobs; its directory."""
     directory, slurm = tmp_path / "site", tmp_path / "slurm"
     setup = stand_in(slurm, "sbatch", "squeue")
     place.environment["XDG_STATE_HOME"] = str(place.directory / "state")
+    # what the undisturbed run has compiled is not compiled again
+    cache = tmp_path_factory.getbasetemp() / "undisturbed0" / "cache"
+    place.environment["GAPFACTORY_CACHE"] = str(cache)
     more = {"scheduler": "slurm", "walltime": "01:00:00", "queue": "main", "more_setup": setup}
-    place.write("site.yaml", site_text(gate, directory, place.directory / "cache", **more))
+    place.write("site.yaml", site_text(gate, directory, cache, **more))
     yield directory
     end_runners(directory, signal.SIGKILL)
 

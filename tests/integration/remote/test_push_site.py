@@ -404,3 +404,20 @@ def test_a_runner_that_is_drained_hands_back(database_uri, tiny, worker, depot, 
     (ended,) = made.queue.launches.find({"state": "COMPLETED"})
     assert ended["action"]["stored_data"]["built"] == 1200 - stored
     assert made.queue.db.structures.count_documents({"stage": "cell"}) == 1200
+
+
+def test_a_result_that_a_killed_runner_had_finished_is_used(depot) -> None:
+    depot.prepare()
+    (depot.inbox / "a-1.bundle").write_text("bundle")
+    (depot.inbox / "a-2.bundle").write_text("bundle")
+    here = ProcessIdentity.current()
+    gone = ProcessIdentity(here.host, here.node, here.pid, here.start + 1)
+    (depot.runners / "r.json").write_text(json.dumps(gone.document()))
+    assert [depot.claim("r").stem, depot.claim("r").stem, depot.claim("r")] == ["a-1", "a-2", None]
+    depot.unfinished("a-1", "r").write_text("result")
+    (depot.outbox / "..a-2.r.result.half").mkdir()
+    assert depot.reclaim(silent_s=300.0, tries=3) == ["r"]
+    assert [path.name for path in depot.outbox.iterdir()] == ["a-1.result"]
+    assert [path.name for path in depot.inbox.iterdir()] == ["a-2.bundle"]
+    assert not list(depot.runners.iterdir())
+    assert not list(depot.running.iterdir())
