@@ -79,7 +79,7 @@ def test_one_campaign_on_four_hosts(namespaces, programs, tmp_path, tiny, tiny_c
                 world.work_with_wrong_clock(near, FAST_S, *NEAR)
                 world.work(shaky, *SHAKY)
                 weather.start()
-                (lost,) = eventually(lambda: world.launches(nodes["far"], "RUNNING"), step_s=0.01)
+                lost, *_ = eventually(lambda: world.launches(nodes["far"], "RUNNING"), step_s=0.01)
                 far.kill()
                 noticed_s = seconds_until(lambda: world.state_of_launch(lost["launch_id"]) != "RUNNING")
                 eventually(lambda: world.launches("push/site", "RUNNING"))
