@@ -38,7 +38,7 @@ SHARES: Final = "shares"
 #: Retention policy and quotas of the group.
 OPERATIONS: Final = "operations"
 #: What owners alone may write.
-OWNED: Final = frozenset({SHARES, OPERATIONS})
+OWNED: Final = frozenset({SHARES, OPERATIONS, "dashboard_users"})
 
 #: Letter -> MongoDB's action on a collection.
 _ACTIONS: Final = {"f": "find", "i": "insert", "u": "update", "r": "remove", "x": "createIndex"}
@@ -77,6 +77,9 @@ WRITES: Final[dict[str, tuple[str, str]]] = {
     # the operator's: what a policy removed, who was told of what
     "removals": ("f", "fiurx"),
     "notices": ("fiur", "fiurx"),
+    # logins of the dashboard: who may write its accounts has the rights of the account that it runs under
+    "dashboard_users": ("", "f"),
+    "dashboard_logins": ("", "fiurx"),
     # policies and quotas, and who may what; an owner may write OWNED as well
     OPERATIONS: ("f", "f"),
     SHARES: ("f", "f"),

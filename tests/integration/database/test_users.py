@@ -172,6 +172,7 @@ ALIASES = {
     "retries": "queue_retries",
     "leases": "queue_leases",
     "_claims": "label_claims",
+    "_logins": "dashboard_logins",
 }
 WRITERS = {
     *("insert_one", "insert_many", "update_one", "update_many", "replace_one", "delete_one", "delete_many"),
