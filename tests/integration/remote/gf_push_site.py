@@ -26,6 +26,7 @@ _HANDED |= {
 
 FAST = {
     "poll_s": 0.3,
+    "claimed_s": 1.0,
     "pilots_s": 1.0,
     "retry_first_s": 0.2,
     "retry_largest_s": 0.5,
