@@ -47,6 +47,9 @@ make backup.yaml printf 'uri: "%s"\n' "$(uri backup)"
 make maintenance.uri true
 make workers.uri true
 make prune.uri true
+make dashboard.uri true
+# signs the logins of the dashboard
+make dashboard.key random
 # whom to tell of what: docs/reference/notifications.md
 make notices.yaml true
 make notices.secret true

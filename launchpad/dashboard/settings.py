@@ -77,9 +77,10 @@ def read_secret(path: Path) -> bytes:
     else:
         with os.fdopen(descriptor, "w", encoding="ascii") as stream:
             stream.write(secrets.token_hex(_SECRET_BYTES) + "\n")
-    if path.stat().st_mode & 0o077:
+    # its group may read it: that is how Kubernetes hands secrets out
+    if path.stat().st_mode & 0o007:
         raise ServiceError(
-            f"{path} signs the logins of the dashboard and can be read by others: remove it (everybody logs in again)."
+            f"{path} signs the logins of the dashboard and can be read by everybody: remove it (people log in again)."
         )
     text = path.read_text(encoding="ascii").strip()
     if len(text) < 2 * _SECRET_BYTES:

@@ -193,7 +193,7 @@ def test_every_command_in_the_files_exists() -> None:
     texts = [path.read_text() for path in (COMPOSE, *MANIFESTS, *UNITS, DEPLOY / "Dockerfile")]
     texts.append((ROOT / "docs/how-to/operate.md").read_text())
     texts = [re.sub(r"(?m)^\s*# .*$", "", text) for text in texts]
-    pattern = r"gapfactory[\"', ]+((?:worker|db|notify|campaign|reference)(?:[\"', ]+[a-z-]+)+)"
+    pattern = r"gapfactory[\"', ]+((?:worker|db|notify|dashboard|campaign|reference)(?:[\"', ]+[a-z-]+)+)"
     lines = {tuple(re.findall(r"[a-z-]+", match)) for text in texts for match in re.findall(pattern, text)}
     assert len(lines) >= 4
     for line in lines:
