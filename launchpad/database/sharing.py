@@ -118,9 +118,7 @@ def grant(
             {"resource": {"db": group, "collection": name}, "actions": ["find"]} for name in PARTS[part]
         ]
         _make_role(client[group], role, privileges)
-        _grant_role(client, group, role, to, names)
-        _note(client[group], to, part, [_place(to, name) for name in names])
-        audit(client[group], "share.granted", group=to, what=part, users=names)
+        _grant_role(client, client[group], role, to, part, names)
     return names
 
 
@@ -167,29 +165,54 @@ def _make_role(database: Database[Any], role: str, privileges: list[dict[str, An
         database.command("updateRole", role, privileges=privileges, roles=[])
 
 
-def _grant_role(client: MongoClient[Any], where: str, role: str, to: str, names: Sequence[str]) -> None:
+def _grant_role(
+    client: MongoClient[Any],
+    source: Database[Any],
+    role: str,
+    to: str,
+    what: str,
+    names: Sequence[str],
+    snapshot: str = "",
+) -> None:
+    """Grant a role to users one by one; whatever ends this, what was granted is on the list and can be taken back."""
     from pymongo.errors import OperationFailure
 
-    for name in names:
-        home = client[OUTSIDE if "=" in name else to]
-        try:
-            home.command("grantRolesToUser", name, roles=[{"role": role, "db": where}])
-        except OperationFailure as error:
-            if error.code == _USER_NOT_FOUND:
-                msg = f"group {to!r} has no user {name!r}"
-                raise NotFoundError(msg) from error
-            raise
+    granted: list[str] = []
+    try:
+        for name in names:
+            _note(source, to, what, _place(to, name), snapshot)
+            home = client[OUTSIDE if "=" in name else to]
+            try:
+                home.command("grantRolesToUser", name, roles=[{"role": role, "db": snapshot or source.name}])
+            except OperationFailure as error:
+                if error.code == _USER_NOT_FOUND:
+                    _strike(source, to, what, _place(to, name))
+                    msg = f"group {to!r} has no user {name!r}"
+                    msg += f"; {what} can be read by {', '.join(granted)} so far" if granted else ""
+                    raise NotFoundError(msg) from error
+                raise
+            granted.append(name)
+    finally:
+        if granted:
+            copy = {"copy": snapshot} if snapshot else {}
+            audit(source, "share.granted", group=to, what=what, users=granted, **copy)
 
 
-def _note(database: Database[Any], to: str, what: str, users: Sequence[str], snapshot: str = "") -> None:
+def _note(database: Database[Any], to: str, what: str, user: str, snapshot: str) -> None:
     database[SHARES].update_one(
         {"_id": f"to/{to}/{what}"},
         {
             "$set": {"direction": "to", "group": to, "what": what, "database": snapshot, "at": now()},
-            "$addToSet": {"users": {"$each": list(users)}},
+            "$addToSet": {"users": user},
         },
         upsert=True,
     )
+
+
+def _strike(database: Database[Any], to: str, what: str, user: str) -> None:
+    key = {"_id": f"to/{to}/{what}"}
+    database[SHARES].update_one(key, {"$pull": {"users": user}})
+    database[SHARES].delete_one({**key, "users": []})
 
 
 def snapshot_name(group: str, campaign: str) -> str:
@@ -240,18 +263,22 @@ def grant_campaign(
     require_campaign(source, campaign)
     names = list(users) or _users_of(client, to)
     target = durable(client[name])
-    if target.list_collection_names() and target["snapshot"].find_one({"_id": "of"}) is None:
-        msg = f"database {name!r} exists and is no snapshot; nothing was changed"
+    if target.list_collection_names() and not _is_copy(target, group, campaign):
+        msg = f"database {name!r} exists and is no snapshot of this campaign; nothing was changed"
         raise InputError(msg)
     target["snapshot"].replace_one(
         {"_id": "of"}, {"group": group, "campaign": campaign, "at": now()}, upsert=True
     )
     _copy_campaign(source, target, campaign)
     ensure_roles(client, name, ["viewer"], snapshot=True)
-    _grant_role(client, name, mongo_role("viewer"), to, names)
-    _note(source, to, f"campaign {campaign}", [_place(to, user) for user in names], name)
-    audit(source, "share.granted", group=to, what=f"campaign {campaign}", users=names, copy=name)
+    _grant_role(client, source, mongo_role("viewer"), to, f"campaign {campaign}", names, name)
     return name
+
+
+def _is_copy(database: Database[Any], group: str, campaign: str) -> bool:
+    """Tell whether a database is the snapshot of this campaign: names alone can mean two of them, as in a--b--c."""
+    of = database["snapshot"].find_one({"_id": "of"})
+    return of is not None and (of["group"], of["campaign"]) == (group, campaign)
 
 
 def _copy_campaign(source: Database[Any], target: Database[Any], campaign: str) -> None:
@@ -311,8 +338,14 @@ def revoke(client: MongoClient[Any], group: str, to: str, what: Sequence[str]) -
         record = database[SHARES].find_one({"_id": f"to/{to}/{part}"})
         if record is None:
             continue
-        where = record["database"] or group
-        role = mongo_role("viewer") if record["database"] else f"gapfactory_share_{part}"
+        # the list is the owners', who must not send an administrator to another database than their own
+        snapshot = "" if part in PARTS else snapshot_name(group, part.removeprefix("campaign "))
+        where = snapshot or group
+        role = mongo_role("viewer") if snapshot else f"gapfactory_share_{part}"
+        there = bool(snapshot) and bool(client[snapshot].list_collection_names())
+        if there and not _is_copy(client[snapshot], group, part.removeprefix("campaign ")):
+            msg = f"database {snapshot!r} is no snapshot of this campaign; nothing was changed"
+            raise InputError(msg)
         for user in record["users"]:
             name, _, home = user.rpartition("@")
             try:
@@ -320,11 +353,12 @@ def revoke(client: MongoClient[Any], group: str, to: str, what: Sequence[str]) -
             except OperationFailure as error:
                 if error.code not in (_USER_NOT_FOUND, _ROLE_NOT_FOUND):  # removed meanwhile
                     raise
-        database[SHARES].delete_one({"_id": record["_id"]})
-        snapshot = record["database"]
-        if snapshot and database[SHARES].find_one({"database": snapshot}) is None:
+        others = {"_id": {"$ne": record["_id"]}, "direction": "to", "what": part}
+        if snapshot and database[SHARES].find_one(others) is None:
             client[snapshot].command("dropAllRolesFromDatabase")
             client.drop_database(snapshot)
+        # last: cut off before, it is simply repeated
+        database[SHARES].delete_one({"_id": record["_id"]})
         audit(database, "share.revoked", group=to, what=part)
         gone.append(part)
     return gone

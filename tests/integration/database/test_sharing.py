@@ -255,6 +255,59 @@ def test_a_database_that_is_no_copy_is_not_touched(groups, administrator) -> Non
             sharing.snapshot_name(groups.silicon, name)
 
 
+def test_what_was_granted_before_an_error_can_be_seen_and_taken_back(groups) -> None:
+    owner, other = groups.login(groups.silicon, "owner"), groups.login(groups.copper, "member")
+    owner.labels.insert_one({"_id": "x"})
+    with pytest.raises(NotFoundError, match="no user 'nobody'; labels can be read by member so far"):
+        sharing.grant(owner.client, groups.silicon, groups.copper, ["labels"], ["member", "nobody"])
+    assert other.client[groups.silicon].labels.find_one({"_id": "x"})
+    (share,) = sharing.list_shares(owner)
+    assert share.users == (f"member@{groups.copper}",)
+    (entry,) = [entry for entry in read_audit(owner) if entry.event == "share.granted"]
+    assert entry.details["users"] == ["member"]
+    assert sharing.revoke(owner.client, groups.silicon, groups.copper, ["labels"]) == ["labels"]
+    refused(lambda: other.client[groups.silicon].labels.find_one({}))
+
+
+def test_a_copy_of_another_groups_campaign_is_left_alone(groups, administrator) -> None:
+    # group a with campaign b--c, and group a--b with campaign c: one name of a database
+    second = f"{groups.silicon}--b"
+    for group, name in ((groups.silicon, "b--c"), (second, "c")):
+        administrator[group].campaigns.drop()
+        campaign = campaign_from_mapping({"preset": "quickstart-Si-analytic", "name": name})
+        create_campaign(administrator[group], campaign, "file", {})
+    viewer = groups.login(groups.copper, "viewer")
+    copy = sharing.grant_campaign(administrator, groups.silicon, groups.copper, "b--c", ["viewer"])
+    with pytest.raises(InputError, match="no snapshot of this campaign"):
+        sharing.grant_campaign(administrator, second, groups.copper, "c", ["viewer"])
+    assert [d["_id"] for d in viewer.client[copy].campaigns.find()] == ["b--c"]
+
+
+def test_an_owners_list_does_not_make_an_administrator_drop_what_is_not_the_groups(
+    groups, administrator
+) -> None:
+    owner, other = groups.login(groups.silicon, "owner"), groups.login(groups.copper, "owner")
+    other.labels.insert_one({"_id": "x"})
+    record = {"_id": f"to/{groups.copper}/campaign y", "direction": "to", "group": groups.copper}
+    record |= {"what": "campaign y", "users": [f"owner@{groups.copper}"], "database": groups.copper}
+    owner.shares.insert_one(record)
+    sharing.revoke(administrator, groups.silicon, groups.copper, ["campaign y"])
+    assert other.labels.find_one({"_id": "x"})
+
+
+def test_a_revocation_that_was_cut_off_is_repeated(groups, administrator, monkeypatch) -> None:
+    campaign = campaign_from_mapping({"preset": "quickstart-Si-analytic", "name": "si"})
+    create_campaign(administrator[groups.silicon], campaign, "file", {})
+    groups.login(groups.copper, "viewer")
+    copy = sharing.grant_campaign(administrator, groups.silicon, groups.copper, "si", ["viewer"])
+    with monkeypatch.context() as patch:
+        patch.setattr(MongoClient, "drop_database", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+        with pytest.raises(OSError, match="killed"):
+            sharing.revoke(administrator, groups.silicon, groups.copper, ["campaign si"])
+    assert sharing.revoke(administrator, groups.silicon, groups.copper, ["campaign si"]) == ["campaign si"]
+    assert copy not in administrator.list_database_names()
+
+
 # --- the audit trail
 
 
