@@ -226,7 +226,7 @@ def _too_large(database: Database[Any], name: str) -> list[str]:
     offers = [
         (worker["categories"], Offer(worker.get("cores"), worker.get("memory_gb")))
         for worker in list_workers(database)
-        if worker["alive"] and worker["kind"] == "worker"
+        if worker["alive"] and worker["kind"] in {"worker", "push"}
     ]
     if not offers:
         return []

@@ -35,7 +35,16 @@ logger = logging.getLogger("launchpad.remote")
 
 #: What the spec of a task that is sent may hold: nothing that changes other Fireworks or the launcher.
 _SPEC: Final = frozenset(
-    {"_tasks", "_category", "_priority", "_fworker", "_add_launchpad_and_fw_id", "campaign", "generation"}
+    [
+        "_tasks",
+        "_category",
+        "_priority",
+        "_fworker",
+        "_add_launchpad_and_fw_id",
+        "campaign",
+        "generation",
+        "needs",
+    ]
 )
 _RAW: Final = CodecOptions(document_class=RawBSONDocument)
 #: How often the labels to claim are looked up again when others were stored or asked for meanwhile.

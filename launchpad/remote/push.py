@@ -235,7 +235,7 @@ class PushWorker:
         """Return which tasks are taken."""
         wanted = dict(self.fworker.query)
         assert self.queue.enrolment is not None  # noqa: S101 - set at the beginning
-        wanted |= self.queue.enrolment.query()
+        wanted |= self.queue.enrolment.query() | self.site.offer().query()
         if self._unfit:
             wanted["fw_id"] = {"$nin": sorted(self._unfit)}
         return wanted
@@ -382,11 +382,11 @@ class PushWorker:
 
     def _bring_runners(self, found: Look) -> None:
         site, now = self.site, time.monotonic()
-        if site.scheduler is None or not self.ledger or now < self._next_pilots:
+        if site.scheduler is None or not site.pilots or not self.ledger or now < self._next_pilots:
             return
-        most = site.pilots * site.cores
+        most = site.pilots * site.at_once
         self._ready = self.queue.fireworks.count_documents({**self.query(), "state": "READY"}, limit=most)
-        wanted = min(site.pilots, math.ceil((len(self.ledger) + self._ready) / site.cores))
+        wanted = min(site.pilots, math.ceil((len(self.ledger) + self._ready) / site.at_once))
         if len(found.living) >= wanted:
             return
         self._next_pilots = now + site.timing.pilots_s

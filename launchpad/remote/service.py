@@ -70,7 +70,15 @@ def run_push_worker(
     settings = (queue_settings or QueueSettings()).model_copy(update={"completion_limit_s": _PATIENCE_S})
     ledger = Ledger(ledger_directory(site.name))
     queue = _connect(uri, settings, ensure_database)
-    registration = Registration(queue, "push", site.categories)
+    offer = site.offer()
+    registration = Registration(
+        queue,
+        "push",
+        site.categories,
+        campaigns=site.campaigns,
+        cores=offer.cores,
+        memory_gb=offer.memory_gb,
+    )
     last = 0.0
 
     def told(status: dict[str, Any]) -> None:

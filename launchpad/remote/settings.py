@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -14,6 +15,8 @@ from launchpad.sites.model import Scheduler, Site
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from launchpad.queue.offer import Offer
 
 __all__ = ["CARRIED", "PushSite", "RunnerSettings", "Timing", "load_push_site"]
 
@@ -122,7 +125,9 @@ class PushSite(Settings):
     pilots: int = Field(default=1, ge=0)
     """Runners queued or running at one time, at most."""
     cores: int = Field(default=1, ge=1)
-    """Cores of a runner, all on one node; as many bundles run at the same time."""
+    """Cores of a runner, all on one node."""
+    workers: int | None = Field(default=None, ge=1)
+    """Tasks that a runner runs at the same time, which share its cores and memory; by default one per core."""
     memory_gb: int | None = Field(default=None, ge=1)
     """Memory of a runner (GB); None leaves it to the scheduler's default."""
     walltime: str | None = None
@@ -164,9 +169,31 @@ class PushSite(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> PushSite:
+        if self.at_once > self.cores:
+            raise ValueError(
+                f"workers {self.workers}: a runner has {self.cores} cores, and a task uses at least one"
+            )
         if self.scheduler is not None:
             self.pilot()  # what the scheduler would refuse is said now
         return self
+
+    @property
+    def at_once(self) -> int:
+        """Tasks that a runner runs at the same time."""
+        return self.workers or self.cores
+
+    def offer(self) -> Offer:
+        """Return what one task may use of a runner; runners that somebody else starts have whatever they have."""
+        from launchpad.queue.offer import Offer
+
+        if self.scheduler is None:
+            return Offer()
+        pilot = self.pilot()
+        return Offer(
+            cores=self.cores // self.at_once,
+            memory_gb=self.memory_gb and self.memory_gb / self.at_once,
+            until=time.time() + pilot.seconds - pilot.stop_before_s if pilot.seconds else None,
+        )
 
     def pilot(self) -> Site:
         """Return what the scheduler is asked for."""
@@ -175,6 +202,7 @@ class PushSite(Settings):
             name=re.sub(r"^[^A-Za-z]+", "", self.name) or "push",
             categories=(),
             cores=self.cores,
+            workers=self.workers,
             memory_gb=self.memory_gb,
             walltime=self.walltime,
             queue=self.queue,

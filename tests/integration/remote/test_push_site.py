@@ -244,6 +244,21 @@ def test_carried_launches_are_those_of_the_site(queue, worker, depot) -> None:
     assert (depot.place / "inbox").stat().st_mode & 0o077 == 0
 
 
+def test_tasks_that_need_more_than_a_runner_has_stay_here(queue, worker) -> None:
+    """What `execution.resources` asks for is compared with what one task may use of a runner."""
+    queue.fireworks.update_many(
+        {"spec._category": "build"},
+        {"$set": {"spec.needs": {"cores": 4, "memory_gb": 8.0, "minutes": 100.0}}},
+    )
+    offered = {"scheduler": "shell", "pilots": 0, "cores": 4, "memory_gb": 8, "walltime": "02:00:00"}
+    for less in ({}, {"workers": 2}, {"workers": 1, "memory_gb": 7}, {"workers": 1, "walltime": "01:40:00"}):
+        made = worker(**offered | less)
+        made.turn()
+        made.turn()
+        assert len(made.ledger) == 0, less
+    assert len(sent(worker(**offered, workers=1))) == 2
+
+
 def test_a_lost_ledger_and_a_lost_site(queue, worker, depot) -> None:
     """Without its ledger, a push worker adopts what the site has; what nobody has goes back."""
     names = sorted(sent(worker()))
