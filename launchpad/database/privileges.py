@@ -2,7 +2,8 @@
 
 MongoDB has no prohibitions, only grants, so whatever may be written is listed by name: a collection that is not in
 `WRITES` can be read by people and written by nobody but the server's administrator. ``docs/reference/security.md``
-shows the same table, and a test compares both with what the code writes.
+shows the same table, and a test compares both with what the code writes. For the same reason a viewer may read what is
+listed there, but for `HIDDEN`.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ SHARES: Final = "shares"
 #: Retention policy and quotas of the group.
 OPERATIONS: Final = "operations"
 #: What owners alone may write.
-OWNED: Final = frozenset({SHARES, OPERATIONS, "dashboard_users"})
+OWNED: Final = frozenset({SHARES, OPERATIONS, "dashboard_users", "dashboard_tokens"})
+#: Hashes of passwords and tokens: nobody who only looks, or computes, has to read them.
+HIDDEN: Final = frozenset({"dashboard_users", "dashboard_tokens", "dashboard_logins"})
 
 #: Letter -> MongoDB's action on a collection.
 _ACTIONS: Final = {"f": "find", "i": "insert", "u": "update", "r": "remove", "x": "createIndex"}
@@ -79,6 +82,7 @@ WRITES: Final[dict[str, tuple[str, str]]] = {
     "notices": ("fiur", "fiurx"),
     # logins of the dashboard: who may write its accounts has the rights of the account that it runs under
     "dashboard_users": ("", "f"),
+    "dashboard_tokens": ("", "f"),
     "dashboard_logins": ("", "fiurx"),
     # policies and quotas, and who may what; an owner may write OWNED as well
     OPERATIONS: ("f", "f"),
@@ -134,6 +138,8 @@ def mongo_role(role: str) -> str:
 def _on_collection(role: RoleName, collection: str) -> list[str]:
     worker, member = WRITES[collection]
     letters = {"owner": member, "member": member, "worker": worker, "viewer": ""}[role]
+    if role == "viewer" and collection not in HIDDEN:
+        letters = "f"
     if role == "owner" and collection in OWNED:
         letters = "fiur"
     return [_ACTIONS[letter] for letter in letters]
@@ -149,7 +155,11 @@ def privileges_of(role: RoleName, group: str) -> list[dict[str, Any]]:
     group
         The group's database.
     """
-    everywhere = [*_LOOK, *(() if role == "worker" else ("find",)), *(_USERS if role == "owner" else ())]
+    everywhere = [
+        *_LOOK,
+        *(("find",) if role in ("owner", "member") else ()),
+        *(_USERS if role == "owner" else ()),
+    ]
     found = [{"resource": {"db": group, "collection": ""}, "actions": sorted(everywhere)}]
     for collection in WRITES:
         actions = sorted(_on_collection(role, collection))

@@ -231,7 +231,10 @@ def test_a_refusal_names_the_role_that_is_needed() -> None:
     words = 'not authorized on g to execute command {{ {}: "{}", $db: "g" }}'
     assert role_needed(words.format("insert", "campaigns")) == ["member", "owner"]
     assert role_needed(words.format("update", "fireworks")) == ["worker", "member", "owner"]
-    assert role_needed(words.format("find", "anything")) == ["viewer", "member", "owner"]
+    assert role_needed(words.format("find", "campaigns")) == ["viewer", "worker", "member", "owner"]
+    # hashes of passwords, and what nobody thought of, are not for those who only look
+    assert role_needed(words.format("find", "dashboard_users")) == ["member", "owner"]
+    assert role_needed(words.format("find", "anything")) == ["member", "owner"]
     assert role_needed(words.format("delete", "audit")) == []
     assert role_needed(words.format("insert", "shares")) == ["owner"]
     assert role_needed("not authorized on g to execute command { usersInfo: 1 }") == ["owner"]
