@@ -5,12 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, abort, g, redirect, render_template, request, url_for
+from flask import Flask, abort, current_app, g, redirect, render_template, request, url_for
+from pymongo.errors import OperationFailure, PyMongoError
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter, IntegerConverter
 
 from gapfactory.errors import GapFactoryError, InputError, NotFoundError, ServiceError, StateError
-from launchpad.dashboard.auth import access, sessions
-from launchpad.dashboard.security import protect
+from launchpad.dashboard.auth import access, sessions, tokens
+from launchpad.dashboard.security import bearer, is_api, protect
+from launchpad.database.connection import NOT_AUTHORISED
+from launchpad.database.privileges import role_needed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +79,8 @@ def create_app(
     app.url_defaults(_same_group)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(GapFactoryError, _own_error)
+    app.register_error_handler(PyMongoError, _database_error)
+    app.url_map.converters.update(int=_Number, default=_Text, string=_Text)
     app.context_processor(_common)
     app.add_template_filter(_moment, "moment")
     for blueprint in blueprints():
@@ -96,8 +102,6 @@ def _strict() -> Any:
 
 def _gate() -> ResponseReturnValue | None:
     """Let a request through if its route is public or its person has the permission that the route declares."""
-    from flask import current_app
-
     state = current_app.extensions["gapfactory"]
     g.account = None
     g.group = None
@@ -109,26 +113,46 @@ def _gate() -> ResponseReturnValue | None:
         g.group = state["groups"].get(name)
         # whether a group exists is nobody's business who is not logged in to it
         if g.group is not None:
-            g.account = sessions.current(g.group, state["settings"], local=state["ticket"] is not None)
+            token = bearer()
+            # a request with a token is a program's: whose cookie came along does not matter
+            g.account = (
+                sessions.current(g.group, state["settings"], state["ticket"])
+                if token is None
+                else tokens.account_of(g.group.database, token)
+            )
     if needed is None:
         return None
     if g.account is None:
         if (
             request.method == "GET"
             and request.accept_mimetypes.accept_html
+            and not is_api()
             and "HX-Request" not in request.headers
         ):
             return redirect(url_for("login.form", group=name, next=request.full_path.rstrip("?")))
         abort(401)
     if not access.allows(g.account.role, needed):
         abort(403, f"This needs the role {access._LOWEST[needed]}; you are {g.account.role}.")
+    if needed in (access.Permission.ADMINISTER, access.Permission.OWN) and bearer() is not None:
+        abort(403, "This needs a login; a token is not enough.")
     return None
+
+
+class _Number(IntegerConverter):
+    """Whole numbers that a database holds; a longer one is no address of ours."""
+
+    regex = r"\d{1,15}"
+
+
+class _Text(BaseConverter):
+    """One part of a path."""
+
+    part_isolating = True
+    regex = r"[^/\x00]{1,300}"
 
 
 def _same_group(endpoint: str, values: dict[str, Any]) -> None:
     """Let links stay in the group of the page they are on."""
-    from flask import current_app
-
     if (
         "group" not in values
         and g.get("group") is not None
@@ -138,7 +162,24 @@ def _same_group(endpoint: str, values: dict[str, Any]) -> None:
 
 
 def _http_error(error: HTTPException) -> ResponseReturnValue:
-    return _answer(error.code or 500, error.name, error.description or "")
+    if error.response is not None or (error.code or 500) < 400:
+        return error  # a redirection, to the same address with a slash
+    shown = _answer(error.code or 500, error.name.lower().replace(" ", "-"), error.description or "")
+    response = current_app.make_response(shown)
+    for name, value in error.get_headers():
+        if name == "Allow":
+            response.headers[name] = value
+    return response
+
+
+def _database_error(error: PyMongoError) -> ResponseReturnValue:
+    """Say what the database refused; what it said itself may hold more than its asker should read."""
+    current_app.logger.error("the database refused: %s", error)
+    if isinstance(error, OperationFailure) and error.code == NOT_AUTHORISED:
+        roles = role_needed(str(error))
+        need = f"; it takes the role {' or '.join(roles)}" if roles else ""
+        return _answer(503, "database", f"The dashboard's own account of the database may not do this{need}.")
+    return _answer(503, "database", "The database does not answer as it should. Try again in a while.")
 
 
 def _own_error(error: GapFactoryError) -> ResponseReturnValue:
@@ -147,7 +188,7 @@ def _own_error(error: GapFactoryError) -> ResponseReturnValue:
 
 
 def _answer(code: int, name: str, text: str) -> ResponseReturnValue:
-    if request.path.startswith("/api/") or not request.accept_mimetypes.accept_html:
+    if is_api() or not request.accept_mimetypes.accept_html:
         return {"error": {"code": name, "message": text}}, code
     if "HX-Request" in request.headers:
         return render_template("_error.html", code=code, name=name, text=text), code
@@ -156,8 +197,6 @@ def _answer(code: int, name: str, text: str) -> ResponseReturnValue:
 
 def _common() -> dict[str, Any]:
     """Return what every template may use."""
-    from flask import current_app
-
     state = current_app.extensions["gapfactory"]
     return {
         "account": g.get("account"),

@@ -12,8 +12,12 @@ import base64
 import json
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlencode
+
+from bson import ObjectId
+from bson.errors import InvalidId
 
 from gapfactory.errors import InputError
 
@@ -26,6 +30,17 @@ __all__ = ["Column", "Listing", "Page"]
 
 _SIZES: Final = (25, 50, 100, 200)
 _LONGEST: Final = 200
+_PLAIN: Final = (type(None), bool, str, int, float)
+#: Types of sort keys and ids -> their names in the tokens of pages.
+_KINDS: Final[dict[type, str]] = {
+    type(None): "n",
+    bool: "b",
+    str: "s",
+    int: "i",
+    float: "f",
+    datetime: "d",
+    ObjectId: "o",
+}
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,7 @@ class Column:
             raise InputError(
                 f"{self.name}: {text[:40]!r} is no {'whole ' if self.kind == 'whole' else ''}number"
             ) from error
-        if value != value or abs(value) > 2**62:
+        if value != value or abs(value) > 2**62:  # beyond what the database can hold
             raise InputError(f"{self.name}: {text[:40]!r} is out of range")
         return value
 
@@ -227,9 +242,18 @@ class Listing:
 
     def _beyond(self, value: Any, key: Any) -> dict[str, Any]:
         operator = "$lt" if self.descending else "$gt"
-        if self.sort.path == "_id":
+        path = self.sort.path
+        if path == "_id":
             return {"_id": {operator: key}}
-        return {"$or": [{self.sort.path: {operator: value}}, {self.sort.path: value, "_id": {operator: key}}]}
+        beyond: list[dict[str, Any]] = [{path: value, "_id": {operator: key}}]
+        # comparisons do not reach from missing values to others: those come first, or last in descending order
+        if value is not None:
+            beyond.append({path: {operator: value}})
+        if self.descending and value is not None:
+            beyond.append({path: None})
+        if not self.descending and value is None:
+            beyond.append({path: {"$ne": None}})
+        return {"$or": beyond}
 
     def link(self, **changes: str | None) -> str:
         """Return the URL's arguments with some changed (None removes one), without the page unless `after` says it."""
@@ -254,22 +278,50 @@ def _value(document: Mapping[str, Any], path: str) -> Any:
 
 
 def _token(value: Any, key: Any) -> str:
-    from bson import json_util
+    return base64.urlsafe_b64encode(json.dumps([_named(value), _named(key)]).encode()).decode()
 
-    return base64.urlsafe_b64encode(json_util.dumps([value, key]).encode()).decode()
+
+def _named(value: Any) -> list[Any]:
+    if isinstance(value, datetime):
+        return ["d", value.isoformat()]
+    if isinstance(value, ObjectId):
+        return ["o", str(value)]
+    # the driver's own types of numbers are subclasses
+    kind: Any = next(known for known in _PLAIN if isinstance(value, known))
+    return [_KINDS[kind], None if value is None else kind(value)]
 
 
 def _parse(token: str) -> tuple[Any, Any]:
     """Return what a token holds: two plain values, never an expression of the query language."""
-    from datetime import datetime
-
-    from bson import ObjectId, json_util
-
     try:
-        value, key = json_util.loads(base64.urlsafe_b64decode(token.encode()).decode())
-    except (ValueError, TypeError, json.JSONDecodeError) as error:
+        first, second = json.loads(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
+        return _plain(*first), _plain(*second)
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError("after=...: not a page of this table") from error
-    # not isinstance: the codec's own types of text are more than text
-    if not {type(value), type(key)} <= {type(None), bool, str, int, float, datetime, ObjectId}:
-        raise InputError("after=...: not a page of this table")
-    return value, key
+
+
+def _plain(kind: str, value: Any) -> Any:
+    """Return a value of a token as the type that it says.
+
+    Raises
+    ------
+    ValueError, TypeError
+        It is not.
+    """
+    wanted = (
+        next(known for known, name in _KINDS.items() if name == kind) if kind in _KINDS.values() else None
+    )
+    if wanted in _PLAIN:
+        if type(value) is not wanted or (isinstance(value, int) and abs(value) >= 2**63):
+            raise ValueError(kind)
+        if isinstance(value, str):
+            value.encode()  # half a surrogate pair is no text
+        return value
+    if wanted is datetime and isinstance(value, str):
+        return datetime.fromisoformat(value)
+    if wanted is ObjectId and isinstance(value, str):
+        try:
+            return ObjectId(value)
+        except InvalidId as error:
+            raise ValueError(kind) from error
+    raise ValueError(kind)

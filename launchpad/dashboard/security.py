@@ -12,12 +12,31 @@ if TYPE_CHECKING:
 
     from launchpad.dashboard.settings import DashboardSettings
 
-__all__ = ["EVAL_ENDPOINTS", "protect"]
+__all__ = ["EVAL_ENDPOINTS", "bearer", "is_api", "protect"]
 
 #: The map compiles its shaders' loops at run time (chemiscope): this page alone may do that.
 EVAL_ENDPOINTS: Final = frozenset({"structures.map_page"})
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def bearer() -> str | None:
+    """Return the token that came with the request, None if there is none."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else None
+
+
+def is_api() -> bool:
+    """Return whether a program asks: it is answered in JSON, and never sent to a form."""
+    return "/api/" in request.path or bearer() is not None
+
+
+def _origin(address: str | None) -> tuple[str, str] | None:
+    try:
+        parts = urlsplit(address or "")
+    except ValueError:
+        return None
+    return (parts.scheme, parts.netloc) if parts.netloc else None
 
 
 def protect(app: Flask, settings: DashboardSettings) -> None:
@@ -26,17 +45,17 @@ def protect(app: Flask, settings: DashboardSettings) -> None:
     @app.before_request
     def same_origin() -> None:
         """Refuse what changes something and was not sent by a page of ours."""
-        if request.method in _SAFE or request.headers.get("Authorization", "").startswith("Bearer "):
-            return  # a token is not sent by a browser on its own
+        if request.method in _SAFE or bearer() is not None:
+            return  # a token is not sent by a browser on its own, and where there is one no cookie counts
         site = request.headers.get("Sec-Fetch-Site")
         if site is not None:
             if site != "same-origin":
                 abort(403, "This request came from another site.")
             return
-        origin = request.headers.get("Origin") or request.headers.get("Referer")
-        expected = urlsplit(settings.public_url or request.host_url)
-        found = urlsplit(origin or "")
-        if (found.scheme, found.netloc) != (expected.scheme, expected.netloc):
+        expected = _origin(settings.public_url or request.host_url)
+        if expected is None or expected != _origin(
+            request.headers.get("Origin") or request.headers.get("Referer")
+        ):
             abort(403, "This request came from another site.")
 
     @app.after_request

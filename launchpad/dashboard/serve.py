@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gapfactory.errors import ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from flask import Flask
 
@@ -64,6 +64,10 @@ def serve(
         See `launchpad.dashboard.app.create_app`.
     """
     from gunicorn.app.base import BaseApplication
+    from gunicorn.http import wsgi
+
+    # which server answers is nobody's business; its access log stays off, the application writes one without queries
+    wsgi.Response.default_headers = _without_server(wsgi.Response.default_headers)
 
     class Application(BaseApplication):
         def load_config(self) -> None:
@@ -98,3 +102,10 @@ def serve(
             """Take nothing from the command line: it is not gunicorn's."""
 
     Application().run()
+
+
+def _without_server(original: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
+    def default_headers(response: Any) -> list[str]:
+        return [line for line in original(response) if not line.lower().startswith("server:")]
+
+    return default_headers

@@ -45,10 +45,20 @@ class DashboardSettings(Settings):
     """A login ends after this time."""
 
     login_failures: int = Field(default=5, ge=1)
-    """After so many wrong passwords for a name, or from an address, further ones are refused for a while."""
+    """So many wrong passwords for a name from one address are looked at in `login_pause_s`; of a browser that logged in
+    before, the same number."""
+
+    login_failures_address: int = Field(default=50, ge=1)
+    """The same from one address for whatever names, known browsers apart."""
+
+    login_failures_name: int = Field(default=100, ge=1)
+    """The same for one name from whatever addresses, known browsers apart."""
 
     login_pause_s: float = Field(default=300.0, gt=0)
-    """For how long."""
+    """The time in which they are counted; after it, the count begins again."""
+
+    browser_days: float = Field(default=180.0, gt=0)
+    """A browser is known for so long after a login: guessers at its owner's name do not stop it."""
 
     body_limit_kb: int = Field(default=256, ge=1)
     """Larger requests are refused."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from launchpad.dashboard.auth.accounts import Account
 
-__all__ = ["Permission", "Role", "allows", "needs", "public", "undeclared"]
+__all__ = ["Permission", "Role", "allows", "lower", "needs", "public", "undeclared"]
 
 
 class Role(StrEnum):
@@ -31,8 +31,10 @@ class Permission(StrEnum):
     READ = "read"
     #: rerun, pause, resume, cancel, change priorities
     OPERATE = "operate"
-    #: users and their roles, the audit trail
+    #: users and their roles, the audit trail; by login only, never by token
     ADMINISTER = "administer"
+    #: one's own password and tokens; by login only, so that a stolen token makes no other one
+    OWN = "own"
 
 
 _RANK: Final = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
@@ -40,6 +42,7 @@ _LOWEST: Final = {
     Permission.READ: Role.VIEWER,
     Permission.OPERATE: Role.OPERATOR,
     Permission.ADMINISTER: Role.ADMIN,
+    Permission.OWN: Role.VIEWER,
 }
 _ATTRIBUTE: Final = "gapfactory_needs"
 
@@ -52,6 +55,11 @@ class _Public:
 def allows(role: Role, permission: Permission) -> bool:
     """Return whether a role includes a permission."""
     return _RANK[role] >= _RANK[_LOWEST[permission]]
+
+
+def lower(one: Role, other: Role) -> Role:
+    """Return the role that may less."""
+    return min(one, other, key=_RANK.__getitem__)
 
 
 def needs(permission: Permission) -> Callable[[Any], Any]:

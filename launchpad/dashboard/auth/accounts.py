@@ -26,6 +26,7 @@ __all__ = [
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]{0,63}")
 _SHORTEST: Final = 10
+_LONGEST: Final = 1000
 #: Parameters of scrypt: 16 MB and some 50 ms a try.
 _METHOD: Final = "scrypt:16384:8:1"
 #: Checked for names that do not exist, so that the time of an answer does not tell.
@@ -94,7 +95,7 @@ def check_password(database: Database[Any], name: str, password: str) -> Account
     from werkzeug.security import check_password_hash
 
     found = database.dashboard_users.find_one({"_id": name}) if _NAME.fullmatch(name) else None
-    right = check_password_hash(found["hash"] if found else _NOBODY, password)
+    right = check_password_hash(found["hash"] if found else _NOBODY, password[: _LONGEST + 1])
     if found is None or not right:
         return None
     return Account(found["_id"], Role(found["role"]), int(found["epoch"]))
@@ -125,7 +126,7 @@ def set_role(database: Database[Any], name: str, role: Role) -> None:
 
 
 def remove_account(database: Database[Any], name: str) -> None:
-    """Remove an account; its logins end.
+    """Remove an account with its tokens; its logins end.
 
     Raises
     ------
@@ -134,6 +135,8 @@ def remove_account(database: Database[Any], name: str) -> None:
     """
     if not database.dashboard_users.delete_one({"_id": name}).deleted_count:
         raise NotFoundError(f"there is no account {name!r}")
+    # another account of this name must not inherit them
+    database.dashboard_tokens.delete_many({"owner": name})
 
 
 def list_accounts(database: Database[Any]) -> list[Account]:
@@ -149,6 +152,8 @@ def _hashed(password: str) -> str:
 
     if len(password) < _SHORTEST:
         raise InputError(f"the password has {len(password)} characters; at least {_SHORTEST} are needed")
+    if len(password) > _LONGEST:
+        raise InputError(f"the password has {len(password)} characters; at most {_LONGEST} are looked at")
     return generate_password_hash(password, method=_METHOD)
 
 

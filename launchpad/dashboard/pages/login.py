@@ -10,7 +10,7 @@ from flask import Blueprint, abort, current_app, g, redirect, render_template, r
 from launchpad.dashboard.auth import sessions
 from launchpad.dashboard.auth.access import public
 from launchpad.dashboard.auth.accounts import check_password
-from launchpad.dashboard.auth.throttle import Throttle
+from launchpad.dashboard.auth.throttle import Throttle, known_browser, remember_browser
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
@@ -50,21 +50,28 @@ def enter() -> ResponseReturnValue:
     """Check a password."""
     state = current_app.extensions["gapfactory"]
     given = {key: request.form.get(key, "") for key in ("group", "name", "password", "next")}
-    group = state["groups"].get(given["group"])
+    settings, groups = state["settings"], state["groups"]
+    group = groups.get(given["group"])
     back = _inside(given["next"])
     problem, code = "Name, password or group is wrong.", 401
-    if group is not None:
-        throttle = Throttle(group.database, state["settings"], given["name"], request.remote_addr or "")
-        wait = throttle.wait_s()
-        if wait > 0:
-            problem, code = f"Too many wrong passwords. Try again in {wait / 60:.0f} minutes.", 429
-        else:
-            account = check_password(group.database, given["name"], given["password"])
-            if account is not None:
-                throttle.succeeded()
-                sessions.log_in(group, account)
-                return redirect(back or url_for("overview.page", group=group.name), 303)
-            throttle.failed()
+    # groups that do not exist are counted somewhere as well, and a password is computed: nothing tells them apart
+    counted = (group or groups[min(groups)]).database
+    known = known_browser(given["group"], given["name"])
+    throttle = Throttle(
+        counted, settings, given["group"], given["name"], request.remote_addr or "", browser=known
+    )
+    wait = throttle.attempt()
+    if wait > 0:
+        problem, code = f"Too many wrong passwords. Try again in {max(1, round(wait / 60))} minutes.", 429
+    else:
+        account = check_password(counted, given["name"] if group else "", given["password"])
+        if group is not None and account is not None:
+            throttle.succeeded()
+            sessions.log_in(group, account, settings)
+            response = redirect(back or url_for("overview.page", group=group.name), 303)
+            if known is None:
+                remember_browser(response, given["group"], given["name"])
+            return response
     shown = render_template(
         "login.html", chosen=given["group"], back=back, problem=problem, name=given["name"]
     )
@@ -75,7 +82,7 @@ def enter() -> ResponseReturnValue:
 @public("ends a login, if there is one")
 def leave() -> ResponseReturnValue:
     """End all logins of this browser."""
-    sessions.log_out()
+    sessions.log_out(current_app.extensions["gapfactory"]["groups"])
     return redirect(url_for("login.form"), 303)
 
 
@@ -95,7 +102,12 @@ def healthz() -> ResponseReturnValue:
 
 def _inside(target: str) -> str:
     """Return where to go after the login, if it is a page of ours."""
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return ""
+    if not target.isprintable() or len(target) > 2000:
+        return ""
     if parts.scheme or parts.netloc or not target.startswith("/g/") or "\\" in target:
         return ""
     return target

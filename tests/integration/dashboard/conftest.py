@@ -21,7 +21,13 @@ def application(database_uri, database):
     for role in Role:
         add_account(database, str(role), PASSWORD, role)
     group = Group("si", database_uri)
-    app = create_app([group], DashboardSettings(login_failures=3, login_pause_s=60), b"k" * 32)
+    app = create_app(
+        [group],
+        DashboardSettings(
+            login_failures=3, login_failures_address=10, login_failures_name=12, login_pause_s=600
+        ),
+        b"k" * 32,
+    )
     app.testing = True
     yield app
     group.close()

@@ -86,23 +86,9 @@ def test_login_ends_with_password_role_time_and_logout(application, log_in, data
     kept = client.get_cookie("gapfactory").value
     client.post("/logout", headers=ORIGIN)
     assert client.get("/g/si/", headers=PAGE).status_code == 302
-    # the cookie itself is dead only with its time or the account's next change: the signature holds no more than that
-    accounts.remove_account(database, "admin")
+    # a copy of the cookie is worth nothing either
     client.set_cookie("gapfactory", kept)
     assert client.get("/g/si/", headers=PAGE).status_code == 302
-
-
-def test_wrong_passwords_are_throttled_by_name_and_by_address(application, log_in):
-    client = application.test_client()
-
-    def attempt(name, password="wrong password"):  # noqa: S107
-        data = {"group": "si", "name": name, "password": password}
-        return client.post("/login", data=data, headers=ORIGIN).status_code
-
-    assert [attempt("viewer") for _ in range(4)] == [401, 401, 401, 429]
-    # the right password is not looked at either, and another name from the same address neither
-    assert attempt("viewer", PASSWORD) == 429
-    assert attempt("operator", PASSWORD) == 429
 
 
 def test_cookies_and_headers(application, log_in):
@@ -110,10 +96,13 @@ def test_cookies_and_headers(application, log_in):
     answer = client.post(
         "/login", data={"group": "si", "name": "viewer", "password": PASSWORD}, headers=ORIGIN
     )
-    cookie = answer.headers["Set-Cookie"]
-    assert "HttpOnly" in cookie
-    assert "SameSite=Lax" in cookie
+    cookies = {text.partition("=")[0]: text for text in answer.headers.getlist("Set-Cookie")}
+    assert set(cookies) == {"gapfactory", "gapfactory-browser"}
+    assert all("HttpOnly" in text and "Path=/" in text and "Domain" not in text for text in cookies.values())
+    assert "SameSite=Lax" in cookies["gapfactory"]
+    assert "SameSite=Strict" in cookies["gapfactory-browser"]
     page = client.get("/g/si/")
+    assert "Set-Cookie" not in page.headers
     policy = page.headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy
     assert "unsafe-eval" not in policy

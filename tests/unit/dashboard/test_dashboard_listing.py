@@ -64,8 +64,19 @@ def test_empty_fields_of_a_form_mean_nothing():
         {"after": token([{"$gt": ""}, 1])},
         {"after": token([{"$regularExpression": {"pattern": ".", "options": ""}}, 1])},
         {"after": token([{"$code": "1"}, 1])},
+        {"after": token([["s", {"$gt": ""}], ["i", 1]])},
+        {"after": token([["i", 2**63], ["i", 1]])},
+        {"after": token([["i", True], ["i", 1]])},
+        {"after": token([["s", "\ud800"], ["i", 1]])},
+        {"after": token([["o", "zz"], ["i", 1]])},
+        {"after": token([["d", "yesterday"], ["i", 1]])},
+        {"after": token([["d", {}], ["x", 1]])},
+        {"after": token([["i", 1]])},
         {"after": token([1])},
         {"after": token(7)},
+        {"after": base64.urlsafe_b64encode(b"[" * 100_000).decode()},
+        {"after": base64.urlsafe_b64encode(b"\xff\xfe").decode()},
+        {"id_min": "9" * 5000},
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused(arguments):
@@ -80,7 +91,7 @@ def test_unknown_arguments_do_not_survive():
 
 
 def test_links_keep_the_filters_and_begin_at_the_first_page():
-    found = read(state="READY", sort="id", after=token([5, 6]))
+    found = read(state="READY", sort="id", after=token([["i", 5], ["i", 6]]))
     assert found.after == (5, 6)
     assert found.link(size="25") == "?state=READY&sort=id&size=25"
     assert found.sorted_by(COLUMNS[3]) == "?state=READY&sort=-id"
