@@ -61,8 +61,8 @@ def report_campaign(database: Database[Any], name: str, directory: Path) -> Path
     return write_report(collect_report(database, name), directory)
 
 
-def collect_report(database: Database[Any], name: str) -> ReportData:
-    """Gather everything that the report of a campaign shows."""
+def collect_report(database: Database[Any], name: str, *, similarity: bool = True) -> ReportData:
+    """Gather everything that the report of a campaign shows, with or without the costly similarity map."""
     from gapfactory.analysis.phases import missing_phases
     from gapfactory.report import Remedy, ReportData
 
@@ -101,7 +101,7 @@ def collect_report(database: Database[Any], name: str) -> ReportData:
         energies=_energies(labelled),
         selection=_selection(database, campaign),
         hull=_hull(campaign, labelled),
-        similarity=_similarity(campaign, labelled),
+        similarity=_similarity(campaign, labelled) if similarity else None,
         failures=_failures(database, campaign, everything),
         quarantined=_quarantined(everything),
         remedies=tuple(Remedy(r.name, r.used, r.helped) for r in quarantine.remedies_used(everything)),
