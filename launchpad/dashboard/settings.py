@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from typing import TYPE_CHECKING, Final
+from pathlib import Path  # noqa: TC003 - pydantic reads the annotation
+from typing import Final
 
 from pydantic import Field
 
 from gapfactory.errors import ServiceError
 from gapfactory.settings import Settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["DashboardSettings", "read_secret"]
 
@@ -65,6 +63,18 @@ class DashboardSettings(Settings):
 
     refresh_s: float = Field(default=5.0, ge=1)
     """Pages look for news this often while they are visible."""
+
+    cache: Path | None = None
+    """Where computed charts lie; None: ``gapfactory/dashboard`` in the user's cache directory."""
+
+    charts_interval_s: float = Field(default=30.0, ge=0)
+    """Charts of a campaign that changes all the time are computed no more often."""
+
+    charts_timeout_s: float = Field(default=300.0, gt=0)
+    """A computation of charts ends after this time."""
+
+    chart_campaigns: int = Field(default=50, ge=1)
+    """Charts of so many campaigns are kept, those looked at last."""
 
     @property
     def secure(self) -> bool:

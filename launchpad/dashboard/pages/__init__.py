@@ -12,6 +12,6 @@ __all__ = ["blueprints"]
 
 def blueprints() -> tuple[Blueprint, ...]:
     """Return every blueprint of the dashboard."""
-    from launchpad.dashboard.pages import login, overview
+    from launchpad.dashboard.pages import campaigns, login, overview
 
-    return (login.blueprint, overview.blueprint)
+    return (login.blueprint, overview.blueprint, campaigns.blueprint)

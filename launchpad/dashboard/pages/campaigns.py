@@ -1,0 +1,276 @@
+"""The pages of campaigns: list, one campaign with its charts, settings and differences, provenance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from flask import (
+    Blueprint,
+    abort,
+    current_app,
+    g,
+    make_response,
+    render_template,
+    request,
+    send_file,
+    url_for,
+)
+
+from gapfactory.errors import InputError
+from launchpad.dashboard.auth.access import Permission, needs
+from launchpad.dashboard.fragments import fragment, tagged
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flask import Response
+    from flask.typing import ResponseReturnValue
+
+    from launchpad.dashboard.charts.store import ChartStore
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("campaigns", __name__, url_prefix="/g/<group>/campaigns")
+
+_PICTURES: Final = {"png": "image/png", "svg": "image/svg+xml"}
+#: Key -> title of what has a chart, in the order of the page; the report's own title comes with the chart.
+_ORDER: Final = {
+    "learning_curve": "Learning curve",
+    "energy_scatter": "Predicted against reference",
+    "energy_volume": "Named phases",
+    "selection": "Selection",
+    "energy_distribution": "Energies by generation",
+    "hull": "Hull and sigma",
+    "dynamics": "Molecular dynamics",
+    "close_contacts": "Close contacts",
+    "levels": "Levels of theory",
+    "time": "Time",
+}
+#: Tables and pictures without a chart.
+_MORE: Final = frozenset({"quarantine"})
+
+
+@blueprint.get("/")
+@needs(Permission.READ)
+def page() -> ResponseReturnValue:
+    """List the campaigns."""
+    return render_template("campaigns.html", **_listed())
+
+
+@blueprint.get("/now")
+@needs(Permission.READ)
+def now() -> ResponseReturnValue:
+    """Return the part of the list that changes."""
+    return fragment("_campaigns.html", **_listed())
+
+
+def _listed() -> dict[str, Any]:
+    from launchpad.dashboard.queries.campaigns import campaign_rows
+
+    return {"campaigns": campaign_rows(g.group.database)}
+
+
+@blueprint.get("/<campaign>/")
+@needs(Permission.READ)
+def one(campaign: str) -> ResponseReturnValue:
+    """Show a campaign; its charts come after the page."""
+    content = _standing(campaign)
+    charts = {key: title for key, title in _ORDER.items() if key != "levels" or content["source"]}
+    return render_template("campaign.html", charts=charts, **content)
+
+
+@blueprint.get("/<campaign>/now")
+@needs(Permission.READ)
+def one_now(campaign: str) -> ResponseReturnValue:
+    """Return the part of a campaign's page that changes."""
+    return fragment("_campaign.html", **_standing(campaign))
+
+
+def _standing(campaign: str) -> dict[str, Any]:
+    from launchpad import service
+    from launchpad.dashboard.queries import campaigns as queries
+
+    database = g.group.database
+    record = database.campaigns.find_one({"_id": campaign}, {"settings.source": 1})
+    return {
+        "status": service.status(database, campaign),
+        "forecasts": queries.forecast(database, campaign),
+        "source": (record or {}).get("settings", {}).get("source"),
+    }
+
+
+@blueprint.get("/<campaign>/charts/<key>.json")
+@needs(Permission.READ)
+def chart(campaign: str, key: str) -> ResponseReturnValue:
+    """Return a chart as JSON; 202 while it is computed for the first time."""
+    if key not in _ORDER:
+        abort(404, f"There is no chart {key!r}.")
+    place = _charts(campaign)
+    if place is None:
+        return _later()
+    try:
+        text = (place / f"{key}.json").read_bytes()
+    except FileNotFoundError:
+        if place.is_dir():
+            abort(404, f"Campaign {campaign!r} has no chart {key!r}.")
+        return _later()  # replaced by a newer one just now
+    answer = make_response(text)
+    answer.mimetype = "application/json"
+    return tagged(answer)
+
+
+@blueprint.get("/<campaign>/charts/<key>.csv")
+@needs(Permission.READ)
+def table(campaign: str, key: str) -> ResponseReturnValue:
+    """Return the numbers of a chart, all of them."""
+    _known(key)
+    place = _charts(campaign)
+    if place is None:
+        return _later()
+    file = place / f"{key}.csv"
+    if not file.is_file():
+        abort(404, f"Campaign {campaign!r} has no table {key!r}.")
+    return _download(file, campaign, key, "csv", "text/csv; charset=utf-8")
+
+
+@blueprint.get("/<campaign>/charts/<key>.<kind>")
+@needs(Permission.READ)
+def picture(campaign: str, key: str, kind: str) -> ResponseReturnValue:
+    """Return a figure drawn by matplotlib, the report's own."""
+    from launchpad.dashboard.queries.campaigns import data_state
+
+    _known(key)
+    if kind not in _PICTURES:
+        abort(404, f"A figure is to be had as {', '.join(_PICTURES)}, not as {kind!r}.")
+    state = data_state(g.group.database, campaign)
+    return _download(
+        _store().picture(g.group, campaign, state, key, kind), campaign, key, kind, _PICTURES[kind]
+    )
+
+
+def _known(key: str) -> None:
+    if key not in _ORDER and key not in _MORE:
+        abort(404, f"There is no figure {key!r}.")
+
+
+def _later() -> ResponseReturnValue:
+    return {"computing": True}, 202, {"Retry-After": "1"}
+
+
+def _download(file: Path, campaign: str, key: str, kind: str, mimetype: str) -> Response:
+    return send_file(
+        file,
+        mimetype=mimetype,
+        as_attachment=kind == "csv",
+        download_name=f"{campaign}-{key}.{kind}",
+        conditional=True,
+    )
+
+
+def _charts(campaign: str) -> Path | None:
+    from launchpad.dashboard.queries.campaigns import data_state
+
+    return _store().charts(g.group, campaign, data_state(g.group.database, campaign))
+
+
+def _store() -> ChartStore:
+    from launchpad.dashboard.charts.store import ChartStore, default_cache
+
+    state = current_app.extensions["gapfactory"]
+    if "charts" not in state:
+        settings = state["settings"]
+        state["charts"] = ChartStore(
+            settings.cache or default_cache(),
+            settings.charts_interval_s,
+            settings.charts_timeout_s,
+            settings.chart_campaigns,
+        )
+    store: ChartStore = state["charts"]
+    return store
+
+
+@blueprint.get("/<campaign>/settings")
+@needs(Permission.READ)
+def settings(campaign: str) -> ResponseReturnValue:
+    """Show the settings, or what differs from another campaign or between the fits of two generations."""
+    from launchpad.dashboard.queries import campaigns as queries
+    from launchpad.database.campaigns import require_campaign
+
+    database = g.group.database
+    record = require_campaign(database, campaign)
+    other = request.args.get("with", "")
+    generations = [
+        row["generation"]
+        for row in database.potentials.find({"campaign": campaign}, {"generation": 1}).sort("generation", 1)
+    ]
+    differences: list[queries.Difference] | None = None
+    sides: tuple[str, str] | None = None
+    if other:
+        differences = queries.setting_differences(
+            record["settings"], require_campaign(database, other)["settings"]
+        )
+        sides = (campaign, other)
+    elif "from" in request.args or "to" in request.args:
+        first, second = _generation("from"), _generation("to")
+        differences = queries.setting_differences(
+            queries.fit_parameters(database, campaign, first),
+            queries.fit_parameters(database, campaign, second),
+        )
+        sides = (f"generation {first}", f"generation {second}")
+    return render_template(
+        "campaign_settings.html",
+        campaign=campaign,
+        settings=queries.flat(record["settings"]),
+        file=record["file"],
+        versions=record["versions"],
+        others=sorted(
+            row["_id"] for row in database.campaigns.find({}, {"_id": 1}) if row["_id"] != campaign
+        ),
+        generations=generations,
+        differences=differences,
+        sides=sides,
+    )
+
+
+def _generation(name: str) -> int:
+    text = request.args.get(name, "")
+    if not text.isascii() or not text.isdigit() or len(text) > 6:
+        raise InputError(f"{name}={text[:20]!r} is no generation: give its number, e.g. {name}=0")
+    return int(text)
+
+
+@blueprint.get("/<campaign>/recoveries")
+@needs(Permission.READ)
+def recoveries(campaign: str) -> ResponseReturnValue:
+    """Show what could not be labelled, and what the recovery did."""
+    from launchpad.dashboard.queries.campaigns import recoveries as found
+    from launchpad.database.campaigns import require_campaign
+
+    require_campaign(g.group.database, campaign)
+    return render_template("campaign_recoveries.html", campaign=campaign, **found(g.group.database, campaign))
+
+
+@blueprint.get("/<campaign>/provenance/<path:structure>")
+@needs(Permission.READ)
+def provenance(campaign: str, structure: str) -> ResponseReturnValue:
+    """Show where a structure comes from and what became of it."""
+    from launchpad.dashboard.queries.provenance import path_of
+
+    if not structure.startswith(f"{campaign}/"):
+        abort(404, f"Structure {structure!r} is none of campaign {campaign!r}.")
+    return render_template(
+        "campaign_provenance.html",
+        campaign=campaign,
+        structure=structure,
+        steps=path_of(g.group.database, structure),
+        viewer=structure_url(structure),
+    )
+
+
+def structure_url(structure: str) -> str | None:
+    """Return the address of a structure's page."""
+    return (
+        url_for("structures.page", structure=structure)
+        if "structures.page" in current_app.view_functions
+        else None
+    )

@@ -1,0 +1,244 @@
+"""What the pages of campaigns ask the database: small projections, no packed arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pymongo.database import Database
+
+__all__ = [
+    "Difference",
+    "campaign_rows",
+    "data_state",
+    "fit_parameters",
+    "forecast",
+    "recoveries",
+    "setting_differences",
+]
+
+#: What a fit reports about its parameters; the rest is measurement.
+_PARAMETERS = ("backend", "deltas_eV", "e0_eV", "descriptors", "targets", "versions", "threads")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that is not the same on both sides; None where it is not there."""
+
+    path: str
+    left: Any
+    right: Any
+
+
+def campaign_rows(database: Database[Any]) -> list[dict[str, Any]]:
+    """Return a line for each campaign, the newest first, with the headline of its newest assessment."""
+    newest: dict[str, dict[str, Any]] = {}
+    fields = {"campaign": 1, "generation": 1, "labels": 1, "evidence.headline": 1}
+    for row in database.metrics.find({}, fields):
+        if row["generation"] >= newest.get(row["campaign"], row)["generation"]:
+            newest[row["campaign"]] = row
+    wanted = {
+        "state": 1,
+        "reason": 1,
+        "generation": 1,
+        "created": 1,
+        "updated": 1,
+        "settings.element": 1,
+        "settings.composition": 1,
+        "settings.schedule.generations": 1,
+        "settings.stop.label_budget": 1,
+        "settings.reference.engine": 1,
+    }
+    found = []
+    for record in database.campaigns.find({}, wanted).sort("created", -1):
+        settings = record["settings"]
+        assessed = newest.get(record["_id"])
+        found.append(
+            {
+                "name": record["_id"],
+                "system": settings.get("element") or ", ".join(sorted(settings.get("composition") or {})),
+                "engine": settings.get("reference", {}).get("engine", ""),
+                "state": record["state"],
+                "reason": record["reason"],
+                "generation": record["generation"],
+                "generations": settings["schedule"]["generations"],
+                "labels": assessed["labels"] if assessed else 0,
+                "label_budget": settings["stop"]["label_budget"],
+                "headline": (assessed or {}).get("evidence", {}).get("headline", {}),
+                "assessed": assessed["generation"] if assessed else None,
+                "created": record["created"],
+                "updated": record["updated"],
+            }
+        )
+    return found
+
+
+def data_state(database: Database[Any], name: str) -> str:
+    """Return a text that changes when anything does that a chart of the campaign shows; counts and times only.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such campaign.
+    """
+    from launchpad.database.campaigns import require_campaign
+
+    record = require_campaign(database, name)
+    mine = {"campaign": name}
+    metrics = database.metrics.find_one(mine, {"created": 1}, sort=[("generation", -1)])
+    parts = [
+        record["updated"].isoformat(),
+        record["state"],
+        metrics["created"].isoformat() if metrics else "",
+        *(
+            str(database[collection].count_documents(mine))
+            for collection in ("selections", "metrics", "potentials", "labels")
+        ),
+    ]
+    return "/".join(parts)
+
+
+def forecast(database: Database[Any], name: str) -> list[dict[str, Any]]:
+    """Return by held-out series the labels at which its error reaches the target, as the learning curve forecasts it.
+
+    The target is ``stop.convergence.energy_error_in_eV``; without it, half of the error now.
+    """
+    from gapfactory.analysis.learning import fit_power_law
+    from gapfactory.errors import EvidenceError
+    from launchpad.database.campaigns import campaign_of, require_campaign
+
+    campaign = campaign_of(require_campaign(database, name))
+    rows = list(
+        database.metrics.find({"campaign": name}, {"labels": 1, "evidence.headline": 1}).sort("generation", 1)
+    )
+    found = []
+    for key, series, unit, scale, asked in (
+        ("energy_rmse_meV", "held-out energy", "meV/atom", 1.0, campaign.stop.convergence.energy_error_in_eV),
+        ("force_rmse_eV_A", "held-out forces", "eV/Å", 1.0, None),
+    ):
+        line = [
+            (row["labels"], row["evidence"]["headline"][key] * scale)
+            for row in rows
+            if row["evidence"].get("headline", {}).get(key) is not None
+        ]
+        if not line:
+            continue
+        now = line[-1][1]
+        target = now / 2 if asked is None else asked * 1000
+        entry: dict[str, Any] = {
+            "series": series,
+            "unit": unit,
+            "now": now,
+            "target": target,
+            "halved": asked is None,
+            "labels": None,
+            "note": "",
+        }
+        try:
+            law = fit_power_law([n for n, _ in line], [error for _, error in line])
+        except EvidenceError as error:
+            entry["note"] = str(error)
+        else:
+            labels = law.labels_for(target)
+            # a law through a handful of points says nothing about a thousand times their number
+            if labels is None:
+                entry["note"] = "the error does not fall with the number of labels"
+            elif labels > 1000 * line[-1][0]:
+                entry["note"] = "the error falls too slowly to say"
+            else:
+                entry["labels"] = max(round(labels), line[-1][0] if now <= target else 0)
+        found.append(entry)
+    return found
+
+
+def recoveries(database: Database[Any], name: str) -> dict[str, Any]:
+    """Return what could not be labelled and why, and what the recovery did, from the labels of this campaign."""
+    from launchpad.quarantine import fault_advice
+
+    fields = {
+        "fault": 1,
+        "reason": 1,
+        "attempts": 1,
+        "history": 1,
+        "structure_hash": 1,
+        "kind": 1,
+        "engine": 1,
+        "retry_in": 1,
+        "created": 1,
+    }
+    cursor = database.labels.find({"campaign": name, "status": "failed"}, fields).sort("_id", 1)
+    failed = [label | {"advice": fault_advice(label["fault"])} for label in cursor.limit(_SHOWN + 1)]
+    hashes = [label["structure_hash"] for label in failed]
+    ids: dict[str, str] = {}
+    for structure in database.structures.find({"hash": {"$in": hashes}, "campaign": name}, {"hash": 1}).sort(
+        "_id", 1
+    ):
+        ids.setdefault(structure["hash"], structure["_id"])
+    by_fault: dict[str, int] = {}
+    for row in database.labels.aggregate(
+        [
+            {"$match": {"campaign": name, "status": "failed"}},
+            {"$group": {"_id": "$fault", "n": {"$sum": 1}}},
+        ]
+    ):
+        by_fault[str(row["_id"] or "unknown")] = int(row["n"])
+    recovered = list(
+        database.labels.find(
+            {"campaign": name, "status": "done", "attempts": {"$gt": 1}},
+            {"structure_hash": 1, "attempts": 1, "history": 1, "details.recovery": 1, "seconds": 1},
+        )
+        .sort("_id", 1)
+        .limit(_SHOWN)
+    )
+    return {
+        "failed": [label | {"structure": ids.get(label["structure_hash"])} for label in failed[:_SHOWN]],
+        "more": len(failed) > _SHOWN,
+        "by_fault": dict(sorted(by_fault.items(), key=lambda item: -item[1])),
+        "recovered": recovered,
+    }
+
+
+_SHOWN = 100
+
+
+def fit_parameters(database: Database[Any], name: str, generation: int) -> dict[str, Any]:
+    """Return the parameters of the fit of a generation, without its measurements.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such potential.
+    """
+    from launchpad.database.potentials import require_potential
+
+    potential = require_potential(database, name, generation)
+    report = potential["report"]
+    return {
+        "trained_on": len(potential["trained_on"]),
+        **{key: report[key] for key in _PARAMETERS if key in report},
+        "files": {f["name"]: f["sha256"] for f in potential["files"]},
+    }
+
+
+def setting_differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
+    """Return what differs between two nested mappings, by dotted path."""
+    first, second = flat(left), flat(right)
+    return [
+        Difference(path, first.get(path), second.get(path))
+        for path in sorted({*first, *second})
+        if first.get(path) != second.get(path)
+    ]
+
+
+def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return nested settings as ``{dotted path: value}``; lists stay whole."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{above}{key}.")
+        else:
+            found[f"{above}{key}"] = value
+    return found

@@ -1,0 +1,240 @@
+// Charts: every [data-chart] fetches its figure, draws it, and looks for a newer one while somebody looks.
+"use strict";
+
+(() => {
+  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const charts = new Map();
+  const atOnce = 3;
+  let running = 0;
+  const waiting = [];
+
+  // ---- colours of the page -------------------------------------------------------------------------------------
+
+  const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  function withColours(value) {
+    if (typeof value === "string") {
+      const found = /^var\((--[a-z]+)\)$/.exec(value);
+      return found ? variable(found[1]) : value;
+    }
+    if (Array.isArray(value)) return value.length && typeof value[0] === "number" ? value : value.map(withColours);
+    if (value && typeof value === "object") {
+      return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, withColours(inner)]));
+    }
+    return value;
+  }
+
+  // ---- axes that are linear up to a value and logarithmic above ------------------------------------------------
+
+  const bend = (value, limit) => {
+    if (value === null || Math.abs(value) <= limit) return value === null ? null : value / limit;
+    return Math.sign(value) * (1 + Math.log10(Math.abs(value) / limit));
+  };
+
+  function bendTicks(values, limit) {
+    const low = Math.min(0, ...values);
+    const high = Math.max(limit, ...values);
+    const marks = [0, limit / 2, limit];
+    const decades = Math.ceil(Math.log10(Math.max(high, -low, limit) / limit));
+    for (let decade = 0; decade <= decades; decade += 1) {
+      for (const factor of decades > 2 ? [10] : [2, 5, 10]) marks.push(limit * factor * 10 ** decade);
+    }
+    const all = [...marks.slice(1).map((mark) => -mark), ...marks].filter((mark) => mark >= low * 1.3 && mark <= high * 1.3);
+    const unique = [...new Set(all.map((mark) => Number(mark.toPrecision(6))))].sort((a, b) => a - b);
+    return { tickmode: "array", tickvals: unique.map((mark) => bend(mark, limit)), ticktext: unique.map((mark) => String(mark)) };
+  }
+
+  function bent(figure) {
+    const { axes, linear_to: limit } = figure.layout.meta.bent;
+    const layout = { ...figure.layout };
+    const data = figure.data.map((trace) => ({ ...trace }));
+    for (const axis of axes) {
+      for (const name of Object.keys(layout).filter((key) => key.startsWith(`${axis}axis`))) {
+        const reference = axis + name.slice(5);
+        const mine = data.filter((trace) => (trace[`${axis}axis`] || axis) === reference);
+        const values = mine.flatMap((trace) => trace[axis] || []).filter((value) => value !== null);
+        layout[name] = { ...layout[name], ...bendTicks(values, limit), range: undefined, zeroline: true };
+        for (const trace of mine) {
+          // what is shown at the pointer are the numbers themselves
+          const shown = trace[axis].map((value) => (value === null ? "" : Number(value.toPrecision(5)).toString()));
+          trace[axis] = trace[axis].map((value) => bend(value, limit));
+          trace.straight = { ...(trace.straight || {}), [axis]: shown };
+        }
+      }
+    }
+    for (const trace of data.filter((one) => one.straight && one.hoverinfo !== "skip" && one.type !== "box")) {
+      const { x, y } = trace.straight;
+      const old = trace.customdata || [];
+      trace.hovertemplate = hover(trace);
+      trace.text = (x || y).map((_, k) => [old[k], x && y ? `${x[k]}, ${y[k]}` : (x || y)[k]].filter((part) => part !== undefined && part !== "").join("<br>"));
+    }
+    for (const trace of data) delete trace.straight;
+    return { data, layout };
+  }
+
+  const hover = (trace) => `%{text}<extra>${trace.name || ""}</extra>`;
+
+  function straight(figure) {
+    const layout = { ...figure.layout };
+    for (const name of (layout.meta && layout.meta.logarithmic) || []) layout[name] = { ...layout[name], type: "linear", tickmode: "auto" };
+    return { data: figure.data, layout };
+  }
+
+  // ---- drawing -------------------------------------------------------------------------------------------------
+
+  function themed(layout, mode) {
+    const ink = variable("--ink");
+    const line = variable("--line");
+    const result = {
+      ...layout,
+      autosize: true,
+      uirevision: mode,
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: 13 },
+      margin: { l: 10, r: 10, t: 30, b: 10 },
+      legend: { orientation: "h", yanchor: "bottom", y: 1.02, x: 0, itemsizing: "constant" },
+      hoverlabel: { bgcolor: variable("--panel"), bordercolor: line, font: { color: ink } },
+      hovermode: "closest",
+    };
+    for (const name of Object.keys(layout).filter((key) => /^[xy]axis/.test(key))) {
+      result[name] = { zeroline: false, ...layout[name], gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line };
+    }
+    return result;
+  }
+
+  async function draw(section) {
+    const state = charts.get(section);
+    const plot = section.querySelector(".plot");
+    const chart = state.chart;
+    section.querySelector("h2").textContent = chart.title;
+    section.querySelector(".caption").textContent = chart.caption;
+    section.querySelector(".note").textContent = chart.missing;
+    for (const link of section.querySelectorAll("[data-picture]")) link.hidden = !chart.figure;
+    section.querySelector("[data-table]").hidden = chart.n_rows === 0;
+    fillTable(section.querySelector("details"), chart);
+    const button = section.querySelector("[data-scale]");
+    if (!chart.figure) {
+      if (plot.hasChildNodes()) Plotly.purge(plot);
+      plot.replaceChildren();
+      button.hidden = true;
+      return;
+    }
+    const meta = chart.figure.layout.meta || {};
+    button.hidden = !(meta.bent || meta.logarithmic);
+    button.textContent = state.linear ? "Logarithmic axes" : "Linear axes";
+    let figure = chart.figure;
+    if (state.linear) figure = straight(figure);
+    else if (meta.bent) figure = bent(figure);
+    const mode = state.linear ? "linear" : "as drawn";
+    await Plotly.react(plot, withColours(figure.data), withColours(themed(figure.layout, mode)), config);
+    plot.setAttribute("data-drawn", String(Date.now()));
+    if (!state.listening) {
+      state.listening = true;
+      plot.on("plotly_click", (event) => {
+        const point = event.points[0];
+        if (point && point.data.meta && point.data.meta.structures && point.customdata) {
+          location.href = section.dataset.structures + String(point.customdata).split("/").map(encodeURIComponent).join("/");
+        }
+      });
+    }
+  }
+
+  function fillTable(details, chart) {
+    const table = details.querySelector("table");
+    details.hidden = chart.rows.length === 0;
+    const caption = document.createElement("caption");
+    caption.textContent = chart.rows.length < chart.n_rows
+      ? `The first ${chart.rows.length} of ${chart.n_rows} rows; the CSV has all.` : `${chart.n_rows} rows`;
+    const head = document.createElement("thead").appendChild(document.createElement("tr"));
+    for (const name of chart.header) {
+      const cell = head.appendChild(document.createElement("th"));
+      cell.scope = "col";
+      cell.textContent = name;
+    }
+    const body = document.createElement("tbody");
+    for (const row of chart.rows) {
+      const line = body.appendChild(document.createElement("tr"));
+      for (const value of row) {
+        const cell = line.appendChild(document.createElement("td"));
+        cell.textContent = value === null ? "" : typeof value === "number" ? String(Number(value.toPrecision(7))) : value;
+      }
+    }
+    table.replaceChildren(caption, head.parentNode, body);
+  }
+
+  // ---- fetching ------------------------------------------------------------------------------------------------
+
+  function next() {
+    while (running < atOnce && waiting.length) {
+      const section = waiting.shift();
+      running += 1;
+      load(section).finally(() => { running -= 1; next(); });
+    }
+  }
+
+  function ask(section) {
+    if (!waiting.includes(section)) waiting.push(section);
+    next();
+  }
+
+  async function load(section) {
+    const state = charts.get(section);
+    const note = section.querySelector(".note");
+    let answer;
+    try {
+      answer = await fetch(section.dataset.chart, { headers: { Accept: "application/json" }, credentials: "same-origin" });
+    } catch {
+      if (!state.chart) note.textContent = "The server does not answer.";
+      return;
+    }
+    if (answer.status === 401) { location.reload(); return; }
+    if (answer.status === 202) {
+      setTimeout(() => ask(section), 1000 * Number(answer.headers.get("Retry-After") || 1));
+      return;
+    }
+    if (!answer.ok) {
+      const problem = await answer.json().catch(() => null);
+      if (!state.chart) note.textContent = (problem && problem.error && problem.error.message) || `The chart cannot be had (${answer.status}).`;
+      return;
+    }
+    const tag = answer.headers.get("ETag");
+    if (tag && tag === state.tag) return;
+    state.tag = tag;
+    state.chart = await answer.json();
+    await draw(section);
+  }
+
+  // ---- start ---------------------------------------------------------------------------------------------------
+
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      const state = charts.get(entry.target);
+      state.near = true;
+      if (!state.chart) ask(entry.target);
+    }
+  }, { rootMargin: "600px" });
+
+  for (const section of document.querySelectorAll("[data-chart]")) {
+    charts.set(section, { chart: null, tag: null, linear: false, near: false, listening: false });
+    section.querySelector("[data-scale]").addEventListener("click", () => {
+      const state = charts.get(section);
+      state.linear = !state.linear;
+      draw(section);
+    });
+    seen.observe(section);
+  }
+
+  function redraw() {
+    for (const [section, state] of charts) if (state.chart) draw(section);
+  }
+  document.addEventListener("theme", redraw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+
+  const every = 6000 * Number(document.documentElement.dataset.refresh || 5);
+  setInterval(() => {
+    if (document.hidden) return;
+    for (const [section, state] of charts) if (state.near && state.chart) ask(section);
+  }, every);
+})();

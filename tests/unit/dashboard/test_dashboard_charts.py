@@ -1,0 +1,160 @@
+"""Charts say what the report's data say, as JSON that browsers read."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gapfactory.report import ReportData
+from gapfactory.report.sections import figure_sections
+from launchpad.dashboard.charts import CHARTS, chart
+from launchpad.dashboard.charts.style import COLOURS
+
+
+def example():
+    path = Path(__file__).parents[1] / "report" / "report_example.py"
+    spec = importlib.util.spec_from_file_location("report_example", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault("report_example", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+EXAMPLE = example()
+DATA = EXAMPLE.example()
+
+
+def charts_of(data):
+    return {s.key: chart(s, data) for s in figure_sections(data) if s.key in CHARTS}
+
+
+def traces(figure, **equal):
+    return [t for t in figure["data"] if all(t.get(k) == v for k, v in equal.items())]
+
+
+def test_every_chart_of_a_full_campaign_is_drawn_as_plain_json():
+    found = charts_of(DATA)
+    assert set(found) >= set(CHARTS) - {"levels"}
+    for key, drawn in found.items():
+        assert drawn["figure"] is not None, key
+        assert drawn["missing"] == "", key
+        assert drawn["caption"], key
+        text = json.dumps(drawn, allow_nan=False)
+        assert "NaN" not in text
+        assert len(drawn["rows"]) == min(drawn["n_rows"], 200)
+
+
+def test_every_axis_that_measures_something_names_its_unit():
+    without = {"number of labels", "generation", "structures", "distance / equilibrium distance"}
+    for key, drawn in charts_of(DATA).items():
+        layout = drawn["figure"]["layout"]
+        for name in [n for n in layout if n[1:].startswith("axis")]:
+            title = layout[name]["title"]["text"]
+            assert title, (key, name)
+            assert "(" in title or title in without, (key, name, title)
+
+
+def test_a_new_campaign_has_no_charts_and_says_why():
+    for key, drawn in charts_of(ReportData(campaign="new", system="Si", state="running")).items():
+        assert drawn["figure"] is None, key
+        assert drawn["missing"].endswith("."), key
+
+
+def test_charts_and_matplotlib_agree_on_what_is_missing():
+    """Where the report draws a figure the page draws a chart, and the other way round."""
+    for data in (
+        DATA,
+        EXAMPLE.example(generations=1),
+        ReportData(campaign="new", system="Si", state="running"),
+    ):
+        for section in figure_sections(data):
+            if section.key in CHARTS:
+                assert (section.draw is None) == (chart(section, data)["figure"] is None), section.key
+
+
+def test_the_learning_curve_shows_small_errors_over_labels():
+    figure = charts_of(DATA)["learning_curve"]["figure"]
+    (line,) = traces(figure, name="held-out energy", mode="lines+markers")
+    points = sorted((p for p in DATA.learning if p.series == "held-out energy"), key=lambda p: p.n_labels)
+    assert line["x"] == [p.n_labels for p in points]
+    assert line["y"] == pytest.approx([1000 * max(p.error, 0.001) for p in points])
+    (forecast,) = traces(figure, name="held-out energy: forecast")
+    assert forecast["x"][-1] == pytest.approx(2 * points[-1].n_labels)
+    assert {t["yaxis"] for t in figure["data"]} == {"y", "y2"}
+    assert figure["layout"]["yaxis"]["type"] == "log"
+    (target,) = traces(figure, name="target")
+    assert target["y"][0] == pytest.approx(DATA.phase_settings.energy_tolerance_meV)
+
+
+def test_a_series_without_bounds_has_no_band():
+    learning = tuple(replace(p, low=float("nan")) for p in DATA.learning)
+    figure = charts_of(replace(DATA, learning=learning))["learning_curve"]["figure"]
+    assert not [t for t in figure["data"] if t.get("fill")]
+    assert [t for t in charts_of(DATA)["learning_curve"]["figure"]["data"] if t.get("fill")]
+
+
+def test_curves_of_phases_count_from_the_lowest_reference():
+    figure = charts_of(DATA)["energy_volume"]["figure"]
+    (points,) = traces(figure, name="diamond, reference", mode="markers")
+    assert min(points["y"]) == pytest.approx(0)
+    (tin,) = traces(figure, name="β-tin, reference", mode="markers")
+    assert min(tin["y"]) == pytest.approx(5.42 - 5.13, abs=0.01)
+    (line,) = traces(figure, name="β-tin, potential", mode="lines")
+    assert line["x"] == sorted(line["x"])
+
+
+def test_the_scatter_keeps_its_numbers_and_tells_how_its_axes_bend():
+    figure = charts_of(DATA)["energy_scatter"]["figure"]
+    assert figure["layout"]["meta"]["bent"] == {"axes": ["x", "y"], "linear_to": 0.1}
+    shown = [v for t in figure["data"] if t["mode"] == "markers" for v in t["x"]]
+    assert sorted(shown) == pytest.approx(sorted(DATA.scatter.reference))
+
+
+def test_histograms_of_the_selection_count_every_structure():
+    figure = charts_of(DATA)["selection"]["figure"]
+    assert [sum(t["y"]) for t in figure["data"]] == [len(s.energies) for s in DATA.selection]
+
+
+def test_an_exploded_cell_does_not_squeeze_the_histogram():
+    stages = tuple(replace(s, energies=(*s.energies, 1e6)) for s in DATA.selection)
+    figure = charts_of(replace(DATA, selection=stages))["selection"]["figure"]
+    assert max(figure["data"][0]["x"]) < 100
+    assert "beyond the axis" in figure["data"][0]["name"]
+
+
+def test_the_hull_colours_each_structure_once():
+    figure = charts_of(DATA)["hull"]["figure"]
+    drawn = traces(figure, mode="markers")
+    assert sum(len(t["x"]) for t in drawn) == len(DATA.hull.volumes)
+    assert len({t["marker"]["color"] for t in drawn}) == len(drawn)
+
+
+def test_times_add_up():
+    figure = charts_of(DATA)["time"]["figure"]
+    minutes = sum(sum(t["x"]) for t in figure["data"])
+    seconds = sum(sum(g.seconds.values()) for g in DATA.generations)
+    unit = {"hours": 3600, "minutes": 60, "seconds": 1}
+    name = figure["layout"]["xaxis"]["title"]["text"].split("(")[1].rstrip(")")
+    assert minutes * unit[name] == pytest.approx(seconds)
+
+
+def test_colours_are_those_that_everybody_tells_apart():
+    assert len(set(COLOURS)) == len(COLOURS)
+    for drawn in charts_of(DATA).values():
+        text = json.dumps(drawn["figure"])
+        found = set(re.findall(r"#[0-9A-Fa-f]{6}", text))
+        assert found <= set(COLOURS)
+
+
+def test_values_that_are_not_finite_become_null():
+    scatter = replace(DATA.scatter, predicted=np.full(len(DATA.scatter.reference), np.nan))
+    section = next(s for s in figure_sections(DATA) if s.key == "energy_scatter")
+    drawn = chart(section, replace(DATA, scatter=scatter))
+    assert drawn["figure"]["data"][0]["y"][0] is None
