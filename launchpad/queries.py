@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
 __all__ = [
+    "FAILURE_FIELDS",
     "failed_tasks",
+    "failure_of",
+    "kept_directory",
     "needs_of_ready_tasks",
     "postponed_tasks",
     "queue_counts",
@@ -56,13 +59,19 @@ def needs_of_ready_tasks(database: Database[Any], campaign: str) -> list[dict[st
 
 
 def queue_counts(database: Database[Any]) -> dict[str, dict[str, int]]:
-    """Return ``{kind: {state: number}}`` of every task of the database; tasks without a kind under an empty name."""
-    rows = database.fireworks.aggregate(
-        [{"$group": {"_id": {"kind": "$spec._category", "state": "$state"}, "n": {"$sum": 1}}}]
-    )
+    """Return ``{kind: {state: number}}`` of every task of the database; tasks without a kind under an empty name.
+
+    Counted state by state from the keys of the index on state and kind: no task is read.
+    """
+    from launchpad.queue.states import FireworkState
+
     result: dict[str, dict[str, int]] = {}
-    for row in rows:
-        result.setdefault(str(row["_id"].get("kind") or ""), {})[row["_id"]["state"]] = int(row["n"])
+    for state in FireworkState:
+        rows = database.fireworks.aggregate(
+            [{"$match": {"state": str(state)}}, {"$group": {"_id": "$spec._category", "n": {"$sum": 1}}}]
+        )
+        for row in rows:
+            result.setdefault(str(row["_id"] or ""), {})[str(state)] = int(row["n"])
     return dict(sorted(result.items()))
 
 
@@ -83,37 +92,40 @@ def failed_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]
         {"spec.campaign": campaign, "state": "FIZZLED"}, {"fw_id": 1, "name": 1, "launches": 1}
     ).sort("fw_id", 1):
         launches = list(
-            database.launches.find(
-                {"launch_id": {"$in": task["launches"]}},
-                {"launch_id": 1, "fw_id": 1, "action": 1, "launch_dir": 1, "host": 1, "requeue": 1},
-            )
+            database.launches.find({"launch_id": {"$in": task["launches"]}}, FAILURE_FIELDS)
             .sort("launch_id", -1)
             .limit(1)
         )
-        launch = launches[0] if launches else {}
-        stored = (launch.get("action") or {}).get("stored_data") or {}
-        trace = (stored.get("_exception") or {}).get("_stacktrace") or ""
-        last = str(trace).strip().splitlines()[-1:]
         failed.append(
             {
                 "fw_id": task["fw_id"],
                 "name": task["name"],
-                # the whole message: a clear error may have several lines, the last one alone says little
-                "error": str(
-                    stored.get("_message")
-                    or (launch.get("requeue") or {}).get("reason")
-                    or (
-                        last[0]
-                        if last
-                        else "its process was killed, or lost its database, and left no message"
-                    )
-                ),
-                "traceback": trace,
-                "directory": _kept_directory(launch),
-                "host": launch.get("host"),
+                **failure_of(launches[0] if launches else {}),
             }
         )
     return failed
+
+
+#: What `failure_of` needs of a launch.
+FAILURE_FIELDS = {"launch_id": 1, "fw_id": 1, "action": 1, "launch_dir": 1, "host": 1, "requeue": 1}
+
+
+def failure_of(launch: dict[str, Any]) -> dict[str, Any]:
+    """Return ``error``, ``traceback``, ``directory`` and ``host`` of a launch that failed."""
+    stored = (launch.get("action") or {}).get("stored_data") or {}
+    trace = (stored.get("_exception") or {}).get("_stacktrace") or ""
+    last = str(trace).strip().splitlines()[-1:]
+    return {
+        # the whole message: a clear error may have several lines, the last one alone says little
+        "error": str(
+            stored.get("_message")
+            or (launch.get("requeue") or {}).get("reason")
+            or (last[0] if last else "its process was killed, or lost its database, and left no message")
+        ),
+        "traceback": trace,
+        "directory": kept_directory(launch),
+        "host": launch.get("host"),
+    }
 
 
 def postponed_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]:
@@ -139,7 +151,7 @@ def postponed_tasks(database: Database[Any], campaign: str) -> list[dict[str, An
     ]
 
 
-def _kept_directory(launch: dict[str, Any]) -> str | None:
+def kept_directory(launch: dict[str, Any]) -> str | None:
     """Return where a worker of ours keeps a failed launch; those of others stay where they ran."""
     given = launch.get("launch_dir")
     if not given:

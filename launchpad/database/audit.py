@@ -6,17 +6,20 @@ told this client; a hostile member can add false entries, see ``docs/reference/s
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from launchpad.database.privileges import AUDIT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
 
     from pymongo.database import Database
 
-__all__ = ["EVENTS", "Entry", "audit", "read_audit"]
+__all__ = ["EVENTS", "Entry", "acting_for", "audit", "read_audit"]
 
 #: Names of events with what they mean.
 EVENTS: dict[str, str] = {
@@ -30,6 +33,14 @@ EVENTS: dict[str, str] = {
     "share.declined": "labels of another group are used no more",
     "campaign.submitted": "a campaign was submitted, or its settings were changed",
     "campaign.cancelled": "a campaign was cancelled",
+    "campaign.resumed": "a halted or cancelled campaign was taken up again",
+    "campaign.retried": "quarantined structures of a campaign are labelled again",
+    "task.rerun": "tasks were run again",
+    "task.paused": "tasks were paused",
+    "task.resumed": "paused or cancelled tasks may start again",
+    "task.cancelled": "tasks were switched off",
+    "task.priority": "tasks were given another priority",
+    "worker.stopped": "workers were asked to stop",
     "database.imported": "an archive was read into the database",
     "retention.deleted": "data were deleted by the retention policy",
     "schema.migrated": "the documents were brought to a newer layout",
@@ -45,7 +56,8 @@ class Entry:
     event
         One of `EVENTS`.
     who
-        The authenticated users of the connection, ``name@database``; ``local`` on a server of one's own.
+        The authenticated users of the connection, ``name@database``; ``local`` on a server of one's own. Before it, the
+        person for whom the dashboard acted, where it did: ``anna (dashboard) as gapfactory@si``.
     when
         By the server's clock, UTC.
     details
@@ -60,6 +72,25 @@ class Entry:
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
         return {**asdict(self), "when": self.when.isoformat()}
+
+
+_PERSON: Final[ContextVar[str]] = ContextVar("person", default="")
+
+
+@contextmanager
+def acting_for(person: str) -> Iterator[None]:
+    """Name whoever asked for what this process does now under an account that many share.
+
+    Parameters
+    ----------
+    person
+        Account of the dashboard, checked by it.
+    """
+    token = _PERSON.set(person)
+    try:
+        yield
+    finally:
+        _PERSON.reset(token)
 
 
 def audit(database: Database[Any], event: str, **details: Any) -> None:
@@ -84,10 +115,12 @@ def audit(database: Database[Any], event: str, **details: Any) -> None:
     EVENTS[event]
     admin = database.client.admin
     users = admin.command("connectionStatus")["authInfo"]["authenticatedUsers"]
+    who = ", ".join(f"{user['user']}@{user['db']}" for user in users) or "local"
+    person = _PERSON.get()
     database[AUDIT].insert_one(
         {
             "event": event,
-            "who": ", ".join(f"{user['user']}@{user['db']}" for user in users) or "local",
+            "who": f"{person} (dashboard) as {who}" if person else who,
             "when": admin.command("hello")["localTime"],
             "details": details,
         }

@@ -12,6 +12,13 @@ __all__ = ["blueprints"]
 
 def blueprints() -> tuple[Blueprint, ...]:
     """Return every blueprint of the dashboard."""
-    from launchpad.dashboard.pages import campaigns, login, overview
+    from launchpad.dashboard.pages import campaigns, login, overview, queue, tasks, workers
 
-    return (login.blueprint, overview.blueprint, campaigns.blueprint)
+    return (
+        login.blueprint,
+        overview.blueprint,
+        campaigns.blueprint,
+        queue.blueprint,
+        tasks.blueprint,
+        workers.blueprint,
+    )

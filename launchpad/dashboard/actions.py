@@ -1,0 +1,384 @@
+"""What people do to tasks, campaigns and workers from the dashboard: looked at first, then done, and audited."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from gapfactory.errors import InputError
+from launchpad.database.audit import acting_for, audit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pymongo.database import Database
+
+    from launchpad.dashboard.auth.accounts import Account
+    from launchpad.dashboard.groups import Group
+    from launchpad.queue import Queue
+
+__all__ = [
+    "CAMPAIGN_ACTIONS",
+    "LIMIT",
+    "TASK_ACTIONS",
+    "CampaignAction",
+    "Outcome",
+    "Preview",
+    "TaskAction",
+    "act_on_campaign",
+    "act_on_tasks",
+    "preview",
+    "stop_workers",
+    "task_action",
+]
+
+#: At most so many tasks are changed by one request.
+LIMIT: Final = 500
+#: Priorities that may be given; the queue's own are 10 to 60.
+LOWEST, HIGHEST = -1000, 1000
+
+
+@dataclass(frozen=True)
+class TaskAction:
+    """Something that can be done to tasks.
+
+    Attributes
+    ----------
+    name
+        In forms.
+    label
+        On the button.
+    states
+        Tasks in these may be meant; others are left alone.
+    event
+        In the audit trail.
+    consequence
+        What will happen, for the question before it.
+    done
+        What has happened, after a number of tasks.
+    """
+
+    name: str
+    label: str
+    states: frozenset[str]
+    event: str
+    consequence: str
+    done: str
+
+
+TASK_ACTIONS: Final = {
+    action.name: action
+    for action in (
+        TaskAction(
+            "rerun",
+            "Run again",
+            frozenset({"FIZZLED", "COMPLETED"}),
+            "task.rerun",
+            "They, and what followed from them, run again; the launches so far are kept as archived ones. A halted "
+            "campaign goes on.",
+            "run again",
+        ),
+        TaskAction(
+            "pause",
+            "Pause",
+            frozenset({"WAITING", "READY"}),
+            "task.paused",
+            "They do not start, and what depends on them waits, until somebody resumes them.",
+            "paused",
+        ),
+        TaskAction(
+            "resume",
+            "Resume",
+            frozenset({"PAUSED", "DEFUSED"}),
+            "task.resumed",
+            "They may start as soon as what they wait for is done.",
+            "resumed",
+        ),
+        TaskAction(
+            "cancel",
+            "Cancel",
+            frozenset({"WAITING", "READY", "FIZZLED", "PAUSED"}),
+            "task.cancelled",
+            "They do not start, nor does what depends on them. Nothing stored is deleted; they can be resumed.",
+            "cancelled",
+        ),
+        TaskAction(
+            "priority",
+            "Set priority",
+            frozenset({"WAITING", "READY", "PAUSED", "FIZZLED", "DEFUSED"}),
+            "task.priority",
+            "Among tasks that can start, those of higher priority start first.",
+            "given another priority",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What an action would do.
+
+    Attributes
+    ----------
+    meant
+        Tasks that it applies to (rows of the table).
+    left
+        Number of the others by state.
+    missing
+        Ids that no task has.
+    """
+
+    meant: tuple[dict[str, Any], ...]
+    left: dict[str, int]
+    missing: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an action did.
+
+    Attributes
+    ----------
+    done
+        Ids of the tasks that it was done to.
+    late
+        Ids of those whose state had changed meanwhile.
+    locked
+        Ids of those whose workflow somebody else was changing all the time.
+    campaigns
+        Halted campaigns that go on by it.
+    """
+
+    done: tuple[int, ...]
+    late: tuple[int, ...] = ()
+    locked: tuple[int, ...] = ()
+    campaigns: tuple[str, ...] = field(default=())
+
+
+def task_action(name: str) -> TaskAction:
+    """Return an action by its name.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    if name not in TASK_ACTIONS:
+        raise InputError(f"action {name[:40]!r}: one of {', '.join(TASK_ACTIONS)}")
+    return TASK_ACTIONS[name]
+
+
+def checked_priority(text: str) -> int:
+    """Return a priority that somebody typed.
+
+    Raises
+    ------
+    InputError
+        It is no whole number in the range.
+    """
+    try:
+        value = int(text)
+    except ValueError as error:
+        raise InputError(f"priority {text[:40]!r} is no whole number") from error
+    if not LOWEST <= value <= HIGHEST:
+        raise InputError(f"priority {value} is not between {LOWEST} and {HIGHEST}")
+    return value
+
+
+def preview(database: Database[Any], action: TaskAction, ids: Sequence[int]) -> Preview:
+    """Look at what an action would do.
+
+    Raises
+    ------
+    InputError
+        No task is named, or more than one request may change.
+    """
+    from launchpad.dashboard.queries.queue import task_rows
+
+    _bounded(ids)
+    rows = task_rows(database, ids)
+    return Preview(
+        tuple(row for row in rows if row["state"] in action.states),
+        dict(Counter(row["state"] for row in rows if row["state"] not in action.states)),
+        tuple(sorted(set(ids) - {row["fw_id"] for row in rows})),
+    )
+
+
+def _bounded(ids: Sequence[int]) -> None:
+    if not ids:
+        raise InputError("no task is chosen: tick some in the table, or take all that match the filter")
+    if len(ids) > LIMIT:
+        raise InputError(f"{len(ids)} tasks are chosen; one request changes at most {LIMIT}")
+
+
+def act_on_tasks(
+    group: Group, account: Account, action: TaskAction, ids: Sequence[int], *, priority: int | None = None
+) -> Outcome:
+    """Do it to every task that is in a state for it, and note in the audit trail what was done.
+
+    Parameters
+    ----------
+    group
+        Where.
+    account
+        Who asked; its role was checked.
+    action
+        From `task_action`.
+    ids
+        The tasks, at most `LIMIT`.
+    priority
+        For ``priority``.
+
+    Raises
+    ------
+    InputError
+        No task is named, too many are, or the priority is missing.
+    """
+    from fireworks.core.launchpad import LockedWorkflowError
+
+    if action.name == "priority" and priority is None:
+        raise InputError("a priority is needed: a whole number, larger ones first")
+    database = group.database
+    meant = preview(database, action, ids).meant
+    done: list[int] = []
+    late: list[int] = []
+    locked: list[int] = []
+    campaigns: tuple[str, ...] = ()
+    with group.queue() as queue, acting_for(account.name):
+        try:
+            if action.name == "rerun":
+                # first of all: what runs again may fail again at once, and halts its campaign then
+                campaigns = _go_on(database, meant)
+            for row in meant:
+                try:
+                    changed = _one(queue, action.name, row["fw_id"], priority)
+                except LockedWorkflowError:
+                    locked.append(row["fw_id"])
+                else:
+                    (done if changed else late).append(row["fw_id"])
+        finally:
+            if done:
+                details: dict[str, Any] = {"tasks": done}
+                if priority is not None:
+                    details["priority"] = priority
+                audit(queue.db, action.event, **details)
+    return Outcome(tuple(done), tuple(late), tuple(locked), campaigns)
+
+
+def _one(queue: Queue, action: str, fw_id: int, priority: int | None) -> bool:
+    """Do an action to one task; return whether its state still allowed it."""
+    states = sorted(TASK_ACTIONS[action].states)
+    if action == "priority":
+        changed = queue.fireworks.update_one(
+            {"fw_id": fw_id, "state": {"$in": states}}, {"$set": {"spec._priority": priority}}
+        )
+        return bool(changed.matched_count)
+    if action == "rerun":
+        if queue.fireworks.find_one({"fw_id": fw_id, "state": {"$in": states}}, {"_id": 1}) is None:
+            return False
+        return bool(queue.rerun_fw(fw_id))
+    if action == "resume":
+        return queue.resume_fw(fw_id) is not None or queue.reignite_fw(fw_id) is not None
+    change: Callable[[int], Any] = {"pause": queue.pause_fw, "cancel": queue.defuse_fw}[action]
+    return change(fw_id) is not None
+
+
+def _go_on(database: Database[Any], rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Let the halted campaigns of tasks that run again go on; return their names."""
+    from launchpad.database.campaigns import set_state
+    from launchpad.states import CampaignState
+
+    names = sorted({row["spec"]["campaign"] for row in rows if row.get("spec", {}).get("campaign")})
+    halted = [
+        record["_id"]
+        for record in database.campaigns.find(
+            {"_id": {"$in": names}, "state": str(CampaignState.HALTED)}, {"_id": 1}
+        )
+    ]
+    return tuple(
+        name for name in halted if set_state(database, name, CampaignState.RUNNING, "a task runs again")
+    )
+
+
+@dataclass(frozen=True)
+class CampaignAction:
+    """Something that can be done to a campaign; fields as of `TaskAction`."""
+
+    name: str
+    label: str
+    states: frozenset[str]
+    consequence: str
+
+
+CAMPAIGN_ACTIONS: Final = {
+    action.name: action
+    for action in (
+        CampaignAction(
+            "cancel",
+            "Cancel",
+            frozenset({"submitted", "running", "halted"}),
+            "Nothing new starts; what runs is let finish. Nothing stored is deleted, and the campaign can be resumed.",
+        ),
+        CampaignAction(
+            "resume",
+            "Resume",
+            frozenset({"halted", "cancelled", "running"}),
+            "Its failed and cancelled tasks run again, and it goes on where it stopped.",
+        ),
+        CampaignAction(
+            "retry",
+            "Label quarantined structures again",
+            frozenset({"halted", "cancelled", "running"}),
+            "Structures that could not be labelled are tried again where a fit will still use them, and it goes on.",
+        ),
+    )
+}
+
+
+def act_on_campaign(group: Group, account: Account, action: str, name: str) -> str:
+    """Cancel, resume or retry a campaign; return what happened, for people.
+
+    Raises
+    ------
+    InputError
+        There is no such action.
+    NotFoundError, StateError
+        There is no such campaign, or its state does not allow it.
+    """
+    from launchpad import service
+
+    if action not in CAMPAIGN_ACTIONS:
+        raise InputError(f"action {action[:40]!r}: one of {', '.join(CAMPAIGN_ACTIONS)}")
+    with group.queue() as queue, acting_for(account.name):
+        if action == "cancel":
+            stopped = service.cancel(queue, name)
+            return f"Campaign {name} is cancelled; {stopped} tasks will not start."
+        if action == "resume":
+            numbers = service.resume(queue, name)
+            audit(queue.db, "campaign.resumed", campaign=name, **numbers)
+        else:
+            numbers = service.retry(queue, name)
+            audit(queue.db, "campaign.retried", campaign=name, **numbers)
+        return (
+            f"Campaign {name} goes on; {numbers['rerun']} tasks run again, "
+            f"{numbers['labels_forgotten']} labels are tried again."
+        )
+
+
+def stop_workers(group: Group, account: Account, ids: Sequence[str]) -> int:
+    """Ask workers to finish their task and stop; return how many were asked.
+
+    Raises
+    ------
+    InputError
+        None is named, or too many.
+    """
+    from launchpad.workers.background import request_stop
+
+    if not ids or len(ids) > LIMIT:
+        raise InputError(f"{len(ids)} workers are chosen: choose 1 to {LIMIT}")
+    with acting_for(account.name):
+        number = request_stop(group.database, everywhere=True, ids=ids)
+        audit(group.database, "worker.stopped", workers=sorted(ids), asked=number)
+    return number
