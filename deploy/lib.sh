@@ -164,10 +164,11 @@ prepare_machine() { # sets PYTHON; installs what is missing, all of it in one go
     have_compiler || die "g++ cannot compile a C++17 program, and GPAW is built with it"
 }
 
-# The free DFT codes whose engines the tests run for real, a scheduler, a server for SSH and a faulty clock, with the
-# packages that have them.
+# The free DFT codes whose engines the tests run for real, a scheduler, a server for SSH, a faulty clock and a browser
+# (with a font), with the packages that have them.
 CODES=(pw.x:quantum-espresso:quantum-espresso-data cp2k.psmp:cp2k:cp2k-data abinit:abinit:abinit-data mpirun:openmpi-bin
-    slurmctld:slurmctld:slurmd:slurm-client:munge sshd:openssh-server ssh:openssh-client faketime:faketime ip:iproute2)
+    slurmctld:slurmctld:slurmd:slurm-client:munge sshd:openssh-server ssh:openssh-client faketime:faketime ip:iproute2
+    chromium:chromium:fonts-dejavu-core)
 
 install_codes() { # sets GAPFACTORY_REQUIRE_CODES=1 when all are here: a test that finds its code missing fails then
     local entry words missing=()
@@ -185,6 +186,14 @@ install_codes() { # sets GAPFACTORY_REQUIRE_CODES=1 when all are here: a test th
         fi
     fi
     export GAPFACTORY_REQUIRE_CODES=1
+}
+
+install_assets() { # what the dashboard's "pages" load, from npm and PyPI, pinned; for "tests" also what these load
+    local options=()
+    if [[ "$1" == tests ]]; then options=(--tests); fi
+    step "scripts of the dashboard"
+    quietly "$BIN/python" -m launchpad.dashboard.assets ${options[@]+"${options[@]}"} ||
+        die "the scripts of the dashboard could not be fetched" "Its last lines are above; start this script again."
 }
 
 install_checkers() { # what checks the files of deploy/ and is not on PyPI; a test whose program is missing is skipped

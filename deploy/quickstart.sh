@@ -12,6 +12,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 make_environment gpaw
+install_assets pages
 if [[ "${1:-}" == --only-setup ]]; then
     exit 0
 fi

@@ -10,6 +10,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 make_environment gpaw,dev
+install_assets tests
 install_codes
 install_checkers
 

@@ -184,3 +184,17 @@ def place(tmp_path):
     made = Place(tmp_path / "here")
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def new_place(tmp_path_factory):
+    """Return a function that makes a `Place` which outlives single tests."""
+    made: list[Place] = []
+
+    def make(name: str, **environment: str) -> Place:
+        made.append(Place(tmp_path_factory.mktemp(name), **environment))
+        return made[-1]
+
+    yield make
+    for place in made:
+        place.close()

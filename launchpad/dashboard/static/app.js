@@ -1,82 +1,218 @@
-// What every page does: fetch its live parts again while somebody looks, and say how long ago things happened.
+// What every page does: fetch its live parts again while somebody looks, say how long ago things happened, ask before
+// something is done, and say what went wrong. Other scripts of ours use `window.gapfactory`.
 "use strict";
 
-const root = document.documentElement;
-const every = 1000 * Number(root.dataset.refresh || 5);
+(() => {
+  const root = document.documentElement;
+  const every = 1000 * Number(root.dataset.refresh || 5);
 
-// ---- times -----------------------------------------------------------------------------------------------------
+  // ---- times ---------------------------------------------------------------------------------------------------
 
-const steps = [[60, "s", 1], [3600, "min", 60], [172800, "h", 3600], [Infinity, "d", 86400]];
+  const steps = [[60, "s", 1], [3600, "min", 60], [172800, "h", 3600], [Infinity, "d", 86400]];
 
-function ago(seconds) {
-  const size = Math.abs(seconds);
-  const [, unit, length] = steps.find(([limit]) => size < limit);
-  const text = `${Math.round(size / length)} ${unit}`;
-  return seconds < 0 ? `in ${text}` : `${text} ago`;
-}
+  function ago(seconds) {
+    const size = Math.abs(seconds);
+    const [, unit, length] = steps.find(([limit]) => size < limit);
+    const text = `${Math.round(size / length)} ${unit}`;
+    return seconds < 0 ? `in ${text}` : `${text} ago`;
+  }
 
-function tellTimes(scope) {
-  for (const element of scope.querySelectorAll("time[datetime]")) {
-    const seconds = (Date.now() - Date.parse(element.dateTime)) / 1000;
-    let shown = element.querySelector(".ago");
-    if (!shown) {
-      const absolute = element.textContent.trim();
-      element.title = absolute;
-      element.innerHTML = "";
-      shown = document.createElement("span");
-      shown.className = "ago";
-      const full = document.createElement("span");
-      full.className = "at";
-      full.textContent = absolute;
-      element.append(shown, full);
+  function tellTimes(scope) {
+    for (const element of scope.querySelectorAll("time[datetime]")) {
+      let shown = element.querySelector(".ago");
+      if (!shown) {
+        const absolute = element.textContent.trim();
+        shown = document.createElement("span");
+        shown.className = "ago";
+        const full = document.createElement("span");
+        full.className = "at";
+        full.textContent = absolute;
+        element.replaceChildren(shown, " ", full);
+      }
+      const text = ago((Date.now() - Date.parse(element.dateTime)) / 1000);
+      if (shown.textContent !== text) shown.textContent = text;
     }
-    shown.textContent = ago(seconds);
   }
-}
 
-// ---- live parts ------------------------------------------------------------------------------------------------
+  // ---- wide tables ---------------------------------------------------------------------------------------------
 
-const last = new WeakMap();
-
-function refresh() {
-  if (document.hidden) return;
-  for (const part of document.querySelectorAll("[data-live]")) {
-    // whoever is typing or has something selected inside is not disturbed
-    const busy = part.contains(document.activeElement) && document.activeElement.matches("input, select, textarea");
-    if (!busy) part.dispatchEvent(new Event("refresh"));
+  function reachable() { // what can be scrolled sideways can be scrolled with the keyboard
+    for (const box of document.querySelectorAll(".wide")) {
+      if (box.dataset.own === undefined) box.dataset.own = box.hasAttribute("tabindex") ? "yes" : "";
+      if (box.dataset.own) continue;
+      if (box.scrollWidth > box.clientWidth + 1) {
+        const title = box.closest("section, main").querySelector("h2, h1");
+        box.tabIndex = 0;
+        box.setAttribute("role", "region");
+        box.setAttribute("aria-label", title ? title.textContent.trim() : "Table");
+      } else {
+        for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+      }
+    }
   }
-}
 
-document.addEventListener("htmx:beforeSwap", (event) => {
-  const part = event.detail.target;
-  if (!part.matches || !part.matches("[data-live]")) return;
-  const status = event.detail.xhr.status;
-  if (status === 401) { location.reload(); return; }
-  if (status >= 400) { event.detail.shouldSwap = false; return; }
-  if (last.get(part) === event.detail.serverResponse) event.detail.shouldSwap = false;
-  last.set(part, event.detail.serverResponse);
-});
+  function dress(scope) {
+    tellTimes(scope);
+    reachable();
+  }
 
-document.addEventListener("htmx:afterSwap", (event) => tellTimes(event.detail.target));
+  // ---- messages ------------------------------------------------------------------------------------------------
 
-function connection(lost) {
-  const news = document.getElementById("news");
-  news.textContent = lost ? "The server does not answer; what you see may be old." : "";
-  news.classList.toggle("lost", lost);
-}
-document.addEventListener("htmx:sendError", () => connection(true));
-document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) connection(false); });
+  function toast(text, kind = "bad") {
+    const box = document.createElement("div");
+    box.className = `toast ${kind}`;
+    box.setAttribute("role", kind === "bad" ? "alert" : "status");
+    const words = document.createElement("span");
+    words.textContent = text;
+    const close = document.createElement("button");
+    close.type = "button";
+    close.className = "plain";
+    close.textContent = "Close";
+    close.addEventListener("click", () => box.remove());
+    box.append(words, close);
+    const place = document.getElementById("toasts");
+    place.append(box);
+    while (place.children.length > 4) place.firstElementChild.remove();
+    // failures stay until they are closed: nobody has to read against the clock
+    if (kind !== "bad") setTimeout(() => box.remove(), 8000);
+  }
 
-// ---- start -----------------------------------------------------------------------------------------------------
+  function connection(lost) {
+    const news = document.getElementById("news");
+    if (news.classList.contains("lost") === lost) return;
+    news.textContent = lost ? "The server does not answer; what you see may be old." : "";
+    news.classList.toggle("lost", lost);
+  }
 
-document.addEventListener("click", (event) => {
-  if (!event.target.closest("[data-theme-toggle]")) return;
-  const dark = getComputedStyle(root).colorScheme === "dark";
-  root.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("theme", root.dataset.theme);
-  document.dispatchEvent(new CustomEvent("theme"));
-});
-document.addEventListener("visibilitychange", refresh);
-tellTimes(document);
-setInterval(() => tellTimes(document), 1000);
-setInterval(refresh, every);
+  // ---- questions before something is done ----------------------------------------------------------------------
+
+  function ask(question, label = "Yes") {
+    return new Promise((resolve) => {
+      const dialog = document.createElement("dialog");
+      dialog.setAttribute("aria-labelledby", "question");
+      const form = document.createElement("form");
+      form.method = "dialog";
+      const text = document.createElement("p");
+      text.id = "question";
+      text.textContent = question;
+      const choices = document.createElement("div");
+      choices.className = "choices";
+      for (const [value, words] of [["no", "Cancel"], ["yes", label]]) {
+        const button = document.createElement("button");
+        button.value = value;
+        button.textContent = words;
+        if (value === "yes") button.className = "main";
+        choices.append(button);
+      }
+      form.append(text, choices);
+      dialog.append(form);
+      document.body.append(dialog);
+      dialog.addEventListener("close", () => {
+        dialog.remove(); // the browser gives the focus back to where it was
+        resolve(dialog.returnValue === "yes");
+      });
+      dialog.showModal();
+    });
+  }
+
+  // <form data-confirm="Rerun 3 tasks?"> or a button of it with its own question
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    const question = event.submitter?.dataset.confirm || form.dataset.confirm;
+    if (!question || form.dataset.confirmed) { delete form.dataset.confirmed; return; }
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const button = event.submitter;
+    if (!await ask(question, button?.textContent.trim() || "Yes")) return;
+    form.dataset.confirmed = "yes";
+    form.requestSubmit(button || undefined);
+  }, true);
+
+  document.addEventListener("htmx:confirm", async (event) => { // hx-confirm="..."
+    if (!event.detail.question) return;
+    event.preventDefault();
+    const words = event.target.closest("button")?.textContent.trim();
+    if (await ask(event.detail.question, words || "Yes")) event.detail.issueRequest(true);
+  });
+
+  // ---- live parts ----------------------------------------------------------------------------------------------
+
+  const last = new WeakMap();
+  const kept = new WeakMap();
+
+  function inUse(part) { // whoever is typing, choosing or has marked text inside is not disturbed
+    if (part.querySelector("dialog[open], input[type=checkbox]:checked, select:focus, input:focus, textarea:focus")) return true;
+    const marked = document.getSelection();
+    return marked && !marked.isCollapsed && part.contains(marked.anchorNode);
+  }
+
+  function refresh() {
+    if (document.hidden) return;
+    for (const part of document.querySelectorAll("[data-live]")) {
+      if (!inUse(part)) part.dispatchEvent(new Event("refresh"));
+    }
+  }
+
+  function place(part) { // what the reader would lose by a swap: focus, sideways scroll, what is unfolded
+    const focusable = [...part.querySelectorAll("a[href], button, summary, [tabindex]")];
+    const active = document.activeElement;
+    return {
+      focus: part.contains(active) ? { at: focusable.indexOf(active), text: active.textContent, href: active.getAttribute("href") } : null,
+      scroll: [...part.querySelectorAll(".wide, pre")].map((box) => [box.scrollLeft, box.scrollTop]),
+      open: [...part.querySelectorAll("details")].map((box) => box.open),
+    };
+  }
+
+  function restore(part, before) {
+    part.querySelectorAll(".wide, pre").forEach((box, n) => { [box.scrollLeft, box.scrollTop] = before.scroll[n] || [0, 0]; });
+    part.querySelectorAll("details").forEach((box, n) => { if (before.open[n]) box.open = true; });
+    if (!before.focus) return;
+    const focusable = [...part.querySelectorAll("a[href], button, summary, [tabindex]")];
+    const same = focusable.find((element) => element.textContent === before.focus.text && element.getAttribute("href") === before.focus.href);
+    (same || focusable[before.focus.at])?.focus({ preventScroll: true });
+  }
+
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const part = event.detail.target;
+    if (!part.matches || !part.matches("[data-live]")) return;
+    const status = event.detail.xhr.status;
+    if (status === 401) { location.reload(); return; }
+    if (status >= 400) { event.detail.shouldSwap = false; return; }
+    if (last.get(part) === event.detail.serverResponse || inUse(part)) { event.detail.shouldSwap = false; return; }
+    last.set(part, event.detail.serverResponse);
+    kept.set(part, place(part));
+  });
+
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const part = event.detail.target;
+    dress(part);
+    if (!kept.has(part)) return;
+    restore(part, kept.get(part));
+    kept.delete(part);
+  });
+
+  document.addEventListener("htmx:sendError", () => connection(true));
+  document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) connection(false); });
+  document.addEventListener("htmx:responseError", (event) => {
+    const { xhr, target } = event.detail;
+    if (target?.matches?.("[data-live]")) { connection(xhr.status >= 500); return; }
+    const answer = new DOMParser().parseFromString(xhr.responseText, "text/html");
+    toast(answer.body.textContent.trim() || `The server answered ${xhr.status}.`);
+  });
+
+  // ---- start ---------------------------------------------------------------------------------------------------
+
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest("[data-theme-toggle]")) return;
+    const dark = getComputedStyle(root).colorScheme === "dark";
+    root.dataset.theme = dark ? "light" : "dark";
+    localStorage.setItem("theme", root.dataset.theme);
+    document.dispatchEvent(new CustomEvent("theme"));
+  });
+  document.addEventListener("visibilitychange", refresh);
+  window.addEventListener("resize", reachable);
+  window.gapfactory = Object.freeze({ ask, dress, refresh, toast });
+  dress(document);
+  setInterval(() => tellTimes(document), 1000);
+  setInterval(refresh, every);
+})();

@@ -1,0 +1,133 @@
+"""Debian's Chromium for the tests, watched: what pages write to the console, what fails, what leaves this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+#: No sandbox as root; WebGL on the processor; nothing of the browser's own talks to anybody.
+FLAGS = (
+    "--no-sandbox",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+#: Milliseconds that anything in a page may take on a busy machine.
+PATIENCE_MS = 20_000
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_AXE = Path(__file__).parents[1] / "launchpad" / "dashboard" / "static" / "vendor" / "axe.min.js"
+
+
+def chromium() -> str | None:
+    """Return the browser's path."""
+    return shutil.which("chromium")
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """Start the browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium(), args=list(FLAGS))
+        yield started
+        started.close()
+
+
+@dataclass
+class Watch:
+    """What went wrong in the pages of a context.
+
+    Attributes
+    ----------
+    expected
+        Regular expressions of what the test provokes.
+    """
+
+    found: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Fail if anything went wrong that was not expected."""
+        wrong = [text for text in self.found if not any(re.search(e, text) for e in self.expected)]
+        assert not wrong, "\n".join(wrong)
+
+
+def watched(context: BrowserContext) -> Watch:
+    """Record everything that pages of this context must not do."""
+    watch = Watch()
+
+    def request(sent: Any) -> None:
+        parts = urlsplit(sent.url)
+        if parts.scheme not in ("data", "blob") and parts.hostname not in _LOOPBACK:
+            watch.found.append(f"a request left this machine: {sent.url}")
+
+    def console(message: Any) -> None:
+        # of whatever level: pages print nothing
+        watch.found.append(
+            f"{message.page.url if message.page else ''} console {message.type}: {message.text}"
+        )
+
+    def answer(received: Any) -> None:
+        if received.status >= 400:
+            watch.found.append(f"answer {received.status}: {received.request.method} {received.url}")
+
+    context.on("request", request)
+    context.on("console", console)
+    context.on("response", answer)
+    context.on("weberror", lambda error: watch.found.append(f"script: {error.error}"))
+    context.set_default_timeout(PATIENCE_MS)
+    return watch
+
+
+def audit(page: Page, *rules: str) -> list[str]:
+    """Return the serious and critical findings of axe-core; all rules unless some are named."""
+    if not page.evaluate("'axe' in window"):
+        page.add_script_tag(path=_AXE)
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if rules:
+        options["runOnly"] = {"type": "rule", "values": list(rules)}
+    found = page.evaluate("options => axe.run(document, options)", options)["violations"]
+    return [
+        f"{page.url}: {f['id']} ({f['impact']}): {f['help']}: {f['nodes'][0]['html'][:200]} "
+        f"{f['nodes'][0]['failureSummary'][:300]}"
+        for f in found
+        if f["impact"] in ("serious", "critical")
+    ]
+
+
+def colours(png: bytes) -> int:
+    """Return how many different colours a picture has: a grey box with a sentence has few."""
+    import io
+
+    import numpy as np
+    from matplotlib.image import imread
+
+    pixels = (imread(io.BytesIO(png))[..., :3] * 255).astype(np.uint32)
+    return len(np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]))
+
+
+def screenshot(page: Page, name: str, *, height: int = 900) -> None:
+    """Write a picture for the documentation if GAPFACTORY_SCREENSHOTS names a directory."""
+    place = os.environ.get("GAPFACTORY_SCREENSHOTS")
+    if not place:
+        return
+    before = page.viewport_size
+    page.set_viewport_size({"width": 1200, "height": height})
+    page.wait_for_timeout(1500)  # charts are drawn again at the new size
+    page.screenshot(path=Path(place) / f"{name}.png")
+    if before:
+        page.set_viewport_size(before)
