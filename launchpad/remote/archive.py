@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import tarfile
@@ -36,6 +37,8 @@ _LARGEST_MANIFEST: Final = 1 << 20
 #: Largest BSON document: that of a database, and what a statement adds around it.
 _LARGEST_DOCUMENT: Final = 16 * 1024 * 1024 + 65536
 _CHUNK: Final = 1 << 18
+#: A task reads some twelve collections.
+_MOST_MEMBERS: Final = 100
 
 
 class BundleError(ServiceError):
@@ -200,10 +203,14 @@ class Archive:
         self._settings = settings
         try:
             self._tar = tarfile.open(fileobj=stream, mode="r:")  # noqa: SIM115 - closed with the stream
-            self._entries = self._tar.getmembers()
+            self._entries = list(itertools.islice(self._tar, _MOST_MEMBERS + 1))
         except (tarfile.TarError, ValueError, EOFError) as error:
             msg = f"{path} is no whole bundle or result ({error}); copy it again"
             raise BundleError(msg) from error
+        if len(self._entries) > _MOST_MEMBERS:
+            raise BundleError(
+                f"{path} holds more than {_MOST_MEMBERS} members: it is no bundle and no result"
+            )
         text = self._manifest_text()
         self.digest = hashlib.sha256(text).hexdigest()
         try:
@@ -254,7 +261,8 @@ class Archive:
         return self._stream(first).read()
 
     def _stream(self, entry: tarfile.TarInfo) -> IO[bytes]:
-        stream = self._tar.extractfile(entry) if entry.isreg() else None
+        # a file with holes says of itself how long it is: reading it would not end
+        stream = self._tar.extractfile(entry) if entry.isreg() and not entry.issparse() else None
         if stream is None:
             msg = f"{self.path}: {entry.name!r} is no plain file"
             raise BundleError(msg)

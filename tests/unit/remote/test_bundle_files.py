@@ -168,3 +168,37 @@ def test_the_log_keeps_every_whole_record_and_drops_what_was_cut(tmp_path) -> No
     other = WriteLog(path, "bundle 2")
     assert list(other.statements()) == [], "the log of another bundle is not this one's"
     other.close()
+
+
+@pytest.mark.timeout(30)
+def test_a_member_with_holes_and_members_without_end_are_refused(tmp_path, bundle) -> None:
+    """A site can say of a small file that it is 2^50 bytes long, or send millions of empty members."""
+    with tarfile.open(bundle) as tar:
+        manifest = json.loads(tar.extractfile("manifest.json").read())
+    manifest["members"] = {"task": {"sha256": "0" * 64, "stored": 1 << 50, "size": 1}}
+    text = json.dumps(manifest).encode()
+
+    def sized(name, size):
+        entry = tarfile.TarInfo(name)
+        entry.size = size
+        return entry
+
+    holes = sized("task", 0)
+    holes.type = tarfile.GNUTYPE_SPARSE
+    head = bytearray(holes.tobuf(tarfile.GNU_FORMAT))
+    head[386:398] = head[398:410] = b"00000000000\0"
+    head[483:495] = b"\x80" + (1 << 50).to_bytes(11, "big")
+    head[148:156] = b" " * 8
+    head[148:156] = f"{sum(head[:512]):06o}\0 ".encode()
+    path = tmp_path / "holes"
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(sized("manifest.json", len(text)), io.BytesIO(text))
+        tar.fileobj.write(head)
+    assert "no plain file" in refused(path)
+
+    path = tmp_path / "many"
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(sized("manifest.json", len(text)), io.BytesIO(text))
+        for number in range(200):
+            tar.addfile(sized(f"m{number}", 0))
+    assert "more than 100 members" in refused(path)
