@@ -36,7 +36,12 @@ def check_site(site: PushSite) -> dict[str, Any]:
     from gapfactory import __version__
     from launchpad.remote.transport import Transport
 
-    found = ask(Transport(site), "launchpad.remote.check", {"scheduler": site.scheduler})
+    found = ask(
+        Transport(site),
+        "launchpad.remote.check",
+        {"scheduler": site.scheduler},
+        fields=("host", "gapfactory", "python", "free_mb", "warnings"),
+    )
     warnings = list(found["warnings"])
     if found["gapfactory"] != __version__:
         warnings.append(

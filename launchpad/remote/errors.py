@@ -9,7 +9,7 @@ from gapfactory.errors import ServiceError
 __all__ = ["Kind", "RemoteError"]
 
 #: ``network`` passes by itself and is tried again; all others wait for a person, and are tried again all the same.
-Kind = Literal["network", "host-key", "authentication", "missing", "space", "scheduler", "site"]
+Kind = Literal["network", "host-key", "authentication", "missing", "space", "scheduler", "site", "local"]
 
 
 class RemoteError(ServiceError):

@@ -6,31 +6,34 @@ and a result stays until it is forgotten by a later look, after it is in the dat
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import shutil
 import socket
 import sys
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, get_args
 
+from launchpad.remote.archive import BundleSettings
 from launchpad.remote.depot import BUNDLE, RESULT, Depot
-from launchpad.remote.errors import RemoteError
+from launchpad.remote.errors import Kind, RemoteError
 from launchpad.remote.wire import announce, receive_file, receive_header, send
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from launchpad.remote.settings import PushSite
     from launchpad.remote.transport import Transport
 
-__all__ = ["PROTOCOL", "Look", "ask", "look"]
+__all__ = ["NO_SPACE", "PROTOCOL", "Look", "ask", "look"]
 
 #: Both ends must speak the same one.
 PROTOCOL = 1
 #: Errors that mean "no room": disk full, quota, limits of a file's size.
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,10 @@ class Look:
         ]
 
 
-def ask(transport: Transport, module: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Send one request without files to a module at the site; return its answer.
+def ask(
+    transport: Transport, module: str, request: dict[str, Any], *, fields: Sequence[str]
+) -> dict[str, Any]:
+    """Send one request without files to a module at the site; return its answer, which has these fields.
 
     Raises
     ------
@@ -95,7 +100,9 @@ def ask(transport: Transport, module: str, request: dict[str, Any]) -> dict[str,
     """
     request = {"protocol": PROTOCOL, "directory": transport.site.directory, **request}
     answer = transport.call(["-m", module], lambda stream: send(stream, request), receive_header)
-    return _checked(answer)
+    with _understood(transport.site):
+        answer = _checked(answer)
+        return {**answer, **{name: answer[name] for name in fields}}
 
 
 def look(
@@ -106,6 +113,7 @@ def look(
     withdraw: Sequence[str] = (),
     recall: Sequence[str] = (),
     into: Path,
+    mine: str = "",
 ) -> Look:
     """Bring bundles, fetch results, and see how everything stands.
 
@@ -123,6 +131,8 @@ def look(
         Names that their runners are to hand back, with what was done.
     into
         Directory for results.
+    mine
+        How names of results begin that are wanted; others belong to another database.
 
     Raises
     ------
@@ -139,39 +149,79 @@ def look(
         "withdraw": list(withdraw),
         "recall": list(recall),
         "limit": limit,
+        "mine": mine,
     }
     paths = {path.name: path for path in bundles}
 
-    def receive(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, Path]]:
-        answer = _checked(receive_header(stream))
-        fetched = {}
-        for entry in answer["files"]:
-            target = into / str(entry["name"]).replace("/", "_")
-            trouble = receive_file(stream, entry, target)
-            if trouble is not None:
-                raise RemoteError("space", f"a result cannot be kept here: {trouble}") from trouble
-            fetched[target.name.removesuffix(RESULT)] = target
-        return answer, fetched
+    def receive(stream: IO[bytes]) -> Look:
+        with _understood(site):
+            answer = _checked(receive_header(stream))
+            fetched = {}
+            for entry in answer["files"]:
+                target = into / _result_name(entry)
+                trouble = receive_file(stream, entry, target)
+                if trouble is not None:
+                    raise RemoteError("space", f"a result cannot be kept here: {trouble}") from trouble
+                fetched[target.name.removesuffix(RESULT)] = target
+            return _as_told(answer, fetched)
 
-    answer, fetched = transport.call(
+    return transport.call(
         ["-m", "launchpad.remote.exchange"],
         lambda stream: send(stream, request, [paths[entry["name"]] for entry in about]),
         receive,
     )
+
+
+def _result_name(entry: dict[str, Any]) -> str:
+    """Return the name of a result that the site announces.
+
+    Raises
+    ------
+    ValueError
+        It is none, or the result is too large.
+    """
+    name, size = str(entry["name"]), int(entry["size"])
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", name) or not name.endswith(RESULT):
+        raise ValueError(f"{name[:100]!r} is no name of a result")
+    if not 0 <= size <= BundleSettings().largest_bytes:
+        raise ValueError(f"a result of {size} bytes")
+    return name
+
+
+def _as_told(answer: dict[str, Any], fetched: dict[str, Path]) -> Look:
     return Look(
-        version=answer["version"],
-        stored=frozenset(answer["stored"]),
-        failed=dict(answer["failed"]),
-        withdrawn=frozenset(answer["withdrawn"]),
-        waiting=frozenset(answer["waiting"]),
-        running=dict(answer["running"]),
-        refused=dict(answer["refused"]),
-        results=dict(answer["results"]),
+        version=str(answer["version"]),
+        stored=frozenset(map(str, answer["stored"])),
+        failed={str(name): str(why) for name, why in answer["failed"].items()},
+        withdrawn=frozenset(map(str, answer["withdrawn"])),
+        waiting=frozenset(map(str, answer["waiting"])),
+        running={str(name): str(runner) for name, runner in answer["running"].items()},
+        refused={
+            str(name): {"reason": str(about["reason"]), "died": bool(about["died"])}
+            for name, about in answer["refused"].items()
+        },
+        results={str(name): int(size) for name, size in answer["results"].items()},
         fetched=fetched,
-        runners=tuple(answer["runners"]),
+        runners=tuple(
+            {**entry, "alive": entry["alive"], "cores": int(entry.get("cores", 1))}
+            for entry in answer["runners"]
+        ),
         free_mb=float(answer["free_mb"]),
         host=str(answer["host"]),
     )
+
+
+@contextlib.contextmanager
+def _understood(site: PushSite) -> Iterator[None]:
+    """Make a RemoteError of an answer that is not of our form: what a site says must not end the push worker."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RemoteError(
+            "site",
+            f"what {site.name} answers cannot be understood ({type(error).__name__}: {error}): is it the same version "
+            "of gapfactory?",
+        ) from error
 
 
 def _terms(site: PushSite) -> dict[str, Any]:
@@ -185,7 +235,8 @@ def _terms(site: PushSite) -> dict[str, Any]:
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     if "error" in answer:
-        raise RemoteError(answer["kind"], answer["error"])
+        kind = answer["kind"]
+        raise RemoteError(kind if kind in get_args(Kind) else "site", str(answer["error"])[:2000])
     return answer
 
 
@@ -206,7 +257,7 @@ def serve(stream: IO[bytes], out: IO[bytes]) -> None:
     except RemoteError as error:
         answer, files = {"kind": error.kind, "error": str(error)}, []
     except OSError as error:
-        kind = "space" if error.errno in _NO_SPACE else "site"
+        kind = "space" if error.errno in NO_SPACE else "site"
         answer, files = {"kind": kind, "error": f"{socket.gethostname()}: {error}"}, []
     send(out, answer, files)
 
@@ -218,7 +269,7 @@ def _look(stream: IO[bytes], request: dict[str, Any]) -> tuple[dict[str, Any], l
     except OSError as error:
         if not depot.inbox.is_dir():
             raise RemoteError(
-                "space" if error.errno in _NO_SPACE else "site",
+                "space" if error.errno in NO_SPACE else "site",
                 f"{depot.place} on {socket.gethostname()} cannot be used: {error}",
             ) from error
     for name in request["forget"]:
@@ -239,13 +290,20 @@ def _look(stream: IO[bytes], request: dict[str, Any]) -> tuple[dict[str, Any], l
         if trouble is None:
             stored.append(name)
         else:
-            room = "no space" if trouble.errno in _NO_SPACE else "trouble"
+            room = "no space" if trouble.errno in NO_SPACE else "trouble"
             failed[name] = f"{room} in {depot.place} on {socket.gethostname()}: {trouble.strerror}"
-    depot.reclaim(silent_s=float(request["silent_s"]), tries=int(request["tries"]))
+    try:
+        depot.reclaim(silent_s=float(request["silent_s"]), tries=int(request["tries"]))
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        # the next look does the rest: fetching results is what makes room
+        failed.setdefault("runners", f"no space in {depot.place} on {socket.gethostname()}: {error.strerror}")
     # in the order in which bundles move, and the first once more: what is put back meanwhile is not missed
     waiting = set(depot.names(depot.inbox, BUNDLE))
     running = depot.held()
-    results = depot.names(depot.outbox, RESULT)
+    mine = str(request.get("mine", ""))
+    results = [name for name in depot.names(depot.outbox, RESULT) if name.startswith(mine)]
     waiting |= set(depot.names(depot.inbox, BUNDLE))
     files = announce([depot.outbox / f"{name}{RESULT}" for name in results], limit=int(request["limit"]))
     sizes = {}

@@ -21,7 +21,7 @@ from launchpad.queue.enrolment import Enrolment
 from launchpad.queue.identity import ProcessIdentity
 from launchpad.remote.adopt import adopt_known, adopt_strangers
 from launchpad.remote.errors import RemoteError
-from launchpad.remote.exchange import Look, ask, look
+from launchpad.remote.exchange import NO_SPACE, Look, ask, look
 from launchpad.remote.ledger import Entry, Ledger
 from launchpad.remote.transport import Transport
 from launchpad.retry import Backoff
@@ -126,13 +126,14 @@ class PushWorker:
         try:
             while not self.stop.is_set():
                 try:
-                    more = self.turn()
-                    pauses = self._backoff()
-                    if not more:
-                        self.stop.wait(self.site.timing.poll_s)
-                except RemoteError as error:
-                    self._in_trouble(error)
-                    self.stop.wait(next(pauses))
+                    try:
+                        more = self.turn()
+                    except (RemoteError, OSError) as error:
+                        self._in_trouble(error)
+                        pause = next(pauses)
+                    else:
+                        pauses = self._backoff()
+                        pause = 0.0 if more else self.site.timing.poll_s
                 except Exception as error:
                     if not self.queue.database_lost(error):
                         raise
@@ -144,7 +145,7 @@ class PushWorker:
                         extra=event("database.away"),
                     )
                     self._ensure()
-                    self.stop.wait(pause)
+                self.stop.wait(pause)
             self._end()
         finally:
             self._ended.set()
@@ -202,6 +203,7 @@ class PushWorker:
             withdraw=withdraw,
             recall=recall,
             into=self.ledger.results,
+            mine=self._mine,
         )
         self._forget -= set(forgotten)
         self._seen_at, self.last = time.monotonic(), found
@@ -263,6 +265,10 @@ class PushWorker:
                 taken.launch_id, str(error), kind="drained", delay_s=self.site.timing.claimed_s
             )
             return True
+        except OSError as error:
+            # the disk of this machine, whatever the task is
+            self.queue.hand_back(taken.launch_id, f"no bundle can be written: {error}", kind="drained")
+            raise
         except GapFactoryError as error:
             if self.queue.database_lost(error):
                 raise
@@ -288,17 +294,20 @@ class PushWorker:
 
     def name_of(self, launch_id: int) -> str:
         """Return the name at the site of a launch; names sort by age."""
-        return f"{self.queue.database_identity[:8]}-{launch_id:09d}"
+        return f"{self._mine}{launch_id:09d}"
+
+    @property
+    def _mine(self) -> str:
+        """How names of this database's tasks begin: a directory may serve several."""
+        return f"{self.queue.database_identity[:8]}-"
 
     def _collect(self, found: Look) -> int:
         """Store results, hand back what was given up, adopt what nobody knew; return how many results there were."""
         adopt_strangers(self, found)
         ended = 0
-        mine = self.queue.database_identity[:8] + "-"
         for name, path in sorted(found.fetched.items()):
-            if name.startswith(mine):
-                self._apply(name, path)
-                ended += 1
+            self._apply(name, path)
+            ended += 1
             path.unlink(missing_ok=True)
         for name, about in found.refused.items():
             if name in self.ledger:
@@ -320,7 +329,8 @@ class PushWorker:
         try:
             applied = apply_result(self.queue, path)
         except Exception as error:
-            if self.queue.database_lost(error):
+            # a disk that is full here is no fault of the result, which waits at the site
+            if self.queue.database_lost(error) or (isinstance(error, OSError) and error.errno in NO_SPACE):
                 raise
             logger.exception("the result of %s is not used", name, extra=event("carry.unused", name=name))
             if name in self.ledger:
@@ -398,6 +408,7 @@ class PushWorker:
                 "wanted": wanted,
                 "silent_s": site.timing.silent_runner_s,
             },
+            fields=("submitted", "living", "pending"),
         )
         if self._pilots["submitted"]:
             jobs = ", ".join(map(str, self._pilots["submitted"]))
@@ -405,7 +416,15 @@ class PushWorker:
                 "asked for runners: job %s", jobs, extra=event("site.runners", site=site.name, jobs=jobs)
             )
 
-    def _in_trouble(self, error: RemoteError) -> None:
+    def _in_trouble(self, failure: RemoteError | OSError) -> None:
+        """Say what is wrong, and give up what has waited for too long.
+
+        Raises
+        ------
+        pymongo.errors.PyMongoError
+            The database is away as well.
+        """
+        error = _as_trouble(failure)
         if self.trouble is None or str(self.trouble) != str(error):
             told = event("site.trouble", site=self.site.name, kind=error.kind)
             logger.warning("%s (%s)", error, error.kind, extra=told)
@@ -467,8 +486,9 @@ class PushWorker:
                     self.abandon(entry.name, "the push worker was stopped", kind="drained")
             if self._forget:
                 self._look()
-        except RemoteError as error:
-            self._in_trouble(error)
+        except (RemoteError, OSError) as error:
+            self.trouble = _as_trouble(error)
+            logger.warning("what is at %s stays there: %s", self.site.name, error, extra=told)
         except Exception as error:
             if not self.queue.database_lost(error):
                 raise
@@ -489,7 +509,10 @@ class PushWorker:
 
     def _tell(self) -> None:
         status = self.status()
-        self.ledger.report(status)
+        try:
+            self.ledger.report(status)
+        except OSError as error:
+            logger.warning("the status cannot be written: %s", error, extra=event("status.unwritten"))
         if self.report is not None:
             self.report(status)
 
@@ -516,3 +539,9 @@ class PushWorker:
             "calls": self.transport.calls,
             "trouble": {"kind": self.trouble.kind, "message": str(self.trouble)} if self.trouble else None,
         }
+
+
+def _as_trouble(error: RemoteError | OSError) -> RemoteError:
+    if isinstance(error, RemoteError):
+        return error
+    return RemoteError("local", f"trouble on this machine, where the push worker runs: {error}")

@@ -21,6 +21,8 @@ _MARK = b"#gapfactory-exchange"
 #: Longest line before the mark, and how much there may be in all: more is not a greeting.
 _NOISE = 1_000_000
 _BLOCK = 1 << 20
+#: Longest header: a line for each of some hundred thousand tasks.
+_LONGEST_HEADER = 1 << 26
 
 
 def announce(paths: Iterable[Path], *, limit: int) -> list[dict[str, Any]]:
@@ -68,7 +70,7 @@ def receive_header(stream: IO[bytes]) -> dict[str, Any]:
     Raises
     ------
     EOFError
-        It ended before.
+        It ended before, or is no header.
     """
     seen = 0
     while True:
@@ -78,10 +80,13 @@ def receive_header(stream: IO[bytes]) -> dict[str, Any]:
             raise EOFError("no answer")
         if line.strip() == _MARK:
             break
-    line = stream.readline()
+    line = stream.readline(_LONGEST_HEADER)
     if not line.endswith(b"\n"):
         raise EOFError("the answer was cut")
-    header = json.loads(line)
+    try:
+        header = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise EOFError("the answer is none of ours") from error
     if not isinstance(header, dict):
         raise EOFError("the answer is none of ours")
     return header

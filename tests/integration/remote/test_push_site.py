@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from bundle_help import submit
+from gf_proxy import Proxy
 from gf_push_site import ROOT, eventually, site_text
 from gf_sshd import SSHD, start_sshd
+from pymongo.uri_parser import parse_uri
 
 from launchpad.queue import Queue, reap
+from launchpad.queue.guard import AllowList
 from launchpad.queue.identity import ProcessIdentity, process_start
+from launchpad.remote import run_bundle
 from launchpad.remote.depot import Depot
 from launchpad.remote.errors import RemoteError
 from launchpad.remote.exchange import look
@@ -163,6 +169,38 @@ def test_a_transfer_that_is_cut_leaves_nothing_and_is_repeated(described, gate, 
     assert found.stored == {"b-2"}
     assert (there / "b-2.bundle").read_bytes() == large.read_bytes()
     eventually(lambda: not list(there.glob(".*")), why="what was cut is removed", limit_s=20)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "{}",
+        "[" * 100_000,
+        '{"files": [{"name": "\\u0000.result", "size": 0, "sha256": ""}]}',
+        '{"files": [{"name": "..", "size": 0, "sha256": ""}]}',
+        '{"files": [{"name": "a.result", "size": 99999999999999, "sha256": ""}]}',
+        '{"error": "no", "kind": []}',
+        '{"error": "no"}',
+    ],
+)
+def test_an_answer_of_another_form_is_trouble_of_the_site(described, inbox, tmp_path, answer) -> None:
+    there = tmp_path / "python"
+    (tmp_path / "answer").write_text(f"\n#gapfactory-exchange\n{answer}\n")
+    there.write_text(f"#!/bin/sh\ncat {tmp_path}/answer\n")
+    there.chmod(0o755)
+    with pytest.raises(RemoteError) as raised:
+        look(Transport(described(python=str(there))), into=inbox)
+    assert raised.value.kind == "site"
+    assert not list(inbox.iterdir())
+
+
+def test_why_a_large_bundle_is_not_read_is_said(described, inbox, tmp_path) -> None:
+    large = tmp_path / "b-3.bundle"
+    large.write_bytes(bytes(20_000_000))
+    with pytest.raises(RemoteError) as raised:
+        look(Transport(described(directory="/proc/nowhere")), bundles=[large], into=inbox)
+    assert "/proc/nowhere on" in str(raised.value)
+    assert "cannot be used" in str(raised.value)
 
 
 def test_a_site_that_hangs_is_given_up_in_time(described, gate, inbox) -> None:
@@ -348,6 +386,75 @@ def test_stopping_takes_back_what_has_not_begun(queue, worker, depot) -> None:
     assert queue.fireworks.count_documents({"spec._category": "build", "state": "READY"}) == 2
 
 
+def test_results_of_another_database_stay(queue, worker, depot) -> None:
+    """Many of them neither keep ours from being fetched nor are they carried to and fro."""
+    made = worker(transfer_mb=0.1)
+    sent(made)
+    for number in range(3):
+        (depot.outbox / f"00000000-{number:09d}.result").write_bytes(os.urandom(200_000))
+    (depot.outbox / f"{made.name_of(999_999)}.result").write_text("none")
+    made.turn()
+    made.turn()
+    assert made.turn() is False, "there is nothing to do at once"
+    assert not made.last.fetched
+    assert len(list(depot.outbox.iterdir())) == 3, "ours was looked at and forgotten"
+
+
+def test_no_room_here_loses_no_result(queue, worker, depot, tmp_path, monkeypatch) -> None:
+    made = worker(ahead=1)
+    (name,) = sent(made)
+    run_bundle(depot.inbox / f"{name}.bundle", depot.outbox / f"{name}.result", tmp_path / "w", AllowList())
+    (depot.inbox / f"{name}.bundle").unlink()
+    full = tmp_path / "full"
+    full.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=1", "tmpfs", str(full)]).returncode:
+        pytest.skip("no small file system can be mounted here")
+    try:
+        monkeypatch.setattr(tempfile, "tempdir", str(full))
+        with pytest.raises(OSError, match="No space") as raised:
+            made.turn()
+        made._in_trouble(raised.value)
+        assert made.status()["trouble"]["kind"] == "local"
+        assert "No space" in made.status()["trouble"]["message"]
+        assert launch_of(queue, name)["state"] == "RUNNING"
+    finally:
+        monkeypatch.undo()
+        subprocess.run(["umount", "--lazy", str(full)], check=True)
+    made.turn()
+    assert (made.done, launch_of(queue, name)["state"]) == (1, "COMPLETED")
+
+
+@pytest.mark.timeout(120)
+def test_site_and_database_away_at_once(database_uri, queue, worker, gate) -> None:
+    """The network of this machine is gone, for longer than a task may wait here: nothing ends."""
+    made = worker(timing={"unsent_limit_s": 0.2})
+    sent(made)
+    made.stop.clear()
+    host = parse_uri(database_uri)["nodelist"][0]
+    with Proxy(host[0] if host[1] is None else f"{host[0]}:{host[1]}") as link:
+        uri = f"{link.through(database_uri)}&serverSelectionTimeoutMS=500"
+        with Queue.from_uri(uri) as far:
+            made.queue, far.enrolment = far, made.queue.enrolment
+            for name in made.ledger.entries:
+                made._unsent[name] = 0.0
+            gate.stop()
+            link.refuse()
+            link.cut()
+            thread = threading.Thread(target=made.run, kwargs={"pulse": False})
+            thread.start()
+            try:
+                eventually(lambda: made.trouble is not None, limit_s=30)
+                time.sleep(2.0)
+                assert thread.is_alive()
+                gate.start()
+                link.accept()
+                eventually(lambda: made.trouble is None, limit_s=60)
+            finally:
+                made.stop.set()
+                thread.join(60)
+            made.queue = queue
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 128 kB at the site's place, and a function that enlarges it."""
@@ -375,6 +482,21 @@ def test_no_space_at_the_site(queue, worker, depot, small_disk) -> None:
     made._in_trouble(raised.value)
     waiting = set(made.ledger.entries)
     assert waiting, "they wait for room"
+    # a runner died meanwhile, and a result is there: fetching it must go on, it is what makes room
+    here = ProcessIdentity.current()
+    gone = ProcessIdentity(here.host, here.node, here.pid, here.start + 1)
+    (depot.place / "ballast").write_bytes(b"x" * ((depot.place / "ballast").stat().st_size - 16384))
+    (depot.runners / "r.json").write_text(json.dumps(gone.document()))
+    (depot.running / "r").mkdir()
+    (depot.running / "r" / "x-1.bundle").write_text("bundle")
+    (depot.outbox / f"{made.name_of(999_999)}.result").write_text("result")
+    with contextlib.suppress(OSError), (depot.place / "more").open("wb") as stream:
+        while True:
+            stream.write(b"x" * 1024)
+            stream.flush()
+    with pytest.raises(RemoteError):
+        made.turn()
+    assert f"{made.name_of(999_999)}" in made.last.fetched
     small_disk()
     made.turn()
     assert made.trouble is None
