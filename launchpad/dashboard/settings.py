@@ -76,6 +76,12 @@ class DashboardSettings(Settings):
     chart_campaigns: int = Field(default=50, ge=1)
     """Charts of so many campaigns are kept, those looked at last."""
 
+    map_points: int = Field(default=1000, ge=10, le=5000)
+    """Points of a similarity map; its making grows with the cube of their number."""
+
+    rows_s: float = Field(default=20.0, gt=0)
+    """The table of chosen structures is brought up to date at most this often, while somebody looks at it."""
+
     @property
     def secure(self) -> bool:
         """Whether browsers reach the dashboard by TLS only."""

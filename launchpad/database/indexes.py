@@ -12,8 +12,24 @@ __all__ = ["COLLECTIONS", "ensure_indexes"]
 #: Collection -> compound indexes, each a tuple of ascending keys.
 COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "campaigns": (("state",), ("created",)),
-    "structures": (("campaign", "generation", "stage", "index"), ("hash",)),
-    "relaxations": (("campaign", "generation", "index"), ("campaign", "generation", "status")),
+    "structures": (
+        ("campaign", "generation", "stage", "index"),
+        ("campaign", "generation", "stage", "composition", "index"),
+        ("hash",),
+    ),
+    "relaxations": (
+        ("campaign", "generation", "index"),
+        ("campaign", "generation", "status"),
+        ("campaign", "generation", "status", "composition", "index"),
+        ("campaign", "generation", "status", "composition", "final_energy_per_atom"),
+    ),
+    # each filter of the table with each of its orders
+    "dashboard_rows": tuple(
+        ("campaign", *one, order, "_id")
+        for order in ("rank", "energy", "force")
+        for one in ((), ("generation",), ("role",), ("label",), ("fault",), ("composition",))
+    ),
+    "dashboard_derived": (("kind", "since"),),
     "selections": (("campaign", "generation"),),
     "labels": (("structure_hash",), ("status",), ("campaign", "status")),
     "label_claims": (("token",),),

@@ -12,12 +12,13 @@ __all__ = ["blueprints"]
 
 def blueprints() -> tuple[Blueprint, ...]:
     """Return every blueprint of the dashboard."""
-    from launchpad.dashboard.pages import campaigns, login, overview, queue, tasks, workers
+    from launchpad.dashboard.pages import campaigns, login, overview, queue, structures, tasks, workers
 
     return (
         login.blueprint,
         overview.blueprint,
         campaigns.blueprint,
+        structures.blueprint,
         queue.blueprint,
         tasks.blueprint,
         workers.blueprint,

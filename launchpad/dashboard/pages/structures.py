@@ -1,0 +1,195 @@
+"""Structures: the table, one structure, its files, and the similarity map."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, abort, current_app, g, make_response, render_template, request
+
+from launchpad.dashboard import derived
+from launchpad.dashboard.auth.access import Permission, needs
+from launchpad.dashboard.fragments import tagged
+from launchpad.dashboard.queries import structure_table
+from launchpad.dashboard.queries import structures as queries
+from launchpad.dashboard.queries.structure_map import map_data_set, one_structure
+from launchpad.database.potentials import latest_potential
+
+if TYPE_CHECKING:
+    from flask import Response
+    from flask.typing import ResponseReturnValue
+
+    from launchpad.dashboard.settings import DashboardSettings
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("structures", __name__, url_prefix="/g/<group>/structures")
+
+
+@blueprint.get("/")
+@needs(Permission.READ)
+def table() -> ResponseReturnValue:
+    """Show a page of the table."""
+    content = structure_table.read(g.group.database, request.args.to_dict(flat=False))
+    return render_template("structures.html", **content, derived=_rows(content["table"]))
+
+
+@blueprint.get("/of/<path:structure>")
+@needs(Permission.READ)
+def page(structure: str) -> ResponseReturnValue:
+    """Show everything that is known of a structure."""
+    subject = queries.find(g.group.database, structure)
+    lengths = subject.atoms.cell.cellpar()
+    return render_template(
+        "structure.html",
+        known=queries.know(g.group.database, subject),
+        subject=subject,
+        cell="{:.3f} × {:.3f} × {:.3f} Å, {:.1f}°, {:.1f}°, {:.1f}°".format(*lengths),
+        largest=_largest,
+    )
+
+
+@blueprint.get("/frames/<path:key>")
+@needs(Permission.READ)
+def frames(key: str) -> ResponseReturnValue:
+    """Return what the viewer draws."""
+    subject = queries.find(g.group.database, key)
+    return _json(queries.frames_of(g.group.database, subject))
+
+
+@blueprint.get("/file/<kind>/<path:key>")
+@needs(Permission.READ)
+def file(kind: str, key: str) -> ResponseReturnValue:
+    """Hand out a structure as a file; ``?trajectory=1`` all frames of its relaxation."""
+    from launchpad.dashboard.queries import structure_files
+
+    if kind not in {"extxyz", "cif"}:
+        abort(404, "Structures are handed out as extxyz or cif.")
+    subject = queries.find(g.group.database, key)
+    whole = request.args.get("trajectory") == "1"
+    if whole and (kind != "extxyz" or subject.relaxation is None):
+        abort(404, "This structure has no trajectory, or the format holds a single structure.")
+    text = structure_files.text_of(
+        g.group.database, subject, "cif" if kind == "cif" else "extxyz", trajectory=whole
+    )
+    answer = make_response(text)
+    answer.mimetype = "chemical/x-cif" if kind == "cif" else "chemical/x-xyz"
+    # of the identity that the database has, not of what was asked; nothing else may stand in a header
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", subject.id).strip("-.")[:150]
+    answer.headers["Content-Disposition"] = (
+        f'attachment; filename="{name}{"-trajectory" if whole else ""}.{kind}"'
+    )
+    return tagged(answer)
+
+
+@blueprint.get("/values/<path:key>")
+@needs(Permission.READ)
+def values(key: str) -> ResponseReturnValue:
+    """Return what the newest potential says of each atom; 202 while that is being computed."""
+    database = g.group.database
+    frame = request.args.get("frame", "")
+    if frame and not (frame.isdecimal() and len(frame) <= 9):
+        abort(400, "frame is a whole number")
+    subject = queries.find(database, key)
+    if frame and subject.relaxation is not None and int(frame) != subject.frame:
+        subject = queries.find(database, f"{subject.relaxation}/frame/{int(frame):04d}")
+    newest = latest_potential(database, subject.campaign)
+    if newest is None:
+        abort(404, f"Campaign {subject.campaign} has no potential yet.")
+    work = derived.Work(
+        f"values/{newest['digest'][:16]}/{subject.id}",
+        "values",
+        {"key": subject.id, "generation": newest["generation"]},
+    )
+    found = derived.ask(database, g.group.uri, work)
+    if found["state"] == "computing":
+        return {"state": "computing"}, 202
+    if found["state"] == "failed":
+        return {"error": {"code": "not_computed", "message": found["reason"]}}, 503
+    return _json({name: found[name] for name in ("local_energy", "force_error", "note")})
+
+
+@blueprint.get("/map/<campaign>/<int:generation>")
+@needs(Permission.READ)
+def map_page(campaign: str, generation: int) -> ResponseReturnValue:
+    """Show the similarity map, or that it is being drawn."""
+    most, newest = _most_points(), queries.newest_generation(g.group.database, campaign)
+    if generation > newest:
+        abort(404, f"Campaign {campaign} is in generation {newest}.")
+    found = _map(campaign, generation)
+    shown = {name: found[name] for name in ("state", "reason", "made", "offered") if name in found}
+    return render_template(
+        "structure_map.html",
+        campaign=campaign,
+        generation=generation,
+        newest=newest,
+        found={"reason": "", "made": None, "offered": 0, **shown},
+        points=len(found.get("points", ())),
+        most=most,
+    )
+
+
+@blueprint.get("/map/<campaign>/<int:generation>/state")
+@needs(Permission.READ)
+def map_state(campaign: str, generation: int) -> ResponseReturnValue:
+    """Return whether the map is there."""
+    found = _map(campaign, generation)
+    return {"state": found["state"], "reason": found.get("reason", "")}
+
+
+@blueprint.get("/map/<campaign>/<int:generation>/data")
+@needs(Permission.READ)
+def map_data(campaign: str, generation: int) -> ResponseReturnValue:
+    """Return the map as chemiscope reads it; structures are fetched when they are looked at."""
+    found = _map(campaign, generation)
+    if "points" not in found:
+        abort(404, "There is no map yet.")
+    return _json(map_data_set(campaign, generation, found))
+
+
+@blueprint.get("/atoms/<path:key>")
+@needs(Permission.READ)
+def atoms(key: str) -> ResponseReturnValue:
+    """Return one structure as chemiscope reads it."""
+    return _json(one_structure(queries.find(g.group.database, key).atoms))
+
+
+def _rows(shown: structure_table.Table) -> str:
+    """Have the rows of what was chosen brought up to date; return what a reader should know of them."""
+    if shown.view.name != "chosen" or shown.campaign is None:
+        return ""
+    settings: DashboardSettings = current_app.extensions["gapfactory"]["settings"]
+    work = derived.Work(f"rows/{shown.campaign}", "rows", {"campaign": shown.campaign})
+    found = derived.ask(g.group.database, g.group.uri, work, older_s=settings.rows_s)
+    if found["state"] == "failed":
+        return f"The table could not be brought up to date: {found['reason']}"
+    if "made" not in found:
+        return "The table is being made for the first time: load the page again in a few seconds."
+    return ""
+
+
+def _map(campaign: str, generation: int) -> dict[str, Any]:
+    queries.newest_generation(g.group.database, campaign)
+    arguments = {"campaign": campaign, "generation": generation, "most": _most_points()}
+    work = derived.Work(f"map/{campaign}/g{generation:03d}", "map", arguments)
+    return derived.ask(g.group.database, g.group.uri, work)
+
+
+def _most_points() -> int:
+    settings: DashboardSettings = current_app.extensions["gapfactory"]["settings"]
+    return settings.map_points
+
+
+def _largest(forces: Any) -> float:
+    """Return the largest force on an atom."""
+    import numpy as np
+
+    return float(np.linalg.norm(forces, axis=1).max(initial=0.0))
+
+
+def _json(found: object) -> Response:
+    import json
+
+    answer = make_response(json.dumps(found, separators=(",", ":"), allow_nan=False))
+    answer.mimetype = "application/json"
+    return tagged(answer)

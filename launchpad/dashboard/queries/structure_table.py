@@ -1,0 +1,267 @@
+"""The table of structures: what was chosen to be labelled, all random cells, all relaxations.
+
+Each view is a collection with indexes for its filters and orders. What was chosen is read from rows that a task of the
+dashboard derives (`launchpad.dashboard.derived`): the structure, its label and its purpose are three documents, and a
+database cannot filter by all of them at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from gapfactory.errors import InputError
+from launchpad.dashboard.listing import Column, Listing, Page
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pymongo.database import Database
+
+__all__ = ["ROLES", "STATUSES", "VIEWS", "Table", "View", "read"]
+
+ROLES: Final = ("train", "test", "isolated", "dimer")
+#: Ranges of an index that a database merges into one order.
+_SIDE_BY_SIDE: Final = 200
+STATUSES: Final = ("done", "altered", "failed", "waiting")
+
+
+@dataclass(frozen=True)
+class View:
+    """One kind of table.
+
+    Attributes
+    ----------
+    name
+        In the URL.
+    label
+        For people.
+    collection
+        Where its rows are.
+    fields
+        What is read of each document; never arrays of atoms.
+    filters
+        Names of its columns in the URL, see `_columns`.
+    order
+        Column by which the rows are ordered at first, ``-`` for the other way round.
+    """
+
+    name: str
+    label: str
+    collection: str
+    fields: tuple[str, ...]
+    filters: tuple[str, ...]
+    order: str
+    needs_generation: bool = False
+
+
+VIEWS: Final = {
+    view.name: view
+    for view in (
+        View(
+            "chosen",
+            "Chosen for a label",
+            "dashboard_rows",
+            ("generation", "role", "composition", "atoms", "label", "fault", "energy", "force", "volume"),
+            ("generation", "role", "label", "fault", "composition", "energy", "force", "rank"),
+            "rank",
+        ),
+        View(
+            "cell",
+            "Random cells",
+            "structures",
+            ("generation", "composition", "index", "info.space_group"),
+            ("generation", "composition", "index"),
+            "index",
+            needs_generation=True,
+        ),
+        View(
+            "relaxation",
+            "Relaxations",
+            "relaxations",
+            (
+                "generation",
+                "composition",
+                "index",
+                "status",
+                "n_steps",
+                "pressure_gpa",
+                "final_energy_per_atom",
+                "final_volume_per_atom",
+            ),
+            ("generation", "composition", "status", "final", "index"),
+            "index",
+            needs_generation=True,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the page shows.
+
+    Attributes
+    ----------
+    view
+        Which kind of table.
+    campaign
+        Of which campaign, None where there is none yet.
+    campaigns
+        Names to choose from.
+    generations
+        To choose from, newest first.
+    compositions, faults
+        To choose from.
+    listing, page
+        The rows, and how they were asked for.
+    """
+
+    view: View
+    campaign: str | None
+    campaigns: tuple[str, ...]
+    generations: tuple[int, ...]
+    compositions: tuple[str, ...]
+    faults: tuple[str, ...]
+    listing: Listing
+    page: Page
+    generation: int | None
+
+    def given(self, name: str) -> tuple[str, ...]:
+        """Return the values of an argument of the URL."""
+        return tuple(self.listing.arguments.get(name, ()))
+
+    @property
+    def filtered(self) -> bool:
+        """Whether anything narrows the table down."""
+        return bool(self.listing.conditions)
+
+
+def _columns(
+    generations: Sequence[int], compositions: Sequence[str], faults: Sequence[str]
+) -> dict[str, Column]:
+    columns = (
+        Column("generation", "generation", "Generation", "whole"),
+        Column("role", "role", "Purpose", "choice", ROLES),
+        Column("label", "label", "Label", "choice", STATUSES),
+        Column("fault", "fault", "Fault", "choice", tuple(faults)),
+        Column("composition", "composition", "Composition", "exact"),
+        Column("energy", "energy", "Energy (eV/atom)", "real", sortable=True),
+        Column("force", "force", "Largest force (eV/Å)", "real", sortable=True),
+        Column("rank", "rank", "Order of choice", "whole", sortable=True),
+        Column("index", "index", "Number", "whole", sortable=True),
+        Column("status", "status", "Ended", "choice", ("converged", "unconverged", "failed")),
+        Column("final", "final_energy_per_atom", "Energy (eV/atom)", "real", sortable=True),
+    )
+    return {column.name: column for column in columns}
+
+
+def read(database: Database[Any], arguments: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the table that the URL asks for.
+
+    Raises
+    ------
+    InputError
+        The URL asks for what the table does not have.
+    """
+    from gapfactory.reference.faults import Fault
+
+    records = list(
+        database.campaigns.find({}, {"generation": 1, "state": 1, "updated": 1})
+        .sort("created", -1)
+        .limit(500)
+    )
+    names = tuple(record["_id"] for record in records)
+    name = next(iter(arguments.get("view", ())), "") or "chosen"
+    if name not in VIEWS:
+        raise InputError(f"view={name[:40]!r}: one of {', '.join(VIEWS)}")
+    view = VIEWS[name]
+    campaign = next(iter(arguments.get("campaign", ())), "") or (names[0] if names else None)
+    if campaign is not None and campaign not in names:
+        raise InputError(f"campaign={campaign[:80]!r}: there is none of this name")
+    newest = next((int(record["generation"]) for record in records if record["_id"] == campaign), 0)
+    generations = tuple(range(newest, -1, -1))
+    compositions = _compositions(database, campaign)
+    faults = tuple(str(fault) for fault in Fault)
+    columns = _columns(generations, compositions, faults)
+    wanted = next(iter(arguments.get("generation", ())), "")
+    generation = _generation(wanted, newest, view)
+    given = {key: values for key, values in arguments.items() if key != "generation"}
+    listing = Listing.read(
+        [columns[key] for key in view.filters if key != "generation"],
+        given,
+        sort=view.order,
+        descending=False,
+    )
+    kept = {"view": (view.name,), **({"campaign": (campaign,)} if campaign else {})}
+    if wanted:
+        kept["generation"] = (wanted,)
+    listing = replace(listing, arguments={**listing.arguments, **kept})
+    always: dict[str, Any] = {"campaign": campaign}
+    if generation is not None:
+        always["generation"] = generation
+    if view.name == "cell":
+        always["stage"] = "cell"
+    always |= _bounds(listing)
+    if view.name == "relaxation":
+        always |= _all_values(listing, compositions)
+    page = Page((), None)
+    if campaign is not None:
+        page = listing.page(database[view.collection], dict.fromkeys(view.fields, 1), always)
+    table = Table(view, campaign, names, generations, compositions, faults, listing, page, generation)
+    return {"table": table, "columns": columns, "views": VIEWS.values(), "statuses": STATUSES, "roles": ROLES}
+
+
+def _bounds(listing: Listing) -> dict[str, Any]:
+    """Return between which values of the sort key the page lies: where an index is entered, and left.
+
+    What has no number has no place in the order by it. The condition by which pages follow each other is one of
+    alternatives, which bound nothing: without this a page would read all that come before it.
+    """
+    path = listing.sort.path
+    found = dict(listing.conditions.get(path, {}))
+    found.setdefault("$gte", -1e30)
+    if listing.after is not None and isinstance(listing.after[0], int | float):
+        found["$lte" if listing.descending else "$gte"] = listing.after[0]
+    return {path: found}
+
+
+def _all_values(listing: Listing, compositions: Sequence[str]) -> dict[str, Any]:
+    """Return conditions that name every value of what is not filtered: then one index serves each order.
+
+    Raises
+    ------
+    InputError
+        There are more compositions than an index is read at side by side.
+    """
+    found: dict[str, Any] = {}
+    if "status" not in listing.conditions:
+        found["status"] = {"$in": ["converged", "failed", "unconverged"]}
+    if "composition" not in listing.conditions and (found or listing.sort.kind == "real"):
+        if len(compositions) * len(found.get("status", {"$in": [""]})["$in"]) > _SIDE_BY_SIDE:
+            if listing.sort.kind != "real":
+                return {}
+            raise InputError(
+                f"Choose a composition: there are {len(compositions)}, too many to order by energy."
+            )
+        found["composition"] = {"$in": list(compositions)}
+    return found
+
+
+def _generation(wanted: str, newest: int, view: View) -> int | None:
+    """Return the generation that is asked for; cells and relaxations are shown of one."""
+    if not wanted:
+        return newest if view.needs_generation else None
+    if not wanted.isdecimal() or len(wanted) > 6:
+        raise InputError(f"generation={wanted[:40]!r}: a whole number")
+    return int(wanted)
+
+
+def _compositions(database: Database[Any], campaign: str | None) -> tuple[str, ...]:
+    """Return the composition groups that a campaign's file allows."""
+    if campaign is None:
+        return ()
+    from launchpad.dashboard.queries.structures import compositions_of
+
+    record = database.campaigns.find_one({"_id": campaign}, {"settings": 1, "versions": 1})
+    return () if record is None else compositions_of(record)

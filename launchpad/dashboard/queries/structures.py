@@ -1,0 +1,419 @@
+"""Everything that is known of one structure: how it was made, relaxed, chosen, labelled and used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from gapfactory.errors import NotFoundError
+from launchpad.database.documents import generation_id, label_id, structure_id
+from launchpad.database.labels import labels_of
+from launchpad.database.packing import unpack_array, unpack_atoms
+from launchpad.database.results import frame_atoms
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymongo.database import Database
+
+    from launchpad.database.labels import StoredLabel
+
+__all__ = [
+    "MOST_FRAMES",
+    "Known",
+    "Step",
+    "Subject",
+    "compositions_of",
+    "find",
+    "frames_of",
+    "know",
+    "label_of",
+    "newest_generation",
+    "settings_hashes",
+]
+
+#: Frames of a trajectory that a browser is sent; a longer one is thinned evenly.
+MOST_FRAMES: Final = 200
+#: Other structures that a page names.
+_MOST_OTHERS: Final = 50
+#: Fields of a relaxation that are numbers of a page, without its arrays of positions.
+_SUMMARY: Final = (
+    "campaign", "generation", "index", "composition", "status", "reason", "pressure_gpa", "n_steps", "n_frames",
+    "final_energy_per_atom", "final_volume_per_atom", "left_known_space", "seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One structure as it is stored.
+
+    Attributes
+    ----------
+    id
+        Natural key: of a stored structure, of a relaxation (its last frame is meant), or of a frame of one.
+    campaign, generation, composition
+        Where it belongs.
+    kind
+        ``cell``, ``isolated``, ``dimer``, ``relaxation`` or ``frame``.
+    atoms
+        The structure.
+    hash
+        Its content hash.
+    info
+        How it was made, of a cell.
+    stored
+        Whether it is kept as such; other frames are part of their trajectory only.
+    relaxation
+        Id of the relaxation that it comes from, or that it is.
+    frame
+        Which frame of it.
+    """
+
+    id: str
+    campaign: str
+    generation: int
+    composition: str
+    kind: str
+    atoms: Atoms
+    hash: str
+    info: dict[str, Any]
+    stored: bool
+    relaxation: str | None = None
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a structure's history.
+
+    Attributes
+    ----------
+    name
+        What happened.
+    text
+        In a few words.
+    target
+        Id of the structure that it leads to, None where that is the structure of the page.
+    anchor
+        Part of the page that says more.
+    """
+
+    name: str
+    text: str
+    target: str | None = None
+    anchor: str | None = None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a page shows.
+
+    Attributes
+    ----------
+    subject
+        The structure.
+    path
+        Cell, relaxation, selection, label, fits: in the order in which they happened.
+    relaxation
+        Summary of the relaxation that it comes from or that began with it, without arrays.
+    selection
+        ``purpose``, ``order``, ``leverage``, ``energy_eV``, ``group``, ``noise``; None if it was not chosen.
+    label
+        As its campaign sees it.
+    noise_label
+        The second one, at a higher k-point density.
+    fits
+        ``{"_id", "generation"}`` of the potentials that were fitted to it.
+    same
+        Ids of structures with the same content.
+    frames
+        Stored frames of its relaxation.
+    """
+
+    subject: Subject
+    path: tuple[Step, ...]
+    relaxation: dict[str, Any] | None = None
+    selection: dict[str, Any] | None = None
+    label: StoredLabel | None = None
+    noise_label: StoredLabel | None = None
+    fits: tuple[dict[str, Any], ...] = ()
+    same: tuple[str, ...] = ()
+    frames: tuple[str, ...] = field(default=())
+
+
+def find(database: Database[Any], key: str) -> Subject:
+    """Return a structure by its key.
+
+    Raises
+    ------
+    NotFoundError
+        There is none.
+    """
+    from gapfactory.structures import structure_hash
+
+    stored = database.structures.find_one({"_id": key})
+    if stored is not None:
+        info = stored["info"]
+        return Subject(
+            key,
+            stored["campaign"],
+            stored["generation"],
+            stored["composition"],
+            stored["stage"],
+            unpack_atoms(stored["atoms"]),
+            stored["hash"],
+            info,
+            True,
+            info.get("relaxation"),
+            info.get("frame"),
+        )
+    parent, _, number = key.partition("/frame/")
+    record = database.relaxations.find_one({"_id": parent})
+    if record is None or (number and not number.isdecimal()):
+        raise NotFoundError(f"no structure {key[:120]!r} in this database")
+    frame = int(number) if number else record["n_frames"] - 1
+    if not 0 <= frame < record["n_frames"]:
+        raise NotFoundError(f"relaxation {parent!r} has {record['n_frames']} frames, no frame {number[:20]}")
+    atoms = frame_atoms(record, frame)
+    return Subject(
+        key,
+        record["campaign"],
+        record["generation"],
+        record["composition"],
+        "frame" if number else "relaxation",
+        atoms,
+        structure_hash(atoms),
+        {},
+        False,
+        parent,
+        frame,
+    )
+
+
+def frames_of(database: Database[Any], subject: Subject, *, most: int = MOST_FRAMES) -> dict[str, Any]:
+    """Return what a viewer draws: the structure, and of a relaxation its frames.
+
+    Parameters
+    ----------
+    most
+        Frames; the first, the last and the one that is asked for are always among them.
+
+    Returns
+    -------
+    dict
+        ``id``, ``symbols``, ``periodic``, ``frames`` with ``number``, ``step``, ``positions`` (Å), ``cell`` (Å),
+        ``energy`` and ``enthalpy`` (eV/atom), ``force`` (eV/Å) where they are stored, ``start``: the frame to show
+        first, and ``left_out``: how many frames were.
+    """
+    import numpy as np
+
+    from gapfactory.structures import structure_hash
+
+    atoms = subject.atoms
+    found: dict[str, Any] = {
+        "id": subject.id,
+        "symbols": atoms.get_chemical_symbols(),
+        "periodic": bool(atoms.pbc.any()),
+        "start": 0,
+        "left_out": 0,
+        "frames": [
+            {
+                "number": 0,
+                "positions": np.round(atoms.positions, 5).tolist(),
+                "cell": np.round(atoms.cell.array, 5).tolist(),
+            }
+        ],
+    }
+    if subject.relaxation is None or subject.frame is None:
+        return found
+    record = database.relaxations.find_one({"_id": subject.relaxation})
+    # a policy may have removed it, or its frames
+    if record is None or not record.get("positions"):
+        return found
+    number = int(record["n_frames"])
+    if number == 0 or (subject.stored and structure_hash(frame_atoms(record, subject.frame)) != subject.hash):
+        return found
+    chosen = np.unique(np.round(np.linspace(0, number - 1, min(number, most))).astype(int))
+    if subject.frame not in chosen:
+        chosen = np.unique(np.append(chosen, subject.frame))
+    arrays = {name: unpack_array(record[name]) for name in ("positions", "cells", "steps")}
+    per_atom = {name: unpack_array(record[name]) / len(atoms) for name in ("energies", "enthalpies")}
+    forces = unpack_array(record["max_forces"])
+    found["frames"] = [
+        {
+            "number": int(k),
+            "step": int(arrays["steps"][k]),
+            "positions": np.round(arrays["positions"][k], 5).tolist(),
+            "cell": np.round(arrays["cells"][k], 5).tolist(),
+            "energy": _finite(per_atom["energies"][k]),
+            "enthalpy": _finite(per_atom["enthalpies"][k]),
+            "force": _finite(forces[k]),
+        }
+        for k in chosen
+    ]
+    found["start"] = int(np.flatnonzero(chosen == subject.frame)[0])
+    found["left_out"] = number - len(chosen)
+    return found
+
+
+def _finite(value: float) -> float | None:
+    """Return a number as JSON has it: it knows no other than finite ones."""
+    return round(float(value), 6) if abs(value) < float("inf") else None
+
+
+def know(database: Database[Any], subject: Subject) -> Known:
+    """Collect what is known of a structure; each question is of one document or bounded."""
+    relaxation = _relaxation(database, subject)
+    selection = _selection(database, subject)
+    label, noise = _labels(database, subject)
+    fits = tuple(
+        database.potentials.find(
+            {"campaign": subject.campaign, "trained_on": subject.id}, {"generation": 1, "created": 1}
+        ).sort("generation", 1)
+    )
+    same = [
+        d["_id"]
+        for d in database.structures.find({"hash": subject.hash}, {"_id": 1}).limit(_MOST_OTHERS)
+        if d["_id"] != subject.id
+    ]
+    frames = []
+    if relaxation is not None:
+        start = f"{relaxation['_id']}/frame/"
+        frames = [
+            d["_id"]
+            for d in database.structures.find({"_id": {"$gte": start, "$lt": start + "~"}}, {"_id": 1})
+            .sort("_id", 1)
+            .limit(_MOST_OTHERS)
+            if d["_id"] != subject.id
+        ]
+    known = Known(subject, (), relaxation, selection, label, noise, fits, tuple(same), tuple(frames))
+    return replace(known, path=_path(known))
+
+
+def _relaxation(database: Database[Any], subject: Subject) -> dict[str, Any] | None:
+    key = subject.relaxation
+    if subject.kind == "cell" and subject.id.startswith(generation_id(subject.campaign, subject.generation)):
+        index = subject.id.rpartition("/")[2]
+        key = structure_id(subject.campaign, subject.generation, "relaxation", int(index))
+    if key is None:
+        return None
+    found = database.relaxations.find_one({"_id": key}, dict.fromkeys(_SUMMARY, 1))
+    return None if found is None else dict(found)
+
+
+def _selection(database: Database[Any], subject: Subject) -> dict[str, Any] | None:
+    """Return how a funnel chose the structure: cells by that of their own generation, frames likewise."""
+    chosen = database.selections.find_one(
+        {"_id": generation_id(subject.campaign, subject.generation)}, {"report.picks": 1, "noise": 1}
+    )
+    if chosen is None:
+        return None
+    for pick in chosen["report"].get("picks", ()):
+        if pick["id"] == subject.id:
+            return {**pick, "noise": subject.id in chosen["noise"]}
+    return None
+
+
+def _labels(database: Database[Any], subject: Subject) -> tuple[StoredLabel | None, StoredLabel | None]:
+    """Return the label as the campaign sees it, and that at a higher k-point density."""
+    record = database.campaigns.find_one({"_id": subject.campaign}, {"settings": 1, "versions": 1})
+    if record is None:
+        return None, None
+    levels = settings_hashes(record)
+    kind = subject.kind if subject.kind in {"isolated", "dimer"} else "crystal"
+    plain, noise = (label_id(subject.hash, levels[name]) for name in (kind, "noise"))
+    found = labels_of(database, [plain, noise], subject.campaign)
+    return found.get(plain), found.get(noise) if noise != plain else None
+
+
+def label_of(database: Database[Any], subject: Subject) -> StoredLabel | None:
+    """Return the label of a structure as its campaign sees it."""
+    return _labels(database, subject)[0]
+
+
+def newest_generation(database: Database[Any], campaign: str) -> int:
+    """Return in which generation a campaign is.
+
+    Raises
+    ------
+    NotFoundError
+        There is none of this name.
+    """
+    record = database.campaigns.find_one({"_id": campaign}, {"generation": 1})
+    if record is None:
+        raise NotFoundError(f"no campaign {campaign[:80]!r} in this database")
+    return int(record["generation"])
+
+
+def settings_hashes(record: dict[str, Any]) -> dict[str, str]:
+    """Return the settings hash of each kind of label of a campaign, and of the ``noise`` cells.
+
+    Parameters
+    ----------
+    record
+        Its ``settings`` and ``versions``.
+    """
+    return _of_settings(_text(record))[0]
+
+
+def compositions_of(record: dict[str, Any]) -> tuple[str, ...]:
+    """Return the composition groups that a campaign's file allows; `record` is that of `settings_hashes`."""
+    return _of_settings(_text(record))[1]
+
+
+def _text(record: dict[str, Any]) -> str:
+    return json.dumps([record["_id"], record["settings"], record.get("versions", {})], sort_keys=True)
+
+
+@lru_cache(maxsize=64)
+def _of_settings(text: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Work out what pages need of a campaign's settings: validating them takes longer than a page may."""
+    from ase import Atoms
+
+    from gapfactory.reference import settings_hash
+    from gapfactory.structures import composition_of
+    from launchpad.database.campaigns import campaign_of
+
+    name, settings, versions = json.loads(text)
+    campaign = campaign_of({"_id": name, "settings": settings, "versions": versions})
+    reference = campaign.reference
+    kinds: tuple[Literal["crystal", "isolated", "dimer"], ...] = ("crystal", "isolated", "dimer")
+    hashes = {str(kind): settings_hash(reference, kind) for kind in kinds}
+    hashes["noise"] = settings_hash(reference.with_higher_density(), "crystal")
+    groups = {
+        composition_of(Atoms("".join(symbol * count for symbol, count in formula.items())))
+        for formula, _ in campaign.formulas
+    }
+    return hashes, tuple(sorted(groups))
+
+
+def _path(known: Known) -> tuple[Step, ...]:
+    """Return the history that a reader can follow by clicking."""
+    subject, relaxation = known.subject, known.relaxation
+    steps = []
+    if subject.kind == "cell":
+        steps.append(Step("Random cell", f"number {int(subject.id.rpartition('/')[2])}", None, "made"))
+    elif subject.relaxation is not None:
+        origin = subject.relaxation.replace("/relaxation/", "/cell/")
+        steps.append(Step("Random cell", f"number {int(origin.rpartition('/')[2])}", origin))
+    else:
+        steps.append(
+            Step("Isolated atom" if subject.kind == "isolated" else "Dimer", "for the offsets", None, "made")
+        )
+    if relaxation is not None:
+        here = relaxation["_id"] == subject.id
+        text = f"{relaxation['status']}, {relaxation['n_steps']} steps"
+        steps.append(Step("Relaxation", text, None if here else relaxation["_id"], "relaxation"))
+        if subject.kind == "frame":
+            steps.append(Step("Frame", f"{subject.frame} of {relaxation['n_frames']}", None, "made"))
+    if known.selection is not None:
+        text = f"for {known.selection['purpose']}, choice {known.selection['order'] + 1}"
+        steps.append(Step("Selection", text, None, "selection"))
+    if known.label is not None:
+        text = known.label.status if known.label.status == "done" else known.label.fault or known.label.status
+        steps.append(Step("Label", text, None, "label"))
+    if known.fits:
+        generations = ", ".join(str(fit["generation"]) for fit in known.fits)
+        steps.append(Step("Fits", f"generation {generations}", None, "fits"))
+    return tuple(steps)
