@@ -79,6 +79,7 @@ def start(
       gapfactory push start hpc.yaml --db mongodb://db.example.org/group
     """
     from launchpad.logs import configure_logs
+    from launchpad.remote.ledger import ledger_directory
     from launchpad.remote.service import run_push_worker, start_push_background
     from launchpad.remote.settings import load_push_site
     from launchpad.workers.configuration import service_settings
@@ -86,11 +87,16 @@ def start(
     described = load_push_site(site)
     located = locate(uri, data)
     if background:
-        pid = start_push_background(site, described, uri, data)
+        pid, begun = start_push_background(site, described, uri, data)
         if as_json:
-            print_json({"pid": pid, "site": described.name})
-        else:
+            print_json({"pid": pid, "site": described.name, "begun": begun})
+        elif begun:
             say(f"the push worker of {described.name} runs in the background (process {pid})")
+        else:
+            say(
+                f"the push worker of {described.name} (process {pid}) waits for the database, it seems; see "
+                f"{ledger_directory(described.name) / 'push.log'}"
+            )
         return
     configure_logs(log_format)
     ensure = None if located.kind == "given" else lambda: locate(uri, data).uri
@@ -123,6 +129,7 @@ def stop(
 
     Example: gapfactory push stop hpc.yaml --recall
     """
+    from launchpad.remote.errors import RemoteError
     from launchpad.remote.service import run_push_worker, stop_push_worker
     from launchpad.remote.settings import load_push_site
 
@@ -133,6 +140,10 @@ def stop(
     elif recall:
         last = run_push_worker(locate(uri, data).uri, described, recall=True)
         say(f"{last['done']} results were stored, {last['handed_back']} tasks handed back")
+        if last["trouble"] is not None:
+            raise RemoteError(
+                last["trouble"]["kind"], f"not everything came back: {last['trouble']['message']}"
+            )
     else:
         say(f"no push worker of this machine works for {described.name}")
 
@@ -158,7 +169,10 @@ def status(site: SiteFile, as_json: JsonOption = False) -> None:
             f"said {found['age_s']:.0f} s ago; last look at the site {_seconds(found['last_look_s'])} before that"
         )
     if found.get("trouble"):
-        say(f"{found['trouble']['kind']}: {found['trouble']['message']}")
+        when = "" if found["pid"] else "at its end, "
+        say(f"{when}{found['trouble']['kind']}: {found['trouble']['message']}")
+    if not found["pid"] or found.get("trouble"):
+        say(f"its log: {found['log']}")
 
 
 @app.command()

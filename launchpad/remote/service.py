@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import DatabaseError, InputError, StateError
+from launchpad.logs import event
 from launchpad.remote.ledger import Ledger, ledger_directory
 from launchpad.retry import Backoff, is_transient_database_error
 
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["run_push_worker", "site_status", "start_push_background", "stop_push_worker"]
 
+logger = logging.getLogger("launchpad.remote")
+
+#: A push worker in the background is given this long (s) to begin, or to say why it cannot.
+_BEGIN_S = 10.0
 #: A result is offered to an absent database for this long (s) before the next turn: it waits at the site meanwhile.
 _PATIENCE_S = 20.0
 #: The entry in the list of workers is renewed at most this often (s).
@@ -118,6 +124,8 @@ def _connect(uri: str, settings: QueueSettings, ensure_database: Callable[[], st
         except DatabaseError as error:
             if not is_transient_database_error(error.__cause__ or error):
                 raise
+            told = event("database.away")
+            logger.warning("the database is away, next try in %.1f s: %s", pause, error, extra=told)
             if ensure_database is not None:
                 uri = ensure_database()
         time.sleep(pause)
@@ -134,8 +142,8 @@ def _register(registration: Any, worker: PushWorker, state: str) -> bool:
         return False
 
 
-def start_push_background(path: Path, site: PushSite, uri: str | None, data: Path | None) -> int:
-    """Start a push worker that outlives the calling process; return its process id.
+def start_push_background(path: Path, site: PushSite, uri: str | None, data: Path | None) -> tuple[int, bool]:
+    """Start a push worker that outlives the calling process; return its process id, and whether it has begun by now.
 
     Parameters
     ----------
@@ -145,6 +153,11 @@ def start_push_background(path: Path, site: PushSite, uri: str | None, data: Pat
         Its content.
     uri, data
         The database as it was given; it travels by the environment, which only the owner can read.
+
+    Raises
+    ------
+    StateError
+        One works for this site already, or it ended at once.
     """
     ledger = Ledger(ledger_directory(site.name))
     holder = ledger.holder()
@@ -161,8 +174,15 @@ def start_push_background(path: Path, site: PushSite, uri: str | None, data: Pat
             env={**os.environ, **{name: value for name, value in given.items() if value}},
             start_new_session=True,
         )
+    end = time.monotonic() + _BEGIN_S
+    while (begun := ledger.holder() == process.pid) is False and time.monotonic() < end:
+        if process.poll() is not None:
+            raise StateError(
+                f"the push worker of {site.name} ended at once; why stands at the end of {log.name}"
+            )
+        time.sleep(0.1)
     process.returncode = 0  # it is meant to go on: no warning about a child that still runs
-    return process.pid
+    return process.pid, begun
 
 
 def stop_push_worker(site: PushSite, *, recall: bool) -> int | None:
@@ -196,4 +216,5 @@ def site_status(site: PushSite) -> dict[str, Any]:
         )
     told = status or {"site": site.name}
     age = round(time.time() - float(told["time"]), 1) if "time" in told else None
-    return {**told, "pid": holder, "connected": Transport(site).connected, "age_s": age}
+    log = str(ledger.directory / "push.log")
+    return {**told, "pid": holder, "connected": Transport(site).connected, "age_s": age, "log": log}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
 from gf_push_site import end_runners, eventually, site_text
-from gf_sshd import SSHD, start_sshd
+from gf_sshd import SSHD, free_port, start_sshd
 
 pytestmark = [
     pytest.mark.database,
@@ -62,3 +63,28 @@ def test_start_in_the_background_and_recall(place, tiny, gate, tmp_path) -> None
     finally:
         place.run("push", "stop", "site.yaml")
         end_runners(directory, signal.SIGTERM)
+
+
+def test_what_cannot_work_is_said(place, gate, tmp_path) -> None:
+    place.environment["XDG_STATE_HOME"] = str(place.directory / "state")
+    place.write("site.yaml", site_text(gate, tmp_path / "site", scheduler=None))
+    log = place.directory / "state" / "gapfactory" / "push" / "site" / "push.log"
+    place.json("db", "check")
+    # nothing was brought back, since the site cannot be reached
+    gate.stop()
+    refusal = place.refused("push", "stop", "site.yaml", "--recall")
+    assert "not everything came back" in refusal
+    assert "Connection refused" in refusal
+    # a database that refuses the user ends it; one that is away is waited for, and both are said
+    refusal = place.refused("push", "start", "site.yaml", "-b", "--db", "mongodb://127.0.0.1:1/a b c")
+    assert "ended at once" in refusal
+    away = f"mongodb://127.0.0.1:{free_port()}/x?serverSelectionTimeoutMS=500"
+    started = place.json("push", "start", "site.yaml", "-b", "--db", away)
+    try:
+        assert started["begun"] is False
+        assert "the database is away" in log.read_text()
+        shown = place.good("push", "status", "site.yaml")
+        assert "does not run" in shown
+        assert "its log:" in shown
+    finally:
+        os.kill(started["pid"], signal.SIGTERM)
