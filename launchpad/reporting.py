@@ -15,6 +15,7 @@ from launchpad.database.potentials import fetch_potential, latest_potential, req
 from launchpad.database.results import metrics_of, relaxations
 from launchpad.operations.removals import removals_of
 from launchpad.stability import stored_stability
+from launchpad.training_set import final_enthalpies, training_points
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,6 +102,8 @@ def collect_report(database: Database[Any], name: str, *, similarity: bool = Tru
         energies=_energies(labelled),
         selection=_selection(database, campaign),
         hull=_hull(campaign, labelled),
+        training=training_points(database, labelled, potential),
+        enthalpies=final_enthalpies(database, name),
         similarity=_similarity(campaign, labelled) if similarity else None,
         failures=_failures(database, campaign, everything),
         quarantined=_quarantined(everything),

@@ -16,6 +16,7 @@ from gapfactory.figures.cells import cell_pictures, level_differences
 from gapfactory.figures.quality import energy_scatter, learning_curve, phase_curves
 from gapfactory.figures.stability import contact_curves, dynamics_trace
 from gapfactory.figures.structures import hull_plot, similarity_map_plot
+from gapfactory.figures.training import enthalpy_histograms, error_windows, fit_errors, training_set
 
 __all__ = [
     "SelectionStage",
@@ -24,6 +25,9 @@ __all__ = [
     "dynamics_trace",
     "energy_distribution",
     "energy_scatter",
+    "enthalpy_histograms",
+    "error_windows",
+    "fit_errors",
     "hull_plot",
     "learning_curve",
     "level_differences",
@@ -31,4 +35,5 @@ __all__ = [
     "selection_histograms",
     "similarity_map_plot",
     "time_budget",
+    "training_set",
 ]

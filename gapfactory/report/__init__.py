@@ -11,6 +11,7 @@ from gapfactory.report.data import (
     Remedy,
     ReportData,
     ScatterData,
+    TrainingPoint,
 )
 from gapfactory.report.verdict import Headline, headline
 from gapfactory.report.write import write_report
@@ -25,6 +26,7 @@ __all__ = [
     "Remedy",
     "ReportData",
     "ScatterData",
+    "TrainingPoint",
     "headline",
     "write_report",
 ]

@@ -31,6 +31,7 @@ __all__ = [
     "Remedy",
     "ReportData",
     "ScatterData",
+    "TrainingPoint",
 ]
 
 
@@ -209,6 +210,35 @@ class HullData:
 
 
 @dataclass(frozen=True)
+class TrainingPoint:
+    """A labelled crystal.
+
+    Parameters
+    ----------
+    id, generation
+        Its name, and which generation chose it.
+    origin
+        What it is: ``"random cell"``, ``"minimum"``, ``"on the way to a minimum"``.
+    held_out
+        Never trained on.
+    volume, energy
+        Å^3/atom, and reference energy in eV/atom.
+    energy_error, force_error
+        Of the newest potential that was trained on it: potential minus reference (eV/atom), and root mean square of the
+        force components (eV/Å); None where it was not trained on or has none.
+    """
+
+    id: str
+    generation: int
+    origin: str
+    held_out: bool
+    volume: float
+    energy: float
+    energy_error: float | None = None
+    force_error: float | None = None
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything the report of one campaign shows. Only the first three fields are required.
 
@@ -244,6 +274,10 @@ class ReportData:
         How it was measured, or why not.
     scatter, energies, selection, hull, similarity
         Data of the figures; energies (eV/atom above the lowest) by generation.
+    training
+        The labelled crystals.
+    enthalpies
+        Enthalpy (eV/atom) where each relaxation ended, by generation; the last generations only.
     failures
         What did not work, one entry each.
     quarantined
@@ -287,6 +321,8 @@ class ReportData:
     selection: tuple[SelectionStage, ...] = ()
     hull: HullData | None = None
     similarity: SimilarityMap | None = None
+    training: tuple[TrainingPoint, ...] = ()
+    enthalpies: Mapping[int, Sequence[float]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
     remedies: tuple[Remedy, ...] = ()

@@ -95,10 +95,14 @@ def figure_sections(data: ReportData) -> tuple[Section, ...]:
         _dynamics(data),
         _contacts(data),
         _scatter(data),
+        _windows(data),
+        _training(data),
+        _fit(data),
         _energies(data),
         _map(data),
         _hull(data),
         _selection(data),
+        _enthalpies(data),
         *([_levels(data)] if data.levels is not None else []),
         _quarantine(data),
         _time(data),
@@ -215,6 +219,93 @@ def _scatter(data: ReportData) -> Section:
         draw=lambda: figures.energy_scatter(s.reference, s.predicted, s.groups or None),
         header=("group", "reference_eV_per_atom", "predicted_eV_per_atom"),
         rows=zip(s.groups or ("",) * len(s.reference), s.reference, s.predicted, strict=True),
+    )
+
+
+def _windows(data: ReportData) -> Section:
+    rows = {g.generation: g.errors for g in data.generations if g.errors}
+    return _section(
+        "error_windows",
+        "Errors by energy",
+        "Root mean square errors of structures that the potential was not trained on, by how far they lie above the "
+        "lowest energy.",
+        missing="No potential has been measured on structures that it was not trained on.",
+        draw=(lambda: figures.error_windows(rows)) if rows else None,
+        header=("generation", "quantity", "group", "structures", "rmse", "mae", "largest", "low", "high"),
+        rows=(
+            (g, r.quantity, r.group, r.n_structures, s.rmse, s.mae, s.max, s.low, s.high)
+            for g, found in sorted(rows.items())
+            for r in found
+            for s in (r.summary,)
+        ),
+    )
+
+
+def _training(data: ReportData) -> Section:
+    found = data.training
+    lowest = min((p.energy for p in found), default=0.0)
+    return _section(
+        "training_set",
+        "Labelled structures: energy over volume",
+        "Every labelled crystal, held-out ones among them, by the generation that chose it and by what it is.",
+        missing="No structure has been labelled.",
+        draw=(
+            lambda: figures.training_set(
+                [p.volume for p in found],
+                [p.energy - lowest for p in found],
+                [p.generation for p in found],
+                [p.origin for p in found],
+            )
+        )
+        if found
+        else None,
+        header=("structure", "generation", "origin", "held_out", "volume_A3_per_atom", "energy_eV_per_atom"),
+        rows=((p.id, p.generation, p.origin, p.held_out, p.volume, p.energy) for p in found),
+    )
+
+
+def _fit(data: ReportData) -> Section:
+    found = [p for p in data.training if p.energy_error is not None]
+    lowest = min((p.energy for p in data.training), default=0.0)
+    return _section(
+        "fit_errors",
+        "Errors on the training set",
+        "Energies of the newest potential minus those it was trained on. What is loosely fitted on purpose, high above "
+        "the hull, may be far off. The axis is linear up to 10 meV/atom and logarithmic above.",
+        missing="No potential has been fitted.",
+        draw=(
+            lambda: figures.fit_errors(
+                [p.energy - lowest for p in found],
+                [p.energy_error for p in found if p.energy_error is not None],
+                [p.generation for p in found],
+                [p.origin for p in found],
+            )
+        )
+        if found
+        else None,
+        header=(
+            "structure",
+            "generation",
+            "origin",
+            "reference_eV_per_atom",
+            "error_eV_per_atom",
+            "force_error_eV_per_A",
+        ),
+        rows=((p.id, p.generation, p.origin, p.energy, p.energy_error, p.force_error) for p in found),
+    )
+
+
+def _enthalpies(data: ReportData) -> Section:
+    found = {g: values for g, values in data.enthalpies.items() if len(values)}
+    return _section(
+        "enthalpies",
+        "Enthalpies of the relaxed cells",
+        "Where the relaxations of the last generations ended, by the potential that relaxed them and at the "
+        "pressure of each; each generation counts from its own lowest.",
+        missing="Nothing has been relaxed yet.",
+        draw=(lambda: figures.enthalpy_histograms(found)) if found else None,
+        header=("generation", "enthalpy_eV_per_atom"),
+        rows=((g, h) for g, values in sorted(found.items()) for h in values),
     )
 
 

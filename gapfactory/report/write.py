@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gapfactory.report.data import ReportData
 
-__all__ = ["write_report"]
+__all__ = ["csv_table", "write_report"]
 
 #: long lists are cut in the page; the CSV holds all of them
 _SHOWN_FAILURES = 50
@@ -55,7 +55,7 @@ def write_report(data: ReportData, directory: Path) -> Path:
             figure.savefig(buffer, format="png", metadata={"Software": None})
             _replace(png, buffer.getvalue())
         if section.rows:
-            _replace(table, _csv(section.header, section.rows))
+            _replace(table, csv_table(section.header, section.rows))
         else:
             table.unlink(missing_ok=True)
         pictures.append(
@@ -69,7 +69,7 @@ def write_report(data: ReportData, directory: Path) -> Path:
             }
         )
     for name, (header, rows) in _tables(data, first).items():
-        _replace(directory / name, _csv(header, rows))
+        _replace(directory / name, csv_table(header, rows))
     document = _document(data, first)
     text = json.dumps(document, indent=2, allow_nan=False, default=str, ensure_ascii=False)
     _replace(directory / "report.json", text.encode())
@@ -93,7 +93,8 @@ def _replace(path: Path, content: bytes) -> None:
         raise
 
 
-def _csv(header: tuple[str, ...], rows: Any) -> bytes:
+def csv_table(header: tuple[str, ...], rows: Any) -> bytes:
+    """Return a table as CSV in which no text is a formula."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)

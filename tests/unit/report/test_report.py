@@ -93,7 +93,7 @@ def test_page_is_self_contained_and_links_resolve(finished):
             assert link[1:] in page.ids
         else:
             assert (directory / link).stat().st_size > 0
-    assert sum(link.endswith(".png") for link in page.links) == 11
+    assert sum(link.endswith(".png") for link in page.links) == 12
 
 
 def test_first_screen_answers_the_five_questions(finished):

@@ -1,0 +1,102 @@
+"""What a campaign's potentials are trained on and where its relaxations ended, for report and dashboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pymongo.database import Database
+
+    from gapfactory.report import TrainingPoint
+    from launchpad.database.dataset import Item, LabelledItem
+
+__all__ = ["final_enthalpies", "training_points"]
+
+#: Enthalpies are shown of so many generations: they may be a hundred thousand each.
+_GENERATIONS: Final = 6
+_EV_PER_GPA_A3: Final = 1.0 / 160.2176634
+
+
+def training_points(
+    database: Database[Any],
+    labelled: Mapping[int, Sequence[LabelledItem]],
+    potential: Mapping[str, Any] | None,
+) -> tuple[TrainingPoint, ...]:
+    """Return the labelled picks with the errors of a potential on those that it was trained on.
+
+    Parameters
+    ----------
+    database
+        For where the picked frames lie in their trajectories.
+    labelled
+        Picks with labels by generation.
+    potential
+        The newest one, or None.
+    """
+    from gapfactory.report import TrainingPoint
+
+    entries = [(g, e) for g, group in sorted(labelled.items()) for e in group]
+    last = _last_frames(database, [e.item for _, e in entries])
+    residuals = (potential or {}).get("report", {}).get("residuals", {})
+    found = []
+    for generation, entry in entries:
+        item, label = entry.item, entry.label
+        if label is None or label.status != "done":
+            continue
+        n = len(item.atoms)
+        energy_error, force_error = residuals.get(item.id, (None, None))
+        found.append(
+            TrainingPoint(
+                id=item.id,
+                generation=generation,
+                origin=_origin(item, last),
+                held_out=item.role == "test",
+                volume=float(item.atoms.get_volume()) / n,
+                energy=label.energy / n,
+                energy_error=energy_error,
+                force_error=force_error,
+            )
+        )
+    return tuple(found)
+
+
+def _last_frames(database: Database[Any], items: Sequence[Item]) -> dict[str, int]:
+    """Return the number of the last frame of each converged relaxation that a structure was taken from."""
+    wanted = sorted({item.info["relaxation"] for item in items if "relaxation" in item.info})
+    rows = database.relaxations.find({"_id": {"$in": wanted}, "status": "converged"}, {"n_frames": 1})
+    return {row["_id"]: row["n_frames"] - 1 for row in rows}
+
+
+def _origin(item: Item, last: Mapping[str, int]) -> str:
+    relaxation = item.info.get("relaxation")
+    if relaxation is None:
+        return "random cell"
+    return "minimum" if item.info.get("frame") == last.get(relaxation) else "on the way to a minimum"
+
+
+def final_enthalpies(database: Database[Any], campaign: str) -> dict[int, list[float]]:
+    """Return the enthalpy per atom (eV) where each relaxation ended, by generation; of the last generations only.
+
+    Failed relaxations have none.
+    """
+    newest = database.relaxations.find_one(
+        {"campaign": campaign}, {"generation": 1}, sort=[("generation", -1)]
+    )
+    if newest is None:
+        return {}
+    found: dict[int, list[float]] = {}
+    for row in database.relaxations.find(
+        {
+            "campaign": campaign,
+            "generation": {"$gt": newest["generation"] - _GENERATIONS},
+            "status": {"$ne": "failed"},
+        },
+        {"generation": 1, "pressure_gpa": 1, "final_energy_per_atom": 1, "final_volume_per_atom": 1},
+    ).sort([("generation", 1), ("index", 1)]):
+        energy, volume = row["final_energy_per_atom"], row["final_volume_per_atom"]
+        if energy is not None and volume is not None:
+            enthalpy = energy + row["pressure_gpa"] * volume * _EV_PER_GPA_A3
+            found.setdefault(row["generation"], []).append(enthalpy)
+    return found
