@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from launchpad.dashboard.charts import campaign, quality, stability
+from launchpad.dashboard.charts import campaign, quality, stability, training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +18,12 @@ __all__ = ["CHARTS", "chart"]
 CHARTS: Final[dict[str, Callable[[ReportData], dict[str, Any] | None]]] = {
     "learning_curve": quality.learning_curve,
     "energy_scatter": quality.energy_scatter,
+    "error_windows": training.error_windows,
+    "training_set": training.training_set,
+    "fit_errors": training.fit_errors,
     "energy_volume": quality.energy_volume,
     "selection": campaign.selection,
+    "enthalpies": training.enthalpies,
     "energy_distribution": campaign.energy_distribution,
     "hull": campaign.hull,
     "dynamics": stability.dynamics,

@@ -6,7 +6,6 @@ the pages of other people would wait for.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
@@ -17,8 +16,6 @@ from gapfactory.errors import GapFactoryError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from gapfactory.report.sections import Section
 
 __all__ = ["main", "write_charts", "write_picture"]
 
@@ -32,12 +29,13 @@ def write_charts(database: Any, campaign: str, directory: Path) -> None:
         There is no such campaign.
     """
     from gapfactory.report.sections import figure_sections
+    from gapfactory.report.write import csv_table
     from launchpad.dashboard.charts.catalogue import CHARTS, chart
     from launchpad.reporting import collect_report
 
     data = collect_report(database, campaign, similarity=False)
     for section in figure_sections(data):
-        _write_csv(directory / f"{section.key}.csv", section)
+        (directory / f"{section.key}.csv").write_bytes(csv_table(section.header, section.rows))
         if section.key in CHARTS:
             text = json.dumps(chart(section, data), allow_nan=False, separators=(",", ":"))
             (directory / f"{section.key}.json").write_text(text, encoding="utf-8")
@@ -63,13 +61,6 @@ def write_picture(database: Any, campaign: str, key: str, kind: str, file: Path)
         raise NotFoundError(missing)
     # no date inside: the same data give the same file
     figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
-
-
-def _write_csv(file: Path, section: Section) -> None:
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(section.header)
-        writer.writerows([["" if cell is None else cell for cell in row] for row in section.rows])
 
 
 def main(arguments: Sequence[str]) -> int:

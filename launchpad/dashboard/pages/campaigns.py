@@ -37,8 +37,12 @@ _PICTURES: Final = {"png": "image/png", "svg": "image/svg+xml"}
 _ORDER: Final = {
     "learning_curve": "Learning curve",
     "energy_scatter": "Predicted against reference",
+    "error_windows": "Errors by energy",
+    "training_set": "Labelled structures",
+    "fit_errors": "Errors on the training set",
     "energy_volume": "Named phases",
     "selection": "Selection",
+    "enthalpies": "Enthalpies",
     "energy_distribution": "Energies by generation",
     "hull": "Hull and sigma",
     "dynamics": "Molecular dynamics",

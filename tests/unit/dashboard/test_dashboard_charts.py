@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gapfactory.report import ReportData
+from gapfactory.report import ReportData, TrainingPoint
 from gapfactory.report.sections import figure_sections
 from launchpad.dashboard.charts import CHARTS, chart
 from launchpad.dashboard.charts.style import COLOURS
@@ -28,7 +28,25 @@ def example():
 
 
 EXAMPLE = example()
-DATA = EXAMPLE.example()
+RNG = np.random.default_rng(3)
+TRAINING = tuple(
+    TrainingPoint(
+        f"si/g{k // 20:03d}/cell/{k:06d}",
+        k // 20,
+        ("random cell", "minimum", "on the way to a minimum")[k % 3],
+        k % 5 == 0,
+        20 + RNG.normal(),
+        -5.4 + RNG.exponential(0.3),
+        None if k % 5 == 0 else 0.01 * RNG.normal(),
+        None if k % 5 == 0 else 0.1,
+    )
+    for k in range(100)
+)
+DATA = replace(
+    EXAMPLE.example(),
+    training=TRAINING,
+    enthalpies={3: RNG.exponential(0.5, 300), 4: RNG.exponential(0.4, 300)},
+)
 
 
 def charts_of(data):
@@ -158,3 +176,50 @@ def test_values_that_are_not_finite_become_null():
     section = next(s for s in figure_sections(DATA) if s.key == "energy_scatter")
     drawn = chart(section, replace(DATA, scatter=scatter))
     assert drawn["figure"]["data"][0]["y"][0] is None
+
+
+def test_labelled_structures_are_coloured_by_generation_marked_by_origin_and_lead_to_their_pages():
+    figure = charts_of(DATA)["training_set"]["figure"]
+    shown = {
+        key: (generation, trace["name"].rpartition(" (")[0])
+        for trace in figure["data"]
+        for key, generation in zip(trace["customdata"], trace["marker"]["color"], strict=True)
+    }
+    assert shown == {p.id: (p.generation, p.origin) for p in TRAINING}
+    assert len({trace["marker"]["symbol"] for trace in figure["data"]}) == 3
+    assert all(trace["meta"]["structures"] for trace in figure["data"])
+    assert min(min(trace["y"]) for trace in figure["data"]) == pytest.approx(0)
+
+
+def test_errors_on_the_training_set_leave_out_what_was_held_out():
+    figure = charts_of(DATA)["fit_errors"]["figure"]
+    shown = {k: y for t in figure["data"] for k, y in zip(t["customdata"], t["y"], strict=True)}
+    assert shown == pytest.approx({p.id: 1000 * p.energy_error for p in TRAINING if not p.held_out})
+
+
+def test_errors_by_energy_have_a_line_for_each_window():
+    figure = charts_of(DATA)["error_windows"]["figure"]
+    energies = [t for t in figure["data"] if t["yaxis"] == "y"]
+    assert {t["name"] for t in energies} == {"all", "0-0.1 eV", "0.1-1 eV", "above 1 eV"}
+    (line,) = [t for t in energies if t["name"] == "all"]
+    rows = [next(r for r in g.errors if (r.quantity, r.group) == ("energy", "all")) for g in DATA.generations]
+    assert line["y"] == pytest.approx([1000 * r.summary.rmse for r in rows])
+
+
+def test_enthalpies_are_counted_by_generation_from_its_own_lowest():
+    figure = charts_of(DATA)["enthalpies"]["figure"]
+    assert [sum(t["y"]) for t in figure["data"]] == [300, 300]
+    assert all(t["y"][0] > 0 for t in figure["data"])
+
+
+def test_many_points_are_drawn_by_webgl():
+    many = tuple(replace(TRAINING[0], id=f"x{k}") for k in range(2000))
+    (trace,) = charts_of(replace(DATA, training=many))["training_set"]["figure"]["data"]
+    assert trace["type"] == "scattergl"
+
+
+def test_matplotlib_draws_every_section():
+    for section in figure_sections(replace(DATA, similarity=None)):
+        if section.key in {"training_set", "fit_errors", "error_windows", "enthalpies"}:
+            assert section.draw().axes, section.key
+            assert section.rows
