@@ -52,7 +52,8 @@ __all__ = [
 Kind = Literal["lock", "update", "reservation", "launch", "given up", "ended", "behind", "worker"]
 
 #: States of workflows in which something may still happen, in the order in which they are swept.
-ACTIVE_WORKFLOWS = ("RUNNING", "WAITING", "RESERVED", "FIZZLED", "READY")
+#: One paused or defused task gives the whole workflow that state, whatever the others do.
+ACTIVE_WORKFLOWS = ("RUNNING", "WAITING", "RESERVED", "FIZZLED", "READY", "PAUSED", "DEFUSED")
 
 #: So many Fireworks are compared with their workflows by one query.
 _TOGETHER = 5000

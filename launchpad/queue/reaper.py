@@ -341,12 +341,13 @@ def _compare(work: _Pass, every_s: float) -> None:
             stuck.reason,
             extra=event("workflow.behind", fw_id=stuck.fw_id),
         )
-        _repair(work, stuck.fw_id)
+        _repair(work, stuck)
     # where so much changed that it was not all seen, the next pass goes on from there
-    done = look.now if until is None else max(until + 2.0 * queue.settings.refresh_grace_s, since + 1.0)
+    # (a little further each time: more than it looks at may have changed at one moment, which is left to the sweep)
+    past = look.now if until is None else max(until, since + 0.001) + 2.0 * queue.settings.refresh_grace_s
     queue.leases.update_one(
         {"_id": "sweep"},
-        {"$set": {"at": look.now, "since": min(done, look.now), "cursor": cursor}},
+        {"$set": {"at": look.now, "since": min(past, look.now), "cursor": cursor}},
         upsert=True,
     )
     old = {"$lt": look.now - _REMEMBER_S}
