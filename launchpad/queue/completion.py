@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from launchpad.logs import event
 from launchpad.queue import repair
-from launchpad.queue.lock import LockLostError, WorkflowLock
+from launchpad.queue.lock import LockLostError, NoWorkflowError, WorkflowLock
 
 if TYPE_CHECKING:
     from launchpad.queue.checkout import Taken
     from launchpad.queue.launchpad import Queue
 
-__all__ = ["complete", "end_without_result", "note_late", "takes"]
+__all__ = ["complete", "end_without_result", "failure", "note_late", "takes"]
 
 logger = logging.getLogger("launchpad.queue")
 
@@ -37,7 +37,12 @@ _DYNAMIC = (
 
 
 def complete(
-    queue: Queue, launch_id: int, action: dict[str, Any] | None, state: str, moment: float
+    queue: Queue,
+    launch_id: int,
+    action: dict[str, Any] | None,
+    state: str,
+    moment: float,
+    checkout: str | None = None,
 ) -> dict[str, Any]:
     """Store the end of a launch and refresh its workflow; safe to repeat.
 
@@ -53,26 +58,29 @@ def complete(
         COMPLETED or FIZZLED.
     moment
         When the task ended (server's time, seconds since the epoch).
+    checkout
+        Token of the checkout that made the launch, where this process did not make it itself.
 
     Returns
     -------
     dict
-        The launch's document.
-
-    Raises
-    ------
-    ValueError
-        There is no such launch.
+        The launch's document; without more than its id if somebody deleted it.
     """
     taken = queue.held.get(launch_id)
+    token = checkout if taken is None else taken.token
     raw = None if taken is None else _store_held(queue, taken, action, state, moment)
     first = raw is not None
     if raw is None:
         raw = queue.launches.find_one({"launch_id": launch_id}, {"action": 0})
         if raw is None:
-            msg = f"no launch has the id {launch_id}"
-            raise ValueError(msg)
-        if taken is not None and raw.get("checkout") != taken.token:
+            # 'lpad delete_wflows', a retention rule, a restored backup: it must not stop who brings other results
+            logger.error(
+                "launch %d does not exist any more; its result is not used",
+                launch_id,
+                extra=event("result.orphaned", launch_id=launch_id, state=state),
+            )
+            return {"launch_id": launch_id}
+        if token is not None and raw.get("checkout") != token:
             logger.error(
                 "launch %d belongs to another checkout now; a result is not used",
                 launch_id,
@@ -85,10 +93,34 @@ def complete(
             return note_late(queue, raw, state, moment)
     raw["state"] = state
     plain = state == "COMPLETED" and not any((action or {}).get(name) for name in _DYNAMIC)
+    try:
+        _bring_up_to_date(queue, int(raw["fw_id"]), launch_id, first=first, plain=plain)
+    except NoWorkflowError as error:
+        logger.warning(
+            "launch %d: %s", launch_id, error, extra=event("workflow.missing", fw_id=int(raw["fw_id"]))
+        )
+        repair.repair_alone(queue, int(raw["fw_id"]))
+    return dict(raw)
+
+
+def _bring_up_to_date(queue: Queue, fw_id: int, launch_id: int, *, first: bool, plain: bool) -> None:
+    """Let a Firework, its children and its workflow follow the end of a launch.
+
+    Parameters
+    ----------
+    queue
+        The queue.
+    fw_id, launch_id
+        The Firework and its launch.
+    first
+        The end was written just now; otherwise somebody may have got anywhere in doing this.
+    plain
+        The result changes nothing but states.
+    """
     if first and plain:
         try:
-            if _finish_plain(queue, int(raw["fw_id"]), launch_id):
-                return dict(raw)
+            if _finish_plain(queue, fw_id, launch_id):
+                return
         except LockLostError:
             logger.warning(
                 "lock lost while completing launch %d; refreshing",
@@ -99,11 +131,9 @@ def complete(
         for found in list(queue.fireworks.find({"launches": launch_id}, {"fw_id": 1})):
             queue._refresh_wf(found["fw_id"])
     else:
-        # an earlier try got this far: it may have died anywhere in between
         for found in list(queue.fireworks.find({"launches": launch_id}, {"fw_id": 1})):
             with WorkflowLock(queue, found["fw_id"]) as lock:
                 repair.repair_workflow(queue, lock)
-    return dict(raw)
 
 
 def _store_held(
@@ -289,6 +319,15 @@ def _finish_plain(queue: Queue, fw_id: int, launch_id: int) -> bool:
     return True
 
 
+def failure(reason: str) -> dict[str, Any]:
+    """Return what an action stores, as FireWorks does, of a failure that no task raised."""
+    return {
+        "_message": reason,
+        "_task": None,
+        "_exception": {"_stacktrace": reason, "_details": None},
+    }
+
+
 def end_without_result(
     queue: Queue, launch_id: int, reason: str, *, kind: str, due: float, state: str = "RUNNING"
 ) -> bool:
@@ -302,11 +341,7 @@ def end_without_result(
                 "time_end": ended,
                 "requeue": {"pending": True, "kind": kind, "reason": reason, "due": due},
                 "action": {
-                    "stored_data": {
-                        "_message": reason,
-                        "_task": None,
-                        "_exception": {"_stacktrace": reason, "_details": None},
-                    },
+                    "stored_data": failure(reason),
                     "exit": True,
                     "update_spec": {},
                     "mod_spec": [],

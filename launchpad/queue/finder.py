@@ -269,24 +269,26 @@ def ended_but_running(look: Look) -> Iterator[Stuck]:
     """Yield Fireworks that are RUNNING although their launches ended some time ago."""
     queue = look.queue
     running = {
-        raw["fw_id"]: raw["launches"]
-        for raw in queue.fireworks.find({"state": "RUNNING"}, {"fw_id": 1, "launches": 1})
+        raw["fw_id"]: raw
+        for raw in queue.fireworks.find({"state": "RUNNING"}, {"fw_id": 1, "launches": 1, "updated_on": 1})
     }
     if not running:
         return
-    ids = sorted(launch_id for launches in running.values() for launch_id in launches)
+    ids = sorted(launch_id for raw in running.values() for launch_id in raw["launches"])
     fields = {"launch_id": 1, "state": 1, "time_end": 1, "requeue.pending": 1}
     launches = {raw["launch_id"]: raw for raw in queue.launches.find({"launch_id": {"$in": ids}}, fields)}
     grace = look.limit(queue.settings.refresh_grace_s)
     for fw_id, mine in sorted(running.items()):
-        known = [launches[launch_id] for launch_id in mine if launch_id in launches]
+        known = [launches[launch_id] for launch_id in mine["launches"] if launch_id in launches]
         if any(
             raw["state"] in {"RUNNING", "RESERVED"} or raw.get("requeue", {}).get("pending") for raw in known
         ):
             continue
         # whoever ended it a moment ago is probably still at it
-        if all(look.age(raw.get("time_end")) >= grace for raw in known):
-            yield Stuck("ended", int(fw_id), "its launches have ended")
+        moments = [raw.get("time_end") for raw in known] or [mine.get("updated_on")]
+        if all(look.age(moment) >= grace for moment in moments):
+            reason = "its launches have ended" if known else "none of its launches exists"
+            yield Stuck("ended", int(fw_id), reason)
 
 
 def dead_workers(look: Look) -> Iterator[Stuck]:

@@ -355,12 +355,8 @@ class Queue(LaunchPad):
             message,
             extra=event("task.refused", fw_id=taken.fw_id, launch_id=taken.launch_id, reason=reason),
         )
-        stored = {
-            "_message": message,
-            "_task": None,
-            "_exception": {"_stacktrace": message, "_details": None},
-        }
-        self.complete_launch(taken.launch_id, FWAction(stored_data=stored, exit=True), "FIZZLED")
+        action = FWAction(stored_data=completion.failure(message), exit=True)
+        self.complete_launch(taken.launch_id, action, "FIZZLED")
 
     def show_running(self, fw_id: int) -> None:
         """Show a Firework as running in its workflow's document, for people."""
@@ -450,7 +446,9 @@ class Queue(LaunchPad):
     ) -> bool:
         """Put a result on the disk; return False if that cannot take it either: then only this process has it."""
         try:
-            path = spool.put(self.database_identity, launch_id, state, content, moment)
+            taken = self.held.get(launch_id)
+            checkout = None if taken is None else taken.token
+            path = spool.put(self.database_identity, launch_id, state, content, moment, checkout)
         except OSError as error:
             logger.error(
                 "neither the database nor the disk takes the result of launch %d: %s",
@@ -470,9 +468,10 @@ class Queue(LaunchPad):
     def _worth_waiting(self, error: BaseException) -> bool:
         return self.database_lost(error) or isinstance(error, LockedWorkflowError)
 
-    def deliver(self, launch_id: int, action: dict[str, Any] | None, state: str, moment: float) -> None:
+    def deliver(self, spooled: Mapping[str, Any]) -> None:
         """Store a spooled result; one whose Firework has moved on is noted and dropped."""
-        completion.complete(self, launch_id, action, state, moment)
+        launch_id, action, state = spooled["launch_id"], spooled["action"], spooled["state"]
+        completion.complete(self, launch_id, action, state, spooled["moment"], spooled.get("checkout"))
 
     def hand_back(self, launch_id: int, reason: str, *, kind: str, delay_s: float = 0.0) -> None:
         """End a launch without a result so that its Firework runs again.
@@ -493,7 +492,7 @@ class Queue(LaunchPad):
         ended = completion.end_without_result(self, launch_id, reason, kind=kind, due=moment + delay_s)
         self.held.pop(launch_id, None)
         if ended and delay_s <= 0:
-            repair.settle(self, launch_id)
+            repair.settle_if_free(self, launch_id)
 
     def repair_locked(self, lock: WorkflowLock) -> None:
         """Finish what the previous holder of the lock left half-done."""

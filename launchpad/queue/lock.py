@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from launchpad.queue.launchpad import Queue
 
-__all__ = ["HELD_TOKENS", "LockLostError", "WorkflowLock"]
+__all__ = ["HELD_TOKENS", "LockLostError", "NoWorkflowError", "WorkflowLock"]
 
 logger = logging.getLogger("launchpad.queue")
 
@@ -34,6 +34,10 @@ HELD_TOKENS: set[str] = set()
 
 class LockLostError(LockedWorkflowError):
     """The lock was taken over by another process while this one held it."""
+
+
+class NoWorkflowError(ValueError):
+    """No workflow contains the Firework: its addition by FireWorks was cut short, or somebody deleted it."""
 
 
 class WorkflowLock:
@@ -52,7 +56,7 @@ class WorkflowLock:
     ------
     LockedWorkflowError
         Somebody else held the lock for all of that time.
-    ValueError
+    NoWorkflowError
         No workflow contains the Firework.
     """
 
@@ -114,7 +118,7 @@ class WorkflowLock:
         found = self.queue.workflows.find_one({"nodes": self.fw_id})
         if found is None:
             msg = f"no workflow contains Firework {self.fw_id}"
-            raise ValueError(msg)
+            raise NoWorkflowError(msg)
         lease = found.get("lock_lease")
         if not lease:
             return None  # free by now, or FireWorks' own lock, which the reaper watches

@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fireworks.core.launchpad import LockedWorkflowError
+from pymongo.errors import PyMongoError
 
 from launchpad.logs import event
 from launchpad.queue import finder, repair
@@ -36,7 +37,7 @@ from launchpad.queue.completion import end_without_result
 from launchpad.queue.finder import Look, Stuck
 from launchpad.queue.identity import ProcessIdentity
 from launchpad.queue.journal import finish_additions
-from launchpad.queue.lock import WorkflowLock
+from launchpad.queue.lock import NoWorkflowError, WorkflowLock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +79,9 @@ class ReapReport:
     repaired
         Brought in line with their launches and parents.
     busy
-        Workflows (by one of their Fireworks) left for the next pass because somebody held their lock.
+        Workflows (by one of their Fireworks) left for a later pass because somebody held their lock.
+    broken
+        Fireworks left FIZZLED because their workflow cannot be brought in line: for people.
     """
 
     skipped: bool = False
@@ -92,6 +95,7 @@ class ReapReport:
     postponed: tuple[int, ...] = ()
     repaired: tuple[int, ...] = ()
     busy: tuple[int, ...] = ()
+    broken: tuple[int, ...] = ()
 
     @property
     def quiet(self) -> bool:
@@ -106,6 +110,7 @@ class ReapReport:
                 self.rerun,
                 self.exhausted,
                 self.repaired,
+                self.broken,
             )
         )
 
@@ -231,7 +236,7 @@ def _mend_holders(work: _Pass, look: Look) -> None:
             extra=event("lock.released", fw_id=stuck.fw_id),
         )
         work.note("locks", stuck.fw_id)
-        _repair(work, stuck.fw_id)
+        _repair(work, stuck)
     for stuck in finder.cut_checkouts(look):
         back = queue.fireworks.update_one(
             {"fw_id": stuck.fw_id, "state": "RESERVED", **stuck.condition},
@@ -258,7 +263,7 @@ def _mend_all(work: _Pass, *, deep: bool, deep_every_s: float) -> int:
     journals = finish_additions(queue)
     _mend_holders(work, look)
     for stuck in finder.cut_updates(look):
-        _repair(work, stuck.fw_id)
+        _repair(work, stuck)
         journals += queue.journal.find_one({"_id": stuck.id, **stuck.condition}) is None
     for stuck in finder.given_up(look):
         if stuck.overdue_s < 0:
@@ -266,7 +271,7 @@ def _mend_all(work: _Pass, *, deep: bool, deep_every_s: float) -> int:
         else:
             _settle(work, stuck)
     for stuck in finder.ended_but_running(look):
-        _repair(work, stuck.fw_id)
+        _repair(work, stuck)
     _note_dead_workers(work, look)
     if deep:
         _compare(work, deep_every_s)
@@ -280,12 +285,18 @@ def _settle(work: _Pass, stuck: Stuck) -> None:
     except LockedWorkflowError:
         work.note("busy", stuck.fw_id)
         return
+    except PyMongoError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one broken workflow must not stop the reaper for all others
+        _leave_to_people(work, stuck, error)
+        return
     if outcome in {"rerun", "exhausted"}:
         work.note(outcome, stuck.fw_id)
 
 
-def _repair(work: _Pass, fw_id: int) -> None:
+def _repair(work: _Pass, stuck: Stuck) -> None:
     """Lock the workflow of a Firework, bring it in line, and note what changed."""
+    fw_id = stuck.fw_id
     try:
         with WorkflowLock(work.queue, fw_id, wait_s=1.0) as lock:
             changed = repair.repair_workflow(work.queue, lock)
@@ -295,6 +306,36 @@ def _repair(work: _Pass, fw_id: int) -> None:
             work.note("repaired", number)
     except LockedWorkflowError:
         work.note("busy", fw_id)
+    except NoWorkflowError:
+        if repair.repair_alone(work.queue, fw_id):
+            work.note("repaired", fw_id)
+    except PyMongoError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as above
+        _leave_to_people(work, stuck, error)
+
+
+def _leave_to_people(work: _Pass, stuck: Stuck, error: Exception) -> None:
+    """Note that something cannot be mended, so that it is seen, and not found by every pass."""
+    queue, fw_id = work.queue, stuck.fw_id
+    logger.error(
+        "the workflow of Firework %d cannot be brought in line (%s): it is left FIZZLED for people",
+        fw_id,
+        stuck.reason,
+        exc_info=error,
+        extra=event("workflow.broken", fw_id=fw_id),
+    )
+    work.note("broken", fw_id)
+    if stuck.kind in {"launch", "given up"}:
+        queue.launches.update_one(
+            {"launch_id": stuck.id}, {"$set": {"requeue.pending": False, "requeue.outcome": "broken"}}
+        )
+    if stuck.kind in {"launch", "given up", "ended"}:
+        # not found again, and shown where failures are looked for
+        queue.fireworks.update_one({"fw_id": fw_id, "state": "RUNNING"}, {"$set": {"state": "FIZZLED"}})
+        queue.workflows.update_one(
+            {"nodes": fw_id}, {"$set": {"state": "FIZZLED", f"fw_states.{fw_id}": "FIZZLED"}}
+        )
 
 
 def _unchanged_s(work: _Pass, raw: Mapping[str, Any]) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from fireworks.core.launchpad import LockedWorkflowError
+
 from launchpad.logs import event
 from launchpad.queue.journal import finish_update
 from launchpad.queue.lock import WorkflowLock
@@ -12,7 +14,7 @@ from launchpad.queue.lock import WorkflowLock
 if TYPE_CHECKING:
     from launchpad.queue.launchpad import Queue
 
-__all__ = ["repair_workflow", "rerun_locked", "settle"]
+__all__ = ["repair_alone", "repair_workflow", "rerun_locked", "settle", "settle_if_free"]
 
 logger = logging.getLogger("launchpad.queue")
 
@@ -23,8 +25,8 @@ def repair_workflow(queue: Queue, lock: WorkflowLock) -> list[int]:
     """Bring a locked workflow in line with its Fireworks and launches; return the Fireworks changed.
 
     An unfinished journal is carried out first. Then: a Firework that is RUNNING although its launch ended
-    takes the launch's state (and its action is applied); a WAITING one whose parents are done becomes READY;
-    the states in the workflow's document are those of the Fireworks.
+    takes the launch's state (and its action is applied), one whose launches are all missing runs again; a WAITING one
+    whose parents are done becomes READY; the states in the workflow's document are those of the Fireworks.
     """
     finish_update(queue, lock)
     raw = queue.workflows.find_one({"_id": lock.workflow["_id"]})
@@ -38,12 +40,17 @@ def repair_workflow(queue: Queue, lock: WorkflowLock) -> list[int]:
     workflow.fw_states.update(states)
     parents = workflow.links.parent_links
     changed: set[int] = set()
+    lost: list[int] = []
     for fw_id in _parents_first(workflow.links):
         document = found.get(fw_id)
         if document is None:
             continue
         state = states[fw_id]
-        if state in _LIVE and document["launches"]:
+        if state == "RUNNING" and not _exist(queue, document["launches"]):
+            # restored from a copy that has its launch no more, or not yet
+            lost.append(fw_id)
+            stale = False
+        elif state in _LIVE and document["launches"]:
             stale = _ended(queue, document["launches"])
         elif state == "WAITING":
             done = {"COMPLETED"}
@@ -62,8 +69,35 @@ def repair_workflow(queue: Queue, lock: WorkflowLock) -> list[int]:
             extra=event("workflow.repaired", fw_id=lock.fw_id, changed=sorted(changed)),
         )
         queue._update_wf(workflow, changed)
-        return sorted(changed) or [lock.fw_id]
-    return []
+        changed = changed or {lock.fw_id}
+    for fw_id in lost:
+        rerun_locked(queue, fw_id)
+    return sorted(changed.union(lost))
+
+
+def repair_alone(queue: Queue, fw_id: int) -> bool:
+    """Let a Firework that no workflow contains follow its launches; return whether it changed.
+
+    FireWorks stores the Fireworks of a workflow before the workflow: ``lpad add`` that was killed in between leaves
+    such ones, and they can be taken. There is nothing else that could wait for them.
+    """
+    raw = queue.fireworks.find_one({"fw_id": fw_id, "state": "RUNNING"}, {"launches": 1})
+    if raw is None:
+        return False
+    found = queue.launches.find({"launch_id": {"$in": raw["launches"]}}, {"state": 1})
+    ends = {launch["state"] for launch in found}
+    if ends & _LIVE and "COMPLETED" not in ends:
+        return False
+    state = "COMPLETED" if "COMPLETED" in ends else "FIZZLED" if ends else "READY"
+    done = queue.fireworks.update_one(
+        {"fw_id": fw_id, "state": "RUNNING", "launches": raw["launches"]},
+        {"$set": {"state": state, "updated_on": queue.stamp(), **({} if ends else {"launches": []})}},
+    )
+    return bool(done.matched_count)
+
+
+def _exist(queue: Queue, launch_ids: list[int]) -> bool:
+    return queue.launches.find_one({"launch_id": {"$in": launch_ids}}, {"launch_id": 1}) is not None
 
 
 def _ended(queue: Queue, launch_ids: list[int]) -> bool:
@@ -126,6 +160,14 @@ def settle(queue: Queue, launch_id: int) -> str:
     firework = queue.fireworks.find_one({"fw_id": fw_id, "launches": launch_id}, {"state": 1})
     if firework is None:
         return _close(queue, launch_id, "superseded")
+    if queue.workflows.find_one({"nodes": fw_id}, {"_id": 1}) is None:
+        # see `repair_alone`
+        again = {"state": "READY", "launches": [], "updated_on": queue.stamp()}
+        queue.fireworks.update_one(
+            {"fw_id": fw_id, "launches": launch_id, "state": {"$in": [*_LIVE]}},
+            {"$set": again if count <= bound else {"state": "FIZZLED"}},
+        )
+        return _close(queue, launch_id, "rerun" if count <= bound else "exhausted")
     with WorkflowLock(queue, fw_id) as lock:
         firework = queue.fireworks.find_one(
             {"fw_id": fw_id, "launches": launch_id}, {"state": 1, "launches": 1}
@@ -164,6 +206,19 @@ def settle(queue: Queue, launch_id: int) -> str:
         )
         repair_workflow(queue, lock)
     return "exhausted"
+
+
+def settle_if_free(queue: Queue, launch_id: int) -> None:
+    """Settle a launch that was given up a moment ago, or leave it to the reaper if its workflow stays locked."""
+    try:
+        settle(queue, launch_id)
+    except LockedWorkflowError as error:
+        logger.warning(
+            "launch %d was given up; the reaper will run its task again: %s",
+            launch_id,
+            error,
+            extra=event("workflow.postponed", launch_id=launch_id),
+        )
 
 
 def _close(queue: Queue, launch_id: int, outcome: str) -> str:

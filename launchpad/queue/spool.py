@@ -35,7 +35,13 @@ class Spool:
         self.directory = Path(directory)
 
     def put(
-        self, database: str, launch_id: int, state: str, action: dict[str, Any] | None, moment: float
+        self,
+        database: str,
+        launch_id: int,
+        state: str,
+        action: dict[str, Any] | None,
+        moment: float,
+        checkout: str | None = None,
     ) -> Path:
         """Store a result.
 
@@ -47,6 +53,8 @@ class Spool:
             Arguments of ``complete_launch``; the action as its dictionary.
         moment
             When the task ended (server's time, seconds since the epoch).
+        checkout
+            Token of the checkout that made the launch: after a restore its id may belong to another one.
 
         Raises
         ------
@@ -62,6 +70,7 @@ class Spool:
             "state": state,
             "action": action,
             "moment": moment,
+            "checkout": checkout,
         }
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
@@ -112,7 +121,7 @@ class Spool:
                 continue
             if content["database"] != queue.database_identity:
                 continue
-            queue.deliver(content["launch_id"], content["action"], content["state"], content["moment"])
+            queue.deliver(content)
             path.unlink(missing_ok=True)
             delivered += 1
         return delivered

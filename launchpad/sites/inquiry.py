@@ -14,8 +14,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fireworks.core.launchpad import LockedWorkflowError
-
 from gapfactory.errors import ServiceError
 from launchpad.logs import event
 from launchpad.queue import repair
@@ -213,15 +211,7 @@ class Inquiry:
                 extra=event("launch.lost", launch_id=launch.launch_id, fw_id=launch.fw_id, reason=reason),
             )
             back.append(launch.fw_id)
-            try:
-                repair.settle(queue, launch.launch_id)
-            except LockedWorkflowError as error:
-                logger.info(
-                    "Firework %d: the reaper will run it again: %s",
-                    launch.fw_id,
-                    error,
-                    extra=event("workflow.postponed", fw_id=launch.fw_id),
-                )
+            repair.settle_if_free(queue, launch.launch_id)
         for name, job in question.workers.items():
             if job in ended:
                 done: dict[str, Any] = {"state": "stopped", "fw_id": None, "killed": True}

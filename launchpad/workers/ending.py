@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fireworks.core.firework import FWAction
 
 from launchpad.logs import event
+from launchpad.queue.completion import failure
 
 if TYPE_CHECKING:
     from launchpad.queue.launchpad import Queue
@@ -36,12 +37,7 @@ def store_result(queue: Queue, fw_id: int, launch_id: int, outcome: Outcome) -> 
         logger.exception(
             "Firework %d: %s", fw_id, message, extra=event("result.refused", fw_id=fw_id, launch_id=launch_id)
         )
-        stored = {
-            "_message": message,
-            "_task": None,
-            "_exception": {"_stacktrace": message, "_details": None},
-        }
-        queue.complete_launch(launch_id, FWAction(stored_data=stored, exit=True), "FIZZLED")
+        queue.complete_launch(launch_id, FWAction(stored_data=failure(message), exit=True), "FIZZLED")
 
 
 def postpone(queue: Queue, fw_id: int, launch_id: int, outcome: Outcome) -> None:

@@ -215,11 +215,18 @@ def test_spool_files(tmp_path):
     assert spool.put("identity-of-a-database", 7, "COMPLETED", {"stored_data": {}}, 1.5) == path
     assert spool.waiting() == [path]
     taken = []
-    queue = SimpleNamespace(database_identity="another", deliver=lambda *a: taken.append(a))
+    queue = SimpleNamespace(database_identity="another", deliver=taken.append)
     assert spool.deliver(queue) == 0
     queue.database_identity = "identity-of-a-database"
     assert spool.deliver(queue) == 1
-    assert taken == [(7, {"stored_data": {}}, "COMPLETED", 1.5)]
+    wanted = {
+        "launch_id": 7,
+        "action": {"stored_data": {}},
+        "state": "COMPLETED",
+        "moment": 1.5,
+        "checkout": None,
+    }
+    assert taken == [{"database": "identity-of-a-database", **wanted}]
     assert spool.waiting() == []
 
 
