@@ -173,7 +173,11 @@ def cut_updates(look: Look) -> Iterator[Stuck]:
     if not entries:
         return
     held = look.queue.workflows.find(
-        {"nodes": {"$in": [entry["fw_id"] for entry in entries]}, "lock_lease": {"$exists": True}},
+        {
+            "nodes": {"$in": [entry["fw_id"] for entry in entries]},
+            "locked": True,  # 'lpad admin unlock' removes only this
+            "lock_lease": {"$exists": True},
+        },
         {"lock_lease.token": 1},
     )
     tokens = {raw["lock_lease"].get("token") for raw in held}

@@ -55,6 +55,8 @@ def apply_update(
         "steps": steps,
         "workflow": workflow,
     }
+    # a holder that slept must not write its record over that of the next one, nor add Fireworks beside it
+    lock.renew()
     lock.unfinished = True
     queue.journal.replace_one({"_id": entry["_id"]}, entry, upsert=True)
     _carry_out(queue, lock, entry)

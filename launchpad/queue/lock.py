@@ -3,7 +3,9 @@
 FireWorks locks a workflow with the boolean ``locked`` in its document: no owner, no time, so a process killed
 inside the lock blocks the workflow for ever. We set the same boolean (stock clients respect it) and, in the
 same atomic update, a lease that names the holder. A lease whose holder is dead, or that is too old, is taken
-over, and every write under the lock is conditional on the lease still being one's own (fencing).
+over. Writes to the workflow's document are conditional on the lease still being one's own (fencing); a change of
+several documents is recorded in the journal only after that was made sure of, and each of its writes is conditional on
+what its document was.
 """
 
 from __future__ import annotations
@@ -97,7 +99,8 @@ class WorkflowLock:
         end = time.monotonic() + self.wait_s
         for pause in Backoff(first_s=0.01, largest_s=0.5, factor=1.6).pauses():
             found = self.queue.workflows.find_one_and_update(
-                {"nodes": self.fw_id, "locked": {"$exists": False}},
+                # FireWorks removes only its boolean, also from a lock that is not its own: the lease counts too
+                {"nodes": self.fw_id, "locked": {"$exists": False}, "lock_lease": {"$exists": False}},
                 {"$set": {"locked": True, "lock_lease": self._lease()}},
                 return_document=ReturnDocument.AFTER,
             )
@@ -149,6 +152,22 @@ class WorkflowLock:
         fate = owner.fate if owner else "unknown"
         old = self.queue.now() - float(lease["since"]) > self.queue.settings.lock_ttl_s
         return fate == "dead" or old
+
+    def renew(self) -> None:
+        """Begin the lease anew before writes that are not bound to it themselves.
+
+        Raises
+        ------
+        LockLostError
+            The lock has been taken over.
+        """
+        done = self.queue.workflows.update_one(
+            {"_id": self.workflow["_id"], "lock_lease.token": self.token},
+            {"$set": {"locked": True, "lock_lease.since": self.queue.now()}},
+        )
+        if done.matched_count == 0:
+            msg = f"the lock of the workflow of Firework {self.fw_id} was taken over"
+            raise LockLostError(msg)
 
     def release_with(self, changes: dict[str, Any]) -> None:
         """Write the last changes of the workflow document and release the lock in one atomic update.

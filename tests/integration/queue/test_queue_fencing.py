@@ -7,7 +7,7 @@ from fireworks import Firework, FWAction, Workflow
 from fireworks.core.fworker import FWorker
 from pymongo.errors import AutoReconnect
 from queue_help import ALLOWED, check_consistent, completed_once, run_all, run_one, states
-from queue_tasks import Nothing
+from queue_tasks import Grow, Nothing
 
 from launchpad.queue import Queue, QueueSettings, reap
 from launchpad.queue.guard import AllowList
@@ -179,3 +179,76 @@ def test_action_too_large_for_a_document_goes_to_gridfs(queue, family):
     queue.complete_launch(taken.launch_id, FWAction(stored_data={"text": "x" * 17_000_000}))
     completed_once(queue, family["first"])
     assert len(queue.get_fw_by_id(family["first"]).launches[0].action.stored_data["text"]) == 17_000_000
+
+
+def pair(queue, task=None):
+    """Add parent -> child; return their ids."""
+    parent = Firework(Nothing() if task is None else task, name="parent")
+    ids = queue.add_wf(Workflow([parent, Firework(Nothing(), name="child", parents=[parent])]))
+    found = sorted(ids.values())
+    return found[1], found[0]
+
+
+def test_lock_opened_by_lpad_in_the_middle_of_a_change(queue, other):
+    """``lpad admin unlock`` removes FireWorks' boolean, not our lease: the half-written change is still finished."""
+    parent, child = pair(queue, Grow())
+    queue.add_wf(Firework(Nothing(), name="other"))
+    taken = queue.take(WORKER, "/nowhere", fw_id=parent)
+    queue.spool = None
+    queue.settings = QueueSettings(completion_limit_s=0.0)
+    task = queue.build(taken).tasks[0].run_task({})
+    whole, queue.fireworks = queue.fireworks, Fragile(queue.fireworks, "replace_one")
+    with pytest.raises(AutoReconnect):
+        queue.complete_launch(taken.launch_id, task)
+    queue.fireworks = whole
+    other.workflows.find_one_and_update({"nodes": parent}, {"$unset": {"locked": True}})
+    lock = WorkflowLock(other, parent)
+    with lock:
+        assert lock.taken_over, "what its holder left is finished first"
+    found = other.fireworks.find_one({"fw_id": child})
+    assert found["spec"]["pushed"] == [1]
+    reap(other, now=other.now() + 60)
+    run_all(other)
+    check_consistent(other)
+    assert list(states(other).values()).count("COMPLETED") == 4
+    assert other.fireworks.count_documents({"name": "added"}) == 1
+
+
+def test_lease_without_fireworks_boolean_is_respected(queue, other):
+    """FireWorks' launcher removes the boolean of whoever holds the lock when its own was released by the reaper."""
+    parent, _ = pair(queue)
+    with WorkflowLock(queue, parent):
+        queue.workflows.update_one({}, {"$unset": {"locked": ""}})
+        with pytest.raises(ValueError, match="is locked"), WorkflowLock(other, parent, wait_s=0.2):
+            pass
+    with WorkflowLock(other, parent, wait_s=0.2):
+        pass
+    check_consistent(other)
+
+
+def test_change_under_a_lost_lock_adds_nothing(queue, other):
+    """A holder that slept while its lock was taken over must not add its Fireworks beside those of the next one."""
+    parent, _ = pair(queue, Grow())
+    with WorkflowLock(queue, parent) as lock:
+        other.workflows.update_one({}, {"$set": {"lock_lease.since": 0.0, "lock_lease.node": "elsewhere"}})
+        with WorkflowLock(other, parent) as taken:
+            assert taken.taken_over
+            workflow = queue.get_wf_by_fw_id_lzyfw(parent)
+            updated = workflow.append_wf(Workflow([Firework(Nothing(), name="late")]), [parent])
+            with pytest.raises(LockLostError):
+                queue._update_wf(workflow, updated)
+            assert other.fireworks.count_documents({"name": "late"}) == 0
+            assert other.journal.count_documents({}) == 0
+        assert not lock.unfinished
+    check_consistent(other)
+
+
+def test_hand_back_from_a_locked_workflow(queue):
+    """The launch is given up at once; the reaper runs its task again as soon as the workflow is free."""
+    parent, _ = pair(queue)
+    queue.settings = QueueSettings(lock_wait_s=0.2)
+    taken = queue.take(WORKER, "/nowhere")
+    queue.workflows.update_one({}, {"$set": {"locked": True}})
+    queue.hand_back(taken.launch_id, "stopped", kind="drained")
+    queue.workflows.update_one({}, {"$unset": {"locked": ""}})
+    assert reap(queue).rerun == (parent,)
