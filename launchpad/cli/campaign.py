@@ -205,13 +205,21 @@ def run(
     data: DataOption = None,
     out: OutOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
+    dashboard: Annotated[
+        bool,
+        typer.Option(
+            "--dashboard", help="Also serve the dashboard on this machine until the run ends; prints a link."
+        ),
+    ] = False,
 ) -> None:
     """Run a campaign here: submit it, start local workers, show progress, write the report.
 
     Ctrl-C stops it and leaves everything resumable; the same command goes on where it stopped.
 
-    Example: gapfactory campaign run si.yaml --workers 4
+    Example: gapfactory campaign run si.yaml --workers 4 --dashboard
     """
+    from contextlib import ExitStack
+
     from gapfactory.campaign import load_campaign
     from launchpad import service
     from launchpad.cli.live import drive
@@ -221,7 +229,12 @@ def run(
     if service.submit(queue, campaign, file.read_text(encoding="utf-8")) == "updated":
         say(f"campaign {campaign.name!r} was submitted before; its operational settings were updated")
     say(f"database: {located.label}")
-    state = drive(located, data, campaign, workers or campaign.execution.workers, quiet=quiet)
+    with ExitStack() as beside:
+        if dashboard:
+            from launchpad.dashboard.beside import dashboard_beside
+
+            say(f"dashboard, for you alone: {beside.enter_context(dashboard_beside(located.uri))}")
+        state = drive(located, data, campaign, workers or campaign.execution.workers, quiet=quiet)
     _finish(state, queue.db, campaign.name, out)
 
 
