@@ -303,10 +303,11 @@ def _go_on(database: Database[Any], rows: Sequence[dict[str, Any]]) -> tuple[str
 
 @dataclass(frozen=True)
 class CampaignAction:
-    """Something that can be done to a campaign; fields as of `TaskAction`."""
+    """Something that can be done to a campaign; fields as of `TaskAction`, `short` where there is little room."""
 
     name: str
     label: str
+    short: str
     states: frozenset[str]
     consequence: str
 
@@ -317,11 +318,13 @@ CAMPAIGN_ACTIONS: Final = {
         CampaignAction(
             "cancel",
             "Cancel",
+            "Cancel",
             frozenset({"submitted", "running", "halted"}),
             "Nothing new starts; what runs is let finish. Nothing stored is deleted, and the campaign can be resumed.",
         ),
         CampaignAction(
             "resume",
+            "Resume",
             "Resume",
             frozenset({"halted", "cancelled", "running"}),
             "Its failed and cancelled tasks run again, and it goes on where it stopped.",
@@ -329,6 +332,7 @@ CAMPAIGN_ACTIONS: Final = {
         CampaignAction(
             "retry",
             "Label quarantined structures again",
+            "Retry labels",
             frozenset({"halted", "cancelled", "running"}),
             "Structures that could not be labelled are tried again where a fit will still use them, and it goes on.",
         ),

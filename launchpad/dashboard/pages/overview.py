@@ -33,17 +33,22 @@ def now() -> ResponseReturnValue:
 
 
 def _content(database: Database[Any]) -> dict[str, Any]:
-    from launchpad import service
-    from launchpad.database.campaigns import list_campaigns
+    from launchpad.dashboard.actions import CAMPAIGN_ACTIONS
+    from launchpad.dashboard.queries.overview import campaign_lines, troubles
+    from launchpad.dashboard.queries.workers import worker_hosts
     from launchpad.queries import queue_counts
     from launchpad.queue.states import FireworkState
-    from launchpad.workers.registry import list_workers
 
-    queue = queue_counts(database)
-    states = {state for row in queue.values() for state in row}
+    counts = queue_counts(database)
+    present = {state for row in counts.values() for state in row}
+    hosts = worker_hosts(database)
+    lines, total = campaign_lines(database)
     return {
-        "campaigns": [service.status(database, record["_id"]) for record in list_campaigns(database)],
-        "queue": queue,
-        "states": [state.value for state in FireworkState if state in states],
-        "workers": list_workers(database),
+        "lines": lines,
+        "campaigns": total,
+        "actions": CAMPAIGN_ACTIONS.values(),
+        "counts": counts,
+        "states": [state.value for state in FireworkState if state in present],
+        "hosts": hosts,
+        "troubles": troubles(counts, hosts, lines),
     }

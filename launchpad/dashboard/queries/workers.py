@@ -26,8 +26,8 @@ class WorkerRow:
         Whether it was asked to stop.
     site
         The batch job that it runs in, empty outside of one.
-    takes
-        Kinds and campaigns it works for; empty: all.
+    categories, campaigns
+        Kinds of task and campaigns that it works for; empty: all.
     cores, memory_gb
         What one task may use, where that is said.
     fw_id, task
@@ -46,7 +46,8 @@ class WorkerRow:
     condition: str
     asked: bool
     site: str
-    takes: str
+    categories: tuple[str, ...]
+    campaigns: tuple[str, ...]
     cores: int | None
     memory_gb: float | None
     fw_id: int | None
@@ -137,9 +138,8 @@ def _row(entry: dict[str, Any], names: dict[int, str]) -> WorkerRow:
         site=" ".join(
             part for part in (where, str(job.get("scheduler") or ""), str(job.get("id") or "")) if part
         ),
-        takes=", ".join(
-            str(name) for name in (*(entry.get("categories") or ()), *(entry.get("campaigns") or ()))
-        ),
+        categories=tuple(str(name) for name in entry.get("categories") or ()),
+        campaigns=tuple(str(name) for name in entry.get("campaigns") or ()),
         cores=entry.get("cores"),
         memory_gb=entry.get("memory_gb"),
         fw_id=None if fw_id is None else int(fw_id),
