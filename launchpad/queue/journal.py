@@ -75,7 +75,7 @@ def finish_update(queue: Queue, lock: WorkflowLock) -> bool:
 
 
 def _carry_out(queue: Queue, lock: WorkflowLock, entry: dict[str, Any]) -> None:
-    # new Fireworks first, the finished one (an older id) before its children: as FireWorks does it
+    # new Fireworks first: nothing may name what does not exist
     _insert_absent(queue, [step["document"] for step in entry["steps"] if step["before"] is None])
     for step in entry["steps"]:
         if step["before"] is not None:

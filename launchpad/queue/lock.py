@@ -146,6 +146,8 @@ class WorkflowLock:
         return dict(taken)
 
     def _abandoned(self, lease: dict[str, Any]) -> bool:
+        if lease.get("abandoned"):
+            return True  # the reaper says so
         owner = ProcessIdentity.from_document(lease)
         if owner == self.queue.identity:
             return lease["token"] not in HELD_TOKENS
@@ -162,7 +164,11 @@ class WorkflowLock:
             The lock has been taken over.
         """
         done = self.queue.workflows.update_one(
-            {"_id": self.workflow["_id"], "lock_lease.token": self.token},
+            {
+                "_id": self.workflow["_id"],
+                "lock_lease.token": self.token,
+                "lock_lease.abandoned": {"$exists": False},
+            },
             {"$set": {"locked": True, "lock_lease.since": self.queue.now()}},
         )
         if done.matched_count == 0:

@@ -224,9 +224,11 @@ def _mend_holders(work: _Pass, look: Look) -> None:
     """Put right what processes hold that do not come back: locks, checkouts, launches."""
     queue = work.queue
     for stuck in finder.abandoned_locks(look, lambda raw: _unchanged_s(work, raw)):
+        # a lease is not removed: whoever comes first has to know that there may be a change to finish
+        stock = "lock_lease.token" not in stuck.condition
         queue.workflows.update_one(
             {"_id": stuck.id, "locked": True, **stuck.condition},
-            {"$unset": {"locked": "", "lock_lease": ""}},
+            {"$unset": {"locked": ""}} if stock else {"$set": {"lock_lease.abandoned": True}},
         )
         queue.leases.delete_one({"_id": f"seen:lock:{stuck.id}"})
         logger.warning(

@@ -31,7 +31,7 @@ class QueueSettings(Settings):
     """The same for a RESERVED Firework without a launch that FireWorks' own launcher left behind."""
 
     lock_ttl_s: float = Field(default=120.0, gt=0)
-    """A workflow lock held longer than this by somebody who cannot be asked is taken over."""
+    """A workflow lock held longer than this is taken over; that of a process that died on this host at once."""
 
     stock_lock_ttl_s: float = Field(default=300.0, gt=0)
     """A workflow lock without owner (FireWorks' own), its workflow unchanged for this long, is released."""

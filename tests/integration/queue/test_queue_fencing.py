@@ -252,3 +252,40 @@ def test_hand_back_from_a_locked_workflow(queue):
     queue.hand_back(taken.launch_id, "stopped", kind="drained")
     queue.workflows.update_one({}, {"$unset": {"locked": ""}})
     assert reap(queue).rerun == (parent,)
+
+
+def test_released_lock_is_taken_before_the_reaper_repairs(queue, other, family, monkeypatch):
+    """Whoever gets the lock of a holder that is gone finishes its change first, be it the reaper or a worker."""
+    from launchpad.queue import reaper
+
+    one = queue.take(WORKER, "/nowhere", fw_id=family["first"])
+    two = other.take(WORKER, "/nowhere", fw_id=family["second"])
+    queue.spool = None
+    whole = queue.fireworks
+
+    class SecondWriteLost(Fragile):
+        """Writes one document of the change, and loses the connection at the next one."""
+
+        def __getattr__(self, name):
+            if name == self._method:
+                queue.fireworks = Fragile(whole, name)
+            return getattr(self._collection, name)
+
+    queue.fireworks = SecondWriteLost(whole, "replace_one")
+    with pytest.raises(AutoReconnect):
+        complete(queue, one.launch_id, 1)
+    queue.fireworks = whole
+    other.workflows.update_one({}, {"$set": {"lock_lease.since": 0.0, "lock_lease.node": "elsewhere"}})
+    original = reaper._repair
+
+    def overtaken(work, stuck):
+        monkeypatch.setattr(reaper, "_repair", original)
+        complete(other, two.launch_id, 2)
+        original(work, stuck)
+
+    monkeypatch.setattr(reaper, "_repair", overtaken)
+    reap(queue)
+    found = other.fireworks.find_one({"fw_id": family["child"]})
+    assert sorted(found["spec"]["pushed"]) == [1, 2], "both actions were applied, each once"
+    assert found["state"] == "READY"
+    check_consistent(other)
