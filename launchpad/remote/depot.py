@@ -147,6 +147,7 @@ class Depot:
     def give_back(self, bundle: Path, reason: str = "", *, tries: int = 0) -> None:
         """Put a bundle back; with a reason, as one whose runner died, which may happen `tries` times."""
         name = bundle.name.removesuffix(BUNDLE)
+        bundle.with_suffix(RECALL).unlink(missing_ok=True)
         if reason:
             count = self.tries / name
             with count.open("a", encoding="utf-8") as stream:

@@ -16,6 +16,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from launchpad.logs import event
+from launchpad.remote.depot import BUNDLE
 from launchpad.remote.slot import Slot
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Runner:
     def _leave(self) -> None:
         mine = self.depot.running / self.id
         with contextlib.suppress(OSError):
-            for bundle in mine.iterdir():
+            for bundle in mine.glob(f"*{BUNDLE}"):
                 self.depot.give_back(bundle)
         self.depot.delist(self.id)
         told = event("runner.ended", runner=self.id, done=self.done, failed=self.failed)

@@ -255,7 +255,13 @@ def _run(order: dict[str, Any], working: threading.Event, told: threading.Event)
 
 
 def _wait_for(workdir: Path) -> None:
-    """Wait for a process that is about to end: that of a runner which was killed, or lost this bundle, a moment ago."""
+    """Wait for a process that is about to end: that of a runner which was killed, or lost this bundle, a moment ago.
+
+    Raises
+    ------
+    TimeoutError
+        It does not end: its node hangs. That is no fault of the bundle.
+    """
     end = time.monotonic() + _LAST_WAIT_S
     with (workdir / "lock").open("ab") as lock:
         while time.monotonic() < end:
@@ -265,6 +271,7 @@ def _wait_for(workdir: Path) -> None:
                 time.sleep(0.1)
             else:
                 return
+    raise TimeoutError(f"another process is still at {workdir.name}")
 
 
 def _watch(parent: int) -> None:
