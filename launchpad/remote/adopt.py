@@ -17,6 +17,9 @@ __all__ = ["adopt_known", "adopt_strangers"]
 
 logger = logging.getLogger("launchpad.remote")
 
+#: A launch whose heart was silent for so many beats belongs to no push worker that lives.
+_BEATS = 3
+
 
 def adopt_known(worker: PushWorker) -> None:
     """Go on with the launches of the ledger that still run, and renew their heartbeats at once."""
@@ -32,6 +35,7 @@ def adopt_known(worker: PushWorker) -> None:
     if len(ledger):
         told = event("carry.adopted", site=worker.site.name, tasks=len(ledger))
         logger.info("going on with %d tasks of %s", len(ledger), worker.site.name, extra=told)
+        worker.beat()  # claims too: those of a process that is dead are taken over at once
 
 
 def adopt_strangers(worker: PushWorker, found: Look) -> None:
@@ -61,8 +65,14 @@ def adopt_strangers(worker: PushWorker, found: Look) -> None:
     if worker.looked_for_orphans:
         return
     worker.looked_for_orphans = True
-    for raw in list(queue.launches.find(ours, fields)):
+    # one whose heart beat just now may be on its way there, by a push worker on another machine
+    old = queue.now() - _BEATS * worker.site.timing.beat_s
+    for raw in list(queue.launches.find(ours, {**fields, "heartbeat_at": 1})):
         name = worker.name_of(raw["launch_id"])
-        if name not in ledger and name not in found.known:
+        if name in ledger or name in found.known:
+            continue
+        if raw["heartbeat_at"] > old:
+            worker.looked_for_orphans = False
+        else:
             reason = f"neither {worker.site.name} nor its push worker has it any more"
             queue.hand_back(raw["launch_id"], reason, kind="dead")

@@ -282,6 +282,16 @@ def test_carried_launches_are_those_of_the_site(queue, worker, depot) -> None:
     assert (depot.place / "inbox").stat().st_mode & 0o077 == 0
 
 
+def test_claims_are_kept_from_the_first_moment(queue, worker) -> None:
+    """Those of a push worker that was killed are open to everybody on its host until the next one renews them."""
+    made = worker(categories=["reference"])
+    sent(made)
+    held = queue.db.label_claims
+    assert held.update_many({}, {"$set": {"until": 0.0}}).modified_count > 0
+    worker(categories=["reference"])
+    assert not list(held.find({"until": {"$lt": queue.now()}}))
+
+
 def test_tasks_that_need_more_than_a_runner_has_stay_here(queue, worker) -> None:
     """What `execution.resources` asks for is compared with what one task may use of a runner."""
     queue.fireworks.update_many(
@@ -304,6 +314,11 @@ def test_a_lost_ledger_and_a_lost_site(queue, worker, depot) -> None:
     second = worker(ledger="another")
     second.turn()
     assert names[1] in second.ledger
+    assert launch_of(queue, names[0])["state"] == "RUNNING", "a push worker elsewhere may be bringing it"
+    queue.launches.update_one(
+        {"launch_id": launch_of(queue, names[0])["launch_id"]}, {"$inc": {"heartbeat_at": -200}}
+    )
+    second.turn()
     assert (
         launch_of(queue, names[0])["requeue"]["kind"] == "dead"
         or launch_of(queue, names[0])["state"] == "FIZZLED"
