@@ -36,13 +36,16 @@ def check_site(site: PushSite) -> dict[str, Any]:
     from gapfactory import __version__
     from launchpad.remote.transport import Transport
 
+    transport = Transport(site)
     found = ask(
-        Transport(site),
+        transport,
         "launchpad.remote.check",
         {"scheduler": site.scheduler},
         fields=("host", "gapfactory", "python", "free_mb", "warnings"),
     )
     warnings = list(found["warnings"])
+    if transport.said.strip():
+        warnings.append(f"the shell there says ('setup'?): {transport.said.strip()[-500:]}")
     if found["gapfactory"] != __version__:
         warnings.append(
             f"gapfactory is {found['gapfactory']} there and {__version__} here: install the same version"

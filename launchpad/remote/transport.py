@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -91,6 +92,10 @@ class Transport:
         self.socket = socket_directory() / hashlib.sha256(repr(way).encode()).hexdigest()[:16]
         #: calls over the connection so far
         self.calls = 0
+        #: what the last call that succeeded wrote beside its answer, such as complaints of 'setup'
+        self.said = ""
+        if shutil.which("ssh") is None:
+            raise ServiceError("there is no ssh on the PATH: install the OpenSSH client.")
 
     def _ssh(self, *options: str, destination: bool = True) -> list[str]:
         site, timing = self.site, self.site.timing
@@ -163,7 +168,7 @@ class Transport:
             except subprocess.TimeoutExpired as error:
                 raise RemoteError(
                     "network",
-                    f"no connection to {self._where} within {self.site.timing.connect_s + 10.0:g} s; trying again.",
+                    f"no connection to {self._where} within {self.site.timing.connect_s + 10.0:g} s.",
                 ) from error
             if done.returncode != 0:
                 raise self._refused(_text(said))
@@ -221,13 +226,14 @@ class Transport:
             try:
                 result = self._talk(process, send, receive)
                 process.wait()
+                self.said = _text(said)
             except (EOFError, OSError) as error:
                 process.kill() if not isinstance(error, EOFError | BrokenPipeError) else None
                 code = process.wait()
                 if late.is_set():
                     raise RemoteError(
                         "network",
-                        f"{self._where} did not answer within {self.site.timing.call_s:g} s; trying again.",
+                        f"{self._where} did not answer within {self.site.timing.call_s:g} s.",
                     ) from error
                 raise self._failed(code, _text(said)) from error
             finally:
@@ -290,7 +296,10 @@ class Transport:
                 f"{self._where} wants a login that needs a person ({words}). Open the connection with: gapfactory push "
                 "connect",
             )
-        return RemoteError("network", f"no connection to {self._where} ({words}); trying again.")
+        return RemoteError(
+            "network",
+            f"no connection to {self._where} ({words}). If it lasts: are 'host', 'port', 'jump' right?",
+        )
 
     def _failed(self, code: int, said: str) -> RemoteError:
         """Return the error for a command that did not answer as it should."""

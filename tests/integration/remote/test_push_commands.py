@@ -40,6 +40,9 @@ def test_start_in_the_background_and_recall(place, tiny, gate, tmp_path) -> None
     assert "no push worker has worked for site" in place.refused("push", "status", "site.yaml")
     assert "connected to login" in place.good("push", "connect", "site.yaml")
     assert place.json("push", "init", "site.yaml")["warnings"] == []
+    place.write("odd.yaml", site_text(gate, directory, more_setup=["modul load espresso"]))
+    (warning,) = place.json("push", "init", "odd.yaml")["warnings"]
+    assert "modul: command not found" in warning
     place.good("campaign", "submit", "tiny.yaml")
     pid = place.json("push", "start", "site.yaml", "--background")["pid"]
     try:
