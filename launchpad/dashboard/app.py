@@ -132,7 +132,7 @@ def _gate() -> ResponseReturnValue | None:
             return redirect(url_for("login.form", group=name, next=request.full_path.rstrip("?")))
         abort(401)
     if not access.allows(g.account.role, needed):
-        abort(403, f"This needs the role {access._LOWEST[needed]}; you are {g.account.role}.")
+        abort(403, f"This needs the role {access.lowest(needed)}; you are {g.account.role}.")
     if needed in (access.Permission.ADMINISTER, access.Permission.OWN) and bearer() is not None:
         abort(403, "This needs a login; a token is not enough.")
     return None

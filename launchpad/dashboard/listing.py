@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
     from pymongo.collection import Collection
 
-__all__ = ["Column", "Listing", "Page"]
+__all__ = ["SIZES", "Column", "Listing", "Page"]
 
-_SIZES: Final = (25, 50, 100, 200)
+#: Rows of a page that may be asked for.
+SIZES: Final = (25, 50, 100, 200)
 _LONGEST: Final = 200
 _PLAIN: Final = (type(None), bool, str, int, float)
 #: Types of sort keys and ids -> their names in the tokens of pages.
@@ -200,8 +201,8 @@ class Listing:
             raise InputError(f"sort={sort[:40]!r}: one of {', '.join(sorted(by_name))}")
         size = next(iter(arguments.get("size", ())), "")
         if size:
-            if size not in {str(number) for number in _SIZES}:
-                raise InputError(f"size={size[:40]!r}: one of {', '.join(map(str, _SIZES))}")
+            if size not in {str(number) for number in SIZES}:
+                raise InputError(f"size={size[:40]!r}: one of {', '.join(map(str, SIZES))}")
             meant["size"] = (size,)
         token = next(iter(arguments.get("after", ())), "")
         return cls(
@@ -209,7 +210,7 @@ class Listing:
             conditions,
             by_name[sort],
             descending,
-            int(size or _SIZES[1]),
+            int(size or SIZES[1]),
             _parse(token) if token else None,
             meant,
         )

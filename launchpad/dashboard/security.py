@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from flask import abort, request
+from flask import abort, g, request
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -17,6 +18,7 @@ __all__ = ["EVAL_ENDPOINTS", "bearer", "is_api", "protect"]
 #: The map compiles its shaders' loops at run time (chemiscope): this page alone may do that.
 EVAL_ENDPOINTS: Final = frozenset({"structures.map_page"})
 
+_REQUESTS: Final = logging.getLogger("launchpad.dashboard.requests")
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -37,6 +39,19 @@ def _origin(address: str | None) -> tuple[str, str] | None:
     except ValueError:
         return None
     return (parts.scheme, parts.netloc) if parts.netloc else None
+
+
+def _log(response: Response) -> None:
+    """Write a line about a request: without its arguments, which may hold a ticket, and on one line whatever it is."""
+    who = g.account.name if g.get("account") is not None else "-"
+    _REQUESTS.info(
+        "%s %s %s %s %s",
+        request.remote_addr,
+        who,
+        request.method[:10],
+        quote(request.path)[:500],
+        response.status_code,
+    )
 
 
 def protect(app: Flask, settings: DashboardSettings) -> None:
@@ -76,4 +91,6 @@ def protect(app: Flask, settings: DashboardSettings) -> None:
             response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
         if not request.path.startswith("/static/"):
             response.headers.setdefault("Cache-Control", "private, no-cache")
+        if settings.request_log:
+            _log(response)
         return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,11 @@ def serve(
 
     # which server answers is nobody's business; its access log stays off, the application writes one without queries
     wsgi.Response.default_headers = _without_server(wsgi.Response.default_headers)
+
+    log = logging.getLogger("launchpad.dashboard.requests")
+    log.setLevel(logging.INFO)
+    log.addHandler(logging.StreamHandler())
+    log.handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(message)s"))
 
     class Application(BaseApplication):
         def load_config(self) -> None:

@@ -58,6 +58,9 @@ class DashboardSettings(Settings):
     browser_days: float = Field(default=180.0, gt=0)
     """A browser is known for so long after a login: guessers at its owner's name do not stop it."""
 
+    request_log: bool = True
+    """One line per request on standard error: who, what, how it ended; never arguments, bodies or headers."""
+
     body_limit_kb: int = Field(default=256, ge=1)
     """Larger requests are refused."""
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from launchpad.dashboard.auth.accounts import Account
 
-__all__ = ["Permission", "Role", "allows", "lower", "needs", "public", "undeclared"]
+__all__ = ["Permission", "Role", "allows", "lower", "lowest", "needs", "public", "undeclared"]
 
 
 class Role(StrEnum):
@@ -55,6 +55,11 @@ class _Public:
 def allows(role: Role, permission: Permission) -> bool:
     """Return whether a role includes a permission."""
     return _RANK[role] >= _RANK[_LOWEST[permission]]
+
+
+def lowest(permission: Permission) -> Role:
+    """Return the role from which on a permission is included."""
+    return _LOWEST[permission]
 
 
 def lower(one: Role, other: Role) -> Role:

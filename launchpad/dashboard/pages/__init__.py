@@ -12,7 +12,17 @@ __all__ = ["blueprints"]
 
 def blueprints() -> tuple[Blueprint, ...]:
     """Return every blueprint of the dashboard."""
-    from launchpad.dashboard.pages import campaigns, login, overview, queue, structures, tasks, workers
+    from launchpad.dashboard.api import routes
+    from launchpad.dashboard.pages import (
+        campaigns,
+        login,
+        overview,
+        programs,
+        queue,
+        structures,
+        tasks,
+        workers,
+    )
 
     return (
         login.blueprint,
@@ -22,4 +32,6 @@ def blueprints() -> tuple[Blueprint, ...]:
         queue.blueprint,
         tasks.blueprint,
         workers.blueprint,
+        programs.blueprint,
+        routes.blueprint,
     )

@@ -9,7 +9,7 @@ ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.fixture
-def application(database_uri, database):
+def application(database_uri, database, tmp_path):
     from launchpad.dashboard.app import create_app
     from launchpad.dashboard.auth.access import Role
     from launchpad.dashboard.auth.accounts import add_account
@@ -24,7 +24,11 @@ def application(database_uri, database):
     app = create_app(
         [group],
         DashboardSettings(
-            login_failures=3, login_failures_address=10, login_failures_name=12, login_pause_s=600
+            login_failures=3,
+            login_failures_address=10,
+            login_failures_name=12,
+            login_pause_s=600,
+            cache=tmp_path / "cache",
         ),
         b"k" * 32,
     )
@@ -47,3 +51,55 @@ def log_in(application):
         return client
 
     return enter
+
+
+FILE = """
+preset: quickstart-Si-analytic
+schedule: {cells_per_generation: 4, initial_cells: 4}
+select: {noise_cells: 1, labels_per_generation: 2, held_out_per_generation: 1}
+stop: {label_budget: 6}
+execution: {build_chunk: 2, relax_chunk: 2, reference_chunk: 2}
+"""
+
+
+@pytest.fixture
+def stocked(application, database, database_uri):
+    """The dashboard with a campaign that was submitted, three of its structures and an assessment."""
+    from ase.build import bulk
+
+    from gapfactory.campaign import parse_campaign
+    from launchpad.database.campaigns import create_campaign
+    from launchpad.database.documents import MetricsDocument, StructureDocument, generation_id, structure_id
+    from launchpad.database.packing import pack_atoms
+    from launchpad.queue import Queue
+    from launchpad.workflows.generation import submit_generation
+
+    campaign = parse_campaign(f"name: one\n{FILE}")
+    create_campaign(database, campaign, FILE, {})
+    with Queue.from_uri(database_uri) as queue:
+        submit_generation(queue, campaign, 0)
+    for index in range(30):
+        database.structures.insert_one(
+            StructureDocument(
+                id=structure_id("one", 0, "cell", index),
+                campaign="one",
+                generation=0,
+                stage="cell",
+                index=index,
+                composition="Si",
+                hash=f"{index:064x}",
+                atoms=pack_atoms(bulk("Si", a=5.4 + 0.01 * index)),
+            ).to_bson()
+        )
+    database.metrics.insert_one(
+        MetricsDocument(
+            id=generation_id("one", 0),
+            campaign="one",
+            generation=0,
+            labels=4,
+            decision="continue",
+            reason="budget is left",
+            evidence={"headline": {"energy_rmse": 0.01, "force_rmse": float("nan")}},
+        ).to_bson()
+    )
+    return application

@@ -1,0 +1,1 @@
+"""The same data and actions for programs, as JSON."""
