@@ -72,8 +72,9 @@ def add(
 
       gapfactory db users add silicon "CN=cluster-a,O=Example" --role worker --x509 /etc/gapfactory/a.pem --to a.uri
     """
-    from launchpad.database.users import add_user, user_uri, write_secret
+    from launchpad.database.users import add_user, require_place, user_uri, write_secret
 
+    require_place(to)
     for client, located in opened(uri, data):
         password = add_user(client, group, name, role, certificate=x509 is not None)
         key = None if x509 is None else str(x509)
@@ -94,8 +95,9 @@ def password(
 
     Example: gapfactory db users password silicon cluster-a --to cluster-a.uri
     """
-    from launchpad.database.users import change_password, user_uri, write_secret
+    from launchpad.database.users import change_password, require_place, user_uri, write_secret
 
+    require_place(to)  # the password is shown nowhere: without its file the user would be locked out
     for client, located in opened(uri, data):
         new = change_password(client, group, name)
         write_secret(to, user_uri(located, group, name, new, ca=tls_ca))
@@ -127,7 +129,7 @@ def upgrade(group: GroupArgument, uri: UriOption = None, data: DataOption = None
         changed = upgrade_users(client, group)
         for user in changed:
             say(f"{user.name} is {user.role} of {group}")
-        say(f"{len(changed)} users of {group} were given the roles of this version; the others had them")
+        say(f"{len(changed)} users of {group} were given the roles of this version; 'users list' shows all")
 
 
 @app.command("list")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
 __all__ = [
+    "IMPORT",
     "MIGRATIONS",
     "SCHEMA",
     "Migration",
@@ -38,6 +39,8 @@ logger = logging.getLogger("launchpad.database")
 
 #: Documents changed at once.
 BATCH = 500
+#: Document of ``queue_meta`` that is there while an archive is read into the database.
+IMPORT = "import"
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,7 @@ def require_readable(database: Database[Any]) -> None:
 
 
 def require_writable(database: Database[Any]) -> None:
-    """Refuse to write into a database of a later version, or of an earlier one where that does harm.
+    """Refuse to write into a database of a later version, of an earlier one where that does harm, or half imported.
 
     Raises
     ------
@@ -206,6 +209,13 @@ def require_writable(database: Database[Any]) -> None:
         With the remedy.
     """
     require_readable(database)
+    half = database.queue_meta.find_one({"_id": IMPORT})
+    if half is not None:
+        msg = (
+            f"{half['archive']} is being read into database {database.name!r}, or was until that was cut off: wait "
+            "until it has ended, or repeat 'gapfactory db import'. Nothing is written before it is whole"
+        )
+        raise DatabaseError(msg)
     missing = [migration for migration in outstanding(database) if migration.before_writing]
     if missing:
         msg = (

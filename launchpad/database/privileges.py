@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AUDIT",
     "OPERATIONS",
+    "OWNED",
     "ROLES",
     "SHARES",
     "WRITES",

@@ -13,6 +13,7 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 import os
 import tarfile
 import tempfile
@@ -25,8 +26,10 @@ from bson.errors import BSONError
 
 from gapfactory.errors import DatabaseError, InputError
 from launchpad.database.audit import audit
-from launchpad.database.migrations import SCHEMA, schema_version, upgrade
-from launchpad.database.privileges import AUDIT, SHARES
+from launchpad.database.connection import NOT_AUTHORISED
+from launchpad.database.documents import now
+from launchpad.database.migrations import IMPORT, SCHEMA, schema_version, upgrade
+from launchpad.database.privileges import AUDIT, OWNED, SHARES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
 __all__ = ["add_member", "export_database", "import_database", "members"]
+
+logger = logging.getLogger("launchpad.database")
 
 FORMAT = 1
 #: Documents sent to the database at once.
@@ -50,7 +55,7 @@ PROGRESS: dict[str, tuple[str, ...] | None] = {
 }
 #: How often that is read, with growing pauses, before an export gives up.
 TRIES = 40
-#: What makes a database count as used; imported last, so that an import that was cut off is simply repeated.
+#: What makes a database count as used; imported last. Until it is whole, `IMPORT` says that it may be imported again.
 LAST = frozenset({"campaigns", "fireworks"})
 
 
@@ -88,6 +93,8 @@ def export_database(database: Database[Any], target: Path) -> dict[str, int]:
             facts = {"format": FORMAT, "schema": schema_version(database), "collections": counts}
             manifest = json.dumps(facts, indent=2)
             add_member(archive, "manifest.json", io.BytesIO(manifest.encode()))
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())  # a backup that has its name is on the disk
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -149,6 +156,14 @@ def add_member(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
 def import_database(database: Database[Any], source: Path) -> dict[str, int]:
     """Read an archive into a database that holds no campaign yet, and bring it to the version of this program.
 
+    One that was cut off is repeated. What only an owner may write (policies, quotas, accounts of the dashboard) is left
+    out with a warning where a member imports.
+
+    Returns
+    -------
+    dict
+        Documents by collection.
+
     Raises
     ------
     InputError
@@ -156,7 +171,8 @@ def import_database(database: Database[Any], source: Path) -> dict[str, int]:
     DatabaseError
         The database is not empty.
     """
-    if database.campaigns.find_one({}, {"_id": 1}) or database.fireworks.find_one({}, {"_id": 1}):
+    used = database.campaigns.find_one({}, {"_id": 1}) or database.fireworks.find_one({}, {"_id": 1})
+    if used and database.queue_meta.find_one({"_id": IMPORT}) is None:
         msg = (
             "this database holds campaigns or tasks already; import into an empty one (--db URI or --data "
             "DIRECTORY)"
@@ -188,30 +204,48 @@ def import_database(database: Database[Any], source: Path) -> dict[str, int]:
             "import it with that version. Nothing was imported"
         )
         raise InputError(msg)
+    mark = {"archive": source.name, "at": now()}
+    database.queue_meta.update_one({"_id": IMPORT}, {"$set": mark}, upsert=True)
     for last in (False, True):
         for member, content in members(source):
             name = member.removesuffix(".bson")
-            if name in wanted and (name in LAST) is last:
-                _insert(database, name, content)
+            # archives of before grants were left out of them may hold some, and they are another server's
+            if name == SHARES:
+                wanted.pop(SHARES, None)
+            elif name in wanted and (name in LAST) is last and not _insert(database, name, content):
+                del wanted[name]
+                logger.warning("%s is left out: only an owner of the group may write it", name)
     if wanted.get("campaigns") or wanted.get("fireworks"):
-        # the version came with the archive, or there was none: an import that was cut off before here is repeated
-        # or completed by 'gapfactory db upgrade'
+        # the version came with the archive, or there was none
         upgrade(database)
     audit(database, "database.imported", documents=sum(wanted.values()), archive=source.name)
+    database.queue_meta.delete_one({"_id": IMPORT})
     return wanted
 
 
-def _insert(database: Database[Any], name: str, content: IO[bytes]) -> None:
+def _insert(database: Database[Any], name: str, content: IO[bytes]) -> bool:
+    """Write a collection anew; return whether this user may, as far as it is an owner's to write."""
+    from pymongo.errors import OperationFailure
+
+    known: set[Any] = set()
     if name == AUDIT:
         # only added to, by whoever it is: what happened in the database that the archive was made of, before this one
         known = {document["_id"] for document in database[name].find({}, {"_id": 1})}
+    elif name == "queue_meta":
+        known = {IMPORT}
+        database[name].delete_many({"_id": {"$ne": IMPORT}})
     else:
-        known = set()
-        database[name].delete_many({})
+        try:
+            database[name].delete_many({})
+        except OperationFailure as error:
+            if error.code != NOT_AUTHORISED or name not in OWNED:
+                raise
+            return False
     documents = bson.decode_file_iter(content)
     while batch := [dict(document) for document in itertools.islice(documents, BATCH)]:
         if new := [document for document in batch if document["_id"] not in known]:
             database[name].insert_many(new)
+    return True
 
 
 def members(source: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -49,6 +49,7 @@ __all__ = [
     "list_users",
     "prepare_group",
     "remove_user",
+    "require_place",
     "upgrade_users",
     "user_uri",
     "write_secret",
@@ -417,6 +418,28 @@ def elsewhere(uri: str, database: str) -> str:
     if "@" in place and not any(option.lower().startswith("authsource=") for option in kept):
         kept.append(f"authSource={own}")
     return f"{place}/{database}" + (f"?{'&'.join(kept)}" if kept else "")
+
+
+def require_place(path: Path) -> None:
+    """Make sure that `write_secret` can write a file, before what it is to hold comes into being.
+
+    Raises
+    ------
+    InputError
+        There is no such directory, it cannot be written to, or the path is one.
+    """
+    if path.is_dir():
+        msg = f"{path} is a directory; name a file for the URI. Nothing was changed"
+        raise InputError(msg)
+    trial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        trial.unlink()
+    except OSError as error:
+        msg = (
+            f"{path} cannot be written: {error.strerror}. Nothing was changed; name another file for the URI"
+        )
+        raise InputError(msg) from error
 
 
 def write_secret(path: Path, text: str) -> None:

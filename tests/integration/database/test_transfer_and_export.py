@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 
 import pytest
@@ -14,6 +15,7 @@ from gapfactory.io.extxyz import read_training_set
 from launchpad.database import transfer
 from launchpad.database.connection import open_database
 from launchpad.database.transfer import export_database, import_database
+from launchpad.queue.connection import prepare
 from launchpad.reporting import export_campaign
 
 pytestmark = [pytest.mark.database]
@@ -48,6 +50,57 @@ def test_an_archive_is_private_and_goes_in_batches(database, new_database, tmp_p
     ]
     assert list(other.labels.find().sort("_id", 1)) == list(database.labels.find().sort("_id", 1))
     other.client.close()
+
+
+@pytest.mark.parametrize("cut", ["labels", "campaigns", "fireworks"])
+def test_an_import_that_was_cut_off_anywhere_is_repeated(
+    database, new_database, tmp_path, monkeypatch, cut
+) -> None:
+    monkeypatch.setattr(transfer, "BATCH", 1)
+    prepare(database)
+    database.labels.insert_many([{"_id": k, "status": "x"} for k in range(3)])
+    database.campaigns.insert_many([{"_id": f"c{k}"} for k in range(3)])
+    database.fireworks.insert_many([{"fw_id": k, "state": "READY"} for k in range(3)])
+    target = tmp_path / "all.tar.gz"
+    counts = export_database(database, target)
+    other = open_database(new_database())
+    prepare(other)
+    original = Collection.insert_many
+
+    def killed(self, documents, **options):
+        original(self, documents, **options)
+        if self.name == cut:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "insert_many", killed)
+        with pytest.raises(KeyboardInterrupt):
+            import_database(other, target)
+    # a part of the tasks is no database to work with
+    with pytest.raises(
+        DatabaseError, match=r"all\.tar\.gz is being read into .* repeat 'gapfactory db import'"
+    ):
+        prepare(other)
+    assert import_database(other, target) == counts
+    for name in ("labels", "campaigns", "fireworks"):
+        assert list(other[name].find().sort("_id", 1)) == list(database[name].find().sort("_id", 1)), name
+    prepare(other)
+    with pytest.raises(DatabaseError, match="holds campaigns or tasks already"):
+        import_database(other, target)
+    other.client.close()
+
+
+def test_an_archive_has_its_name_when_it_is_on_the_disk(database, tmp_path, monkeypatch) -> None:
+    synced: list[int] = []
+    real = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    export_database(database, tmp_path / "all.tar.gz")
+    assert (tmp_path / "all.tar.gz").stat().st_ino in synced
 
 
 def test_an_export_that_fails_leaves_nothing(database, tmp_path, monkeypatch) -> None:

@@ -11,8 +11,10 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from gapfactory.errors import DatabaseError, InputError, NotFoundError
+from launchpad.database import transfer
 from launchpad.database.location import named_uri
 from launchpad.database.privileges import ROLES, WRITES, privileges_of, role_needed
+from launchpad.database.transfer import export_database, import_database
 from launchpad.database.users import (
     User,
     add_user,
@@ -24,6 +26,8 @@ from launchpad.database.users import (
     user_uri,
     write_secret,
 )
+from launchpad.operations.settings import Quota
+from launchpad.operations.stored import quota_of, store_quota
 
 pytestmark = [pytest.mark.database]
 
@@ -363,6 +367,44 @@ def test_the_uri_of_a_user_on_another_machine() -> None:
     assert user_uri(admin, "g", "u", "p").endswith("?tls=true&tlsCAFile=/run/secrets/ca.pem&authSource=g")
     there = user_uri(admin, "g", "u", "p", ca="/etc/a&b/ca.pem")
     assert there.endswith("/g?tls=true&tlsCAFile=/etc/a%26b/ca.pem&authSource=g")
+
+
+def test_a_member_imports_what_members_may_write(
+    administrator, database_server, group, tmp_path, caplog
+) -> None:
+    source, target = (administrator[name] for name in group)
+    store_quota(source, Quota(labels=7))
+    source.campaigns.insert_one({"_id": "c", "state": "done"})
+    # as archives of earlier versions have it
+    source.shares.insert_one({"_id": "to/a/labels", "users": []})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "SHARES", "none")
+        export_database(source, tmp_path / "all.tar.gz")
+    for role, expected in (("member", None), ("owner", 7)):
+        target.campaigns.delete_many({})
+        password = add_user(administrator, group[1], role, role)
+        with MongoClient(user_uri(database_server, group[1], role, password)) as client:
+            counts = import_database(client[group[1]], tmp_path / "all.tar.gz")
+        assert target.campaigns.find_one({"_id": "c"})
+        assert quota_of(target).labels == expected
+        assert ("operations" in counts) == (expected is not None)
+        assert target.shares.find_one({}) is None
+    assert [r.getMessage() for r in caplog.records if "left out" in r.getMessage()] == [
+        "operations is left out: only an owner of the group may write it"
+    ]
+
+
+def test_no_user_and_no_password_without_a_file_to_put_it_into(place, tmp_path) -> None:
+    place.good("db", "users", "add", "silicon", "bob", "--role", "worker", "--to", str(tmp_path / "bob.uri"))
+    before = (tmp_path / "bob.uri").read_text()
+    for to in (tmp_path / "nowhere" / "x.uri", tmp_path):
+        for command in (["add", "silicon", "eve", "--role", "worker"], ["password", "silicon", "bob"]):
+            done = place.run("db", "users", *command, "--to", str(to))
+            assert done.returncode == 1
+            assert "Nothing was changed" in done.stderr
+    assert [user["name"] for user in place.json("db", "users", "list", "silicon")] == ["bob"]
+    assert (tmp_path / "bob.uri").read_text() == before
+    place.good("db", "quota", "show", GAPFACTORY_DB_FILE=str(tmp_path / "bob.uri"))
 
 
 def test_commands_keep_passwords_out_of_sight(place, tmp_path) -> None:
