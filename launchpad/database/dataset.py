@@ -94,18 +94,24 @@ def _item(document: dict[str, Any], role: Role, generation: int) -> Item:
     )
 
 
-def store_atoms(database: Database[Any], campaign: Campaign) -> None:
-    """Store the isolated atoms and dimers of a campaign; those that are there stay as they are."""
+def make_atoms(campaign: Campaign) -> list[tuple[Literal["isolated", "dimer"], list[Atoms]]]:
+    """Make the isolated atoms and dimers of a campaign."""
     from gapfactory.build import dimers, isolated_atoms
     from gapfactory.potentials.gap.terms import largest_cutoff
-    from gapfactory.structures import composition_of, structure_hash
 
     species = tuple(campaign.species_table.values())
     cutoff = largest_cutoff(species, campaign.gap)
-    made: list[tuple[Literal["isolated", "dimer"], list[Atoms]]] = [
+    return [
         ("isolated", isolated_atoms(species, cutoff + 2 * max(item.radius for item in species))),
         ("dimer", dimers(species, campaign.dimers, cutoff)),
     ]
+
+
+def store_atoms(database: Database[Any], campaign: Campaign) -> None:
+    """Store the isolated atoms and dimers of a campaign; those that are there stay as they are."""
+    from gapfactory.structures import composition_of, structure_hash
+
+    made = make_atoms(campaign)
     save_structures(
         database,
         [

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from launchpad.operations.quotas import measure
+from launchpad.operations.quotas import measure, remedy
 from launchpad.operations.stored import quota_of
 from launchpad.queue.connection import ServerClock
 from launchpad.states import CampaignState
@@ -178,7 +178,7 @@ class Watch:
 
     def _quota(self) -> Iterator[Happening]:
         quota = quota_of(self._database)
-        for use in measure(self._database, quota):
+        for use in measure(self._database, quota, limited=True):
             if use.limit is None:
                 continue
             for step, words in ((quota.warn_at, "is nearly used"), (1.0, "is used up")):
@@ -190,8 +190,7 @@ class Watch:
                         "quota",
                         f"quota of {what} {words}",
                         f"{use.used:.4g} of {use.limit:g} {what} are used in {self._database.name}. Campaigns halt at "
-                        "the limit and lose nothing. Make room ('gapfactory db usage', 'gapfactory db prune') or raise "
-                        "it ('gapfactory db quota set').",
+                        f"the limit and lose nothing; {remedy(use.name)}.",
                         {"what": use.name, "used": use.used, "limit": use.limit},
                     )
                 elif use.share < step - _HYSTERESIS:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gapfactory.errors import StateError
 from launchpad.operations.stored import quota_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pymongo.database import Database
 
     from gapfactory.campaign import Campaign
     from launchpad.operations.settings import Quota
 
-__all__ = ["QuotaUse", "Use", "exceeded", "measure", "planned_for", "require_quota", "usage"]
+__all__ = ["QuotaUse", "Use", "exceeded", "measure", "planned_for", "remedy", "require_quota", "usage"]
 
 logger = logging.getLogger("launchpad.operations")
 
+#: What to do then with a campaign that halted.
+_RESUME: Final = "'gapfactory campaign resume NAME --run'"
 #: Collections whose documents belong to campaigns, and the field that says to which.
 _OWNED = {
     "structures": "campaign",
@@ -113,9 +115,23 @@ def usage(database: Database[Any]) -> list[Use]:
     return sorted(found, key=lambda use: (use.campaign, use.kind)) + rest
 
 
-def measure(database: Database[Any], quota: Quota | None = None) -> list[QuotaUse]:
-    """Return how much of each limit is used."""
+def measure(database: Database[Any], quota: Quota | None = None, *, limited: bool = False) -> list[QuotaUse]:
+    """Return how much of each limit is used; `limited`: only of those that are set, and nothing else is counted."""
     limits = quota or quota_of(database)
+    measures: dict[str, Callable[[Database[Any]], float]] = {
+        "structures": lambda database: float(database.structures.estimated_document_count()),
+        "labels": lambda database: float(database.labels.count_documents({"status": "done"})),
+        "gigabytes": lambda database: float(database.command("dbStats")["dataSize"]) / 1e9,
+        "core_hours": _core_hours,
+    }
+    return [
+        QuotaUse(name, used(database), getattr(limits, name))
+        for name, used in measures.items()
+        if not limited or getattr(limits, name) is not None
+    ]
+
+
+def _core_hours(database: Database[Any]) -> float:
     seconds = 0.0
     for row in database.launches.aggregate(
         [
@@ -124,24 +140,20 @@ def measure(database: Database[Any], quota: Quota | None = None) -> list[QuotaUs
         ]
     ):
         seconds = float(row["seconds"])
-    used = {
-        "structures": float(database.structures.estimated_document_count()),
-        "labels": float(database.labels.count_documents({"status": "done"})),
-        "gigabytes": float(database.command("dbStats")["dataSize"]) / 1e9,
-        "core_hours": seconds / 3600.0,
-    }
-    return [QuotaUse(name, value, getattr(limits, name)) for name, value in used.items()]
+    return seconds / 3600.0
 
 
 def planned_for(campaign: Campaign, generation: int) -> dict[str, float]:
     """Return what a generation is going to add to what has a limit and can be told before."""
     from gapfactory.protocols.de_novo import picks_of
+    from launchpad.database.dataset import make_atoms
 
     picks = sum(picks_of(campaign, generation))
-    # from generation 1 on, chosen frames are structures of their own
+    # from generation 1 on, chosen frames are structures of their own; the first one labels atoms and dimers too
+    beside = 0 if generation else sum(len(atoms) for _, atoms in make_atoms(campaign))
     return {
-        "structures": float(campaign.cells_of(generation) + (picks if generation else 0)),
-        "labels": float(picks),
+        "structures": float(campaign.cells_of(generation) + (picks if generation else beside)),
+        "labels": float(picks + beside),
     }
 
 
@@ -158,19 +170,15 @@ def exceeded(database: Database[Any], planned: Mapping[str, float]) -> str:
         From `planned_for`; empty to look at what is used already.
     """
     quota = quota_of(database)
-    if all(getattr(quota, name) is None for name in ("structures", "labels", "gigabytes", "core_hours")):
-        return ""
-    for found in measure(database, quota):
+    for found in measure(database, quota, limited=True):
         if found.limit is None:
             continue
         more = planned.get(found.name, 0.0)
         if found.used + more > found.limit or found.used >= found.limit:
             comes = f" and {more:g} more would come" if more else ""
-            option = found.name.replace("_", "-")
             return (
                 f"quota of the group: {found.used:.4g} of {found.limit:g} {found.name.replace('_', ' ')} are used"
-                f"{comes}. Nothing is lost: make room ('gapfactory db usage', 'gapfactory db prune') or have an owner "
-                f"raise it ('gapfactory db quota set --{option} N'), then 'gapfactory campaign resume NAME --run'"
+                f"{comes}. Nothing is lost: {remedy(found.name)}, then {_RESUME}"
             )
         if found.share >= quota.warn_at:
             logger.warning(
@@ -180,6 +188,13 @@ def exceeded(database: Database[Any], planned: Mapping[str, float]) -> str:
                 found.name.replace("_", " "),
             )
     return ""
+
+
+def remedy(name: str) -> str:
+    """Return what helps where a limit is reached: what a policy removes takes bytes away, and no document."""
+    option = name.replace("_", "-")
+    room = "make room ('gapfactory db usage', 'gapfactory db prune') or " if name == "gigabytes" else ""
+    return f"{room}have an owner raise it ('gapfactory db quota set --{option} N')"
 
 
 def require_quota(database: Database[Any], name: str, planned: Mapping[str, float] | None = None) -> None:
@@ -192,7 +207,7 @@ def require_quota(database: Database[Any], name: str, planned: Mapping[str, floa
     name
         The campaign, for the text.
     planned
-        What is going to be added.
+        What a new campaign is going to add; one that is there needs none.
 
     Raises
     ------
@@ -201,4 +216,5 @@ def require_quota(database: Database[Any], name: str, planned: Mapping[str, floa
     """
     reason = exceeded(database, planned or {})
     if reason:
-        raise StateError(reason.replace("resume NAME", f"resume {name}"))
+        again = "submit it again" if planned else _RESUME.replace("NAME", name)
+        raise StateError(reason.replace(_RESUME, again))

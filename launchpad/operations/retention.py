@@ -206,9 +206,8 @@ def prune(
             for portion in dropped:
                 documents = ((portion.kind, d) for d in _documents(database, portion))
                 _apply(database, record, documents, len(portion.ids), lease, tell)
-            database.removals.update_one({"_id": record["_id"]}, {"$set": {"state": "done"}})
+            _conclude(database, record, "done")
             record["state"] = "done"
-            audit(database, "retention.deleted", removal=record["_id"], by=by, counts=record["counts"])
         _release_files(database, lease, file_age_s)
     return record
 
@@ -370,9 +369,13 @@ def _finish(database: Database[Any], lease: Lease) -> None:
         if path is not None and whole:
             _apply(database, record, archive.read_documents(path), 0, lease, _silent)
         # what is left without its archive (another host's), or was to be deleted, is planned anew
-        database.removals.update_one(
-            {"_id": record["_id"]}, {"$set": {"state": "done" if whole else "partly"}}
-        )
+        _conclude(database, record, "done" if whole else "partly")
+
+
+def _conclude(database: Database[Any], record: dict[str, Any], state: str) -> None:
+    # the trail first: a run that is killed here is finished once more, and nothing goes without an entry
+    audit(database, "retention.deleted", removal=record["_id"], by=record["by"], counts=record["counts"])
+    database.removals.update_one({"_id": record["_id"]}, {"$set": {"state": state}})
 
 
 def restore(database: Database[Any], path: Path, *, progress: Progress | None = None) -> dict[str, int]:

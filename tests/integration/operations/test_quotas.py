@@ -96,17 +96,50 @@ def test_a_new_campaign_that_does_not_fit_is_refused_whole(database, database_ur
     from gapfactory.campaign.load import parse_campaign
 
     campaign = parse_campaign(tiny())
-    store_quota(database, Quota(structures=11))
+    # 12 cells, an atom and 4 dimers
+    store_quota(database, Quota(structures=16))
     with Queue.from_uri(database_uri) as queue:
-        with pytest.raises(StateError, match=r"0 of 11 structures are used and 12 more would come"):
+        with pytest.raises(StateError, match=r"0 of 16 structures are used and 17 more would come") as caught:
             service.submit(queue, campaign, tiny())
+        # it is not there to be resumed, and no policy removes structures
+        assert "then submit it again" in str(caught.value)
+        assert "prune" not in str(caught.value)
         assert database.campaigns.find_one() is None
         assert database.fireworks.find_one() is None
-        store_quota(database, Quota(structures=12))
+        # 6 picks, and the atom and the dimers
+        store_quota(database, Quota(labels=10))
+        with pytest.raises(StateError, match=r"0 of 10 labels are used and 11 more would come"):
+            service.submit(queue, campaign, tiny())
+        store_quota(database, Quota(gigabytes=0))
+        with pytest.raises(StateError, match="gapfactory db prune"):
+            service.submit(queue, campaign, tiny())
+        store_quota(database, Quota(structures=17, labels=11))
         assert service.submit(queue, campaign, tiny()) == "new"
         # what is there may be submitted again, whatever the quota says
         store_quota(database, Quota(structures=0))
         assert service.submit(queue, campaign, tiny()) == "unchanged"
+
+
+def test_nothing_is_counted_that_has_no_limit(database, monkeypatch) -> None:
+    """With 10^6 launches a look at all of them takes seconds, and notifications look every five minutes."""
+    from pymongo.collection import Collection
+
+    from launchpad.operations.events import Watch
+    from launchpad.operations.settings import NoticeSettings
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("launches were read")
+
+    monkeypatch.setattr(Collection, "aggregate", refused)
+    target = {"name": "a", "webhook": {"url": "http://127.0.0.1:9/"}}
+    watch = Watch(database, NoticeSettings.model_validate({"targets": [target]}))
+    assert watch.look() == []
+    store_quota(database, Quota(structures=10))
+    assert watch.look() == []
+    assert quotas.exceeded(database, {"structures": 11.0})
+    store_quota(database, Quota(core_hours=10))
+    with pytest.raises(AssertionError, match="launches were read"):
+        quotas.exceeded(database, {})
 
 
 def test_limits_are_shown_before_they_are_reached(database, caplog) -> None:

@@ -224,6 +224,9 @@ def test_killed_for_real(finished, database_uri, tmp_path, number) -> None:
     prune(finished, tmp_path)
     assert not list(tmp_path.glob(".*"))
     assert check_database(finished) == []
+    # the one that was killed has its entry in the trail too
+    trail = finished.audit.distinct("details.removal", {"event": "retention.deleted"})
+    assert trail == sorted(d["_id"] for d in finished.removals.find())
     assert campaign_digests(finished, "tiny") == digests
     for archive in tmp_path.glob("*.tar.gz"):
         retention.restore(finished, archive)
