@@ -69,12 +69,17 @@ def connect(uri: str | None, data: Path | None) -> Database[Any]:
     """Open the database; a user who may only read does not make indexes, and needs none."""
     from pymongo.errors import OperationFailure
 
+    from gapfactory.errors import DatabaseError
     from launchpad.database.connection import NOT_AUTHORISED, open_database
     from launchpad.database.indexes import ensure_indexes
     from launchpad.database.migrations import require_readable
 
     database = open_database(locate(uri, data).uri)
-    require_readable(database)
+    try:
+        require_readable(database)
+    except DatabaseError:
+        database.client.close()
+        raise
     try:
         ensure_indexes(database)
     except OperationFailure as error:

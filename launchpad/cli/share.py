@@ -170,21 +170,23 @@ def log(
 
 @app.command("open")
 def open_(
-    database: Annotated[str, typer.Argument(help="The database of a copied campaign.", show_default=False)],
+    database: Annotated[
+        str, typer.Argument(help="The database of a copied campaign, or a group.", show_default=False)
+    ],
     to: Annotated[
         Path, typer.Option("--to", help="File for the URI; only you may read it.", show_default=False)
     ],
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
-    """Write the URI by which you read a campaign that was shared with you.
+    """Write the URI by which you read a campaign that was shared with you, or as the administrator reach a group.
 
     Example: gapfactory share open silicon--si --to si.uri && GAPFACTORY_DB_FILE=si.uri gapfactory campaign status si
     """
     from launchpad.database.users import elsewhere, write_secret
 
     write_secret(to, elsewhere(locate(uri, data).uri, database))
-    say(f"GAPFACTORY_DB_FILE={to} reads {database}")
+    say(f"GAPFACTORY_DB_FILE={to} reaches {database}")
 
 
 @app.command()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IMPORT",
     "MIGRATIONS",
+    "RESERVED",
     "SCHEMA",
     "Migration",
     "mark_new",
@@ -39,6 +40,8 @@ logger = logging.getLogger("launchpad.database")
 
 #: Documents changed at once.
 BATCH = 500
+#: Databases of MongoDB's own, in which the administrator's URI ends.
+RESERVED = frozenset({"admin", "local", "config"})
 #: Document of ``queue_meta`` that is there while an archive is read into the database.
 IMPORT = "import"
 
@@ -184,13 +187,19 @@ def outstanding(database: Database[Any]) -> tuple[Migration, ...]:
 
 
 def require_readable(database: Database[Any]) -> None:
-    """Refuse a database of a later version.
+    """Refuse a database of a later version, and MongoDB's own.
 
     Raises
     ------
     DatabaseError
         This program does not know what it holds.
     """
+    if database.name in RESERVED:
+        msg = (
+            f"{database.name!r} is MongoDB's own database and no group's. 'gapfactory share open GROUP --to FILE' "
+            "writes the URI by which you, as the user of this one, reach a group's"
+        )
+        raise DatabaseError(msg)
     version = schema_version(database)
     if version > SCHEMA:
         msg = (

@@ -27,6 +27,7 @@ from urllib.parse import quote_plus
 from gapfactory.errors import DatabaseError, InputError, NotFoundError
 from launchpad.database.audit import audit
 from launchpad.database.connection import NOT_AUTHORISED, durable
+from launchpad.database.migrations import RESERVED
 from launchpad.database.privileges import ROLES, mongo_role, privileges_of
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ OUTSIDE: Final = "$external"
 #: MongoDB's own roles that earlier versions granted, on the group's database.
 _BEFORE: Final = {"owner": "dbOwner", "member": "readWrite", "worker": "readWrite", "viewer": "read"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,37}")
-_RESERVED = frozenset({"admin", "local", "config"})
 _NOT_FOUND, _ROLE_EXISTS, _USER_EXISTS = 11, 51002, 51003
 
 
@@ -88,10 +88,10 @@ def checked_group(name: str) -> str:
     InputError
         It is none.
     """
-    if not _NAME.fullmatch(name) or name.lower() in _RESERVED:
+    if not _NAME.fullmatch(name) or name.lower() in RESERVED:
         msg = (
             f"{name!r} is no usable name of a group: a letter, then up to 37 letters, digits, '_' and '-'; "
-            f"{', '.join(sorted(_RESERVED))} are MongoDB's own"
+            f"{', '.join(sorted(RESERVED))} are MongoDB's own"
         )
         raise InputError(msg)
     return name

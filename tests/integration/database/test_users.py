@@ -19,6 +19,7 @@ from launchpad.database.users import (
     User,
     add_user,
     change_password,
+    elsewhere,
     ensure_roles,
     list_users,
     remove_user,
@@ -392,6 +393,18 @@ def test_a_member_imports_what_members_may_write(
     assert [r.getMessage() for r in caplog.records if "left out" in r.getMessage()] == [
         "operations is left out: only an owner of the group may write it"
     ]
+
+
+def test_the_administrators_database_gets_none_of_our_collections(administrator, database_server) -> None:
+    from launchpad.cli.options import connect
+    from launchpad.queue import Queue
+
+    before = administrator.admin.list_collection_names()
+    uri = elsewhere(database_server, "admin")
+    for use in (lambda: connect(uri, None), lambda: Queue.from_uri(uri)):
+        with pytest.raises(DatabaseError, match=r"MongoDB's own database.*share open GROUP --to FILE"):
+            use()
+    assert administrator.admin.list_collection_names() == before
 
 
 def test_no_user_and_no_password_without_a_file_to_put_it_into(place, tmp_path) -> None:
