@@ -203,6 +203,7 @@ def explain(
         and not any(task["state"] in ("RUNNING", "RESERVED") for task in open_tasks)
     ):
         advice += _too_large(database, name)
+        advice += _troubles(database)
         advice.append("nothing is running: start workers with 'gapfactory worker start'")
     return {
         "campaign": name,
@@ -216,6 +217,19 @@ def explain(
         "removed": removals_of(database, name),
         "advice": advice,
     }
+
+
+def _troubles(database: Database[Any]) -> list[str]:
+    """Say why living workers take nothing."""
+    from launchpad.workers.registry import list_workers
+
+    return sorted(
+        {
+            f"on {worker['host']} {worker['trouble']}"
+            for worker in list_workers(database)
+            if worker["alive"] and worker.get("trouble")
+        }
+    )
 
 
 def _too_large(database: Database[Any], name: str) -> list[str]:

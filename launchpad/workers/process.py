@@ -26,6 +26,7 @@ from launchpad.workers.ending import postpone, store_result
 from launchpad.workers.pulse import Pulse
 from launchpad.workers.registry import Registration
 from launchpad.workers.rocket import HandBack, Outcome, Rocket
+from launchpad.workers.room import lack_of_room
 from launchpad.workers.settings import RECYCLE
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class Worker:
         self.failed = 0
         self._launches = 0
         self._faults = 0
-        self._room = True
+        #: why it takes nothing, for people; empty if all is well
+        self.trouble = ""
         self.bloated = False
 
     def run(self) -> int:
@@ -206,23 +208,18 @@ class Worker:
             self.draining.wait(pause)
 
     def _has_room(self) -> bool:
-        """Return whether the scratch file system has the room that a task may expect."""
-        found = os.statvfs(self.scratch)
-        free = found.f_bavail * found.f_frsize / 1e6
-        room = free >= self.settings.min_free_mb
-        if room != self._room:
-            self._room = room
-            text = "%.0f MB are free in %s: " + (
-                "working again" if room else "taking nothing until there are %g"
-            )
+        """Return whether there is room for a task; what is wrong is reported to people."""
+        trouble = lack_of_room(self.scratch, self.settings.min_free_mb)
+        if bool(trouble) != bool(self.trouble):
             logger.warning(
-                text,
-                free,
-                self.scratch,
-                *(() if room else (self.settings.min_free_mb,)),
-                extra=event("scratch.room" if room else "scratch.full", free_mb=round(free)),
+                "%s",
+                trouble or f"there is room in {self.scratch} again",
+                extra=event(
+                    "scratch.full" if trouble else "scratch.room", needed_mb=self.settings.min_free_mb
+                ),
             )
-        return room
+        self.trouble = trouble
+        return not trouble
 
     def _holds_too_much(self) -> bool:
         limit = self.settings.memory_limit_gb

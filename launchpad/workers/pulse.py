@@ -117,7 +117,11 @@ class Pulse:
         worker, taken = self._worker, self._taken
         state = "draining" if worker.draining.is_set() else "running" if taken else "idle"
         asked = worker.registration.report(
-            state, fw_id=taken.fw_id if taken else None, done=worker.done, failed=worker.failed
+            state,
+            fw_id=taken.fw_id if taken else None,
+            done=worker.done,
+            failed=worker.failed,
+            trouble=worker.trouble,
         )
         if asked and not worker.draining.is_set():
             logger.info("told to stop: draining", extra=event("worker.draining"))

@@ -85,7 +85,9 @@ class Registration:
             "versions": current_versions(),
         }
 
-    def report(self, state: str, *, fw_id: int | None = None, done: int = 0, failed: int = 0) -> bool:
+    def report(
+        self, state: str, *, fw_id: int | None = None, done: int = 0, failed: int = 0, trouble: str = ""
+    ) -> bool:
         """Write the present state; return whether somebody asked this process to stop."""
         changes = {
             **self._fixed,
@@ -94,6 +96,7 @@ class Registration:
             "fw_id": fw_id,
             "done": done,
             "failed": failed,
+            "trouble": trouble,
             "heartbeat": self.queue.now(),
             # nothing depends on a host's own clock, except FireWorks' own launchers there: `doctor` shows it
             "clock_offset_s": round(time.time() - self.queue.now(), 3),

@@ -21,6 +21,7 @@ from launchpad.queue.guard import AllowList
 from launchpad.queue.settings import QueueSettings
 from launchpad.retry import is_transient_database_error
 from launchpad.sites.inquiry import Inquiry
+from launchpad.workers.room import lack_of_room
 from launchpad.workers.settings import RECYCLE, SupervisorSettings, WorkerSettings, default_scratch
 
 if TYPE_CHECKING:
@@ -196,7 +197,8 @@ class Supervisor:
         """Return how many workers live, and what is wrong."""
         alive = sum(slot.process is not None for slot in self._slots)
         wanted = sum(not slot.ended for slot in self._slots)
-        message = self._lost_message or self._message
+        lack = lack_of_room(self.scratch, self.worker_settings.min_free_mb)
+        message = self._lost_message or lack or self._message
         return SupervisorStatus(alive, wanted, self.restarts, self._database, message, report, stop)
 
     def stop(self, *, grace_s: float | None = None) -> None:

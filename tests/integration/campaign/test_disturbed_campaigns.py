@@ -110,6 +110,11 @@ def test_full_scratch(place, tiny, first_digests, small_disk) -> None:
     """A task that finds no space is tried again, the reason is shown, and space is all that is needed to go on."""
     disk, enlarge = small_disk
     place.environment["GAPFACTORY_SCRATCH"] = str(disk)
+    # as if the disk had filled up while the task ran
+    settings = place.write(
+        "settings.yaml", "worker: {min_free_mb: 0}\nqueue: {transient_delays_s: [5, 30, 120]}\n"
+    )
+    place.environment["GAPFACTORY_SETTINGS"] = str(settings)
     place.write("tiny.yaml", tiny())
     process = place.start(*RUN)
     wait_for(lambda: "is tried again" in place.log(), process)
@@ -119,6 +124,21 @@ def test_full_scratch(place, tiny, first_digests, small_disk) -> None:
     enlarge()
     assert end_of(process) == 0, place.log()
     assert "Traceback" not in place.log()
+    assert place.json("campaign", "digest", "tiny") == first_digests
+
+
+def test_workers_without_room_say_so_and_go_on_when_there_is(place, tiny, first_digests, small_disk) -> None:
+    disk, enlarge = small_disk
+    place.environment["GAPFACTORY_SCRATCH"] = str(disk)
+    place.write("tiny.yaml", tiny())
+    process = place.start(*RUN)
+    wait_for(lambda: "workers take nothing until there are 100" in place.log(), process)
+    wait_for(
+        lambda: any("take nothing" in line for line in place.json("campaign", "why", "tiny")["advice"]),
+        process,
+    )
+    enlarge()
+    assert end_of(process) == 0, place.log()
     assert place.json("campaign", "digest", "tiny") == first_digests
 
 
