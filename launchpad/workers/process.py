@@ -40,6 +40,9 @@ __all__ = ["Worker"]
 
 logger = logging.getLogger("launchpad.workers")
 
+#: So long before the end of its allocation (seconds) a worker that was told to stop hands its task back at the latest.
+_BEFORE_THE_END_S = 20.0
+
 
 class Worker:
     """One worker.
@@ -127,6 +130,14 @@ class Worker:
     def drain(self) -> None:
         """Finish the current task, or hand it back after the grace time, and end."""
         self.draining.set()
+
+    def grace_s(self) -> float:
+        """Return how long the current task may go on once the worker was told to stop (seconds)."""
+        until = self.queue.offer.until if self.queue.offer is not None else None
+        left = float("inf") if until is None else until - time.time()
+        # one that is over was prolonged
+        most = max(0.0, left - _BEFORE_THE_END_S) if left > 0 else float("inf")
+        return min(self.settings.drain_grace_s, most)
 
     def _handle_signals(self) -> None:
         def stop(number: int, _frame: object) -> None:

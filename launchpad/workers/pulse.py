@@ -70,6 +70,7 @@ class Pulse:
         next_beat = time.monotonic() + worker.queue_settings.heartbeat_s
         next_report = 0.0
         asked_at: float | None = None
+        grace = settings.drain_grace_s
         while not self._end.is_set():
             now = time.monotonic()
             if now >= next_beat:
@@ -84,10 +85,11 @@ class Pulse:
                 logger.warning("the supervisor is gone: draining", extra=event("worker.draining"))
                 worker.drain()
             if worker.draining.is_set() and self._taken is not None:
-                asked_at = asked_at or now
-                if now - asked_at > settings.drain_grace_s + _LAST_WAIT_S:
+                if asked_at is None:
+                    asked_at, grace = now, worker.grace_s()
+                if now - asked_at > grace + _LAST_WAIT_S:
                     self._end_at_once()
-                elif now - asked_at > settings.drain_grace_s and worker.in_task:
+                elif now - asked_at > grace and worker.in_task:
                     signal.pthread_kill(self._main, signal.SIGUSR1)
             self._end.wait(0.25 if worker.draining.is_set() else min(1.0, settings.report_s))
 

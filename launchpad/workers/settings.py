@@ -57,7 +57,8 @@ class WorkerSettings(Settings):
     """It ends after this time without work (None: never)."""
 
     drain_grace_s: float = Field(default=30.0, ge=0)
-    """When told to stop, it gives the current task this long to finish before it hands it back."""
+    """When told to stop, it gives the current task this long to finish before it hands it back; in a batch job, not
+    longer than until 20 s before its end."""
 
     report_s: float = Field(default=2.0, gt=0)
     """It reports its state, and looks whether it was told to stop, this often."""

@@ -183,6 +183,19 @@ def test_sigterm_hands_a_long_task_back(queue, supervise, tmp_path):
     check_consistent(queue)
 
 
+def test_grace_ends_before_the_allocation_does(queue, supervise, tmp_path, monkeypatch):
+    """A settings file may give tasks more time than a pilot leaves between its signal and its end."""
+    note = tmp_path / "note"
+    queue.add_wf(Firework(Note(file=str(note), sleep=60.0), name="long"))
+    monkeypatch.setenv("GAPFACTORY_JOB_END", str(time.time() + 21.0))
+    supervisor = supervise(n=1, worker=QUICK.model_copy(update={"drain_grace_s": 600.0}))
+    wait_for(lambda: lines(note), tick=supervisor.tick)
+    supervisor.stop(grace_s=15.0)
+    assert states(queue) == {"long": "READY"}
+    assert queue.retries.count_documents({}) == 0, "it was handed back, not killed"
+    check_consistent(queue)
+
+
 def test_failed_and_transient_tasks(queue, supervise, tmp_path):
     queue.add_wf(Firework(Fail(), name="wrong"))
     queue.add_wf(Firework(Fail(transient=True), name="unlucky"))
