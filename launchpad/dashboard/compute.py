@@ -29,10 +29,13 @@ _BATCH = 1000
 def main() -> None:
     """Do what standard input asks for; a failure that has a reason is a result as well."""
     from launchpad.database.connection import open_database
+    from launchpad.database.indexes import ensure_indexes
 
     order = json.load(sys.stdin)
     os.nice(10)
     database = open_database(order["uri"])
+    # a database of an earlier version has none of the table's
+    ensure_indexes(database)
     works: dict[str, Callable[..., dict[str, Any]]] = {
         "rows": write_rows,
         "map": draw_map,
@@ -60,10 +63,9 @@ def write_rows(database: Database[Any], campaign: str) -> dict[str, Any]:
 
     settings = campaign_of(require_campaign(database, campaign))
     rows = database[ROWS]
-    settled = {
-        row["_id"]
-        for row in rows.find({"campaign": campaign, "label": {"$in": ["done", "altered"]}}, {"_id": 1})
-    }
+    there = {row["_id"]: row["label"] for row in rows.find({"campaign": campaign}, {"label": 1})}
+    settled = {key for key, label in there.items() if label in {"done", "altered"}}
+    left = set(there)
     total = changed = 0
     chosen = [
         selection["generation"]
@@ -74,17 +76,22 @@ def write_rows(database: Database[Any], campaign: str) -> dict[str, Any]:
     for generation in [None, *chosen]:
         if generation is None:
             items = atom_items(database, settings)
+            left.difference_update(item.id for item in items)
         else:
             record = database.selections.find_one(
                 {"_id": f"{campaign}/g{generation:03d}"}, {"train": 1, "test": 1}
             )
             ids = [*record["train"], *record["test"]] if record else []
+            left.difference_update(ids)
             if settled.issuperset(ids):
                 total += len(ids)
                 continue
             items = pick_items(database, settings, generation)
         total += len(items)
         changed += _write(database, settings, list(enumerate(items)), settled)
+    if left:
+        # of a campaign of the same name that was removed
+        rows.delete_many({"_id": {"$in": sorted(left)}})
     return {"rows": total, "changed": changed}
 
 
@@ -148,7 +155,8 @@ def draw_map(database: Database[Any], campaign: str, generation: int, most: int)
     -------
     dict
         ``points`` with ``id``, ``x``, ``y``, ``size``, ``purpose``, ``energy`` and ``volume`` (eV, Å^3 per atom) and
-        ``coordination``; ``offered``: how many structures the generation has; ``explained``: share along each axis.
+        ``coordination``; ``offered``: how many structures the generation has; ``explained``: share along each axis;
+        ``whole``: whether the generation had made its choice.
     """
     from gapfactory.analysis.similarity_map import similarity_map
     from launchpad.database.campaigns import campaign_of, require_campaign
@@ -186,6 +194,8 @@ def draw_map(database: Database[Any], campaign: str, generation: int, most: int)
     return {
         "points": points,
         "offered": int(settings.cells_of(generation)),
+        # nothing is added to a generation once it has chosen
+        "whole": bool(chosen),
         "explained": made.explained.tolist(),
     }
 

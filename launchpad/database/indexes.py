@@ -14,14 +14,14 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "campaigns": (("state",), ("created",)),
     "structures": (
         ("campaign", "generation", "stage", "index"),
-        ("campaign", "generation", "stage", "composition", "index"),
+        ("campaign", "generation", "stage", "composition", "_id"),
         ("hash",),
     ),
     "relaxations": (
         ("campaign", "generation", "index"),
         ("campaign", "generation", "status"),
-        ("campaign", "generation", "status", "composition", "index"),
-        ("campaign", "generation", "status", "composition", "final_energy_per_atom"),
+        ("campaign", "generation", "status", "composition", "_id"),
+        ("campaign", "generation", "status", "composition", "final_energy_per_atom", "_id"),
     ),
     # each filter of the table with each of its orders
     "dashboard_rows": tuple(

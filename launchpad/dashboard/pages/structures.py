@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, abort, current_app, g, make_response, render_template, request
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from launchpad.dashboard.settings import DashboardSettings
 
 __all__ = ["blueprint"]
+
+#: The rows of a campaign that has ended are looked at again after this time (seconds).
+_SETTLED_S: Final = 3600.0
+#: A map of a generation that has not chosen yet is drawn again after this time (seconds).
+_MAP_S: Final = 120.0
 
 blueprint = Blueprint("structures", __name__, url_prefix="/g/<group>/structures")
 
@@ -113,19 +118,16 @@ def values(key: str) -> ResponseReturnValue:
 @needs(Permission.READ)
 def map_page(campaign: str, generation: int) -> ResponseReturnValue:
     """Show the similarity map, or that it is being drawn."""
-    most, newest = _most_points(), queries.newest_generation(g.group.database, campaign)
-    if generation > newest:
-        abort(404, f"Campaign {campaign} is in generation {newest}.")
     found = _map(campaign, generation)
     shown = {name: found[name] for name in ("state", "reason", "made", "offered") if name in found}
     return render_template(
         "structure_map.html",
         campaign=campaign,
         generation=generation,
-        newest=newest,
+        newest=queries.newest_generation(g.group.database, campaign),
         found={"reason": "", "made": None, "offered": 0, **shown},
         points=len(found.get("points", ())),
-        most=most,
+        most=_most_points(),
     )
 
 
@@ -160,7 +162,9 @@ def _rows(shown: structure_table.Table) -> str:
         return ""
     settings: DashboardSettings = current_app.extensions["gapfactory"]["settings"]
     work = derived.Work(f"rows/{shown.campaign}", "rows", {"campaign": shown.campaign})
-    found = derived.ask(g.group.database, g.group.uri, work, older_s=settings.rows_s)
+    found = derived.ask(
+        g.group.database, g.group.uri, work, older_s=_SETTLED_S if shown.settled else settings.rows_s
+    )
     if found["state"] == "failed":
         return f"The table could not be brought up to date: {found['reason']}"
     if "made" not in found:
@@ -169,10 +173,16 @@ def _rows(shown: structure_table.Table) -> str:
 
 
 def _map(campaign: str, generation: int) -> dict[str, Any]:
-    queries.newest_generation(g.group.database, campaign)
+    database = g.group.database
+    newest = queries.newest_generation(database, campaign)
+    if generation > newest:
+        abort(404, f"Campaign {campaign} is in generation {newest}.")
     arguments = {"campaign": campaign, "generation": generation, "most": _most_points()}
     work = derived.Work(f"map/{campaign}/g{generation:03d}", "map", arguments)
-    return derived.ask(g.group.database, g.group.uri, work)
+    there = database[derived.COLLECTION].find_one({"_id": work.id}, {"whole": 1}) or {}
+    # one of a generation that went on since is drawn again
+    older_s = None if there.get("whole") else _MAP_S
+    return derived.ask(database, g.group.uri, work, older_s=older_s)
 
 
 def _most_points() -> int:

@@ -8,10 +8,13 @@ database cannot filter by all of them at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from gapfactory.errors import InputError
 from launchpad.dashboard.listing import Column, Listing, Page
+from launchpad.database.documents import generation_id, now
+from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["ROLES", "STATUSES", "VIEWS", "Table", "View", "read"]
 
 ROLES: Final = ("train", "test", "isolated", "dimer")
+#: A campaign that ended so long ago has all its rows.
+_SETTLES: Final = timedelta(minutes=5)
 #: Ranges of an index that a database merges into one order.
 _SIDE_BY_SIDE: Final = 200
 STATUSES: Final = ("done", "altered", "failed", "waiting")
@@ -70,7 +75,7 @@ VIEWS: Final = {
             "cell",
             "Random cells",
             "structures",
-            ("generation", "composition", "index", "info.space_group"),
+            ("generation", "composition", "info.space_group"),
             ("generation", "composition", "index"),
             "index",
             needs_generation=True,
@@ -82,7 +87,6 @@ VIEWS: Final = {
             (
                 "generation",
                 "composition",
-                "index",
                 "status",
                 "n_steps",
                 "pressure_gpa",
@@ -115,6 +119,10 @@ class Table:
         To choose from.
     listing, page
         The rows, and how they were asked for.
+    generation
+        Of which generation, None for all.
+    settled
+        Whether the campaign ended some time ago: nothing becomes of its structures any more.
     """
 
     view: View
@@ -126,6 +134,7 @@ class Table:
     listing: Listing
     page: Page
     generation: int | None
+    settled: bool
 
     def given(self, name: str) -> tuple[str, ...]:
         """Return the values of an argument of the URL."""
@@ -149,7 +158,7 @@ def _columns(
         Column("energy", "energy", "Energy (eV/atom)", "real", sortable=True),
         Column("force", "force", "Largest force (eV/Å)", "real", sortable=True),
         Column("rank", "rank", "Order of choice", "whole", sortable=True),
-        Column("index", "index", "Number", "whole", sortable=True),
+        Column("index", "_id", "Number", "exact", sortable=True),
         Column("status", "status", "Ended", "choice", ("converged", "unconverged", "failed")),
         Column("final", "final_energy_per_atom", "Energy (eV/atom)", "real", sortable=True),
     )
@@ -179,7 +188,9 @@ def read(database: Database[Any], arguments: Mapping[str, Sequence[str]]) -> dic
     campaign = next(iter(arguments.get("campaign", ())), "") or (names[0] if names else None)
     if campaign is not None and campaign not in names:
         raise InputError(f"campaign={campaign[:80]!r}: there is none of this name")
-    newest = next((int(record["generation"]) for record in records if record["_id"] == campaign), 0)
+    own: dict[str, Any] = next((record for record in records if record["_id"] == campaign), {})
+    newest = int(own.get("generation", 0))
+    settled = bool(own) and CampaignState(own["state"]).ended and now() - own["updated"] > _SETTLES
     generations = tuple(range(newest, -1, -1))
     compositions = _compositions(database, campaign)
     faults = tuple(str(fault) for fault in Fault)
@@ -202,27 +213,37 @@ def read(database: Database[Any], arguments: Mapping[str, Sequence[str]]) -> dic
         always["generation"] = generation
     if view.name == "cell":
         always["stage"] = "cell"
-    always |= _bounds(listing)
+    always |= _bounds(listing, view, campaign, generation)
     if view.name == "relaxation":
         always |= _all_values(listing, compositions)
     page = Page((), None)
     if campaign is not None:
         page = listing.page(database[view.collection], dict.fromkeys(view.fields, 1), always)
-    table = Table(view, campaign, names, generations, compositions, faults, listing, page, generation)
+    table = Table(
+        view, campaign, names, generations, compositions, faults, listing, page, generation, settled
+    )
     return {"table": table, "columns": columns, "views": VIEWS.values(), "statuses": STATUSES, "roles": ROLES}
 
 
-def _bounds(listing: Listing) -> dict[str, Any]:
+def _bounds(listing: Listing, view: View, campaign: str | None, generation: int | None) -> dict[str, Any]:
     """Return between which values of the sort key the page lies: where an index is entered, and left.
 
     What has no number has no place in the order by it. The condition by which pages follow each other is one of
     alternatives, which bound nothing: without this a page would read all that come before it.
     """
     path = listing.sort.path
-    found = dict(listing.conditions.get(path, {}))
-    found.setdefault("$gte", -1e30)
-    if listing.after is not None and isinstance(listing.after[0], int | float):
-        found["$lte" if listing.descending else "$gte"] = listing.after[0]
+    if path == "_id":
+        # natural keys are in the order of their numbers
+        stem = f"{generation_id(campaign or '', generation or 0)}/{view.name}/"
+        found: dict[str, Any] = {"$gte": stem, "$lt": stem + "~"}
+        last = listing.after and listing.after[1]
+    else:
+        found = {"$gte": -1e30, **listing.conditions.get(path, {})}
+        last = listing.after and listing.after[0]
+    if isinstance(last, str if path == "_id" else int | float):
+        if listing.descending:
+            found.pop("$lt", None)
+        found["$lte" if listing.descending else "$gte"] = last
     return {path: found}
 
 
@@ -235,6 +256,8 @@ def _all_values(listing: Listing, compositions: Sequence[str]) -> dict[str, Any]
         There are more compositions than an index is read at side by side.
     """
     found: dict[str, Any] = {}
+    if listing.sort.path == "_id" and not listing.conditions:
+        return found
     if "status" not in listing.conditions:
         found["status"] = {"$in": ["converged", "failed", "unconverged"]}
     if "composition" not in listing.conditions and (found or listing.sort.kind == "real"):

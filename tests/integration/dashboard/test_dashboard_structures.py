@@ -169,6 +169,17 @@ def test_filters_combine_and_live_in_the_links(database, campaign, client):
     assert client.get(address + "&sort=%7B%22$gt%22:0%7D").status_code == 400
 
 
+def follow(client, address):
+    """Return the structures of all pages, from this one on."""
+    seen = []
+    while address:
+        answer = client.get("/g/si/structures/" + address)
+        seen += names(answer)
+        following = re.search(r'rel="next" href="([^"]+)"', answer.text)
+        address = following and following[1].replace("&amp;", "&")
+    return seen
+
+
 def test_pages_follow_each_other_without_gaps(database, campaign, client):
     rows = [
         {
@@ -179,13 +190,19 @@ def test_pages_follow_each_other_without_gaps(database, campaign, client):
         for k in range(60)
     ]  # fmt: skip
     database.dashboard_rows.insert_many(rows)
+    rows_of_cells = [
+        {
+            "_id": f"{campaign}/g000/cell/{k:06d}", "campaign": campaign, "generation": 0, "stage": "cell",
+            "composition": "Si", "info": {},
+        }
+        for k in range(CELLS, 60)
+    ]  # fmt: skip
+    database.structures.insert_many(rows_of_cells)
+    for order in ("index", "-index"):
+        seen = follow(client, f"?view=cell&campaign={campaign}&generation=0&size=25&sort={order}")
+        assert [int(key[-2:]) for key in seen] == sorted(range(60), reverse=order == "-index")
     for order in ("rank", "-rank", "energy", "-energy"):
-        seen, address = [], f"?view=chosen&campaign={campaign}&size=25&sort={order}"
-        while address:
-            answer = client.get("/g/si/structures/" + address)
-            seen += names(answer)
-            following = re.search(r'rel="next" href="([^"]+)"', answer.text)
-            address = following and following[1].replace("&amp;", "&")
+        seen = follow(client, f"?view=chosen&campaign={campaign}&size=25&sort={order}")
         assert len(seen) == len(set(seen)) == 60
         key = order.strip("-")
         values = [next(row[key] for row in rows if row["_id"] == name) for name in seen]
@@ -195,6 +212,10 @@ def test_pages_follow_each_other_without_gaps(database, campaign, client):
 def test_relaxations_and_cells_are_tables_too(campaign, client):
     shown = client.get(f"/g/si/structures/?view=relaxation&campaign={campaign}&generation=1&status=converged")
     assert [int(key[-2:]) for key in names(shown)] == [1, 3, 5, 7, 9, 11]
+    following = client.get(
+        f"/g/si/structures/?view=relaxation&campaign={campaign}&size=25&sort=-index&status=unconverged"
+    )
+    assert [int(key[-2:]) for key in names(following)] == [10, 8, 6, 4, 2, 0]
     lowest = client.get(f"/g/si/structures/?view=relaxation&campaign={campaign}&sort=final&final_max=-6")
     assert [int(key[-2:]) for key in names(lowest)] == [11, 10, 9, 8]
     assert len(names(client.get("/g/si/structures/?view=cell&generation=0&composition=Si"))) == CELLS
@@ -272,3 +293,49 @@ def times():
     from launchpad.database.documents import now
 
     return {"since": now(), "made": now()}
+
+
+#: Every filter alone with every order, and some together.
+ASKED = (
+    *(
+        f"view=chosen&sort={order}&{one}"
+        for order in ("rank", "-energy", "force")
+        for one in ("", "generation=0", "role=train", "label=failed", "fault=crashed", "composition=Si")
+    ),
+    "view=chosen&sort=energy&energy_min=-3&energy_max=1&force_max=2&generation=0&role=test&label=done",
+    *(f"view=cell&generation=0&{one}" for one in ("", "composition=Si")),
+    *(
+        f"view=relaxation&sort={order}&{one}"
+        for order in ("index", "-index", "-final")
+        for one in ("", "status=converged", "composition=Si", "status=converged&composition=Si&final_max=0")
+    ),
+)
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_an_index_gives_the_rows_in_their_order(database, campaign, asked, monkeypatch):
+    """No collection is read as a whole and no rows are sorted: a page costs the same whatever there is beside it."""
+    from pymongo.collection import Collection
+    from pymongo.cursor import Cursor
+
+    from launchpad.dashboard.queries.structure_table import read
+
+    write_rows(database, campaign)
+    plans, real = [], Collection.find
+
+    def watched(self, *arguments, **named):
+        cursor = real(self, *arguments, **named)
+        if self.name in {"dashboard_rows", "structures", "relaxations"}:
+            plans.append((self.name, cursor))
+        return cursor
+
+    monkeypatch.setattr(Collection, "find", watched)
+    arguments = {k: [v] for k, v in (part.split("=") for part in asked.split("&") if part)}
+    found = read(database, arguments | {"campaign": [campaign], "size": ["25"]})
+    assert found["table"].page.following is None
+    assert len(plans) == 1
+    assert isinstance(plans[0][1], Cursor)
+    plan = plans[0][1].explain()["queryPlanner"]
+    assert plan["winningPlan"]["stage"] != "COLLSCAN", plan
+    # two windows: one of them is looked for, the other is the order
+    assert plan["ordered"] or "force_max" in asked, plan
