@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gapfactory.errors import InputError, NotFoundError
+from gapfactory.errors import DatabaseError, InputError, NotFoundError
 from launchpad.database.audit import audit
 from launchpad.database.connection import NOT_AUTHORISED, durable
 from launchpad.database.documents import now
@@ -255,7 +255,11 @@ def grant_campaign(
     ------
     InputError, NotFoundError
         As `grant`; a database of this name is something else.
+    DatabaseError
+        It is not the administrator who is logged in.
     """
+    from pymongo.errors import OperationFailure
+
     from launchpad.database.campaigns import require_campaign
 
     _check(group, to, ["labels"])
@@ -263,7 +267,17 @@ def grant_campaign(
     require_campaign(source, campaign)
     names = list(users) or _users_of(client, to)
     target = durable(client[name])
-    if target.list_collection_names() and not _is_copy(target, group, campaign):
+    try:
+        used = bool(target.list_collection_names())
+    except OperationFailure as error:
+        if error.code != NOT_AUTHORISED:
+            raise
+        msg = (
+            "a shared campaign is a copy in a database of its own, which only the server's administrator can make: ask "
+            f"for 'gapfactory share grant {to} --campaign {campaign}' on {group!r}"
+        )
+        raise DatabaseError(msg) from error
+    if used and not _is_copy(target, group, campaign):
         msg = f"database {name!r} exists and is no snapshot of this campaign; nothing was changed"
         raise InputError(msg)
     target["snapshot"].replace_one(

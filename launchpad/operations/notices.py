@@ -75,8 +75,15 @@ class Notifier:
             # one that is added later is not told of what was before
             mark = {"_id": f"begun/{target.name}"}
             begun = notices.find_one(mark) is not None
-            for happening in found:
-                if happening.event not in target.events:
+            wanted = {
+                f"{happening.key} -> {target.name}": happening
+                for happening in found
+                if happening.event in target.events
+            }
+            # every campaign that has ended is found at every look: what is recorded is not written again
+            known = {d["_id"] for d in notices.find({"_id": {"$in": list(wanted)}}, {"_id": 1})}
+            for key, happening in wanted.items():
+                if key in known:
                     continue
                 fields = {
                     "key": happening.key,
@@ -91,10 +98,9 @@ class Notifier:
                     "due": now,
                     "attempts": 0,
                 }
-                key = {"_id": f"{happening.key} -> {target.name}"}
                 # another service may record the same at this moment
                 with suppress(DuplicateKeyError):
-                    notices.update_one(key, {"$setOnInsert": fields}, upsert=True)
+                    notices.update_one({"_id": key}, {"$setOnInsert": fields}, upsert=True)
             if not begun:
                 with suppress(DuplicateKeyError):
                     seen = {"at": utc_now(), "state": "seen"}

@@ -91,6 +91,33 @@ def test_an_end_is_told_once_by_however_many_and_what_was_before_by_nobody(
         watcher.client.close()
 
 
+def test_what_is_recorded_is_not_written_again(database, told, monkeypatch) -> None:
+    """A group has hundreds of campaigns that have ended, and they are looked at every half minute."""
+    from pymongo.collection import Collection
+
+    _, deliver = told
+    for number in range(3):
+        add_campaign(database, f"c{number}")
+        set_state(database, f"c{number}", CampaignState.DONE, "budget reached")
+    notifier = Notifier(database, settings_for(), deliver=deliver)
+    notifier.step()
+    written: list[str] = []
+    original = Collection.update_one
+
+    def noted(self, *arguments, **options):
+        written.append(self.name)
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Collection, "update_one", noted)
+    notifier.step()
+    assert written == []
+    add_campaign(database, "c3")
+    set_state(database, "c3", CampaignState.HALTED, "quorum")
+    written.clear()
+    notifier.step()
+    assert "notices" in written
+
+
 def test_a_receiver_that_is_away_gets_it_later_and_one_that_stays_away_is_given_up(
     database, tmp_path, caplog
 ) -> None:
