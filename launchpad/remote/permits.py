@@ -167,8 +167,10 @@ def _stored_once(statement: Statement) -> dict[str, Any]:
 
 
 def _replaced(statement: Statement, *, upsert: bool = True) -> dict[str, Any]:
-    """Return the document of a replacement by its key."""
+    """Return the document of a replacement by its key; one that is no upsert has been asked what else it names."""
     _plain(statement, upsert=upsert, multi=False)
+    # a condition such as $where would be a program that our server runs
+    _must(not upsert or set(statement["q"]) == {"_id"}, "another query")
     document = statement["u"]
     _must(not any(name.startswith("$") for name in document), "it is no whole document")
     _must(document["_id"] == statement["q"]["_id"], "key and document differ")

@@ -188,6 +188,28 @@ def test_no_task_may_write_what_another_one_does(carried) -> None:
     assert set(refused) >= {*COLLECTIONS, "campaigns", "potential_files.chunks", "label_hand_backs"}
 
 
+def test_no_statement_brings_a_condition_of_its_own(carried) -> None:
+    """``$where`` would be a program, run by our server; anything else could ask what a site must not know."""
+    queue, _, directory = carried
+    campaign = campaign_of(queue.db.campaigns.find_one({"_id": "tiny"}))
+    seen = set()
+    for path in sorted(directory.glob("*/result")):
+        with Archive.open(path, "result") as archive:
+            statements = [decoded(raw) for raw in archive.documents("writes")]
+            launch = queue.launches.find_one({"launch_id": archive.manifest.launch_id})
+        firework = queue.fireworks.find_one({"fw_id": launch["fw_id"]})
+        permit = Permit.from_document(launch["bundle"]["permit"], firework, campaign)
+        for statement in statements:
+            if "q" not in statement:
+                continue
+            permit.check(statement)
+            for more in ({"$where": "sleep(1)"}, {"campaign": "tiny"}):
+                with pytest.raises(BundleError):
+                    permit.check({**statement, "q": {**statement["q"], **more}})
+            seen.add(statement["c"])
+    assert seen >= {*COLLECTIONS, "campaigns"}
+
+
 def same_for_both(statement, permit, other, firework, of) -> bool:
     """Return whether two tasks of one campaign share what a statement writes."""
     if statement["c"] == "campaigns":
