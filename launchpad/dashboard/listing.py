@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
-import re
+import sys
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -99,8 +99,8 @@ class Column:
             return {self.path: values[0] if len(values) == 1 else {"$in": values}}
         if self.kind == "exact":
             return {self.path: values[0]}
-        # anchored, so that an index serves it
-        return {self.path: {"$regex": f"^{re.escape(values[0])}"}}
+        # a range, not a pattern: every server answers it from an index
+        return {self.path: {"$gte": values[0], "$lt": values[0] + chr(sys.maxunicode)}}
 
     def _number(self, text: str) -> float | int:
         try:

@@ -34,7 +34,7 @@ def test_every_kind_becomes_a_typed_condition():
     )
     assert dict(found.conditions) == {
         "state": {"$in": ["READY", "FIZZLED"]},
-        "name": {"$regex": r"^si\.\*"},
+        "name": {"$gte": "si.*", "$lt": "si.*\U0010ffff"},
         "spec.campaign": "si",
         "fw_id": {"$gte": 3, "$lte": 9},
         "result.energy": {"$gte": -1.5},
