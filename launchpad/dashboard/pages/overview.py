@@ -17,6 +17,9 @@ __all__ = ["blueprint"]
 
 blueprint = Blueprint("overview", __name__, url_prefix="/g/<group>")
 
+#: So many processes are shown on the first page.
+_WORKERS = 30
+
 
 @blueprint.get("/")
 @needs(Permission.READ)
@@ -42,6 +45,7 @@ def _content(database: Database[Any]) -> dict[str, Any]:
     counts = queue_counts(database)
     present = {state for row in counts.values() for state in row}
     hosts = worker_hosts(database)
+    rows = [(host.name, row) for host in hosts for row in host.rows]
     lines, total = campaign_lines(database)
     return {
         "lines": lines,
@@ -50,5 +54,7 @@ def _content(database: Database[Any]) -> dict[str, Any]:
         "counts": counts,
         "states": [state.value for state in FireworkState if state in present],
         "hosts": hosts,
+        "workers": rows[:_WORKERS],
+        "processes": len(rows),
         "troubles": troubles(counts, hosts, lines),
     }

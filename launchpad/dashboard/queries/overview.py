@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pymongo.database import Database
 
     from launchpad.dashboard.queries.workers import Host
 
+logger = logging.getLogger("launchpad.dashboard")
+
 __all__ = ["CampaignLine", "Ledger", "Trouble", "campaign_lines", "ledger_of", "troubles"]
 
-#: So many launches are added to a ledger at one look: a page is not kept waiting by a long history.
-_AT_ONCE: Final = 3000
+#: So many launches are added to a ledger at one look; a longer history is read beside the pages.
+_AT_ONCE: Final = 500
 #: Results are written a little later than the time that they carry.
 _MARGIN: Final = timedelta(seconds=10)
 _HOUR_S: Final = 3600.0
@@ -42,13 +46,33 @@ class Ledger:
         self._near: dict[int, str] = {}
         self._seconds: dict[str, float] = {}
         self._ends: dict[str, deque[float]] = {}
+        self._beside: threading.Thread | None = None
+        self._known: dict[tuple[Any, ...], Any] = {}
         #: Whether everything stored has been read.
         self.complete = False
 
     def look(self, database: Database[Any]) -> None:
-        """Read what ended since the last look, at most some thousands of launches."""
+        """Read what ended since the last look; what is too much for a page is read beside it."""
         with self._lock:
+            if self._beside is not None and self._beside.is_alive():
+                return
             self._read(database)
+            if not self.complete:
+                self._beside = threading.Thread(target=self._read_all, args=(database,), daemon=True)
+                self._beside.start()
+
+    def _read_all(self, database: Database[Any]) -> None:
+        from pymongo.errors import PyMongoError
+
+        while not self.complete:
+            # pages are answered by the same process
+            time.sleep(0.05)
+            try:
+                with self._lock:
+                    self._read(database)
+            except PyMongoError as error:
+                logger.warning("the history of launches is not read to its end for now: %s", error)
+                return
 
     def _read(self, database: Database[Any]) -> None:
         since = ""
@@ -90,6 +114,14 @@ class Ledger:
             kept = {**self._near, **{launch["launch_id"]: launch["time_end"] for launch in new}}
             self._near = {key: ended for key, ended in kept.items() if ended > edge}
 
+    def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """Return what was made for a key before, or make it: for what only changes together with the key."""
+        if key not in self._known:
+            if len(self._known) > 1000:
+                self._known.clear()
+            self._known[key] = make()
+        return self._known[key]
+
     def hours(self, campaign: str) -> float:
         """Return the core hours of a campaign so far: wall time of its tasks on one core each."""
         return self._seconds.get(campaign, 0.0) / _HOUR_S
@@ -103,12 +135,13 @@ class Ledger:
             return len(ends or ())
 
 
-_LEDGERS: WeakKeyDictionary[Any, Ledger] = WeakKeyDictionary()
+#: By client and name of the database: clients of one server are equal.
+_LEDGERS: WeakKeyDictionary[Any, dict[str, Ledger]] = WeakKeyDictionary()
 
 
 def ledger_of(database: Database[Any]) -> Ledger:
     """Return the ledger of this process for a database, up to date unless much is new."""
-    ledger = _LEDGERS.setdefault(database.client, Ledger())
+    ledger = _LEDGERS.setdefault(database.client, {}).setdefault(database.name, Ledger())
     ledger.look(database)
     return ledger
 
@@ -158,11 +191,15 @@ def campaign_lines(database: Database[Any]) -> tuple[list[CampaignLine], int]:
     for row in rows[:_CAMPAIGNS]:
         name = row["name"]
         active = row["state"] in (CampaignState.SUBMITTED, CampaignState.RUNNING)
-        expected = forecast(database, name) if active and row["assessed"] is not None else []
+        expected = []
+        if active and row["assessed"] is not None:
+            # of the assessments, and of what a campaign's file cannot change afterwards
+            key = ("forecast", name, row["created"], row["assessed"])
+            expected = ledger.once(key, partial(forecast, database, name))
         lines.append(
             CampaignLine(
                 row=row,
-                labels=row["labels"] + (_labels_in_work(database, row) if active else 0),
+                labels=row["labels"] + (_labels_in_work(database, ledger, row) if active else 0),
                 failed=database.fireworks.count_documents({"state": "FIZZLED", "spec.campaign": name}),
                 last_hour=ledger.last_hour(name, now),
                 core_hours=ledger.hours(name),
@@ -173,7 +210,7 @@ def campaign_lines(database: Database[Any]) -> tuple[list[CampaignLine], int]:
     return lines, len(rows)
 
 
-def _labels_in_work(database: Database[Any], row: Mapping[str, Any]) -> int:
+def _labels_in_work(database: Database[Any], ledger: Ledger, row: Mapping[str, Any]) -> int:
     """Return how many structures of the generation in work have their label."""
     from gapfactory.reference import settings_hash
     from launchpad.database.campaigns import campaign_of, require_campaign
@@ -188,8 +225,11 @@ def _labels_in_work(database: Database[Any], row: Mapping[str, Any]) -> int:
         return 0
     ids = [*selection["train"], *selection["test"]]
     hashes = [d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})]
-    campaign = campaign_of(require_campaign(database, row["name"]))
-    suffix = settings_hash(campaign.reference, "crystal")
+
+    def settings() -> str:
+        return settings_hash(campaign_of(require_campaign(database, row["name"])).reference, "crystal")
+
+    suffix = ledger.once(("settings", row["name"], row["created"]), settings)
     return count_done(database, [label_id(text, suffix) for text in hashes], row["name"])
 
 

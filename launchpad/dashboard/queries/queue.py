@@ -77,12 +77,22 @@ def read_listing(arguments: Mapping[str, Sequence[str]]) -> Listing:
 
 def task_page(database: Database[Any], listing: Listing) -> Page:
     """Return a page of tasks, the newest first, without their inputs."""
-    return listing.page(database.fireworks, _ROW, {})
+    return listing.page(database.fireworks, _ROW, _narrowed(database, listing))
+
+
+def _narrowed(database: Database[Any], listing: Listing) -> dict[str, Any]:
+    """Name every campaign where only generations are asked for: the index begins with the campaign."""
+    if "spec.generation" in listing.conditions and "spec.campaign" not in listing.conditions:
+        return {
+            "spec.campaign": {"$in": [record["_id"] for record in database.campaigns.find({}, {"_id": 1})]}
+        }
+    return {}
 
 
 def chosen_tasks(database: Database[Any], listing: Listing, limit: int) -> list[int]:
     """Return the ids of the first tasks that a filter matches, at most `limit`."""
-    found = database.fireworks.find(dict(listing.conditions), {"fw_id": 1}).sort("_id", -1).limit(limit)
+    query = {**_narrowed(database, listing), **listing.conditions}
+    found = database.fireworks.find(query, {"fw_id": 1}).sort("_id", -1).limit(limit)
     return [int(task["fw_id"]) for task in found]
 
 

@@ -1,0 +1,109 @@
+"""The first page: every task counted, pace and cost from launches that are read once, trouble said."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+
+def task(fw_id, state, kind="build", campaign="si", **more):
+    return {
+        "fw_id": fw_id,
+        "name": f"{campaign} g000 {kind}-{fw_id}",
+        "state": state,
+        "launches": [],
+        "spec": {"_category": kind, "campaign": campaign, "generation": 0},
+        **more,
+    }
+
+
+def launch(launch_id, fw_id, ended, seconds=36.0, **more):
+    return {
+        "launch_id": launch_id,
+        "fw_id": fw_id,
+        "state": "COMPLETED",
+        "time_end": ended.isoformat(),
+        "runtime_secs": seconds + 1,
+        "action": {"stored_data": {"seconds": seconds}},
+        **more,
+    }
+
+
+@pytest.fixture
+def ledger(application, database):
+    from launchpad.dashboard.queries.overview import Ledger
+
+    return Ledger()
+
+
+def test_counts_are_those_of_every_task_and_come_from_an_index(application, database):
+    from launchpad.queries import queue_counts
+
+    database.fireworks.insert_many(
+        [task(number, "READY", "relax") for number in range(1, 4)]
+        + [task(9, "COMPLETED", "fit"), {"fw_id": 10, "state": "READY", "spec": {}}]
+    )
+    assert queue_counts(database) == {"": {"READY": 1}, "fit": {"COMPLETED": 1}, "relax": {"READY": 3}}
+
+
+def test_each_launch_is_counted_once_however_often_one_looks(ledger, database):
+    now = datetime.now(UTC)
+    database.fireworks.insert_many([task(1, "COMPLETED"), task(2, "COMPLETED", campaign="cu")])
+    database.launches.insert_many(
+        [launch(1, 1, now - timedelta(hours=3)), launch(2, 1, now), launch(3, 2, now, 72.0)]
+    )
+    for _ in range(3):
+        ledger.look(database)
+    assert (ledger.hours("si"), ledger.hours("cu")) == (pytest.approx(0.02), pytest.approx(0.02))
+    assert (ledger.last_hour("si", now.timestamp()), ledger.last_hour("cu", now.timestamp())) == (1, 1)
+    # written a little late, with the time at which it ended
+    database.launches.insert_one(launch(4, 1, now - timedelta(seconds=5)))
+    ledger.look(database)
+    ledger.look(database)
+    assert ledger.hours("si") == pytest.approx(0.03)
+
+
+def test_a_long_history_is_read_beside_the_page(ledger, database):
+    now = datetime.now(UTC)
+    database.fireworks.insert_one(task(1, "COMPLETED"))
+    database.launches.insert_many(
+        [launch(number, 1, now - timedelta(seconds=3000 - number), 3.6) for number in range(1, 1301)]
+    )
+    ledger.look(database)
+    assert not ledger.complete
+    end = time.monotonic() + 20
+    while not ledger.complete and time.monotonic() < end:
+        time.sleep(0.05)
+    assert ledger.complete
+    assert ledger.hours("si") == pytest.approx(1.3)
+
+
+def test_two_groups_of_one_server_do_not_share_a_ledger(new_database):
+    from launchpad.dashboard.queries.overview import ledger_of
+    from launchpad.database.connection import open_database
+
+    first, second = open_database(new_database()), open_database(new_database())
+    first.fireworks.insert_one(task(1, "COMPLETED"))
+    first.launches.insert_one(launch(1, 1, datetime.now(UTC)))
+    assert ledger_of(first).hours("si") > 0
+    assert ledger_of(second).hours("si") == 0
+    first.client.close()
+    second.client.close()
+
+
+def test_trouble_is_said_and_leads_to_its_causes(log_in, database):
+    client = log_in("viewer")
+    assert "no task has failed" in client.get("/g/si/").text
+    database.fireworks.insert_many([task(1, "FIZZLED"), task(2, "READY", "relax")])
+    database.workers.insert_one(
+        {"_id": "w", "host": "n1", "pid": 7, "kind": "worker", "state": "idle", "categories": ["fit"],
+         "heartbeat": time.time(), "started": time.time() - 100, "done": 1, "failed": 0}
+    )  # fmt: skip
+    page = client.get("/g/si/overview/now").text
+    assert "one task has failed" in page
+    assert 'href="/g/si/queue"' in page
+    assert "no living worker takes them: 1 relax" in page
+    database.workers.update_one({"_id": "w"}, {"$set": {"categories": []}})
+    assert "no living worker takes them" not in client.get("/g/si/overview/now").text
