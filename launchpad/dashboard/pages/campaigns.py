@@ -1,4 +1,4 @@
-"""The pages of campaigns: list, one campaign with its charts, settings and differences, provenance."""
+"""The pages of campaigns: list, one campaign with its charts, settings and differences, recoveries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from flask import (
     render_template,
     request,
     send_file,
-    url_for,
 )
 
 from gapfactory.errors import InputError
@@ -252,29 +251,3 @@ def recoveries(campaign: str) -> ResponseReturnValue:
 
     require_campaign(g.group.database, campaign)
     return render_template("campaign_recoveries.html", campaign=campaign, **found(g.group.database, campaign))
-
-
-@blueprint.get("/<campaign>/provenance/<path:structure>")
-@needs(Permission.READ)
-def provenance(campaign: str, structure: str) -> ResponseReturnValue:
-    """Show where a structure comes from and what became of it."""
-    from launchpad.dashboard.queries.provenance import path_of
-
-    if not structure.startswith(f"{campaign}/"):
-        abort(404, f"Structure {structure!r} is none of campaign {campaign!r}.")
-    return render_template(
-        "campaign_provenance.html",
-        campaign=campaign,
-        structure=structure,
-        steps=path_of(g.group.database, structure),
-        viewer=structure_url(structure),
-    )
-
-
-def structure_url(structure: str) -> str | None:
-    """Return the address of a structure's page."""
-    return (
-        url_for("structures.page", structure=structure)
-        if "structures.page" in current_app.view_functions
-        else None
-    )

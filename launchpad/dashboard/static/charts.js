@@ -114,6 +114,7 @@
     section.querySelector("[data-table]").hidden = chart.n_rows === 0;
     fillTable(section.querySelector("details"), chart);
     const button = section.querySelector("[data-scale]");
+    section.classList.toggle("bare", !chart.figure);
     if (!chart.figure) {
       if (plot.hasChildNodes()) Plotly.purge(plot);
       plot.replaceChildren();

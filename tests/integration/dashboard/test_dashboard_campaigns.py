@@ -13,7 +13,6 @@ from launchpad.dashboard.charts.catalogue import CHARTS
 
 pytestmark = pytest.mark.database
 ROOT = "/g/si/campaigns"
-FRAME = "tiny/g001/relaxation/"
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +130,6 @@ def test_what_is_not_there_is_not_found(client):
         "tiny/charts/..%2f..%2flock.csv",
         "tiny/charts/hull.exe",
         "tiny/charts/dynamics.png",
-        "tiny/provenance/tiny/g009/cell/000000",
-        "tiny/provenance/other/g000/cell/000000",
         "tiny/settings?with=nobody",
         "tiny/settings?from=0&to=77",
     ):
@@ -162,20 +159,6 @@ def test_another_campaign_differs_by_its_own_settings_alone(client, stored):
         stored.campaigns.delete_one({"_id": "other"})
 
 
-def test_the_path_of_a_frame_goes_from_its_cell_to_the_fit(stored, client):
-    from launchpad.dashboard.queries.provenance import path_of
-
-    trained = stored.potentials.find_one({"_id": "tiny/g001"})["trained_on"]
-    frame = next(key for key in trained if key.startswith(FRAME))
-    steps = path_of(stored, frame)
-    assert [step.kind for step in steps] == ["cell", "relaxation", "frame", "selection", "label", "fit"]
-    assert "energy error (eV/atom)" in steps[-1].facts
-    page = client.get(f"{ROOT}/tiny/provenance/{frame}").text
-    for step in steps[:2]:
-        assert f'href="{ROOT}/tiny/provenance/{step.id}"' in page
-        assert client.get(f"{ROOT}/tiny/provenance/{step.id}").status_code == 200
-
-
 def test_a_failed_label_is_shown_with_its_cause(stored, client):
     label = stored.labels.find_one({"campaign": "tiny", "kind": "crystal", "status": "done"})
     failed = label | {
@@ -190,7 +173,7 @@ def test_a_failed_label_is_shown_with_its_cause(stored, client):
         assert "&lt;b&gt;no&lt;/b&gt; convergence" in page
         assert "mixing: scf" in page
         structure = stored.structures.find_one({"hash": label["structure_hash"]})["_id"]
-        assert f"/provenance/{structure}" in page
+        assert f"/structures/of/{structure}" in page
     finally:
         stored.labels.delete_one({"_id": "quarantined"})
     assert "could be labelled" in client.get(f"{ROOT}/tiny/recoveries").text
