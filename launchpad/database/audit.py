@@ -41,6 +41,8 @@ EVENTS: dict[str, str] = {
     "task.cancelled": "tasks were switched off",
     "task.priority": "tasks were given another priority",
     "worker.stopped": "workers were asked to stop",
+    "dashboard.account": "an account of the dashboard was made, changed or removed",
+    "dashboard.token": "a token of the dashboard was made or removed",
     "database.imported": "an archive was read into the database",
     "retention.deleted": "data were deleted by the retention policy",
     "schema.migrated": "the documents were brought to a newer layout",

@@ -25,6 +25,8 @@ __all__ = [
     "Structures",
     "Task",
     "TaskDetail",
+    "TaskOrder",
+    "TaskOutcome",
     "Tasks",
     "Worker",
     "Workers",
@@ -217,6 +219,27 @@ class RetryOrder(Given):
     """Ids of structures; all by default."""
     fault: str | None = Field(default=None, max_length=100)
     """Only those that ended with this kind of fault."""
+
+
+class TaskOrder(Given):
+    """What to do to which tasks; those in a state that does not allow it are left alone."""
+
+    action: Literal["rerun", "pause", "resume", "cancel", "priority"]
+    ids: list[Annotated[int, Field(ge=0, lt=10**15)]] = Field(min_length=1, max_length=500)
+    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = None
+    """For ``priority``: larger ones start first."""
+
+
+class TaskOutcome(Answer):
+    """What was done to tasks."""
+
+    done: list[int]
+    late: list[int]
+    """Their state had changed meanwhile."""
+    locked: list[int]
+    """Somebody else was changing their workflow all the time."""
+    campaigns: list[str]
+    """Halted ones that go on by it."""
 
 
 class Changed(Answer):

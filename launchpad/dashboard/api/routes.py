@@ -11,6 +11,7 @@ from launchpad.dashboard.api import answers
 from launchpad.dashboard.api.declare import blueprint, operation
 from launchpad.dashboard.auth.access import Permission
 from launchpad.dashboard.listing import Column
+from launchpad.database.audit import acting_for, audit
 from launchpad.queue.states import FireworkState
 
 if TYPE_CHECKING:
@@ -189,12 +190,21 @@ def workers(call: Call) -> dict[str, Any]:
     }
 
 
+@operation("POST", "/tasks/actions", Permission.OPERATE, answers.TaskOutcome, body=answers.TaskOrder)
+def act_on_tasks(call: Call) -> Any:
+    """Run tasks again, pause, resume or cancel them, or give them a priority."""
+    from launchpad.dashboard import actions
+
+    action = actions.task_action(call.body.action)
+    return actions.act_on_tasks(g.group, g.account, action, call.body.ids, priority=call.body.priority)
+
+
 @operation("POST", "/campaigns/<name>/cancel", Permission.OPERATE, answers.Changed)
 def cancel_campaign(call: Call, name: str) -> dict[str, Any]:
     """End a campaign: nothing new starts, what runs is let finish, nothing stored is deleted."""
     from launchpad import service
 
-    with g.group.queue() as opened:
+    with g.group.queue() as opened, acting_for(g.account.name):
         return {"action": "cancel", "campaign": name, "tasks": service.cancel(opened, name)}
 
 
@@ -203,8 +213,10 @@ def resume_campaign(call: Call, name: str) -> dict[str, Any]:
     """Put a halted, cancelled or failed campaign back on the queue, where it stopped."""
     from launchpad import service
 
-    with g.group.queue() as opened:
-        return {"action": "resume", "campaign": name, "tasks": service.resume(opened, name)["rerun"]}
+    with g.group.queue() as opened, acting_for(g.account.name):
+        done = service.resume(opened, name)
+        audit(opened.db, "campaign.resumed", campaign=name, **done)
+    return {"action": "resume", "campaign": name, "tasks": done["rerun"]}
 
 
 @operation("POST", "/campaigns/<name>/retry", Permission.OPERATE, answers.Changed, body=answers.RetryOrder)
@@ -212,6 +224,7 @@ def retry_campaign(call: Call, name: str) -> dict[str, Any]:
     """Label quarantined structures again, and resume the campaign."""
     from launchpad import service
 
-    with g.group.queue() as opened:
+    with g.group.queue() as opened, acting_for(g.account.name):
         done = service.retry(opened, name, labels=call.body.labels, fault=call.body.fault)
+        audit(opened.db, "campaign.retried", campaign=name, **done)
     return {"action": "retry", "campaign": name, "tasks": done["rerun"]}

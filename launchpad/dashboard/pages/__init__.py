@@ -21,6 +21,7 @@ def blueprints() -> tuple[Blueprint, ...]:
         queue,
         structures,
         tasks,
+        users,
         workers,
     )
 
@@ -32,6 +33,7 @@ def blueprints() -> tuple[Blueprint, ...]:
         queue.blueprint,
         tasks.blueprint,
         workers.blueprint,
+        users.blueprint,
         programs.blueprint,
         routes.blueprint,
     )

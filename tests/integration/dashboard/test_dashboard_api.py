@@ -75,8 +75,25 @@ def test_actions_need_the_role_and_do_what_they_say(ask, database):
     assert done.status_code == 200, done.text
     assert database.campaigns.find_one({"_id": "one"})["state"] == "cancelled"
     assert done.json["tasks"] == database.fireworks.count_documents({"state": "DEFUSED"}) > 0
+    assert [(e["event"], e["who"]) for e in database.audit.find({"event": "campaign.cancelled"})] == [
+        ("campaign.cancelled", "operator (dashboard) as local")
+    ]
     assert ask("/campaigns/one/resume", "operator", post=True).json["tasks"] > 0
     assert database.campaigns.find_one({"_id": "one"})["state"] == "running"
+
+
+def test_tasks_are_paused_and_given_a_priority(ask, database):
+    ready = [t["fw_id"] for t in database.fireworks.find({"state": "READY"})]
+    order = {"action": "pause", "ids": ready}
+    assert ask("/tasks/actions", json=order).status_code == 403
+    assert sorted(ask("/tasks/actions", "operator", json=order).json["done"]) == sorted(ready)
+    assert database.fireworks.count_documents({"state": "READY"}) == 0
+    again = ask("/tasks/actions", "operator", json=order).json
+    assert again["done"] == []
+    assert ask("/tasks/actions", "operator", json={"action": "priority", "ids": ready}).status_code == 400
+    done = ask("/tasks/actions", "operator", json={"action": "priority", "ids": ready, "priority": 7}).json
+    assert sorted(done["done"]) == sorted(ready)
+    assert database.fireworks.distinct("spec._priority", {"fw_id": {"$in": ready}}) == [7]
 
 
 @pytest.mark.parametrize(

@@ -190,3 +190,69 @@ def test_a_token_that_is_none_opens_nothing(application, database, log_in, monke
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 86_401)
     assert client.get("/g/si/", headers=bearer(text)).status_code == 401
+
+
+def test_an_admin_manages_accounts(application, log_in, database):
+    admin = log_in("admin")
+
+    def send(path, **data):
+        return admin.post(f"/g/si/users/{path}", data=data, headers=ORIGIN)
+
+    made = send("add", name="maria", role="operator")
+    assert made.headers["Cache-Control"] == "no-store"
+    password = made.text.partition("maria is <code>")[2].partition("</code>")[0]
+    maria = application.test_client()
+    assert attempt(maria, "maria", password) == 303
+    assert password not in admin.get("/g/si/users/").text
+    assert send("add", name="maria", role="viewer").status_code == 400
+    assert send("add", name="eve", role="owner").status_code == 400
+    text, _ = tokens.make_token(database, find_account(database, "maria"), "script", Role.OPERATOR, 1)
+    fresh = send("password", name="maria").text.partition("maria is <code>")[2].partition("</code>")[0]
+    assert maria.get("/g/si/", headers=JSON).status_code == 401
+    assert tokens.account_of(database, text) is None
+    assert attempt(maria, "maria", fresh) == 303
+    assert send("role", name="maria", role="viewer").status_code == 303
+    assert maria.get("/g/si/", headers=JSON).status_code == 401
+    # somebody has to be left who can do this
+    assert send("role", name="admin", role="viewer").status_code == 400
+    assert send("remove", name="admin", confirmed="yes").status_code == 400
+    assert "Remove maria?" in send("remove", name="maria").text
+    assert find_account(database, "maria") is not None
+    send("remove", name="maria", confirmed="yes")
+    assert find_account(database, "maria") is None
+    trail = admin.get("/g/si/audit/").text
+    assert trail.count("dashboard.account") == 4
+    assert "admin (dashboard) as" in trail
+    assert fresh not in trail
+
+
+def test_everybody_changes_the_own_password_and_makes_tokens(application, log_in, database):
+    client, elsewhere = log_in("operator"), log_in("operator")
+
+    def send(path, **data):
+        return client.post(f"/g/si/account/{path}", data=data, headers=ORIGIN)
+
+    made = send("token", name="script", role="operator", days="1").text
+    text = made.partition("The token is <code>")[2].partition("</code>")[0]
+    assert client.get("/g/si/account/").text.count(text) == 0
+    assert application.test_client().get("/g/si/api/v1/queue", headers=bearer(text)).status_code == 200
+    assert send("token", name="more", role="admin", days="1").status_code == 400
+    # a token is not enough to make another one, or to change the password
+    for path, data in (("token", {"name": "x", "role": "viewer"}), ("password", {"present": PASSWORD})):
+        answer = application.test_client().post(f"/g/si/account/{path}", data=data, headers=bearer(text))
+        assert answer.status_code == 403
+    # one's own tokens only
+    other, token = tokens.make_token(database, find_account(database, "viewer"), "x", Role.VIEWER, 1)
+    assert send("token/remove", id=token.id).status_code == 404
+    assert tokens.account_of(database, other) is not None
+    new = "another password"
+    assert send("password", present="wrong", wanted=new, again=new).status_code == 400
+    assert send("password", present=PASSWORD, wanted=new, again="not the same").status_code == 400
+    assert send("password", present=PASSWORD, wanted="short", again="short").status_code == 400
+    assert send("password", present=PASSWORD, wanted=new, again=new).status_code == 303
+    # three tries are the limit of this dashboard, one was wrong; those with the right password count for nothing
+    assert client.get("/g/si/account/").status_code == 200
+    assert elsewhere.get("/g/si/", headers=JSON).status_code == 401
+    assert attempt(application.test_client(), "operator", new) == 303
+    send("logins/end")
+    assert client.get("/g/si/", headers=JSON).status_code == 401
