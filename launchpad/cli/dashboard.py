@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gapfactory.errors import InputError
 from launchpad.cli.options import DataOption, JsonOption, UriOption, connect, locate
 from launchpad.cli.output import print_json, say, table
 
@@ -60,6 +61,11 @@ def run(
     from launchpad.dashboard.settings import DashboardSettings, read_secret
     from launchpad.dashboard.start import check_assets, default_secret_file, read_groups
 
+    if public_url is not None and public_url.startswith("https://") and proxies == 0:
+        raise InputError(
+            f"--public-url {public_url}: a proxy does the TLS, so say how many there are (--proxies 1); "
+            "otherwise everybody has the proxy's address, and one who guesses passwords stops all."
+        )
     settings = DashboardSettings(
         host=host, port=port, processes=processes, public_url=public_url, proxies=proxies
     )

@@ -256,3 +256,46 @@ def test_everybody_changes_the_own_password_and_makes_tokens(application, log_in
     assert attempt(application.test_client(), "operator", new) == 303
     send("logins/end")
     assert client.get("/g/si/", headers=JSON).status_code == 401
+
+
+def test_an_account_of_the_database_that_may_not_write_accounts_says_so(database_server, new_database):
+    from pymongo import MongoClient
+
+    from launchpad.dashboard.app import create_app
+    from launchpad.dashboard.groups import Group
+    from launchpad.dashboard.settings import DashboardSettings
+    from launchpad.database.users import add_user, user_uri
+    from launchpad.queue import Queue
+
+    uri = new_database()
+    name = uri.partition("?")[0].rpartition("/")[2]
+    Queue.from_uri(uri).close()
+    with MongoClient(database_server) as administrator:
+        found = administrator[name]
+        accounts.add_account(found, "admin", PASSWORD, Role.ADMIN)
+        made = {role: add_user(administrator, name, role, role) for role in ("member", "owner")}
+        try:
+            for role, status in (("member", 503), ("owner", 200)):
+                group = Group("si", user_uri(database_server, name, role, made[role]))
+                client = create_app([group], DashboardSettings(), b"k" * 32).test_client()
+                assert attempt(client, "admin", PASSWORD) == 303
+                answer = client.post(
+                    "/g/si/users/add", data={"name": f"by-{role}", "role": "viewer"}, headers=ORIGIN | JSON
+                )
+                assert answer.status_code == status, answer.text
+                if status == 503:
+                    assert "takes the role owner" in answer.json["error"]["message"]
+                group.close()
+        finally:
+            administrator[name].command("dropAllUsersFromDatabase")
+            administrator[name].command("dropAllRolesFromDatabase")
+
+
+def test_tls_without_a_proxy_is_refused():
+    from typer.testing import CliRunner
+
+    from launchpad.cli.dashboard import app
+
+    result = CliRunner().invoke(app, ["run", "--login", "--public-url", "https://gap.example.org"])
+    assert isinstance(result.exception, InputError)
+    assert "--proxies 1" in str(result.exception)
