@@ -61,6 +61,8 @@
   }
 
   (async () => {
+    // chemiscope's script comes after this one
+    if (document.readyState !== "complete") await new Promise((done) => { addEventListener("load", done, { once: true }); });
     const data = await get(place.dataset.map);
     const ids = data.properties.structure.values;
     delete data.properties.structure;

@@ -36,8 +36,6 @@ def test_filters_survive_a_reload(ended, visit):
 
 def test_a_point_of_the_map_leads_to_its_structure_in_three_dimensions(ended, visit):
     page = visit("viewer", "structures/map/silicon/0")
-    # of chemiscope's own canvases, a hint to its authors
-    page.watch.expected += ["willReadFrequently"]
     page.wait_for_selector("#map[data-drawn]", timeout=120_000)
     page.wait_for_timeout(2500)
     # a grey box that says that WebGL is missing has few colours
