@@ -45,6 +45,9 @@ EVENTS: dict[str, str] = {
     "dashboard.token": "a token of the dashboard was made or removed",
     "database.imported": "an archive was read into the database",
     "retention.deleted": "data were deleted by the retention policy",
+    "retention.restored": "an archive of removed data was read back",
+    "retention.policy": "a retention policy was stored or taken away",
+    "quota.changed": "the limits of the group were changed",
     "schema.migrated": "the documents were brought to a newer layout",
 }
 

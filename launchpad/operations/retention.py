@@ -435,4 +435,5 @@ def restore(database: Database[Any], path: Path, *, progress: Progress | None = 
                 flush()
         flush()
         database.removals.update_one({"_id": removal}, {"$set": {"restored": now()}})
+    audit(database, "retention.restored", removal=removal, counts=counts)
     return counts

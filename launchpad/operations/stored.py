@@ -85,6 +85,9 @@ def store_policy(
     database: Database[Any], policy: RetentionPolicy | None, campaign: str | None = None
 ) -> None:
     """Store the policy of the group, or of a campaign; none takes it away."""
+    from launchpad.database.audit import audit
+
+    audit(database, "retention.policy", campaign=campaign, policy=policy and policy.model_dump(mode="json"))
     if campaign is None:
         content = {} if policy is None else policy.model_dump(mode="json")
         database.operations.update_one({"_id": "retention"}, {"$set": {"policy": content}}, upsert=True)
@@ -105,6 +108,9 @@ def quota_of(database: Database[Any]) -> Quota:
 
 def store_quota(database: Database[Any], quota: Quota) -> None:
     """Store the quota of the group."""
+    from launchpad.database.audit import audit
+
+    audit(database, "quota.changed", **quota.model_dump(mode="json"))
     database.operations.update_one(
         {"_id": "quota"}, {"$set": {"quota": quota.model_dump(mode="json")}}, upsert=True
     )
