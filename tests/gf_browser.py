@@ -26,7 +26,7 @@ FLAGS = (
     "--disable-sync",
 )
 #: Milliseconds that anything in a page may take on a busy machine.
-PATIENCE_MS = 20_000
+PATIENCE_MS = 40_000
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _AXE = Path(__file__).parents[1] / "launchpad" / "dashboard" / "static" / "vendor" / "axe.min.js"
 
@@ -39,8 +39,9 @@ def chromium() -> str | None:
 @contextmanager
 def open_browser() -> Iterator[Browser]:
     """Start the browser."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=chromium(), args=list(FLAGS))
         yield started

@@ -1,5 +1,5 @@
-// What every page does: fetch its live parts again while somebody looks, say how long ago things happened, ask before
-// something is done, and say what went wrong. Other scripts of ours use `window.gapfactory`.
+// What every page does: fetch its live parts again while somebody looks, say how long ago things happened, and say when
+// the server does not answer.
 "use strict";
 
 (() => {
@@ -56,26 +56,7 @@
     reachable();
   }
 
-  // ---- messages ------------------------------------------------------------------------------------------------
-
-  function toast(text, kind = "bad") {
-    const box = document.createElement("div");
-    box.className = `toast ${kind}`;
-    box.setAttribute("role", kind === "bad" ? "alert" : "status");
-    const words = document.createElement("span");
-    words.textContent = text;
-    const close = document.createElement("button");
-    close.type = "button";
-    close.className = "plain";
-    close.textContent = "Close";
-    close.addEventListener("click", () => box.remove());
-    box.append(words, close);
-    const place = document.getElementById("toasts");
-    place.append(box);
-    while (place.children.length > 4) place.firstElementChild.remove();
-    // failures stay until they are closed: nobody has to read against the clock
-    if (kind !== "bad") setTimeout(() => box.remove(), 8000);
-  }
+  // ---- live parts ----------------------------------------------------------------------------------------------
 
   function connection(lost) {
     const news = document.getElementById("news");
@@ -84,64 +65,11 @@
     news.classList.toggle("lost", lost);
   }
 
-  // ---- questions before something is done ----------------------------------------------------------------------
-
-  function ask(question, label = "Yes") {
-    return new Promise((resolve) => {
-      const dialog = document.createElement("dialog");
-      dialog.setAttribute("aria-labelledby", "question");
-      const form = document.createElement("form");
-      form.method = "dialog";
-      const text = document.createElement("p");
-      text.id = "question";
-      text.textContent = question;
-      const choices = document.createElement("div");
-      choices.className = "choices";
-      for (const [value, words] of [["no", "Cancel"], ["yes", label]]) {
-        const button = document.createElement("button");
-        button.value = value;
-        button.textContent = words;
-        if (value === "yes") button.className = "main";
-        choices.append(button);
-      }
-      form.append(text, choices);
-      dialog.append(form);
-      document.body.append(dialog);
-      dialog.addEventListener("close", () => {
-        dialog.remove(); // the browser gives the focus back to where it was
-        resolve(dialog.returnValue === "yes");
-      });
-      dialog.showModal();
-    });
-  }
-
-  // <form data-confirm="Rerun 3 tasks?"> or a button of it with its own question
-  document.addEventListener("submit", async (event) => {
-    const form = event.target;
-    const question = event.submitter?.dataset.confirm || form.dataset.confirm;
-    if (!question || form.dataset.confirmed) { delete form.dataset.confirmed; return; }
-    event.preventDefault();
-    event.stopImmediatePropagation();
-    const button = event.submitter;
-    if (!await ask(question, button?.textContent.trim() || "Yes")) return;
-    form.dataset.confirmed = "yes";
-    form.requestSubmit(button || undefined);
-  }, true);
-
-  document.addEventListener("htmx:confirm", async (event) => { // hx-confirm="..."
-    if (!event.detail.question) return;
-    event.preventDefault();
-    const words = event.target.closest("button")?.textContent.trim();
-    if (await ask(event.detail.question, words || "Yes")) event.detail.issueRequest(true);
-  });
-
-  // ---- live parts ----------------------------------------------------------------------------------------------
-
   const last = new WeakMap();
   const kept = new WeakMap();
 
   function inUse(part) { // whoever is typing, choosing or has marked text inside is not disturbed
-    if (part.querySelector("dialog[open], input[type=checkbox]:checked, select:focus, input:focus, textarea:focus")) return true;
+    if (part.querySelector("input[type=checkbox]:checked, select:focus, input:focus, textarea:focus")) return true;
     const marked = document.getSelection();
     return marked && !marked.isCollapsed && part.contains(marked.anchorNode);
   }
@@ -165,7 +93,8 @@
 
   function restore(part, before) {
     part.querySelectorAll(".wide, pre").forEach((box, n) => { [box.scrollLeft, box.scrollTop] = before.scroll[n] || [0, 0]; });
-    part.querySelectorAll("details").forEach((box, n) => { if (before.open[n]) box.open = true; });
+    const folds = part.querySelectorAll("details");
+    if (folds.length === before.open.length) folds.forEach((box, n) => { box.open = before.open[n]; });
     if (!before.focus) return;
     const focusable = [...part.querySelectorAll("a[href], button, summary, [tabindex]")];
     const same = focusable.find((element) => element.textContent === before.focus.text && element.getAttribute("href") === before.focus.href);
@@ -193,12 +122,7 @@
 
   document.addEventListener("htmx:sendError", () => connection(true));
   document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) connection(false); });
-  document.addEventListener("htmx:responseError", (event) => {
-    const { xhr, target } = event.detail;
-    if (target?.matches?.("[data-live]")) { connection(xhr.status >= 500); return; }
-    const answer = new DOMParser().parseFromString(xhr.responseText, "text/html");
-    toast(answer.body.textContent.trim() || `The server answered ${xhr.status}.`);
-  });
+  document.addEventListener("htmx:responseError", (event) => { if (event.detail.xhr.status >= 500) connection(true); });
 
   // ---- start ---------------------------------------------------------------------------------------------------
 
@@ -211,7 +135,6 @@
   });
   document.addEventListener("visibilitychange", refresh);
   window.addEventListener("resize", reachable);
-  window.gapfactory = Object.freeze({ ask, dress, refresh, toast });
   dress(document);
   setInterval(() => tellTimes(document), 1000);
   setInterval(refresh, every);

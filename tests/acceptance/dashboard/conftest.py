@@ -35,7 +35,7 @@ execution: {build_chunk: 6, relax_chunk: 3, reference_chunk: 2}
 """
 SMALL = {"cells": 10, "generations": 2, "labels": 6, "budget": 18, "atoms": 4, "steps": 20, "sparse": 12}
 #: What the pictures of the documentation show: still an analytic reference, but enough to see something.
-SHOWN = {"cells": 40, "generations": 4, "labels": 24, "budget": 108, "atoms": 8, "steps": 100, "sparse": 80}
+SHOWN = {"cells": 24, "generations": 3, "labels": 14, "budget": 51, "atoms": 6, "steps": 60, "sparse": 40}
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Running:
         ``http://127.0.0.1:port``.
     group
         The group's name in addresses.
-    database
+    database, uri
         Its database.
     """
 
@@ -62,6 +62,7 @@ class Running:
     address: str
     group: str
     database: Any
+    uri: str
 
     def url(self, path: str = "") -> str:
         """Return the address of a page of the group."""
@@ -80,7 +81,8 @@ def running(new_place):
     size = SHOWN if os.environ.get("GAPFACTORY_SCREENSHOTS") else SMALL
     place.write("silicon.yaml", CAMPAIGN % size)
     place.good("campaign", "submit", "silicon.yaml")
-    database = open_database(locate_database(None, place.data).uri)
+    uri = locate_database(None, place.data).uri
+    database = open_database(uri)
     for role in Role:
         add_account(database, str(role), PASSWORD, role)
     dashboard = place.start(
@@ -88,7 +90,7 @@ def running(new_place):
     )
     address = _address(place.directory / "dashboard.log", dashboard)
     campaign = place.start("campaign", "run", "silicon.yaml", "--workers", "2", log="campaign.log")
-    yield Running(place, campaign, dashboard, address, database.name, database)
+    yield Running(place, campaign, dashboard, address, database.name, database, uri)
     for process in (dashboard, campaign):
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
