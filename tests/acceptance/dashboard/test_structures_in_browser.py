@@ -35,6 +35,8 @@ def test_filters_survive_a_reload(ended, visit):
 
 
 def test_a_point_of_the_map_leads_to_its_structure_in_three_dimensions(ended, visit):
+    from playwright.sync_api import expect
+
     page = visit("viewer", "structures/map/silicon/0")
     page.wait_for_selector("#map[data-drawn]", timeout=120_000)
     page.wait_for_timeout(2500)
@@ -48,7 +50,7 @@ def test_a_point_of_the_map_leads_to_its_structure_in_three_dimensions(ended, vi
     assert colours(page.locator("#viewer").screenshot()) > 100
     atoms = int(page.locator("#viewer").get_attribute("data-drawn"))
     page.get_by_label("Copies").select_option("2")
-    page.wait_for_function(f"document.getElementById('viewer').dataset.drawn === '{8 * atoms}'")
+    expect(page.locator("#viewer")).to_have_attribute("data-drawn", str(8 * atoms), timeout=30_000)
     page.get_by_label("Colour").select_option("local_energy")
     page.wait_for_selector("#legend .ramp", timeout=120_000)
     assert "potential of generation" in page.locator("#legend").inner_text()
@@ -56,13 +58,14 @@ def test_a_point_of_the_map_leads_to_its_structure_in_three_dimensions(ended, vi
 
 def test_a_relaxation_is_played_and_its_file_is_what_is_shown(ended, visit):
     from ase.io import read
+    from playwright.sync_api import expect
 
     page = visit("viewer", "structures/?view=relaxation&generation=1")
     page.locator("#structures tbody a").first.click()
     page.wait_for_selector("#viewer[data-drawn]")
     first = page.locator("#viewer").screenshot()
     page.get_by_role("button", name="Play").click()
-    page.wait_for_function("document.querySelector('[data-play]').textContent === 'Play'")
+    expect(page.locator("[data-play]")).to_have_text("Play", timeout=60_000)
     page.get_by_label("Frame").press("Home")
     assert page.locator("#viewer").screenshot() != first
     screenshot(page, "structure")
