@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, abort, current_app, g, redirect, render_template, request, url_for
 
+from gapfactory.errors import DatabaseError
 from launchpad.dashboard.auth import sessions
 from launchpad.dashboard.auth.access import public
 from launchpad.dashboard.auth.accounts import check_password
@@ -90,10 +91,12 @@ def leave() -> ResponseReturnValue:
 @public("for load balancers: says only whether the databases answer")
 def healthz() -> ResponseReturnValue:
     """Answer 200 if every database answers."""
+    from pymongo.errors import PyMongoError
+
     for group in current_app.extensions["gapfactory"]["groups"].values():
         try:
             group.database.command("ping")
-        except Exception:
+        except (DatabaseError, PyMongoError):
             current_app.logger.exception("a database does not answer")
             abort(503)
     g.account = None
