@@ -47,15 +47,19 @@ class SmallDisk(Chaos):
                 time.sleep(0.02)
 
     def _disk(self):
+        """Keep the disk full until a write was refused: the server may clear its journal and have room again."""
         fill = self.data / "fill"
+        deadline = time.monotonic() + 20.0
         with fill.open("wb", buffering=0) as stream:
-            for size in (1 << 20, 512):
-                with contextlib.suppress(OSError):
-                    while True:
-                        stream.write(bytes(size))
-        self.later(1.5, self._kill_on_full_disk)
-        self.later(3.0, lambda: fill.unlink(missing_ok=True))
-        self.later(3.2, lambda: ensure_running(self.data))
+            while not self.refused and time.monotonic() < deadline:
+                for size in (1 << 20, 512):
+                    with contextlib.suppress(OSError):
+                        while True:
+                            stream.write(bytes(size))
+                time.sleep(0.05)
+        self.later(0.5, self._kill_on_full_disk)
+        self.later(2.0, lambda: fill.unlink(missing_ok=True))
+        self.later(2.2, lambda: ensure_running(self.data))
         return "server's disk"
 
     def _kill_on_full_disk(self):
