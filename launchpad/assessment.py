@@ -65,6 +65,8 @@ def assess(
     return {
         "errors": [row.as_dict() for row in rows],
         "held_out": len(held_out),
+        # [id, energy error in eV/atom, root mean square of the force errors in eV/Å or None]
+        "held_out_errors": [_residual(record) for record in records],
         # [id, reason] of what this potential, or for the scatter the preceding one, cannot evaluate
         "unusable": [*unusable, *outside],
         "phases": phases,
@@ -127,6 +129,14 @@ def _records(
         except PotentialError as error:
             unusable.append([entry.item.id, str(error)])
     return records, unusable
+
+
+def _residual(record: ErrorRecord) -> list[Any]:
+    import numpy as np
+
+    forces = record.residuals("forces")
+    rms = float(np.sqrt(np.mean(forces**2))) if forces.size else None
+    return [record.id, (record.energy_potential - record.energy_reference) / record.n_atoms, rms]
 
 
 def _errors(records: Sequence[ErrorRecord], lowest: float | None, campaign: Campaign) -> tuple[Any, ...]:
@@ -210,8 +220,9 @@ def _scatter(
             except PotentialError as error:
                 unusable.append([entry.item.id, f"preceding potential: {error}"])
                 continue
-            rows.append((entry.label.energy / len(atoms), predicted / len(atoms)))
-    return {"reference": [r for r, _ in rows], "predicted": [p for _, p in rows]}, unusable
+            rows.append((entry.item.id, entry.label.energy / len(atoms), predicted / len(atoms)))
+    names = ("ids", "reference", "predicted")
+    return {name: [row[k] for row in rows] for k, name in enumerate(names)}, unusable
 
 
 def noise_of_labels(database: Database[Any], campaign: Campaign) -> LabelNoise | None:

@@ -10,10 +10,10 @@ from launchpad import quarantine, queries
 from launchpad.assessment import noise_of_labels, reference_curve
 from launchpad.database.campaigns import campaign_of, require_campaign
 from launchpad.database.dataset import atom_items, noise_items, pick_items, with_labels
-from launchpad.database.packing import unpack_array
 from launchpad.database.potentials import fetch_potential, latest_potential, require_potential
-from launchpad.database.results import metrics_of, relaxations
+from launchpad.database.results import metrics_of
 from launchpad.operations.removals import removals_of
+from launchpad.selection_stages import selection_stages
 from launchpad.stability import stored_stability
 from launchpad.training_set import final_enthalpies, training_points
 
@@ -100,9 +100,9 @@ def collect_report(database: Database[Any], name: str, *, similarity: bool = Tru
         label_noise_note=_noise_note(campaign, noise),
         scatter=_scatter(metrics),
         energies=_energies(labelled),
-        selection=_selection(database, campaign),
+        selection=selection_stages(database, name),
         hull=_hull(campaign, labelled),
-        training=training_points(database, labelled, potential),
+        training=training_points(database, labelled, potential, metrics[-1] if metrics else None),
         enthalpies=final_enthalpies(database, name),
         similarity=_similarity(campaign, labelled) if similarity else None,
         failures=_failures(database, campaign, everything),
@@ -305,7 +305,11 @@ def _scatter(metrics: list[dict[str, Any]]) -> ScatterData | None:
     lowest = min(min(m["evidence"]["scatter"]["reference"]) for m in with_points)
     scatter = last["evidence"]["scatter"]
     return ScatterData(
-        last["generation"], np.array(scatter["reference"]) - lowest, np.array(scatter["predicted"]) - lowest
+        last["generation"],
+        np.array(scatter["reference"]) - lowest,
+        np.array(scatter["predicted"]) - lowest,
+        # campaigns of an earlier version have none
+        ids=tuple(scatter.get("ids", ())),
     )
 
 
@@ -319,34 +323,6 @@ def _energies(labelled: dict[int, list[LabelledItem]]) -> dict[int, list[float]]
     return {
         generation: [energy - lowest for energy in group] for generation, group in energies.items() if group
     }
-
-
-def _selection(database: Database[Any], campaign: Campaign) -> tuple[Any, ...]:
-    """Return enthalpies per atom of the newest funnel: all frames, all minima, and what was chosen from them."""
-    import numpy as np
-
-    from gapfactory.figures import SelectionStage
-
-    newest = database.selections.find_one(
-        {"campaign": campaign.name, "generation": {"$gte": 1}}, sort=[("generation", -1)]
-    )
-    if newest is None:
-        return ()
-    frames, minima = [], []
-    fields = ("status", "numbers", "enthalpies")
-    for relaxation in relaxations(database, campaign.name, newest["generation"], fields=fields):
-        enthalpies = unpack_array(relaxation["enthalpies"]) / len(unpack_array(relaxation["numbers"]))
-        frames += [float(value) for value in enthalpies if np.isfinite(value)]
-        if relaxation["status"] == "converged":
-            minima.append(float(enthalpies[-1]))
-    chosen = [pick["energy_eV"] for pick in newest["report"]["picks"] if pick["energy_eV"] is not None]
-    if not minima or not chosen:
-        return ()
-    lowest = min(frames)
-    return tuple(
-        SelectionStage(name, tuple(value - lowest for value in values))
-        for name, values in (("all frames", frames), ("minima", minima), ("chosen to be labelled", chosen))
-    )
 
 
 def _hull(campaign: Campaign, labelled: dict[int, list[LabelledItem]]) -> HullData | None:
@@ -368,7 +344,8 @@ def _hull(campaign: Campaign, labelled: dict[int, list[LabelledItem]]) -> HullDa
         return None
     low = np.array(sorted(c for c in corners if distances[c] < 1e-9))
     order = low[np.argsort(volumes[low])]
-    return HullData(volumes, energies, volumes[order], energies[order], distances)
+    ids = tuple(e.item.id for e in entries)
+    return HullData(volumes, energies, volumes[order], energies[order], distances, ids)
 
 
 def _similarity(campaign: Campaign, labelled: dict[int, list[LabelledItem]]) -> Any:

@@ -23,8 +23,9 @@ def training_points(
     database: Database[Any],
     labelled: Mapping[int, Sequence[LabelledItem]],
     potential: Mapping[str, Any] | None,
+    measured: Mapping[str, Any] | None,
 ) -> tuple[TrainingPoint, ...]:
-    """Return the labelled picks with the errors of a potential on those that it was trained on.
+    """Return the labelled picks with the errors of the newest potential.
 
     Parameters
     ----------
@@ -33,13 +34,17 @@ def training_points(
     labelled
         Picks with labels by generation.
     potential
-        The newest one, or None.
+        The newest one, or None; has the errors on what it was trained on.
+    measured
+        The newest assessment, or None; has the errors on held-out structures.
     """
     from gapfactory.report import TrainingPoint
 
     entries = [(g, e) for g, group in sorted(labelled.items()) for e in group]
     last = _last_frames(database, [e.item for _, e in entries])
-    residuals = (potential or {}).get("report", {}).get("residuals", {})
+    residuals = dict((potential or {}).get("report", {}).get("residuals", {}))
+    held_out = ((measured or {}).get("evidence") or {}).get("held_out_errors") or ()
+    residuals |= {key: (energy, forces) for key, energy, forces in held_out}
     found = []
     for generation, entry in entries:
         item, label = entry.item, entry.label

@@ -29,6 +29,7 @@ __all__ = [
     "error_table",
     "pick_row",
     "summarise",
+    "window_rows",
 ]
 
 Quantity = Literal["energy", "forces", "virial"]
@@ -274,3 +275,11 @@ def error_table(
 def pick_row(rows: Sequence[ErrorRow], quantity: Quantity, group: str = "all") -> ErrorRow | None:
     """Return the row of this quantity and group, or None when no structure contributed."""
     return next((r for r in rows if r.quantity == quantity and r.group == group), None)
+
+
+def window_rows(
+    rows: Sequence[ErrorRow], quantity: Quantity, windows: Sequence[tuple[float, float]] = ENERGY_WINDOWS
+) -> tuple[tuple[float, float, ErrorRow], ...]:
+    """Return ``(low, high, row)`` of each energy window (eV/atom above the lowest) that some structure lies in."""
+    found = ((low, high, pick_row(rows, quantity, _window_name(low, high))) for low, high in windows)
+    return tuple((low, high, row) for low, high, row in found if row is not None)

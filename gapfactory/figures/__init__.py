@@ -16,7 +16,13 @@ from gapfactory.figures.cells import cell_pictures, level_differences
 from gapfactory.figures.quality import energy_scatter, learning_curve, phase_curves
 from gapfactory.figures.stability import contact_curves, dynamics_trace
 from gapfactory.figures.structures import hull_plot, similarity_map_plot
-from gapfactory.figures.training import enthalpy_histograms, error_windows, fit_errors, training_set
+from gapfactory.figures.training import (
+    enthalpy_histograms,
+    error_windows,
+    fit_errors,
+    held_out_errors,
+    training_set,
+)
 
 __all__ = [
     "SelectionStage",
@@ -28,6 +34,7 @@ __all__ = [
     "enthalpy_histograms",
     "error_windows",
     "fit_errors",
+    "held_out_errors",
     "hull_plot",
     "learning_curve",
     "level_differences",

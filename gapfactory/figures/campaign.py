@@ -16,24 +16,82 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["SelectionStage", "energy_distribution", "selection_histograms", "time_budget"]
+__all__ = ["SelectionStage", "common_edges", "energy_distribution", "selection_histograms", "time_budget"]
 
 
 @dataclass(frozen=True)
 class SelectionStage:
-    """Structures that one step of the selection kept (Fig. 1b).
+    """Structures that one step of the selection had or kept (Fig. 1b): their energies, or a histogram of them.
 
     Parameters
     ----------
     name
         E.g. ``"all minima"``, ``"flat histogram"``, ``"CUR"``.
     energies
-        Shape (n,), enthalpy or energy per atom, eV. Where only a histogram is known: its bin centres,
-        repeated; they are drawn with that histogram's own bins.
+        Shape (n,), enthalpy or energy per atom, eV; empty where only a histogram is known.
+    ids
+        Names of the structures, shape (n,), or empty.
+    edges, counts
+        The histogram, where it is all that is known: shapes (bins + 1,), eV per atom, and (bins,).
     """
 
     name: str
-    energies: tuple[float, ...]
+    energies: tuple[float, ...] = ()
+    ids: tuple[str, ...] = ()
+    edges: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many structures it has."""
+        return sum(self.counts) if self.edges else len(self.energies)
+
+    @property
+    def lowest(self) -> float:
+        """Lowest energy, eV per atom."""
+        return self.edges[0] if self.edges else min(self.energies)
+
+    def below(self, share: float) -> float:
+        """Return an energy (eV per atom) that at least this share of the structures does not exceed."""
+        if not self.edges:
+            return float(np.quantile(self.energies, share, method="lower"))
+        reached = np.cumsum(self.counts) >= share * sum(self.counts)
+        return self.edges[1 + int(np.argmax(reached))]
+
+    def histogram(
+        self, zero: float, edges: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64], int]:
+        """Return edges, counts and how many of them lie above the last edge and are counted in the last bin.
+
+        Parameters
+        ----------
+        zero
+            What energies count from, eV per atom.
+        edges
+            Above `zero`; a stage that is a histogram keeps its own up to the last of these.
+        """
+        top = float(edges[-1])
+        if not self.edges:
+            above = np.asarray(self.energies) - zero
+            counts, _ = np.histogram(np.clip(above, 0.0, top), edges)
+            return edges, counts.astype(np.int64), int((above > top).sum())
+        own = np.asarray(self.edges) - zero
+        kept = max(int((own[:-1] < top).sum()), 1)
+        counts = np.asarray(self.counts, dtype=np.int64)
+        beyond = int(counts[kept:].sum())
+        counts = counts[:kept].copy()
+        counts[-1] += beyond
+        return own[: kept + 1], counts, beyond
+
+
+def common_edges(stages: Sequence[SelectionStage], bins: int) -> tuple[float, NDArray[np.float64]]:
+    """Return what the energies of all stages count from, and edges up to where most of the first and last lie.
+
+    A few exploded cells, or frames at the start of their paths, must not squeeze the rest into one bin.
+    """
+    zero = min(s.lowest for s in stages)
+    top = max(stages[0].below(0.99), stages[-1].below(0.99)) - zero
+    return zero, np.linspace(0.0, top if top > 0 else 1.0, bins + 1)
 
 
 def _finite(values: ArrayLike, what: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -124,33 +182,21 @@ def selection_histograms(stages: Sequence[SelectionStage], *, bins: int = 24) ->
     EvidenceError
         No stage has structures.
     """
-    filled = [(s.name, _finite(s.energies, s.name)) for s in stages]
-    if not any(v.size for _, v in filled):
+    filled = [s for s in stages if s.size]
+    if not filled:
         raise EvidenceError("no selection stage has structures to draw")
-    pooled = np.concatenate([v for _, v in filled])
-    zero = pooled.min()
-    # a few exploded cells must not squeeze the rest into one bin
-    top = float(np.quantile(pooled - zero, 0.99)) or 1.0
-    edges = np.linspace(0.0, top, bins + 1)
+    for stage in filled:
+        _finite(stage.energies, stage.name)
+    zero, common = common_edges(filled, bins)
     figure = new_figure(5.6, 1.0 + 1.15 * len(filled))
     all_axes = np.atleast_1d(figure.subplots(len(filled), 1, sharex=True))
-    for i, (ax, (name, values)) in enumerate(zip(all_axes, filled, strict=True)):
-        inside = np.clip(values - zero, 0.0, top)
-        ax.hist(inside, bins=_edges(inside, edges), color=COLOURS[i % len(COLOURS)])
-        beyond = int((values - zero > top).sum())
+    for i, (ax, stage) in enumerate(zip(all_axes, filled, strict=True)):
+        edges, counts, beyond = stage.histogram(zero, common)
+        ax.bar(edges[:-1], counts, np.diff(edges), align="edge", color=COLOURS[i % len(COLOURS)])
         note = f", {beyond} beyond the axis counted in the last bin" if beyond else ""
-        style_axes(ax, "", "structures", title=f"{name}: {values.size}{note}")
+        style_axes(ax, "", "structures", title=f"{stage.name}: {stage.size}{note}")
     all_axes[-1].set_xlabel("energy above the lowest (eV/atom)", fontsize=9)
     return figure
-
-
-def _edges(values: NDArray[np.float64], default: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the bin edges: those of the histogram that the values came from, where they are bin centres."""
-    centres = np.unique(values)
-    if not 2 <= centres.size <= 0.6 * values.size or centres.size > default.size:
-        return default
-    middle = 0.5 * (centres[1:] + centres[:-1])
-    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
 
 
 def time_budget(seconds: Mapping[int, Mapping[str, float]]) -> Figure:

@@ -18,10 +18,20 @@ if TYPE_CHECKING:
 
     from gapfactory.analysis.errors import ErrorRow
 
-__all__ = ["ENTHALPY_BINS", "enthalpy_histograms", "error_windows", "fit_errors", "training_set"]
+__all__ = [
+    "ENTHALPY_BINS",
+    "SMALLEST_MEV",
+    "enthalpy_histograms",
+    "error_windows",
+    "fit_errors",
+    "held_out_errors",
+    "training_set",
+]
 
 #: Bins of the enthalpies of one generation.
 ENTHALPY_BINS = 30
+#: Energy errors below this (meV/atom) are drawn at it on logarithmic axes.
+SMALLEST_MEV = 0.01
 
 
 def training_set(
@@ -83,6 +93,44 @@ def fit_errors(
     ax.axhline(0.0, color=GREY, linewidth=1)
     ax.set_yscale("symlog", linthresh=10.0)
     style_axes(ax, "reference energy above the lowest (eV/atom)", "potential - reference (meV/atom)")
+    _generation_bar(figure, ax, drawn)
+    return figure
+
+
+def held_out_errors(
+    energies: ArrayLike,
+    errors: ArrayLike,
+    generations: Sequence[int],
+    origins: Sequence[str],
+    rows: Sequence[ErrorRow],
+) -> Figure:
+    """Draw the energy error of each held-out structure over its energy, and the error of each energy window.
+
+    Parameters
+    ----------
+    energies, errors, generations, origins
+        As in `fit_errors`.
+    rows
+        Error table of the same potential.
+
+    Raises
+    ------
+    EvidenceError
+        No structures, or shapes that do not pair up.
+    """
+    from gapfactory.analysis.errors import window_rows
+
+    e, d, g = (np.asarray(a, dtype=float) for a in (energies, errors, generations))
+    _paired(e, d, g)
+    figure = new_figure(7.0, 4.2)
+    ax = figure.subplots()
+    drawn = _by_generation(ax, e, np.maximum(1000 * np.abs(d), SMALLEST_MEV), g, origins)
+    for low, high, row in window_rows(rows, "energy"):
+        ends = (low, min(high, max(float(e.max()), low + 0.1)))
+        ax.plot(ends, [1000 * row.summary.rmse] * 2, color=GREY, linewidth=2)
+    ax.set_xscale("symlog", linthresh=0.1)
+    ax.set_yscale("log")
+    style_axes(ax, "reference energy above the lowest (eV/atom)", "|potential - reference| (meV/atom)")
     _generation_bar(figure, ax, drawn)
     return figure
 

@@ -190,23 +190,30 @@ class ScatterData:
         Shape (n,), eV/atom above the lowest reference energy of the campaign.
     groups
         Name of the colour group of each point (e.g. element or kind), or empty.
+    ids
+        Names of the structures, or empty.
     """
 
     generation: int
     reference: NDArray[Any]
     predicted: NDArray[Any]
     groups: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class HullData:
-    """Structures over volume with the lower hull that sets the sigmas; see `gapfactory.figures.hull_plot`."""
+    """Structures over volume with the lower hull that sets the sigmas; see `gapfactory.figures.hull_plot`.
+
+    `ids` are the names of the structures, or empty.
+    """
 
     volumes: NDArray[Any]
     energies: NDArray[Any]
     hull_volumes: NDArray[Any]
     hull_energies: NDArray[Any]
     distances: NDArray[Any]
+    ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -224,8 +231,8 @@ class TrainingPoint:
     volume, energy
         Å^3/atom, and reference energy in eV/atom.
     energy_error, force_error
-        Of the newest potential that was trained on it: potential minus reference (eV/atom), and root mean square of the
-        force components (eV/Å); None where it was not trained on or has none.
+        Of the newest potential: potential minus reference (eV/atom), and root mean square of the force components
+        (eV/Å); None where it has not been measured on it yet, or cannot evaluate it.
     """
 
     id: str

@@ -96,6 +96,7 @@ def figure_sections(data: ReportData) -> tuple[Section, ...]:
         _contacts(data),
         _scatter(data),
         _windows(data),
+        _held_out(data),
         _training(data),
         _fit(data),
         _energies(data),
@@ -124,7 +125,8 @@ def _learning(data: ReportData) -> Section:
         "structures that it was not trained on, and at the minimum of each named phase. Energy errors "
         "below 1 meV/atom are drawn at 1 meV/atom. Bands are 95 % bootstrap intervals, dotted lines "
         "forecasts of a power law.",
-        missing="No potential has been measured on structures that it was not trained on.",
+        missing="No potential has been measured on structures that it was not trained on; the first point comes with "
+        "the first generation's assessment.",
         draw=draw if data.learning else None,
         header=("series", "generation", "labels", "error", "low", "high", "unit"),
         rows=(
@@ -139,7 +141,10 @@ def _phases(data: ReportData) -> Section:
     usable = [c for c in curves if len(c.volumes)]
     labels = {e.phase: e.label for e in data.phases}
     if data.phases:
-        missing = "The energy-volume curves of the named phases have not been computed."
+        missing = (
+            "The energy-volume curves of the named phases have not been computed; they come with the first "
+            "assessment."
+        )
     else:
         missing = f"No phases of {data.system} are entered to judge by, so there are no energy-volume curves."
     rows: list[Row] = []
@@ -191,7 +196,7 @@ def _contacts(data: ReportData) -> Section:
         "Close contacts",
         "Energies of two atoms alone, of two neighbours pushed together in the crystal, and of the whole crystal "
         f"compressed, above their minimum. {words}.",
-        missing="Close contacts have not been scanned.",
+        missing="Close contacts have not been scanned; the last generation's assessment does it.",
         draw=(lambda: figures.contact_curves(curves)) if curves else None,
         header=("kind", "atoms", "distance_A", "energy_eV_or_eV_per_atom", "problem"),
         rows=rows,
@@ -205,7 +210,8 @@ def _scatter(data: ReportData) -> Section:
             "energy_scatter",
             "Predicted against reference",
             "",
-            missing="No structures have been predicted by the potential that came before them.",
+            missing="No structures have been predicted by the potential that came before them; the second generation's "
+            "assessment is the first to do it.",
             draw=None,
             header=(),
             rows=(),
@@ -217,8 +223,14 @@ def _scatter(data: ReportData) -> Section:
         "linear up to 0.1 eV/atom and logarithmic above.",
         missing="",
         draw=lambda: figures.energy_scatter(s.reference, s.predicted, s.groups or None),
-        header=("group", "reference_eV_per_atom", "predicted_eV_per_atom"),
-        rows=zip(s.groups or ("",) * len(s.reference), s.reference, s.predicted, strict=True),
+        header=("structure", "group", "reference_eV_per_atom", "predicted_eV_per_atom"),
+        rows=zip(
+            s.ids or ("",) * len(s.reference),
+            s.groups or ("",) * len(s.reference),
+            s.reference,
+            s.predicted,
+            strict=True,
+        ),
     )
 
 
@@ -229,7 +241,8 @@ def _windows(data: ReportData) -> Section:
         "Errors by energy",
         "Root mean square errors of structures that the potential was not trained on, by how far they lie above the "
         "lowest energy.",
-        missing="No potential has been measured on structures that it was not trained on.",
+        missing="No potential has been measured on structures that it was not trained on; the first point comes with "
+        "the first generation's assessment.",
         draw=(lambda: figures.error_windows(rows)) if rows else None,
         header=("generation", "quantity", "group", "structures", "rmse", "mae", "largest", "low", "high"),
         rows=(
@@ -241,6 +254,42 @@ def _windows(data: ReportData) -> Section:
     )
 
 
+def _held_out(data: ReportData) -> Section:
+    found = [p for p in data.training if p.held_out and p.energy_error is not None]
+    lowest = min((p.energy for p in data.training), default=0.0)
+    newest = max((g for g in data.generations if g.errors), key=lambda g: g.generation, default=None)
+    return _section(
+        "held_out_errors",
+        "Errors of held-out structures",
+        "Each structure that the newest potential was not trained on: how far its energy is off, by how far it "
+        "lies above the lowest energy. Lines are the root mean squares within the windows of energy.",
+        missing="No potential has been measured on structures that it was not trained on; there will be points when "
+        "the first generation has been assessed.",
+        draw=(
+            lambda: figures.held_out_errors(
+                [p.energy - lowest for p in found],
+                [p.energy_error for p in found if p.energy_error is not None],
+                [p.generation for p in found],
+                [p.origin for p in found],
+                newest.errors if newest else (),
+            )
+        )
+        if found
+        else None,
+        header=(
+            "structure",
+            "generation",
+            "origin",
+            "above_lowest_eV_per_atom",
+            "error_eV_per_atom",
+            "force_error_eV_per_A",
+        ),
+        rows=(
+            (p.id, p.generation, p.origin, p.energy - lowest, p.energy_error, p.force_error) for p in found
+        ),
+    )
+
+
 def _training(data: ReportData) -> Section:
     found = data.training
     lowest = min((p.energy for p in found), default=0.0)
@@ -248,7 +297,7 @@ def _training(data: ReportData) -> Section:
         "training_set",
         "Labelled structures: energy over volume",
         "Every labelled crystal, held-out ones among them, by the generation that chose it and by what it is.",
-        missing="No structure has been labelled.",
+        missing="No structure has been labelled; points come with the first labels.",
         draw=(
             lambda: figures.training_set(
                 [p.volume for p in found],
@@ -265,14 +314,14 @@ def _training(data: ReportData) -> Section:
 
 
 def _fit(data: ReportData) -> Section:
-    found = [p for p in data.training if p.energy_error is not None]
+    found = [p for p in data.training if not p.held_out and p.energy_error is not None]
     lowest = min((p.energy for p in data.training), default=0.0)
     return _section(
         "fit_errors",
         "Errors on the training set",
         "Energies of the newest potential minus those it was trained on. What is loosely fitted on purpose, high above "
         "the hull, may be far off. The axis is linear up to 10 meV/atom and logarithmic above.",
-        missing="No potential has been fitted.",
+        missing="No potential has been fitted; there will be errors when the first one is.",
         draw=(
             lambda: figures.fit_errors(
                 [p.energy - lowest for p in found],
@@ -302,7 +351,8 @@ def _enthalpies(data: ReportData) -> Section:
         "Enthalpies of the relaxed cells",
         "Where the relaxations of the last generations ended, by the potential that relaxed them and at the "
         "pressure of each; each generation counts from its own lowest.",
-        missing="Nothing has been relaxed yet.",
+        missing="Nothing has been relaxed yet: relaxations begin with the second generation, when there is a "
+        "potential.",
         draw=(lambda: figures.enthalpy_histograms(found)) if found else None,
         header=("generation", "enthalpy_eV_per_atom"),
         rows=((g, h) for g, values in sorted(found.items()) for h in values),
@@ -315,7 +365,7 @@ def _energies(data: ReportData) -> Section:
         "energy_distribution",
         "Energies by generation",
         "Reference energies of the labelled structures of each generation.",
-        missing="No structure has been labelled.",
+        missing="No structure has been labelled; points come with the first labels.",
         draw=(lambda: figures.energy_distribution(data.energies)) if any_energy else None,
         header=("generation", "energy_above_lowest_eV_per_atom"),
         rows=((g, e) for g, values in sorted(data.energies.items()) for e in values),
@@ -352,23 +402,37 @@ def _hull(data: ReportData) -> Section:
         "Energy over volume, hull and sigma",
         "The training set of the last fit. The distance to the lower hull sets how tightly a structure is "
         "fitted.",
-        missing="There is no hull: no potential has been fitted.",
+        missing="There is no hull: it takes three labelled structures of a single element.",
         draw=draw,
-        header=("volume_A3_per_atom", "energy_eV_per_atom", "above_hull_eV_per_atom"),
-        rows=() if h is None else zip(h.volumes, h.energies, h.distances, strict=True),
+        header=("structure", "volume_A3_per_atom", "energy_eV_per_atom", "above_hull_eV_per_atom"),
+        rows=()
+        if h is None
+        else zip(h.ids or ("",) * len(h.volumes), h.volumes, h.energies, h.distances, strict=True),
     )
 
 
 def _selection(data: ReportData) -> Section:
-    filled = any(s.energies for s in data.selection)
+    stages = [s for s in data.selection if s.size]
+    rows: list[Row] = []
+    for s in stages:
+        rows += [
+            (s.name, name, e, e, 1)
+            for name, e in zip(s.ids or ("",) * len(s.energies), s.energies, strict=True)
+        ]
+        rows += [
+            (s.name, "", low, high, n) for low, high, n in zip(s.edges, s.edges[1:], s.counts, strict=False)
+        ]
     return _section(
         "selection",
         "Selection of the last generation",
-        "How many structures each step of the selection kept, by energy.",
-        missing="No selection by energy was made (the first generation selects by structure alone).",
-        draw=(lambda: figures.selection_histograms(data.selection)) if filled else None,
-        header=("stage", "energy_eV_per_atom"),
-        rows=((s.name, e) for s in data.selection for e in s.energies),
+        "How many structures each step of the selection had or kept, by energy: from all minima, through the "
+        "frames on the paths to those that were kept, to the structures that get a label. Energies are those of "
+        "the potential that relaxed them.",
+        missing="No selection by energy was made: the first generation selects by structure alone. The second one's is "
+        "drawn when its cells have been relaxed.",
+        draw=(lambda: figures.selection_histograms(stages)) if stages else None,
+        header=("stage", "structure", "from_eV_per_atom", "to_eV_per_atom", "structures"),
+        rows=rows,
     )
 
 
@@ -432,7 +496,7 @@ def _time(data: ReportData) -> Section:
         "Where the time went",
         "Time of all tasks by kind and generation. Tasks run next to each other, so the campaign itself "
         "was shorter.",
-        missing="No task times were recorded.",
+        missing="No task times were recorded; they come with the first task that ends.",
         draw=(lambda: figures.time_budget(seconds)) if known else None,
         header=("generation", "kind", "seconds"),
         rows=((g, kind, s) for g, kinds in sorted(seconds.items()) for kind, s in kinds.items()),

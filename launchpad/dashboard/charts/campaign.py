@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from launchpad.dashboard.charts.style import INK, QUIET, axis, coloured, figure, panels, points
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gapfactory.report import ReportData
 
-__all__ = ["energy_distribution", "hull", "levels", "selection", "time_budget"]
+__all__ = ["bars", "energy_distribution", "histograms", "hull", "levels", "selection", "time_budget"]
 
 #: Distances to the hull (eV/atom) at which the sigma starts and stops to grow, as in the report's figure.
 _EDGES = (0.1, 1.0)
@@ -52,24 +54,32 @@ def energy_distribution(data: ReportData) -> dict[str, Any] | None:
 
 
 def selection(data: ReportData) -> dict[str, Any] | None:
-    """Draw how many structures each step of the selection kept at which energy (Fig. 1b of the paper)."""
-    import numpy as np
+    """Draw how many structures each step of the selection had or kept at which energy (Fig. 1b of the paper)."""
+    from gapfactory.figures.campaign import common_edges
 
-    stages = [(s.name, np.asarray(s.energies, dtype=float)) for s in data.selection if len(s.energies)]
+    stages = [s for s in data.selection if s.size]
     if not stages:
         return None
-    pooled = np.concatenate([values for _, values in stages])
-    zero = float(pooled.min())
-    # a few exploded cells must not squeeze the rest into one bin
-    top = float(np.quantile(pooled - zero, 0.99)) or 1.0
-    edges = np.linspace(0.0, top, _BINS + 1)
-    rows = []
-    for index, (name, values) in enumerate(stages):
-        counts, _ = np.histogram(np.clip(values - zero, 0.0, top), edges)
-        beyond = int((values - zero > top).sum())
-        note = f", {beyond} beyond the axis counted in the last bin" if beyond else ""
-        rows.append((axis("structures"), [bars(f"{name}: {values.size}{note}", edges, counts, index)]))
-    return panels(rows, axis("energy above the lowest (eV/atom)"), height=120 + 130 * len(rows), bargap=0.04)
+    zero, common = common_edges(stages, _BINS)
+    rows, titles = [], []
+    for index, stage in enumerate(stages):
+        edges, counts, beyond = stage.histogram(zero, common)
+        titles.append(f"{stage.name}: {stage.size}{_beyond(beyond)}")
+        rows.append((axis("structures", rangemode="tozero"), [bars(stage.name, edges, counts, index)]))
+    return histograms(rows, titles, axis("energy above the lowest (eV/atom)", range=[0.0, float(common[-1])]))
+
+
+def _beyond(number: int) -> str:
+    return f" ({number} beyond the axis, counted in the last bin)" if number else ""
+
+
+def histograms(
+    rows: Sequence[tuple[dict[str, Any], Sequence[dict[str, Any]]]],
+    titles: Sequence[str],
+    xaxis: dict[str, Any],
+) -> dict[str, Any]:
+    """Return counted histograms above each other, each under its title."""
+    return panels(rows, xaxis, height=110 + 130 * len(rows), titles=titles, bargap=0.04, showlegend=False)
 
 
 def bars(name: str, edges: Any, counts: Any, index: int, **more: Any) -> dict[str, Any]:
@@ -107,6 +117,7 @@ def hull(data: ReportData) -> dict[str, Any] | None:
                     f"{name} ({int(mask.sum())})",
                     h.volumes[mask].tolist(),
                     (h.energies[mask] - zero).tolist(),
+                    ids=[name for name, inside in zip(h.ids, mask, strict=True) if inside] if h.ids else None,
                     marker={"color": coloured(index), "size": 7, "opacity": 0.7},
                     text=[f"{d:.3f} eV/atom above the hull" for d in h.distances[mask]],
                     hovertemplate="%{x:.2f} Å³/atom, %{y:.3f} eV/atom<br>%{text}",

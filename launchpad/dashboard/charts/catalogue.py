@@ -19,6 +19,7 @@ CHARTS: Final[dict[str, Callable[[ReportData], dict[str, Any] | None]]] = {
     "learning_curve": quality.learning_curve,
     "energy_scatter": quality.energy_scatter,
     "error_windows": training.error_windows,
+    "held_out_errors": training.held_out_errors,
     "training_set": training.training_set,
     "fit_errors": training.fit_errors,
     "energy_volume": quality.energy_volume,

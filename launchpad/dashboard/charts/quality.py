@@ -202,6 +202,8 @@ def energy_scatter(data: ReportData) -> dict[str, Any] | None:
                 f"{name} ({len(mine)})",
                 [float(s.reference[k]) for k in mine],
                 [float(s.predicted[k]) for k in mine],
+                ids=[s.ids[k] for k in mine] if s.ids else None,
+                hovertemplate="%{x:.4g} by the reference, %{y:.4g} eV/atom predicted",
                 marker={"color": coloured(index), "symbol": SYMBOLS[index % len(SYMBOLS)], "opacity": 0.7},
             )
         )

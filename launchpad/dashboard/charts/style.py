@@ -117,7 +117,7 @@ def panels(
     xaxis: dict[str, Any],
     *,
     height: int,
-    gap: float = 0.06,
+    titles: Sequence[str] = (),
     **layout: Any,
 ) -> dict[str, Any]:
     """Return panels above each other that share the x axis.
@@ -130,13 +130,18 @@ def panels(
         The common one, written below the last.
     height
         Of all panels together, pixels.
-    gap
-        Between two of them, as a part of the height.
+    titles
+        Of each panel, written above it.
     layout
         Further fields.
     """
+    gap = (36 if titles else 26) / height
     share = (1.0 - gap * (len(rows) - 1)) / len(rows)
     axes: dict[str, Any] = {}
+    if titles:
+        axes["annotations"] = [
+            _above(title, 1.0 - index * (share + gap)) for index, title in enumerate(titles)
+        ]
     traces: list[dict[str, Any]] = []
     for index, (yaxis, members) in enumerate(rows):
         suffix = "" if index == 0 else str(index + 1)
@@ -152,3 +157,18 @@ def panels(
             }
         )
     )
+
+
+def _above(text: str, y: float) -> dict[str, Any]:
+    """Return the title of a panel whose upper edge is at `y` of the figure's height."""
+    return {
+        "text": text,
+        "xref": "paper",
+        "yref": "paper",
+        "x": 0,
+        "y": y,
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "align": "left",
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from launchpad.dashboard.charts.campaign import bars
+from launchpad.dashboard.charts.campaign import bars, histograms
 from launchpad.dashboard.charts.style import (
     INK,
     SYMBOLS,
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from gapfactory.report import ReportData, TrainingPoint
 
-__all__ = ["enthalpies", "error_windows", "fit_errors", "training_set"]
+__all__ = ["enthalpies", "error_windows", "fit_errors", "held_out_errors", "training_set"]
 
+#: Energies of held-out structures are linear up to here (eV/atom).
+_BEND_ENERGY = 0.1
 #: Errors on the training set are linear up to here (meV/atom).
 _BEND = 10.0
 
@@ -49,12 +51,13 @@ def training_set(data: ReportData) -> dict[str, Any] | None:
             "energy above the lowest (eV/atom)", **({"range": [-0.04 * limit, 1.15 * limit]} if limit else {})
         ),
         height=480,
+        meta={"by": ["generation", "origin"]},
     )
 
 
 def fit_errors(data: ReportData) -> dict[str, Any] | None:
     """Draw energy errors of the training set over the reference energy: colour by generation, symbol by origin."""
-    found = [p for p in data.training if p.energy_error is not None]
+    found = [p for p in data.training if not p.held_out and p.energy_error is not None]
     if not found:
         return None
     lowest = min(p.energy for p in data.training)
@@ -76,35 +79,80 @@ def fit_errors(data: ReportData) -> dict[str, Any] | None:
         axis("potential - reference (meV/atom)"),
         height=480,
         shapes=[zero],
-        meta={"bent": {"axes": ["y"], "linear_to": _BEND}},
+        meta={"bent": {"axes": ["y"], "linear_to": _BEND}, "by": ["generation", "origin"]},
+    )
+
+
+def held_out_errors(data: ReportData) -> dict[str, Any] | None:
+    """Draw the energy error of each held-out structure over its energy, and the error of each energy window."""
+    from gapfactory.analysis.errors import window_rows
+    from gapfactory.figures.training import SMALLEST_MEV
+
+    found = [p for p in data.training if p.held_out and p.energy_error is not None]
+    if not found:
+        return None
+    lowest = min(p.energy for p in data.training)
+    x = [p.energy - lowest for p in found]
+    y = [max(1000 * abs(p.energy_error), SMALLEST_MEV) for p in found if p.energy_error is not None]
+    traces = _by_origin(found, x, y, "%{y:.4g} meV/atom off at %{x:.4g} eV/atom")
+    newest = max((g for g in data.generations if g.errors), key=lambda g: g.generation, default=None)
+    for low, high, row in window_rows(newest.errors if newest else (), "energy"):
+        end = min(high, max(*x, low + 0.1))
+        rmse = max(1000 * row.summary.rmse, SMALLEST_MEV)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": f"{row.group}: {rmse:.3g} meV/atom",
+                "showlegend": False,
+                # fine enough to be bent
+                "x": [low + (end - low) * k / 50 for k in range(51)],
+                "y": [rmse] * 51,
+                "line": {"color": INK, "width": 2},
+                "hovertemplate": f"root mean square of {row.n_structures} structures {row.group} above the lowest: "
+                "%{y:.4g} meV/atom",
+            }
+        )
+    return figure(
+        traces,
+        axis("reference energy above the lowest (eV/atom)"),
+        axis("|potential - reference| (meV/atom)", type="log", **decades(min(y), max(y))),
+        height=480,
+        meta={
+            "bent": {"axes": ["x"], "linear_to": _BEND_ENERGY},
+            "logarithmic": ["yaxis"],
+            "by": ["generation", "origin"],
+        },
     )
 
 
 def _by_origin(
     found: Sequence[TrainingPoint], x: Sequence[float], y: Sequence[float], hover: str
 ) -> list[dict[str, Any]]:
+    """Return a series for each origin: its symbol says which, its colour the generation or, switched, the origin."""
     origins = list(dict.fromkeys(p.origin for p in found))
     scale = _generations(found)
     traces = []
     for index, origin in enumerate(origins):
         mine = [k for k, p in enumerate(found) if p.origin == origin]
-        traces.append(
-            points(
-                f"{origin} ({len(mine)})",
-                [x[k] for k in mine],
-                [y[k] for k in mine],
-                ids=[found[k].id for k in mine],
-                marker={
-                    "color": [found[k].generation for k in mine],
-                    **(scale | {"showscale": index == 0}),
-                    "symbol": SYMBOLS[index % len(SYMBOLS)],
-                    "size": 8,
-                    "opacity": 0.85,
-                    "line": {"width": 0.5, "color": INK},
-                },
-                hovertemplate=f"%{{customdata}}<br>{hover}<extra>{origin}</extra>",
-            )
+        marker = {
+            "color": [found[k].generation for k in mine],
+            **(scale | {"showscale": index == 0}),
+            "symbol": SYMBOLS[index % len(SYMBOLS)],
+            "size": 8,
+            "opacity": 0.85,
+            "line": {"width": 0.5, "color": INK},
+        }
+        trace = points(
+            f"{origin} ({len(mine)})",
+            [x[k] for k in mine],
+            [y[k] for k in mine],
+            ids=[found[k].id for k in mine],
+            marker=marker,
+            hovertemplate=f"%{{customdata}}<br>{hover}<extra>{origin}</extra>",
         )
+        trace["meta"]["by"] = {"origin": {"color": coloured(index), "showscale": False}}
+        traces.append(trace)
     return traces
 
 
@@ -186,17 +234,17 @@ def enthalpies(data: ReportData) -> dict[str, Any] | None:
         return None
     top = float(np.quantile(np.concatenate([v - v.min() for v in filled.values()]), 0.99)) or 1.0
     edges = np.linspace(0.0, top, ENTHALPY_BINS + 1)
-    rows = []
+    rows, titles = [], []
     for index, (generation, values) in enumerate(filled.items()):
         above = values - values.min()
         counts, _ = np.histogram(np.clip(above, 0.0, top), edges)
         beyond = int((above > top).sum())
-        note = f", {beyond} beyond the axis counted in the last bin" if beyond else ""
-        name = f"generation {generation}: {values.size}{note}"
-        rows.append((axis("structures"), [bars(name, edges, counts, index)]))
-    return panels(
-        rows,
-        axis("enthalpy above the lowest of the generation (eV/atom)"),
-        height=120 + 130 * len(rows),
-        bargap=0.04,
-    )
+        note = f" ({beyond} beyond the axis, counted in the last bin)" if beyond else ""
+        titles.append(f"generation {generation}: {values.size}{note}")
+        rows.append(
+            (
+                axis("structures", rangemode="tozero"),
+                [bars(f"generation {generation}", edges, counts, index)],
+            )
+        )
+    return histograms(rows, titles, axis("enthalpy above the lowest of the generation (eV/atom)"))

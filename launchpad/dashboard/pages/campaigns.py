@@ -37,6 +37,7 @@ _ORDER: Final = {
     "learning_curve": "Learning curve",
     "energy_scatter": "Predicted against reference",
     "error_windows": "Errors by energy",
+    "held_out_errors": "Held-out structures",
     "training_set": "Labelled structures",
     "fit_errors": "Errors on the training set",
     "energy_volume": "Named phases",

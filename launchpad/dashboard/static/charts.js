@@ -56,28 +56,50 @@
         layout[name] = { ...layout[name], ...bendTicks(values, limit), range: undefined, zeroline: true };
         for (const trace of mine) {
           // what is shown at the pointer are the numbers themselves
-          const shown = trace[axis].map((value) => (value === null ? "" : Number(value.toPrecision(5)).toString()));
+          const shown = trace[axis].map(short);
           trace[axis] = trace[axis].map((value) => bend(value, limit));
           trace.straight = { ...(trace.straight || {}), [axis]: shown };
         }
       }
     }
     for (const trace of data.filter((one) => one.straight && one.hoverinfo !== "skip" && one.type !== "box")) {
-      const { x, y } = trace.straight;
+      const x = trace.straight.x || trace.x.map(short);
+      const y = trace.straight.y || trace.y.map(short);
       const old = trace.customdata || [];
+      // the chart's own words with the numbers in them, as they were before they were bent
+      const words = (trace.hovertemplate || "%{x}, %{y}").replace(/<extra>.*/, "").replace(/%\{customdata\}(<br>)?/, "");
+      trace.text = x.map((_, k) => [old[k], words.replace(/%\{x[^}]*\}/, x[k]).replace(/%\{y[^}]*\}/, y[k])].filter((part) => part !== undefined && part !== "").join("<br>"));
       trace.hovertemplate = hover(trace);
-      trace.text = (x || y).map((_, k) => [old[k], x && y ? `${x[k]}, ${y[k]}` : (x || y)[k]].filter((part) => part !== undefined && part !== "").join("<br>"));
     }
     for (const trace of data) delete trace.straight;
     return { data, layout };
   }
 
+  const short = (value) => (value === null ? "" : Number(Number(value).toPrecision(5)).toString());
   const hover = (trace) => `%{text}<extra>${trace.name || ""}</extra>`;
 
   function straight(figure) {
     const layout = { ...figure.layout };
     for (const name of (layout.meta && layout.meta.logarithmic) || []) layout[name] = { ...layout[name], type: "linear", tickmode: "auto" };
     return { data: figure.data, layout };
+  }
+
+  // ---- what colours mean ---------------------------------------------------------------------------------------
+
+  function colouredBy(figure, name) { // a series says how its markers differ from the first way
+    const data = figure.data.map((trace) => {
+      const marker = trace.meta && trace.meta.by && trace.meta.by[name];
+      return marker ? { ...trace, marker: { ...trace.marker, ...marker } } : trace;
+    });
+    return { data, layout: figure.layout };
+  }
+
+  function offerColours(section, ways) {
+    const label = section.querySelector("[data-by]");
+    label.hidden = !ways;
+    const select = label.querySelector("select");
+    if (!ways || select.options.length) return;
+    for (const way of ways) select.add(new Option(way, way));
   }
 
   // ---- drawing -------------------------------------------------------------------------------------------------
@@ -119,12 +141,15 @@
       if (plot.hasChildNodes()) Plotly.purge(plot);
       plot.replaceChildren();
       button.hidden = true;
+      offerColours(section, null);
       return;
     }
     const meta = chart.figure.layout.meta || {};
     button.hidden = !(meta.bent || meta.logarithmic);
     button.textContent = state.linear ? "Logarithmic axes" : "Linear axes";
+    offerColours(section, meta.by);
     let figure = chart.figure;
+    if (meta.by) figure = colouredBy(figure, section.querySelector("[data-by] select").value);
     if (state.linear) figure = straight(figure);
     else if (meta.bent) figure = bent(figure);
     const mode = state.linear ? "linear" : "as drawn";
@@ -134,14 +159,20 @@
       state.listening = true;
       plot.on("plotly_click", (event) => {
         const point = event.points[0];
-        if (point && point.data.meta && point.data.meta.structures && point.customdata) {
-          location.href = section.dataset.structures + String(point.customdata).split("/").map(encodeURIComponent).join("/");
-        }
+        if (point && point.data.meta && point.data.meta.structures && point.customdata) location.href = page(section, point.customdata);
       });
+      plot.on("plotly_hover", (event) => {
+        const data = event.points[0] && event.points[0].data;
+        plot.classList.toggle("leads", Boolean(data && data.meta && data.meta.structures));
+      });
+      plot.on("plotly_unhover", () => plot.classList.remove("leads"));
     }
   }
 
+  const page = (section, id) => section.dataset.structures + String(id).split("/").map(encodeURIComponent).join("/");
+
   function fillTable(details, chart) {
+    const section = details.closest("[data-chart]");
     const table = details.querySelector("table");
     details.hidden = chart.rows.length === 0;
     const caption = document.createElement("caption");
@@ -158,7 +189,11 @@
       const line = body.appendChild(document.createElement("tr"));
       for (const value of row) {
         const cell = line.appendChild(document.createElement("td"));
-        cell.textContent = value === null ? "" : typeof value === "number" ? String(Number(value.toPrecision(7))) : value;
+        if (value && chart.header[line.children.length - 1] === "structure") {
+          const link = cell.appendChild(document.createElement("a"));
+          link.href = page(section, value);
+          link.textContent = value;
+        } else cell.textContent = value === null ? "" : typeof value === "number" ? String(Number(value.toPrecision(7))) : value;
       }
     }
     table.replaceChildren(caption, head.parentNode, body);
@@ -224,6 +259,7 @@
       state.linear = !state.linear;
       draw(section);
     });
+    section.querySelector("[data-by] select").addEventListener("change", () => draw(section));
     seen.observe(section);
   }
 

@@ -37,8 +37,8 @@ TRAINING = tuple(
         k % 5 == 0,
         20 + RNG.normal(),
         -5.4 + RNG.exponential(0.3),
-        None if k % 5 == 0 else 0.01 * RNG.normal(),
-        None if k % 5 == 0 else 0.1,
+        0.01 * RNG.normal(),
+        0.1,
     )
     for k in range(100)
 )
@@ -144,7 +144,8 @@ def test_an_exploded_cell_does_not_squeeze_the_histogram():
     stages = tuple(replace(s, energies=(*s.energies, 1e6)) for s in DATA.selection)
     figure = charts_of(replace(DATA, selection=stages))["selection"]["figure"]
     assert max(figure["data"][0]["x"]) < 100
-    assert "beyond the axis" in figure["data"][0]["name"]
+    titles = [note["text"] for note in figure["layout"]["annotations"]]
+    assert all("beyond the axis" in title for title in titles)
 
 
 def test_the_hull_colours_each_structure_once():
@@ -223,3 +224,98 @@ def test_matplotlib_draws_every_section():
         if section.key in {"training_set", "fit_errors", "error_windows", "enthalpies"}:
             assert section.draw().axes, section.key
             assert section.rows
+
+
+def named(data):
+    """The same data with the names that campaigns of this version keep."""
+    ids = tuple(f"si/g004/cell/{k:06d}" for k in range(len(data.scatter.reference)))
+    hull = tuple(f"si/g001/cell/{k:06d}" for k in range(len(data.hull.volumes)))
+    return replace(data, scatter=replace(data.scatter, ids=ids), hull=replace(data.hull, ids=hull))
+
+
+def leading(figure):
+    return [t for t in figure["data"] if (t.get("meta") or {}).get("structures")]
+
+
+@pytest.mark.parametrize("key", ["energy_scatter", "hull", "held_out_errors", "fit_errors", "training_set"])
+def test_points_lead_to_their_structures_by_click_and_by_the_table(key):
+    """What a click on a point opens is also a link in the table, row by row, with the same numbers."""
+    data = named(DATA)
+    (section,) = [s for s in figure_sections(data) if s.key == key]
+    drawn = chart(section, data)
+    shown = [name for t in leading(drawn["figure"]) for name in t["customdata"]]
+    assert len(shown) == sum(len(t["x"]) for t in leading(drawn["figure"])) == len(set(shown))
+    at = section.header.index("structure")
+    assert sorted(row[at] for row in section.rows) == sorted(shown)
+
+
+def test_a_point_has_the_name_of_its_own_structure():
+    data = named(DATA)
+    found = charts_of(data)
+    (trace,) = leading(found["energy_scatter"]["figure"])
+    assert dict(zip(trace["customdata"], trace["y"], strict=True)) == pytest.approx(
+        dict(zip(data.scatter.ids, data.scatter.predicted, strict=True))
+    )
+    volumes = {
+        n: x for t in leading(found["hull"]["figure"]) for n, x in zip(t["customdata"], t["x"], strict=True)
+    }
+    assert volumes == pytest.approx(dict(zip(data.hull.ids, data.hull.volumes, strict=True)))
+
+
+def test_campaigns_of_an_earlier_version_have_points_without_names():
+    found = charts_of(DATA)
+    assert not leading(found["energy_scatter"]["figure"])
+    assert not leading(found["hull"]["figure"])
+
+
+def test_held_out_structures_are_drawn_with_the_error_of_their_window():
+    figure = charts_of(DATA)["held_out_errors"]["figure"]
+    held_out = {p.id: p for p in TRAINING if p.held_out}
+    shown = {n: y for t in leading(figure) for n, y in zip(t["customdata"], t["y"], strict=True)}
+    assert shown == pytest.approx({n: 1000 * abs(p.energy_error) for n, p in held_out.items()})
+    newest = max(DATA.generations, key=lambda g: g.generation)
+    wanted = [
+        r.summary.rmse
+        for r in newest.errors
+        if r.quantity == "energy" and r.group != "all" and ":" not in r.group
+    ]
+    lines = traces(figure, mode="lines")
+    assert [t["y"][0] for t in lines] == pytest.approx([1000 * e for e in wanted])
+    assert [t["x"][0] for t in lines] == [0.0, 0.1, 1.0]
+    assert lines[0]["x"][-1] == pytest.approx(0.1)
+
+
+def test_colour_can_be_switched_from_generation_to_origin():
+    figure = charts_of(DATA)["training_set"]["figure"]
+    assert figure["layout"]["meta"]["by"] == ["generation", "origin"]
+    other = [t["meta"]["by"]["origin"] for t in figure["data"]]
+    assert len({m["color"] for m in other}) == len(other) == 3
+    assert not any(m["showscale"] for m in other)
+    assert [t["marker"]["showscale"] for t in figure["data"]] == [True, False, False]
+
+
+def test_a_stage_that_was_counted_keeps_its_own_bins():
+    from gapfactory.figures import SelectionStage
+
+    stages = (
+        SelectionStage("all minima", edges=(0.0, 0.5, 1.0, 1.5), counts=(5, 0, 2)),
+        SelectionStage("frames", edges=(-0.1, 0.9, 40.0), counts=(60, 7)),
+        SelectionStage("chosen", (0.2, 0.7), ("si/a", "si/b")),
+    )
+    section = next(s for s in figure_sections(replace(DATA, selection=stages)) if s.key == "selection")
+    figure = chart(section, replace(DATA, selection=stages))["figure"]
+    minima, frames, chosen = figure["data"]
+    # everything counts from the lowest of all, which is a frame
+    assert [x + w / 2 for x, w in zip(minima["x"], minima["width"], strict=True)] == pytest.approx(
+        [0.6, 1.1, 1.6]
+    )
+    assert minima["y"] == [5, 0, 2]
+    assert sum(frames["y"]) == 67
+    assert sum(chosen["y"]) == 2
+    assert [n["text"] for n in figure["layout"]["annotations"]] == [
+        "all minima: 7",
+        "frames: 67",
+        "chosen: 2",
+    ]
+    assert section.rows[-1] == ("chosen", "si/b", 0.7, 0.7, 1)
+    assert section.draw().axes

@@ -157,9 +157,8 @@ def test_selection_histograms_count_every_structure():
 
 
 def test_selection_given_as_a_histogram_keeps_its_bins():
-    centres = (0.05, 0.15, 0.25, 0.45)
-    energies = tuple(e for e, n in zip(centres, (40, 20, 10, 2), strict=True) for _ in range(n))
-    figure = render(figures.selection_histograms([figures.SelectionStage("pool", energies)]))
+    stage = figures.SelectionStage("pool", edges=(0.0, 0.1, 0.2, 0.3, 0.5), counts=(40, 20, 10, 2))
+    figure = render(figures.selection_histograms([stage]))
     heights = [p.get_height() for p in figure.axes[0].patches]
     assert heights == [40, 20, 10, 2]
 

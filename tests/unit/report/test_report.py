@@ -225,7 +225,7 @@ def test_empty_campaign_is_reported_in_words(tmp_path):
     text = " ".join(page.text)
     assert "Nothing yet" in text
     assert "There are no named phases of Fe to judge by" in text
-    assert "No structure has been labelled." in text
+    assert "No structure has been labelled; points come with the first labels." in text
     assert not list(tmp_path.glob("*.png"))
     assert "not judged" in text
 
