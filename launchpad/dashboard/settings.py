@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-from pathlib import Path  # noqa: TC003 - pydantic reads the annotation
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
 from gapfactory.errors import ServiceError
 from gapfactory.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["DashboardSettings", "read_secret"]
 
@@ -67,22 +69,28 @@ class DashboardSettings(Settings):
     refresh_s: float = Field(default=5.0, ge=1)
     """Pages look for news this often while they are visible."""
 
-    cache: Path | None = None
-    """Where computed charts lie; None: ``gapfactory/dashboard`` in the user's cache directory."""
+    computations: int = Field(default=1, ge=1)
+    """What pages need is worked out by so many child processes of each server process at once."""
 
-    charts_interval_s: float = Field(default=30.0, ge=0)
-    """Charts of a campaign that changes all the time are computed no more often."""
+    computation_limit_s: float = Field(default=1200.0, gt=0)
+    """A computation ends after this time."""
 
-    charts_timeout_s: float = Field(default=300.0, gt=0)
-    """A computation of charts ends after this time."""
+    retry_s: float = Field(default=60.0, ge=0)
+    """One that failed is tried again after this time, if somebody asks."""
 
-    chart_campaigns: int = Field(default=50, ge=1)
-    """Charts of so many campaigns are kept, those looked at last."""
+    results_days: float = Field(default=7.0, gt=0)
+    """Results that nobody asked for in so many days are removed."""
+
+    picture_wait_s: float = Field(default=30.0, ge=0)
+    """A request for a picture waits so long until it is drawn."""
+
+    charts_s: float = Field(default=30.0, ge=0)
+    """Charts of a campaign that changes all the time are computed at most this often, while somebody looks at them."""
 
     map_points: int = Field(default=1000, ge=10, le=5000)
     """Points of a similarity map; its making grows with the cube of their number."""
 
-    rows_s: float = Field(default=20.0, gt=0)
+    rows_s: float = Field(default=20.0, ge=0)
     """The table of chosen structures is brought up to date at most this often, while somebody looks at it."""
 
     @property

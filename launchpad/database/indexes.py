@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pymongo.database import Database
 
-__all__ = ["COLLECTIONS", "ensure_indexes"]
+__all__ = ["COLLECTIONS", "ensure_indexes", "index_collection"]
 
 #: Collection -> compound indexes, each a tuple of ascending keys.
 COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -29,7 +29,7 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
         for order in ("rank", "energy", "force")
         for one in ((), ("generation",), ("role",), ("label",), ("fault",), ("composition",))
     ),
-    "dashboard_derived": (("kind", "since"),),
+    "dashboard_results": (("asked",),),
     "selections": (("campaign", "generation"),),
     "labels": (("structure_hash",), ("status",), ("campaign", "status")),
     "label_claims": (("token",),),
@@ -47,6 +47,11 @@ def ensure_indexes(database: Database[Any]) -> None:
     from launchpad.database.migrations import mark_new
 
     mark_new(database)
-    for name, indexes in COLLECTIONS.items():
-        for keys in indexes:
-            database[name].create_index([(key, 1) for key in keys])
+    for name in COLLECTIONS:
+        index_collection(database, name)
+
+
+def index_collection(database: Database[Any], name: str) -> None:
+    """Create the indexes of one collection that are missing."""
+    for keys in COLLECTIONS[name]:
+        database[name].create_index([(key, 1) for key in keys])

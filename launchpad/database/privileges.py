@@ -87,7 +87,8 @@ WRITES: Final[dict[str, tuple[str, str]]] = {
     "dashboard_logins": ("", "fiurx"),
     # what it derives from the rest, and may be removed at any time
     "dashboard_rows": ("", "fiurx"),
-    "dashboard_derived": ("", "fiurx"),
+    "dashboard_results": ("", "fiurx"),
+    "dashboard_parts": ("", "fiurx"),
     # policies and quotas, and who may what; an owner may write OWNED as well
     OPERATIONS: ("f", "f"),
     SHARES: ("f", "f"),

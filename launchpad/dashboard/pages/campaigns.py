@@ -9,23 +9,20 @@ from flask import (
     abort,
     current_app,
     g,
-    make_response,
     render_template,
     request,
-    send_file,
 )
 
 from gapfactory.errors import InputError
+from launchpad.dashboard import derived
 from launchpad.dashboard.auth.access import Permission, needs
-from launchpad.dashboard.fragments import fragment, tagged
+from launchpad.dashboard.fragments import fragment
+from launchpad.dashboard.parts import send_part
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from flask import Response
     from flask.typing import ResponseReturnValue
 
-    from launchpad.dashboard.charts.store import ChartStore
+    from launchpad.dashboard.settings import DashboardSettings
 
 __all__ = ["blueprint"]
 
@@ -109,18 +106,7 @@ def chart(campaign: str, key: str) -> ResponseReturnValue:
     """Return a chart as JSON; 202 while it is computed for the first time."""
     if key not in _ORDER:
         abort(404, f"There is no chart {key!r}.")
-    place = _charts(campaign)
-    if place is None:
-        return _later()
-    try:
-        text = (place / f"{key}.json").read_bytes()
-    except FileNotFoundError:
-        if place.is_dir():
-            abort(404, f"Campaign {campaign!r} has no chart {key!r}.")
-        return _later()  # replaced by a newer one just now
-    answer = make_response(text)
-    answer.mimetype = "application/json"
-    return tagged(answer)
+    return send_part(_charts(campaign), f"{key}.json", "application/json")
 
 
 @blueprint.get("/<campaign>/charts/<key>.csv")
@@ -128,28 +114,27 @@ def chart(campaign: str, key: str) -> ResponseReturnValue:
 def table(campaign: str, key: str) -> ResponseReturnValue:
     """Return the numbers of a chart, all of them."""
     _known(key)
-    place = _charts(campaign)
-    if place is None:
-        return _later()
-    file = place / f"{key}.csv"
-    if not file.is_file():
-        abort(404, f"Campaign {campaign!r} has no table {key!r}.")
-    return _download(file, campaign, key, "csv", "text/csv; charset=utf-8")
+    return send_part(
+        _charts(campaign), f"{key}.csv", "text/csv; charset=utf-8", file=_file(campaign, key, "csv")
+    )
 
 
 @blueprint.get("/<campaign>/charts/<key>.<kind>")
 @needs(Permission.READ)
 def picture(campaign: str, key: str, kind: str) -> ResponseReturnValue:
-    """Return a figure drawn by matplotlib, the report's own."""
+    """Return a figure drawn by matplotlib, the report's own; the first who asks waits until it is drawn."""
     from launchpad.dashboard.queries.campaigns import data_state
 
     _known(key)
     if kind not in _PICTURES:
         abort(404, f"A figure is to be had as {', '.join(_PICTURES)}, not as {kind!r}.")
-    state = data_state(g.group.database, campaign)
-    return _download(
-        _store().picture(g.group, campaign, state, key, kind), campaign, key, kind, _PICTURES[kind]
+    work = derived.Work(
+        f"picture/{campaign}/{key}.{kind}",
+        "picture",
+        {"campaign": campaign, "key": key, "kind": kind},
+        data_state(g.group.database, campaign),
     )
+    return send_part(derived.wait(g.group, work, _settings()), "file", _PICTURES[kind])
 
 
 def _known(key: str) -> None:
@@ -157,40 +142,22 @@ def _known(key: str) -> None:
         abort(404, f"There is no figure {key!r}.")
 
 
-def _later() -> ResponseReturnValue:
-    return {"computing": True}, 202, {"Retry-After": "1"}
+def _file(campaign: str, key: str, kind: str) -> str:
+    # names of campaigns are letters, digits and a few signs; the key is one of ours
+    return f"{campaign}-{key}.{kind}"
 
 
-def _download(file: Path, campaign: str, key: str, kind: str, mimetype: str) -> Response:
-    return send_file(
-        file,
-        mimetype=mimetype,
-        as_attachment=kind == "csv",
-        download_name=f"{campaign}-{key}.{kind}",
-        conditional=True,
-    )
-
-
-def _charts(campaign: str) -> Path | None:
+def _charts(campaign: str) -> derived.Result:
     from launchpad.dashboard.queries.campaigns import data_state
 
-    return _store().charts(g.group, campaign, data_state(g.group.database, campaign))
+    state = data_state(g.group.database, campaign)
+    work = derived.Work(f"charts/{campaign}", "charts", {"campaign": campaign}, state, _settings().charts_s)
+    return derived.ask(g.group, work, _settings())
 
 
-def _store() -> ChartStore:
-    from launchpad.dashboard.charts.store import ChartStore, default_cache
-
-    state = current_app.extensions["gapfactory"]
-    if "charts" not in state:
-        settings = state["settings"]
-        state["charts"] = ChartStore(
-            settings.cache or default_cache(),
-            settings.charts_interval_s,
-            settings.charts_timeout_s,
-            settings.chart_campaigns,
-        )
-    store: ChartStore = state["charts"]
-    return store
+def _settings() -> DashboardSettings:
+    found: DashboardSettings = current_app.extensions["gapfactory"]["settings"]
+    return found
 
 
 @blueprint.get("/<campaign>/settings")

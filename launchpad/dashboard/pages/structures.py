@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,10 +10,12 @@ from flask import Blueprint, abort, current_app, g, make_response, render_templa
 
 from launchpad.dashboard import derived
 from launchpad.dashboard.auth.access import Permission, needs
-from launchpad.dashboard.fragments import tagged
+from launchpad.dashboard.fragments import fragment, tagged
+from launchpad.dashboard.parts import later, read_part, send_part
 from launchpad.dashboard.queries import structure_table
 from launchpad.dashboard.queries import structures as queries
 from launchpad.dashboard.queries.structure_map import map_data_set, one_structure
+from launchpad.database.documents import generation_id
 from launchpad.database.potentials import latest_potential
 
 if TYPE_CHECKING:
@@ -35,8 +38,25 @@ blueprint = Blueprint("structures", __name__, url_prefix="/g/<group>/structures"
 @needs(Permission.READ)
 def table() -> ResponseReturnValue:
     """Show a page of the table."""
+    return render_template("structures.html", **_table())
+
+
+@blueprint.get("/now")
+@needs(Permission.READ)
+def now() -> ResponseReturnValue:
+    """Return the part of the table that changes."""
+    return fragment("_structures.html", **_table())
+
+
+def _table() -> dict[str, Any]:
     content = structure_table.read(g.group.database, request.args.to_dict(flat=False))
-    return render_template("structures.html", **content, derived=_rows(content["table"]))
+    shown = content["table"]
+    rows = None
+    if shown.view.name == "chosen" and shown.campaign is not None:
+        every_s = _SETTLED_S if shown.settled else _settings().rows_s
+        work = derived.Work(f"rows/{shown.campaign}", "rows", {"campaign": shown.campaign}, None, every_s)
+        rows = derived.ask(g.group, work, _settings())
+    return {**content, "rows": rows}
 
 
 @blueprint.get("/of/<path:structure>")
@@ -106,47 +126,43 @@ def values(key: str) -> ResponseReturnValue:
         "values",
         {"key": subject.id, "generation": newest["generation"]},
     )
-    found = derived.ask(database, g.group.uri, work)
-    if found["state"] == "computing":
-        return {"state": "computing"}, 202
-    if found["state"] == "failed":
-        return {"error": {"code": "not_computed", "message": found["reason"]}}, 503
-    return _json({name: found[name] for name in ("local_energy", "force_error", "note")})
+    return send_part(derived.ask(g.group, work, _settings()), "values", "application/json")
 
 
 @blueprint.get("/map/<campaign>/<int:generation>")
 @needs(Permission.READ)
 def map_page(campaign: str, generation: int) -> ResponseReturnValue:
     """Show the similarity map, or that it is being drawn."""
-    found = _map(campaign, generation)
-    shown = {name: found[name] for name in ("state", "reason", "made", "offered") if name in found}
     return render_template(
         "structure_map.html",
         campaign=campaign,
         generation=generation,
         newest=queries.newest_generation(g.group.database, campaign),
-        found={"reason": "", "made": None, "offered": 0, **shown},
-        points=len(found.get("points", ())),
-        most=_most_points(),
+        result=_map(campaign, generation),
+        most=_settings().map_points,
     )
 
 
-@blueprint.get("/map/<campaign>/<int:generation>/state")
+@blueprint.get("/map/<campaign>/<int:generation>/now")
 @needs(Permission.READ)
-def map_state(campaign: str, generation: int) -> ResponseReturnValue:
-    """Return whether the map is there."""
-    found = _map(campaign, generation)
-    return {"state": found["state"], "reason": found.get("reason", "")}
+def map_now(campaign: str, generation: int) -> ResponseReturnValue:
+    """Return how far the first map is; once it is there, that the page is to be loaded again."""
+    result = _map(campaign, generation)
+    answer = fragment("_structure_map.html", result=result)
+    if result.made is not None:
+        answer.headers["HX-Refresh"] = "true"
+    return answer
 
 
 @blueprint.get("/map/<campaign>/<int:generation>/data")
 @needs(Permission.READ)
 def map_data(campaign: str, generation: int) -> ResponseReturnValue:
     """Return the map as chemiscope reads it; structures are fetched when they are looked at."""
-    found = _map(campaign, generation)
-    if "points" not in found:
-        abort(404, "There is no map yet.")
-    return _json(map_data_set(campaign, generation, found))
+    result = _map(campaign, generation)
+    points = read_part(result, "points")
+    if points is None:
+        return later(result)
+    return _json(map_data_set(campaign, generation, json.loads(points)))
 
 
 @blueprint.get("/atoms/<path:key>")
@@ -156,38 +172,27 @@ def atoms(key: str) -> ResponseReturnValue:
     return _json(one_structure(queries.find(g.group.database, key).atoms))
 
 
-def _rows(shown: structure_table.Table) -> str:
-    """Have the rows of what was chosen brought up to date; return what a reader should know of them."""
-    if shown.view.name != "chosen" or shown.campaign is None:
-        return ""
-    settings: DashboardSettings = current_app.extensions["gapfactory"]["settings"]
-    work = derived.Work(f"rows/{shown.campaign}", "rows", {"campaign": shown.campaign})
-    found = derived.ask(
-        g.group.database, g.group.uri, work, older_s=_SETTLED_S if shown.settled else settings.rows_s
-    )
-    if found["state"] == "failed":
-        return f"The table could not be brought up to date: {found['reason']}"
-    if "made" not in found:
-        return "The table is being made for the first time: load the page again in a few seconds."
-    return ""
-
-
-def _map(campaign: str, generation: int) -> dict[str, Any]:
-    database = g.group.database
+def _map(campaign: str, generation: int) -> derived.Result:
+    database, most = g.group.database, _settings().map_points
     newest = queries.newest_generation(database, campaign)
     if generation > newest:
         abort(404, f"Campaign {campaign} is in generation {newest}.")
-    arguments = {"campaign": campaign, "generation": generation, "most": _most_points()}
-    work = derived.Work(f"map/{campaign}/g{generation:03d}", "map", arguments)
-    there = database[derived.COLLECTION].find_one({"_id": work.id}, {"whole": 1}) or {}
-    # one of a generation that went on since is drawn again
-    older_s = None if there.get("whole") else _MAP_S
-    return derived.ask(database, g.group.uri, work, older_s=older_s)
+    name = generation_id(campaign, generation)
+    # nothing is added to a generation once it has chosen; until then its map grows
+    chosen = database.selections.find_one({"_id": name}, {"_id": 1}) is not None
+    work = derived.Work(
+        f"map/{name}/{most}",
+        "map",
+        {"campaign": campaign, "generation": generation, "most": most},
+        "chosen" if chosen else None,
+        0.0 if chosen else _MAP_S,
+    )
+    return derived.ask(g.group, work, _settings())
 
 
-def _most_points() -> int:
+def _settings() -> DashboardSettings:
     settings: DashboardSettings = current_app.extensions["gapfactory"]["settings"]
-    return settings.map_points
+    return settings
 
 
 def _largest(forces: Any) -> float:
@@ -198,8 +203,6 @@ def _largest(forces: Any) -> float:
 
 
 def _json(found: object) -> Response:
-    import json
-
     answer = make_response(json.dumps(found, separators=(",", ":"), allow_nan=False))
     answer.mimetype = "application/json"
     return tagged(answer)

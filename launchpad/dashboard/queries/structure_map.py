@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flask import url_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ase import Atoms
 
@@ -25,15 +25,14 @@ _PROPERTIES = {
 }
 
 
-def map_data_set(campaign: str, generation: int, found: Mapping[str, Any]) -> dict[str, Any]:
+def map_data_set(campaign: str, generation: int, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return a map with structures that are fetched when they are looked at.
 
     Parameters
     ----------
-    found
-        As `launchpad.dashboard.compute.draw_map` made it.
+    points
+        As `launchpad.dashboard.works.maps.draw_map` made them.
     """
-    points = found["points"]
     properties = {}
     for name, (field, unit, description) in _PROPERTIES.items():
         values = [point[field] for point in points]

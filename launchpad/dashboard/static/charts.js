@@ -226,6 +226,8 @@
     }
     if (answer.status === 401) { location.reload(); return; }
     if (answer.status === 202) {
+      const { text, done, total } = (await answer.json()).progress;
+      note.textContent = text ? `Being worked out: ${text}${total ? ` (${done} of ${total})` : ""}` : "Being worked out…";
       setTimeout(() => ask(section), 1000 * Number(answer.headers.get("Retry-After") || 1));
       return;
     }

@@ -1,17 +1,7 @@
-// The similarity map: waits until it has been computed, then draws it; a point leads to its structure.
+// The similarity map; a point leads to its structure.
 "use strict";
 
 (() => {
-  const waiting = document.getElementById("waiting");
-  if (waiting) {
-    const look = async () => {
-      if (document.hidden) return;
-      const answer = await fetch(waiting.dataset.state, { headers: { Accept: "application/json" } });
-      if (answer.ok && (await answer.json()).state !== "computing") location.reload();
-    };
-    setInterval(look, 2000);
-    return;
-  }
   // chemiscope reads its canvases back again and again and does not say so: the browser warns, and is slower
   const context = HTMLCanvasElement.prototype.getContext;
   HTMLCanvasElement.prototype.getContext = function getContext(kind, options) {

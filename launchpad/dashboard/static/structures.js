@@ -13,13 +13,11 @@ if (filters) {
   });
 }
 
-const rows = document.getElementById("structures");
-if (rows) {
-  rows.addEventListener("keydown", (event) => {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    const row = event.target.closest("tbody tr");
-    if (!step || !row) return;
-    const other = step > 0 ? row.nextElementSibling : row.previousElementSibling;
-    if (other) { other.querySelector("a").focus(); event.preventDefault(); }
-  });
-}
+// the table is swapped while somebody looks: keys are heard by the page
+document.addEventListener("keydown", (event) => {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  const row = event.target.closest("#structures tbody tr");
+  if (!step || !row) return;
+  const other = step > 0 ? row.nextElementSibling : row.previousElementSibling;
+  if (other) { other.querySelector("a").focus(); event.preventDefault(); }
+});

@@ -9,7 +9,7 @@ ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.fixture
-def application(database_uri, database, tmp_path):
+def application(database_uri, database):
     from launchpad.dashboard.app import create_app
     from launchpad.dashboard.auth.access import Role
     from launchpad.dashboard.auth.accounts import add_account
@@ -24,11 +24,7 @@ def application(database_uri, database, tmp_path):
     app = create_app(
         [group],
         DashboardSettings(
-            login_failures=3,
-            login_failures_address=10,
-            login_failures_name=12,
-            login_pause_s=600,
-            cache=tmp_path / "cache",
+            login_failures=3, login_failures_address=10, login_failures_name=12, login_pause_s=600
         ),
         b"k" * 32,
     )

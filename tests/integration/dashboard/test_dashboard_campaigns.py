@@ -32,14 +32,13 @@ def stored(uri):
 
 
 @pytest.fixture(scope="module")
-def client(uri, tmp_path_factory):
+def client(uri):
     from launchpad.dashboard.app import create_app
     from launchpad.dashboard.groups import Group
     from launchpad.dashboard.settings import DashboardSettings
 
     group = Group("si", uri)
-    settings = DashboardSettings(cache=tmp_path_factory.mktemp("charts"))
-    app = create_app([group], settings, b"k" * 32, ticket="t" * 32)
+    app = create_app([group], DashboardSettings(charts_s=0.0), b"k" * 32, ticket="t" * 32)
     app.testing = True
     found = app.test_client()
     assert found.get("/login?ticket=" + "t" * 32).status_code in {302, 303}
@@ -181,29 +180,21 @@ def test_a_failed_label_is_shown_with_its_cause(stored, client):
 
 def test_charts_follow_the_campaign(stored, client):
     """A change is computed anew; until then the charts of the state before are shown."""
-    store = client.application.extensions["gapfactory"]["charts"]
     before = fetched(client, f"{ROOT}/tiny/charts/energy_distribution.json").json
-    store.interval_s = 0.0
+    made = stored.dashboard_results.find_one({"_id": "charts/tiny"})["content"]["made"]
     label = stored.labels.find_one({"campaign": "tiny", "kind": "crystal", "status": "done"})
     stored.labels.insert_one(label | {"_id": "another"})
     try:
         assert client.get(f"{ROOT}/tiny/charts/energy_distribution.json").json == before
-        place = next(iter(store._busy))
         end = time.monotonic() + 60
-        while store._busy:
+        while (found := stored.dashboard_results.find_one({"_id": "charts/tiny"}))["content"]["made"] == made:
             assert time.monotonic() < end
+            assert client.get(f"{ROOT}/tiny/charts/hull.csv", buffered=True).status_code == 200
             time.sleep(0.1)
-        assert len([path for path in place.iterdir() if path.is_dir()]) == 1
-        assert store._problems == {}
+        # the content of before is not kept
+        claims = {
+            row["_id"].split("/")[1] for row in stored.dashboard_parts.find({"_id": {"$regex": "hull.csv"}})
+        }
+        assert claims == {found["content"]["claim"]}
     finally:
         stored.labels.delete_one({"_id": "another"})
-        store.interval_s = 30.0
-
-
-def test_a_computation_that_fails_says_so(client, monkeypatch, tmp_path):
-    store = client.application.extensions["gapfactory"]["charts"]
-    monkeypatch.setattr(store, "root", tmp_path / "other")
-    monkeypatch.setattr(store, "timeout_s", 0.01)
-    answer = fetched(client, f"{ROOT}/tiny/charts/hull.json")
-    assert answer.status_code == 503
-    assert "charts_timeout_s" in answer.json["error"]["message"]

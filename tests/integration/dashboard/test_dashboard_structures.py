@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read
 
-from launchpad.dashboard.compute import draw_map, write_rows
+from launchpad.dashboard.works.maps import draw_map
+from launchpad.dashboard.works.rows import write_rows
 from launchpad.database.documents import SelectionDocument, StructureDocument, structure_id
 from launchpad.database.indexes import ensure_indexes
 from launchpad.database.packing import pack_atoms
@@ -123,6 +125,10 @@ def campaign(application, database, tiny, tmp_path):
     return name
 
 
+def quiet(text, done, total):
+    """Take no notice of the progress."""
+
+
 def names(answer):
     return re.findall(r'<th scope="row"><a href="[^"]*/structures/of/([^"]+)"', answer.text)
 
@@ -133,7 +139,7 @@ def client(log_in):
 
 
 def test_the_rows_are_what_was_chosen_and_what_became_of_it(database, campaign):
-    assert write_rows(database, campaign) == {"rows": 7, "changed": 7}
+    assert write_rows(database, quiet, campaign).facts == {"rows": 7, "changed": 7}
     rows = {row["_id"].partition("/")[2]: row for row in database.dashboard_rows.find()}
     assert [row["label"] for _, row in sorted(rows.items())] == [
         "failed", "done", "done", "done", "done", "waiting", "waiting",
@@ -142,11 +148,11 @@ def test_the_rows_are_what_was_chosen_and_what_became_of_it(database, campaign):
     assert (third["energy"], third["force"], third["role"]) == (-1.0, 10.0, "train")
     assert rows["g000/cell/000000"]["fault"] == "crashed"
     # what is labelled stays; what is not is looked at again
-    assert write_rows(database, campaign)["changed"] == 3
+    assert write_rows(database, quiet, campaign).facts["changed"] == 3
 
 
 def test_filters_combine_and_live_in_the_links(database, campaign, client):
-    write_rows(database, campaign)
+    write_rows(database, quiet, campaign)
     address = f"/g/si/structures/?view=chosen&campaign={campaign}&generation=0"
     assert len(names(client.get(address))) == 6
     assert names(client.get(address + "&label=failed&fault=crashed")) == [f"{campaign}/g000/cell/000000"]
@@ -270,29 +276,28 @@ def test_files_hold_the_structure_and_their_names_are_safe(campaign, client):
 
 
 def test_the_map_shows_what_was_chosen_and_says_how_many_there_are(database, campaign, client):
-    found = draw_map(database, campaign, 0, 10)
-    assert len(found["points"]) == 10 or len(found["points"]) < 13
-    purposes = [point["purpose"] for point in found["points"]]
-    assert purposes.count("training") == 2
-    assert found["offered"] >= len(found["points"]) - len(purposes)
-    database.dashboard_derived.insert_one(
-        {"_id": f"map/{campaign}/g000", "kind": "map", "state": "done", "reason": "", **times(), **found}
-    )
+    made = draw_map(database, quiet, campaign, 0, 10)
+    points = json.loads(made.parts["points"])
+    assert 3 < len(points) == made.facts["points"] <= 10
+    assert [point["purpose"] for point in points].count("training") == 2
+    assert made.facts["offered"] >= 10
+    first = client.get(f"/g/si/structures/map/{campaign}/0")
+    assert "appears here by itself" in first.text
+    address = f"/g/si/structures/map/{campaign}/0/now"
+    assert "HX-Refresh" not in client.get(address).headers
+    end = time.monotonic() + 60
+    while "HX-Refresh" not in client.get(address).headers:
+        assert time.monotonic() < end
+        time.sleep(0.2)
     page = client.get(f"/g/si/structures/map/{campaign}/0")
     assert "unsafe-eval" in page.headers["Content-Security-Policy"]
     assert "unsafe-eval" not in client.get("/g/si/structures/").headers["Content-Security-Policy"]
     data = client.get(f"/g/si/structures/map/{campaign}/0/data").json
-    assert len(data["structures"]) == len(found["points"])
+    assert len(data["structures"]) == CELLS
     one = client.get(data["structures"][0]["data"]).json
     assert one["size"] == 4
     assert len(one["cell"]) == 9
     json.dumps(data, allow_nan=False)
-
-
-def times():
-    from launchpad.database.documents import now
-
-    return {"since": now(), "made": now()}
 
 
 #: Every filter alone with every order, and some together.
@@ -320,7 +325,7 @@ def test_an_index_gives_the_rows_in_their_order(database, campaign, asked, monke
 
     from launchpad.dashboard.queries.structure_table import read
 
-    write_rows(database, campaign)
+    write_rows(database, quiet, campaign)
     plans, real = [], Collection.find
 
     def watched(self, *arguments, **named):
