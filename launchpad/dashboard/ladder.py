@@ -21,7 +21,7 @@ _WIDTH: Final = 1000
 _GAP: Final = 44
 _BOX: Final = (150, 34, 12)
 _SQUARE: Final = (16, 16, 4)
-#: What is written into a square: a state is never told by its colour alone.
+#: What is written into a box or square: a state is never told by its colour alone.
 SIGNS: Final = {
     "COMPLETED": "✓",
     "RUNNING": "▶",
@@ -126,7 +126,7 @@ def arrange(rungs: Sequence[Rung]) -> Ladder:
                 y + (place // columns) * (height + gap),
                 width,
                 height,
-                _short(rung.name) if boxes else SIGNS.get(rung.state, "?"),
+                SIGNS.get(rung.state, "?") + (f" {_short(rung.name)}" if boxes else ""),
             )
             for place, rung in enumerate(members)
         )

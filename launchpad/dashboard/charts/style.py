@@ -24,8 +24,8 @@ __all__ = [
     "points",
 ]
 
-#: Okabe and Ito's palette without its black, which no dark page shows.
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8A8A")
+#: Okabe and Ito's palette without black and yellow, which one of both papers hides; a violet in place of them.
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8F45E6")
 SYMBOLS: Final = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
 INK: Final = "var(--ink)"
 QUIET: Final = "var(--quiet)"

@@ -48,7 +48,7 @@ def test_few_tasks_have_names_and_a_line_for_each_dependence():
     assert ladder.boxes
     assert len(ladder.lines) == sum(len(rung.parents) for rung in rungs)
     assert all(y1 < y2 for _, y1, _, y2 in ladder.lines)
-    assert ladder.bands[0].cells[0].text == "build-000000"
+    assert ladder.bands[0].cells[0].text == "✓ build-000000"
 
 
 def test_many_tasks_are_signs_and_lines_join_bands():
