@@ -10,7 +10,7 @@ from gapfactory.errors import EvidenceError
 from gapfactory.figures._style import COLOURS, GREY, MARKERS, legend_outside, new_figure, style_axes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -20,18 +20,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENTHALPY_BINS",
+    "SMALLEST_FORCE",
     "SMALLEST_MEV",
     "enthalpy_histograms",
     "error_windows",
     "fit_errors",
     "held_out_errors",
     "training_set",
+    "windows_in_order",
 ]
 
 #: Bins of the enthalpies of one generation.
 ENTHALPY_BINS = 30
 #: Energy errors below this (meV/atom) are drawn at it on logarithmic axes.
 SMALLEST_MEV = 0.01
+#: Force errors below this (eV/Å): those of atoms that symmetry keeps in place are zero but for rounding.
+SMALLEST_FORCE = 1e-3
 
 
 def training_set(
@@ -178,20 +182,23 @@ def error_windows(rows: Mapping[int, Sequence[ErrorRow]]) -> Figure:
     EvidenceError
         No error is known.
     """
-    units = {"energy": ("energy error (meV/atom)", 1000.0), "forces": ("force error (eV/Å)", 1.0)}
+    units = {
+        "energy": ("energy error (meV/atom)", 1000.0, SMALLEST_MEV),
+        "forces": ("force error (eV/Å)", 1.0, SMALLEST_FORCE),
+    }
     wanted = [q for q in units if any(r.quantity == q for found in rows.values() for r in found)]
     if not wanted:
         raise EvidenceError("no errors to draw")
     figure = new_figure(6.8, 1.0 + 2.3 * len(wanted))
     panels = np.atleast_1d(figure.subplots(len(wanted), 1, sharex=True))
     for ax, quantity in zip(panels, wanted, strict=True):
-        label, scale = units[quantity]
-        groups = dict.fromkeys(
+        label, scale, least = units[quantity]
+        groups = windows_in_order(
             r.group for g in sorted(rows) for r in rows[g] if r.quantity == quantity and ":" not in r.group
         )
         for i, group in enumerate(groups):
             line = [
-                (g, scale * r.summary.rmse)
+                (g, max(scale * r.summary.rmse, least))
                 for g in sorted(rows)
                 for r in rows[g]
                 if (r.quantity, r.group) == (quantity, group) and r.summary.rmse > 0
@@ -213,6 +220,11 @@ def error_windows(rows: Mapping[int, Sequence[ErrorRow]]) -> Figure:
     panels[-1].set_xlabel("generation", fontsize=9)
     legend_outside(figure, list(panels), title="above the lowest")
     return figure
+
+
+def windows_in_order(groups: Iterable[str]) -> list[str]:
+    """Return the names of error groups once each: all structures, then the energy windows from low to high."""
+    return sorted(set(groups), key=lambda name: (name != "all", name.startswith("above"), name))
 
 
 def enthalpy_histograms(by_generation: Mapping[int, ArrayLike]) -> Figure:

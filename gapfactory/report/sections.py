@@ -240,7 +240,7 @@ def _windows(data: ReportData) -> Section:
         "error_windows",
         "Errors by energy",
         "Root mean square errors of structures that the potential was not trained on, by how far they lie above the "
-        "lowest energy.",
+        "lowest energy. Force errors below 0.001 eV/Å are drawn at it.",
         missing="No potential has been measured on structures that it was not trained on; the first point comes with "
         "the first generation's assessment.",
         draw=(lambda: figures.error_windows(rows)) if rows else None,

@@ -70,7 +70,7 @@ def selection(data: ReportData) -> dict[str, Any] | None:
 
 
 def _beyond(number: int) -> str:
-    return f" ({number} beyond the axis, counted in the last bin)" if number else ""
+    return f" ({number} beyond the axis, in the last bin)" if number else ""
 
 
 def histograms(

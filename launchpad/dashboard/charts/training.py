@@ -176,12 +176,14 @@ def _generations(found: Sequence[TrainingPoint]) -> dict[str, Any]:
 
 def error_windows(data: ReportData) -> dict[str, Any] | None:
     """Draw errors of held-out structures by energy window over the generations: energies above, forces below."""
+    from gapfactory.figures.training import SMALLEST_FORCE, SMALLEST_MEV, windows_in_order
+
     generations = sorted((g for g in data.generations if g.errors), key=lambda g: g.generation)
     rows: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     drawn: list[str] = []
-    for quantity, title, unit, scale in (
-        ("energy", "energy error (meV/atom)", "meV/atom", 1000.0),
-        ("forces", "force error (eV/Å)", "eV/Å", 1.0),
+    for quantity, title, unit, scale, least in (
+        ("energy", "energy error (meV/atom)", "meV/atom", 1000.0, SMALLEST_MEV),
+        ("forces", "force error (eV/Å)", "eV/Å", 1.0, SMALLEST_FORCE),
     ):
         known = [
             (g.generation, r)
@@ -190,7 +192,7 @@ def error_windows(data: ReportData) -> dict[str, Any] | None:
             if r.quantity == quantity and ":" not in r.group and r.summary.rmse > 0
         ]
         traces = []
-        for group in dict.fromkeys(r.group for _, r in known):
+        for group in windows_in_order(r.group for _, r in known):
             if group not in drawn:
                 drawn.append(group)
             line = [(g, r) for g, r in known if r.group == group]
@@ -203,7 +205,7 @@ def error_windows(data: ReportData) -> dict[str, Any] | None:
                     "legendgroup": group,
                     "showlegend": not rows,
                     "x": [g for g, _ in line],
-                    "y": [scale * r.summary.rmse for _, r in line],
+                    "y": [max(scale * r.summary.rmse, least) for _, r in line],
                     "text": [f"{r.n_structures} structures" for _, r in line],
                     "hovertemplate": f"generation %{{x}}, %{{text}}<br>%{{y:.4g}} {unit}",
                     "line": {"color": colour},
@@ -211,7 +213,7 @@ def error_windows(data: ReportData) -> dict[str, Any] | None:
                 }
             )
         if traces:
-            values = [scale * r.summary.rmse for _, r in known]
+            values = [y for trace in traces for y in trace["y"]]
             rows.append((axis(title, type="log", **decades(min(values), max(values))), traces))
     if not rows:
         return None
@@ -239,7 +241,7 @@ def enthalpies(data: ReportData) -> dict[str, Any] | None:
         above = values - values.min()
         counts, _ = np.histogram(np.clip(above, 0.0, top), edges)
         beyond = int((above > top).sum())
-        note = f" ({beyond} beyond the axis, counted in the last bin)" if beyond else ""
+        note = f" ({beyond} beyond the axis, in the last bin)" if beyond else ""
         titles.append(f"generation {generation}: {values.size}{note}")
         rows.append(
             (

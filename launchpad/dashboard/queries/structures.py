@@ -202,11 +202,12 @@ def frames_of(database: Database[Any], subject: Subject, *, most: int = MOST_FRA
     Returns
     -------
     dict
-        ``id``, ``symbols``, ``periodic``, ``frames`` with ``number``, ``step``, ``positions`` (Å), ``cell`` (Å),
-        ``energy`` and ``enthalpy`` (eV/atom), ``force`` (eV/Å) where they are stored, ``start``: the frame to show
-        first, and ``left_out``: how many frames were.
+        ``id``, ``symbols``, ``radii`` (covalent, Å), ``periodic``, ``relaxation`` (its id, of one), ``frames`` with
+        ``number``, ``step``, ``positions`` (Å), ``cell`` (Å), ``energy`` and ``enthalpy`` (eV/atom), ``force`` (eV/Å)
+        where they are stored, ``start``: the frame to show first, and ``left_out``: how many frames were.
     """
     import numpy as np
+    from ase.data import covalent_radii
 
     from gapfactory.structures import structure_hash
 
@@ -214,6 +215,7 @@ def frames_of(database: Database[Any], subject: Subject, *, most: int = MOST_FRA
     found: dict[str, Any] = {
         "id": subject.id,
         "symbols": atoms.get_chemical_symbols(),
+        "radii": [round(float(covalent_radii[number]), 3) for number in atoms.numbers],
         "periodic": bool(atoms.pbc.any()),
         "start": 0,
         "left_out": 0,
@@ -252,6 +254,7 @@ def frames_of(database: Database[Any], subject: Subject, *, most: int = MOST_FRA
         }
         for k in chosen
     ]
+    found["relaxation"] = subject.relaxation
     found["start"] = int(np.flatnonzero(chosen == subject.frame)[0])
     found["left_out"] = number - len(chosen)
     return found

@@ -205,6 +205,7 @@ def test_errors_by_energy_have_a_line_for_each_window():
     (line,) = [t for t in energies if t["name"] == "all"]
     rows = [next(r for r in g.errors if (r.quantity, r.group) == ("energy", "all")) for g in DATA.generations]
     assert line["y"] == pytest.approx([1000 * r.summary.rmse for r in rows])
+    assert [t["name"] for t in energies] == ["all", "0-0.1 eV", "0.1-1 eV", "above 1 eV"]
 
 
 def test_enthalpies_are_counted_by_generation_from_its_own_lowest():
