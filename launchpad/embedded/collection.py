@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Collection", "Examined", "Record"]
 
+#: Documents of at most so many bytes are kept decoded, the last so many of them: decoded they take about ten times
+#: their size, and a million structures are not looked at again and again.
 _KEEP_DECODED = 4096
+_MOST_DECODED = 100_000
 _IDENTITY = {"v": 2, "key": {"_id": 1}, "name": "_id_"}
 
 
@@ -45,18 +49,29 @@ class Record:
     raw
         Its BSON.
     document
-        Its decoded form, kept for small documents only.
+        Its decoded form, kept for a while for small documents only.
     """
 
     __slots__ = ("_document", "raw", "row")
 
+    #: the records that are kept decoded, in the order in which they were decoded
+    _kept: ClassVar[deque[Record]] = deque()
     #: the large document decoded last: a command looks at the same one several times
     _large: ClassVar[tuple[Record | None, dict[str, Any]]] = (None, {})
 
     def __init__(self, row: int, raw: bytes, document: dict[str, Any] | None = None) -> None:
         self.row = row
         self.raw = raw
-        self._document = document if len(raw) <= _KEEP_DECODED else None
+        self._document: dict[str, Any] | None = None
+        if document is not None and len(raw) <= _KEEP_DECODED:
+            self._keep(document)
+
+    def _keep(self, document: dict[str, Any]) -> None:
+        kept = Record._kept
+        self._document = document
+        kept.append(self)
+        if len(kept) > _MOST_DECODED:
+            kept.popleft()._document = None
 
     @property
     def document(self) -> dict[str, Any]:
@@ -64,13 +79,18 @@ class Record:
         document = self._document
         if document is None:
             if len(self.raw) <= _KEEP_DECODED:
-                document = self._document = decode(self.raw)
+                document = decode(self.raw)
+                self._keep(document)
             else:
                 known, document = Record._large
                 if known is not self:
                     document = decode(self.raw)
                     Record._large = (self, document)
         return document
+
+    def glance(self) -> dict[str, Any]:
+        """Return the decoded document without keeping it; the caller must not change it."""
+        return self._document or decode(self.raw)
 
     def copy(self) -> dict[str, Any]:
         """Return a decoded document of the caller's own."""

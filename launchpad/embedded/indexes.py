@@ -21,14 +21,33 @@ from launchpad.embedded.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["HIGHEST", "Index", "Range", "row_of", "successor"]
+__all__ = ["HIGHEST", "Index", "Range", "build", "row_of", "successor"]
 
 Range = tuple[bytes, bytes]
 # No key starts with this byte: it bounds every key from above.
 HIGHEST = b"\xff"
 _OPTIONS = {"v", "key", "name", "unique", "sparse", "background", "partialFilterExpression", "hidden", "ns"}
+
+
+def build(indexes: Sequence[Index], rows: Iterable[tuple[int, Any]]) -> None:
+    """Fill empty indexes of one collection; each document is looked at once.
+
+    Raises
+    ------
+    CommandError
+        Code 11000 when an index is unique and two documents share a key.
+    """
+    keys: list[list[bytes]] = [[] for _ in indexes]
+    for row, document in rows:
+        suffix = row.to_bytes(8)
+        for index, found in zip(indexes, keys, strict=True):
+            prefixes, array = index.prefixes(document)
+            found.extend(prefix + suffix for prefix in prefixes)
+            index.count_array(array)
+    for index, found in zip(indexes, keys, strict=True):
+        index.fill(found)
 
 
 def successor(prefix: bytes) -> bytes:
@@ -164,7 +183,11 @@ class Index:
             self.keys.remove(prefix + suffix)
         self._multikey_documents -= array
 
-    def build(self, rows: Iterable[tuple[int, Any]]) -> None:
+    def count_array(self, array: bool) -> None:
+        """Note whether a document that is entered has an array at an indexed path."""
+        self._multikey_documents += array
+
+    def fill(self, keys: list[bytes]) -> None:
         """Fill an empty index at once.
 
         Raises
@@ -172,12 +195,6 @@ class Index:
         CommandError
             Code 11000 when the index is unique and two documents share a key.
         """
-        keys: list[bytes] = []
-        for row, document in rows:
-            prefixes, array = self.prefixes(document)
-            suffix = row.to_bytes(8)
-            keys.extend(prefix + suffix for prefix in prefixes)
-            self._multikey_documents += array
         self.keys = SortedKeys(keys)
         if self.unique:
             previous = b""

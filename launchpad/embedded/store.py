@@ -10,7 +10,7 @@ import bson
 
 from launchpad.embedded.collection import Collection, Examined, Record
 from launchpad.embedded.errors import CommandError
-from launchpad.embedded.indexes import Index
+from launchpad.embedded.indexes import Index, build
 from launchpad.embedded.journal import Journal, Volatile
 from launchpad.embedded.sessions import Replies
 from launchpad.embedded.transaction import Transaction
@@ -62,8 +62,10 @@ class Store:
             for spec in specs[number]:
                 index = Index(spec)
                 collection.indexes[index.name] = index
-            for index in collection.indexes.values():
-                index.build((row, record.document) for row, record in collection.records.items())
+            build(
+                list(collection.indexes.values()),
+                ((row, record.glance()) for row, record in collection.records.items()),
+            )
         return last
 
     # --- the catalog -------------------------------------------------------------------------------
@@ -148,7 +150,7 @@ class Store:
                 raise CommandError(code, f"index {other.name} has the same key but another name or {what}")
             if other.name == index.name:
                 raise CommandError(86, f"an index named {index.name} exists with another key")
-        index.build((row, record.document) for row, record in collection.records.items())
+        build([index], ((row, record.glance()) for row, record in collection.records.items()))
         collection.indexes[index.name] = index
         self.transaction.execute(
             "INSERT INTO indexes (namespace, name, spec) VALUES (?, ?, ?)",

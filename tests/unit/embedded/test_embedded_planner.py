@@ -11,7 +11,7 @@ from launchpad.embedded.commands.grouping import from_index
 from launchpad.embedded.errors import CommandError
 from launchpad.embedded.expressions import path_values
 from launchpad.embedded.filters import compile_filter
-from launchpad.embedded.indexes import HIGHEST, Index
+from launchpad.embedded.indexes import HIGHEST, Index, build
 from launchpad.embedded.planner import group_prefix
 from launchpad.embedded.sorting import sort_value
 from launchpad.embedded.store import Store
@@ -241,7 +241,7 @@ def test_indexes_after_updates_are_those_of_the_new_versions(stores, versions, i
         collection.replace(record, changed, store.transaction)
     for index in collection.indexes.values():
         fresh = Index(index.spec)
-        fresh.build((row, record.document) for row, record in collection.records.items())
+        build([fresh], ((row, record.document) for row, record in collection.records.items()))
         assert list(index.keys.scan(b"", HIGHEST)) == list(fresh.keys.scan(b"", HIGHEST))
         assert index.multikey == fresh.multikey
 
@@ -257,3 +257,19 @@ def test_an_update_from_true_to_one_changes_the_index(stores):
     assert collection.count({"a": True}) == 0
     assert len(collection.find({"n.c": 1})) == 1
     assert collection.find({"n.c": True}) == []
+
+
+def test_a_bounded_number_of_documents_is_kept_decoded(monkeypatch):
+    """A million structures that were looked at once do not stay in memory at ten times their size."""
+    from collections import deque
+
+    from launchpad.embedded import collection as module
+
+    monkeypatch.setattr(module, "_MOST_DECODED", 3)
+    monkeypatch.setattr(module.Record, "_kept", deque())
+    records = [module.Record(row, module.encode_document({"_id": row})) for row in range(10)]
+    for _ in range(2):
+        assert [record.document["_id"] for record in records] == list(range(10))
+    assert [record.row for record in records if record._document is not None] == [7, 8, 9]
+    assert records[0].glance() == {"_id": 0}
+    assert records[0]._document is None
