@@ -3,7 +3,7 @@
 A table declares its `Column` objects; a `Listing` is read from the URL's arguments and knows the condition for the
 database, the order, and the URL of every link of the table (sort by this column, next page, without this filter). Pages
 follow each other by the value of the sort key and the id of the last row, not by skipping: page 10 000 costs what page
-1 costs.
+1 costs. A page names between which values of the sort key it lies, so that an index is entered there.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
     from pymongo.collection import Collection
 
-__all__ = ["SIZES", "Column", "Listing", "Page"]
+__all__ = ["SIDE_BY_SIDE", "SIZES", "Column", "Listing", "Page"]
 
 #: Rows of a page that may be asked for.
 SIZES: Final = (25, 50, 100, 200)
+#: Ranges of an index that a database merges into one order.
+SIDE_BY_SIDE: Final = 200
 _LONGEST: Final = 200
 _PLAIN: Final = (type(None), bool, str, int, float)
 #: Types of sort keys and ids -> their names in the tokens of pages.
@@ -58,19 +60,22 @@ class Column:
         For people.
     kind
         ``choice``: one or several of `choices` (any of them); ``prefix``: text that begins so; ``exact``: equal text;
-        ``whole`` and ``real``: numbers, ``name_min`` and ``name_max`` in the URL.
+        ``number``: an equal whole number; ``whole`` and ``real``: numbers, ``name_min`` and ``name_max`` in the URL.
     choices
         Of a ``choice``.
     sortable
-        Whether an index serves the order.
+        Whether an index serves the order. Rows that are looked for by a sortable ``prefix`` are in its order.
+    unique
+        Whether no two rows have the same value.
     """
 
     name: str
     path: str
     label: str
-    kind: Literal["choice", "prefix", "exact", "whole", "real"]
+    kind: Literal["choice", "prefix", "exact", "number", "whole", "real"]
     choices: tuple[str, ...] = ()
     sortable: bool = False
+    unique: bool = False
 
     def condition(self, arguments: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """Return the condition that the URL's arguments ask for, empty if none.
@@ -99,19 +104,27 @@ class Column:
             return {self.path: values[0] if len(values) == 1 else {"$in": values}}
         if self.kind == "exact":
             return {self.path: values[0]}
+        if self.kind == "number":
+            return {self.path: self._number(values[0])}
         # a range, not a pattern: every server answers it from an index
         return {self.path: {"$gte": values[0], "$lt": values[0] + chr(sys.maxunicode)}}
 
     def _number(self, text: str) -> float | int:
         try:
-            value = int(text) if self.kind == "whole" else float(text)
+            value = float(text) if self.kind == "real" else int(text)
         except ValueError as error:
             raise InputError(
-                f"{self.name}: {text[:40]!r} is no {'whole ' if self.kind == 'whole' else ''}number"
+                f"{self.name}: {text[:40]!r} is no {'' if self.kind == 'real' else 'whole '}number"
             ) from error
         if value != value or abs(value) > 2**62:  # beyond what the database can hold
             raise InputError(f"{self.name}: {text[:40]!r} is out of range")
         return value
+
+    def holds(self, value: Any) -> bool:
+        """Return whether a value can be one of this column: what a page's token says is a client's word."""
+        if self.kind in {"whole", "real", "number"}:
+            return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+        return isinstance(value, str)
 
 
 @dataclass(frozen=True)
@@ -197,6 +210,11 @@ class Listing:
         if wanted:
             sort, descending = wanted.removeprefix("-"), wanted.startswith("-")
             meant["sort"] = (wanted,)
+        prefix = next((c for c in by_name.values() if c.kind == "prefix" and c.path in conditions), None)
+        if prefix is not None:
+            if wanted and sort != prefix.name:
+                raise InputError(f"sort={sort[:40]!r}: what {prefix.label.lower()} ... is in that order")
+            sort, descending = prefix.name, descending and bool(wanted)
         if sort not in by_name:
             raise InputError(f"sort={sort[:40]!r}: one of {', '.join(sorted(by_name))}")
         size = next(iter(arguments.get("size", ())), "")
@@ -225,36 +243,63 @@ class Listing:
         fields
             Projection; the sort key is added.
         always
-            Conditions that the table has by itself.
+            Conditions that the table has by itself. What has no value to sort by has no place in the order: where that
+            can be, they leave it out.
         """
         direction = -1 if self.descending else 1
-        query: dict[str, Any] = {"$and": [dict(always), dict(self.conditions)]}
+        parts = [dict(always), dict(self.conditions)]
         if self.after is not None:
-            query["$and"].append(self._beyond(*self.after))
+            parts += self._beyond(*self.after)
         order = [(self.sort.path, direction)]
-        if self.sort.path != "_id":
+        if self.sort.path != "_id" and not self.sort.unique:
             order.append(("_id", direction))
-        found = list(collection.find(query, {**fields, self.sort.path: 1}).sort(order).limit(self.size + 1))
+        found = list(
+            collection.find(_together(parts), {**fields, self.sort.path: 1}).sort(order).limit(self.size + 1)
+        )
         rows = found[: self.size]
         following = None
         if len(found) > self.size:
             following = _token(_value(rows[-1], self.sort.path), rows[-1]["_id"])
         return Page(tuple(rows), following)
 
-    def _beyond(self, value: Any, key: Any) -> dict[str, Any]:
+    def spread(self, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        """Name every value of what is not filtered: an index that begins with these paths then serves the order.
+
+        Parameters
+        ----------
+        values
+            Path -> all values that it has.
+
+        Returns
+        -------
+        dict
+            Conditions; empty if there were more ranges than an index is read at side by side.
+        """
+        added = {path: {"$in": list(all_)} for path, all_ in values.items() if path not in self.conditions}
+        ranges = 1
+        for condition in {**self.conditions, **added}.values():
+            ranges *= len(condition["$in"]) if isinstance(condition, dict) and "$in" in condition else 1
+        return added if ranges <= SIDE_BY_SIDE else {}
+
+    def _beyond(self, value: Any, key: Any) -> list[dict[str, Any]]:
+        """Return conditions of what follows a row.
+
+        Raises
+        ------
+        InputError
+            The row cannot be one of this table.
+        """
         operator = "$lt" if self.descending else "$gt"
         path = self.sort.path
         if path == "_id":
-            return {"_id": {operator: key}}
-        beyond: list[dict[str, Any]] = [{path: value, "_id": {operator: key}}]
-        # comparisons do not reach from missing values to others: those come first, or last in descending order
-        if value is not None:
-            beyond.append({path: {operator: value}})
-        if self.descending and value is not None:
-            beyond.append({path: None})
-        if not self.descending and value is None:
-            beyond.append({path: {"$ne": None}})
-        return {"$or": beyond}
+            return [{"_id": {operator: key}}]
+        if not self.sort.holds(value):
+            raise InputError("after=...: not a page of this table")
+        if self.sort.unique:
+            return [{path: {operator: value}}]
+        beyond = [{path: value, "_id": {operator: key}}, {path: {operator: value}}]
+        # alternatives bound nothing: without the bound a page would read all that come before it
+        return [{path: {f"{operator}e": value}}, {"$or": beyond}]
 
     def link(self, **changes: str | None) -> str:
         """Return the URL's arguments with some changed (None removes one), without the page unless `after` says it."""
@@ -269,6 +314,36 @@ class Listing:
         """Return the link that sorts by a column; a second time, the other way round."""
         down = column == self.sort and not self.descending
         return self.link(sort=f"-{column.name}" if down else column.name)
+
+
+def _together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one condition of several; bounds of the same path become one interval, which an index is entered by."""
+    query: dict[str, Any] = {}
+    rest: list[dict[str, Any]] = []
+    for part in parts:
+        for path, condition in part.items():
+            if path not in query:
+                query[path] = condition
+            elif _is_interval(query[path]) and _is_interval(condition):
+                query[path] = _meeting(query[path], condition)
+            else:
+                rest.append({path: condition})
+    return {**query, "$and": rest} if rest else query
+
+
+def _is_interval(condition: Any) -> bool:
+    return isinstance(condition, dict) and condition.keys() <= {"$gt", "$gte", "$lt", "$lte"}
+
+
+def _meeting(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where two intervals meet; of equal bounds the open one counts."""
+    found: dict[str, Any] = {}
+    for operators, narrower in ((("$gt", "$gte"), max), (("$lt", "$lte"), min)):
+        bounds = [(one[name], name) for one in (first, second) for name in operators if name in one]
+        if bounds:
+            value = narrower(value for value, _ in bounds)
+            found[min(name for bound, name in bounds if bound == value)] = value
+    return found
 
 
 def _value(document: Mapping[str, Any], path: str) -> Any:

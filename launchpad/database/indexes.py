@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COLLECTIONS", "ensure_indexes", "index_collection"]
 
+_TASK_FILTERS = ((), ("spec.campaign",), ("spec.generation",), ("spec.campaign", "spec.generation"))
+
 #: Collection -> compound indexes, each a tuple of ascending keys.
 COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "campaigns": (("state",), ("created",)),
@@ -38,7 +40,11 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "potentials": (("campaign", "generation"), ("digest",)),
     "metrics": (("campaign", "generation"),),
     "notices": (("state", "target", "due"), ("key",)),
-    "fireworks": (("spec.campaign", "spec.generation", "state"),),
+    # each filter of the table of tasks in the order of their numbers: state and kind are named or spread
+    "fireworks": (
+        *((*one, "state", "spec._category", "fw_id") for one in _TASK_FILTERS),
+        ("name", "_id"),
+    ),
 }
 
 

@@ -133,6 +133,10 @@ def _filters(column: Column) -> list[dict[str, Any]]:
             {"name": f"{column.name}_{bound}", "in": "query", "description": column.label, "schema": schema}
             for bound in ("min", "max")
         ]
+    if column.kind == "number":
+        return [
+            {"name": column.name, "in": "query", "description": column.label, "schema": {"type": "integer"}}
+        ]
     if column.kind == "choice":
         schema_of: dict[str, Any] = {"type": "array", "items": {"enum": list(column.choices)}}
         text = f"{column.label}: any of these"

@@ -11,13 +11,13 @@ from launchpad.dashboard.api import answers
 from launchpad.dashboard.api.declare import blueprint, operation
 from launchpad.dashboard.auth.access import Permission
 from launchpad.dashboard.listing import Column
+from launchpad.dashboard.queries.queue import COLUMNS, task_page
 from launchpad.database.audit import acting_for, audit
-from launchpad.queue.states import FireworkState
 
 if TYPE_CHECKING:
     from launchpad.dashboard.api.declare import Call
 
-__all__ = ["STRUCTURES", "TASKS", "blueprint"]
+__all__ = ["STRUCTURES", "blueprint"]
 
 #: Filters of the table of structures.
 STRUCTURES: Final = (
@@ -28,22 +28,9 @@ STRUCTURES: Final = (
     Column("hash", "hash", "Content hash", "exact"),
     Column("id", "_id", "Id", "exact", sortable=True),
 )
-#: Filters of the table of tasks.
-TASKS: Final = (
-    Column("state", "state", "State", "choice", tuple(FireworkState)),
-    Column("kind", "spec._category", "Kind", "exact"),
-    Column("campaign", "spec.campaign", "Campaign", "exact"),
-    Column("generation", "spec.generation", "Generation", "whole"),
-    Column("name", "name", "Name", "prefix"),
-    Column("id", "fw_id", "Task", "whole", sortable=True),
-)
 _STRUCTURE: Final = dict.fromkeys(
     ("campaign", "generation", "stage", "index", "composition", "hash", "info"), 1
 )
-_TASK: Final = {
-    "fw_id": 1, "name": 1, "state": 1, "created_on": 1, "updated_on": 1,
-    "spec._category": 1, "spec._priority": 1, "spec.campaign": 1, "spec.generation": 1,
-}  # fmt: skip
 _LAUNCH: Final = {
     "_id": 0, "launch_id": 1, "state": 1, "host": 1, "launch_dir": 1, "time_start": 1, "time_end": 1,
     "runtime_secs": 1, "action.stored_data": 1, "requeue": 1,
@@ -125,10 +112,10 @@ def structure(call: Call) -> dict[str, Any]:
     }
 
 
-@operation("GET", "/tasks", Permission.READ, answers.Tasks, columns=TASKS, sort="id")
+@operation("GET", "/tasks", Permission.READ, answers.Tasks, columns=COLUMNS, sort="id")
 def tasks(call: Call) -> dict[str, Any]:
     """Return a page of the queue's tasks."""
-    page = call.listing.page(g.group.database.fireworks, _TASK, {})
+    page = task_page(g.group.database, call.listing)
     return {"tasks": [_task(row) for row in page.rows], "following": page.following}
 
 

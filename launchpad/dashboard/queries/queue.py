@@ -12,7 +12,7 @@ from gapfactory.errors import NotFoundError
 from gapfactory.protocols.plan import TaskKind
 from launchpad.dashboard.ladder import Rung
 from launchpad.dashboard.listing import Column, Listing
-from launchpad.queries import FAILURE_FIELDS, failure_of, kept_directory
+from launchpad.queries import FAILURE_FIELDS, failure_of, kept_directory, queue_counts
 from launchpad.queue.states import FireworkState
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ COLUMNS: Final = (
     Column("state", "state", "State", "choice", tuple(FireworkState)),
     Column("kind", "spec._category", "Kind", "choice", tuple(TaskKind)),
     Column("campaign", "spec.campaign", "Campaign", "exact"),
-    Column("generation", "spec.generation", "Generation", "whole"),
-    Column("id", "fw_id", "Task", "whole"),
-    Column("name", "name", "Name begins with", "prefix"),
-    Column("submitted", "_id", "Submitted", "whole", sortable=True),
+    Column("generation", "spec.generation", "Generation", "number"),
+    Column("id", "fw_id", "Task", "whole", sortable=True, unique=True),
+    Column("name", "name", "Name begins with", "prefix", sortable=True),
 )
 _ROW: Final = {
     "fw_id": 1,
@@ -71,8 +70,7 @@ def read_listing(arguments: Mapping[str, Sequence[str]]) -> Listing:
     InputError
         Something asked cannot be meant.
     """
-    known = {key: value for key, value in arguments.items() if not key.startswith("submitted")}
-    return Listing.read(COLUMNS, known, sort="submitted")
+    return Listing.read(COLUMNS, arguments, sort="id")
 
 
 def task_page(database: Database[Any], listing: Listing) -> Page:
@@ -81,18 +79,19 @@ def task_page(database: Database[Any], listing: Listing) -> Page:
 
 
 def _narrowed(database: Database[Any], listing: Listing) -> dict[str, Any]:
-    """Name every campaign where only generations are asked for: the index begins with the campaign."""
-    if "spec.generation" in listing.conditions and "spec.campaign" not in listing.conditions:
-        return {
-            "spec.campaign": {"$in": [record["_id"] for record in database.campaigns.find({}, {"_id": 1})]}
-        }
-    return {}
+    """Name every state and kind that there is where only others are asked for: see the indexes of tasks."""
+    if listing.conditions.keys() <= {"fw_id"} or "name" in listing.conditions:
+        return {}
+    counts = queue_counts(database)
+    states = sorted({state for row in counts.values() for state in row})
+    return listing.spread({"state": states, "spec._category": [kind or None for kind in counts]})
 
 
 def chosen_tasks(database: Database[Any], listing: Listing, limit: int) -> list[int]:
     """Return the ids of the first tasks that a filter matches, at most `limit`."""
     query = {**_narrowed(database, listing), **listing.conditions}
-    found = database.fireworks.find(query, {"fw_id": 1}).sort("_id", -1).limit(limit)
+    direction = -1 if listing.descending else 1
+    found = database.fireworks.find(query, {"fw_id": 1}).sort(listing.sort.path, direction).limit(limit)
     return [int(task["fw_id"]) for task in found]
 
 

@@ -26,8 +26,6 @@ __all__ = ["ROLES", "STATUSES", "VIEWS", "Table", "View", "read"]
 ROLES: Final = ("train", "test", "isolated", "dimer")
 #: A campaign that ended so long ago has all its rows.
 _SETTLES: Final = timedelta(minutes=5)
-#: Ranges of an index that a database merges into one order.
-_SIDE_BY_SIDE: Final = 200
 STATUSES: Final = ("done", "altered", "failed", "waiting")
 
 
@@ -213,7 +211,7 @@ def read(database: Database[Any], arguments: Mapping[str, Sequence[str]]) -> dic
         always["generation"] = generation
     if view.name == "cell":
         always["stage"] = "cell"
-    always |= _bounds(listing, view, campaign, generation)
+    always |= _ordered(listing, view, campaign, generation)
     if view.name == "relaxation":
         always |= _all_values(listing, compositions)
     page = Page((), None)
@@ -225,26 +223,13 @@ def read(database: Database[Any], arguments: Mapping[str, Sequence[str]]) -> dic
     return {"table": table, "columns": columns, "views": VIEWS.values(), "statuses": STATUSES, "roles": ROLES}
 
 
-def _bounds(listing: Listing, view: View, campaign: str | None, generation: int | None) -> dict[str, Any]:
-    """Return between which values of the sort key the page lies: where an index is entered, and left.
-
-    What has no number has no place in the order by it. The condition by which pages follow each other is one of
-    alternatives, which bound nothing: without this a page would read all that come before it.
-    """
-    path = listing.sort.path
-    if path == "_id":
-        # natural keys are in the order of their numbers
-        stem = f"{generation_id(campaign or '', generation or 0)}/{view.name}/"
-        found: dict[str, Any] = {"$gte": stem, "$lt": stem + "~"}
-        last = listing.after and listing.after[1]
-    else:
-        found = {"$gte": -1e30, **listing.conditions.get(path, {})}
-        last = listing.after and listing.after[0]
-    if isinstance(last, str if path == "_id" else int | float):
-        if listing.descending:
-            found.pop("$lt", None)
-        found["$lte" if listing.descending else "$gte"] = last
-    return {path: found}
+def _ordered(listing: Listing, view: View, campaign: str | None, generation: int | None) -> dict[str, Any]:
+    """Return between which values of the sort key the rows are; what has no number has no place in the order by it."""
+    if listing.sort.path != "_id":
+        return {listing.sort.path: {"$gte": -1e30}}
+    # natural keys are in the order of their numbers
+    stem = f"{generation_id(campaign or '', generation or 0)}/{view.name}/"
+    return {"_id": {"$gte": stem, "$lt": stem + "~"}}
 
 
 def _all_values(listing: Listing, compositions: Sequence[str]) -> dict[str, Any]:
@@ -255,19 +240,12 @@ def _all_values(listing: Listing, compositions: Sequence[str]) -> dict[str, Any]
     InputError
         There are more compositions than an index is read at side by side.
     """
-    found: dict[str, Any] = {}
     if listing.sort.path == "_id" and not listing.conditions:
-        return found
-    if "status" not in listing.conditions:
-        found["status"] = {"$in": ["converged", "failed", "unconverged"]}
-    if "composition" not in listing.conditions and (found or listing.sort.kind == "real"):
-        if len(compositions) * len(found.get("status", {"$in": [""]})["$in"]) > _SIDE_BY_SIDE:
-            if listing.sort.kind != "real":
-                return {}
-            raise InputError(
-                f"Choose a composition: there are {len(compositions)}, too many to order by energy."
-            )
-        found["composition"] = {"$in": list(compositions)}
+        return {}
+    statuses = ["converged", "failed", "unconverged"]
+    found = listing.spread({"status": statuses, "composition": list(compositions)})
+    if not found and listing.sort.kind == "real" and "composition" not in listing.conditions:
+        raise InputError(f"Choose a composition: there are {len(compositions)}, too many to order by energy.")
     return found
 
 
