@@ -107,7 +107,7 @@ def add(
 
 @users.command("password")
 def password(name: NameArgument, uri: UriOption = None, data: DataOption = None) -> None:
-    """Give an account another password; its logins end.
+    """Give an account another password; its logins and tokens end.
 
     Example: gapfactory dashboard users password maria
     """
@@ -119,7 +119,7 @@ def password(name: NameArgument, uri: UriOption = None, data: DataOption = None)
 
 @users.command("role")
 def role_(name: NameArgument, role: RoleOption, uri: UriOption = None, data: DataOption = None) -> None:
-    """Give an account another role.
+    """Give an account another role; its logins end.
 
     Example: gapfactory dashboard users role maria --role viewer
     """
@@ -132,7 +132,7 @@ def role_(name: NameArgument, role: RoleOption, uri: UriOption = None, data: Dat
 
 @users.command("remove")
 def remove(name: NameArgument, uri: UriOption = None, data: DataOption = None) -> None:
-    """Remove an account.
+    """Remove an account; its logins and tokens end.
 
     Example: gapfactory dashboard users remove maria
     """

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from launchpad.queue import Queue
 
 __all__ = [
+    "AllowOption",
+    "CampaignOption",
+    "CategoryOption",
     "DataOption",
     "JsonOption",
     "LogFormatOption",
@@ -52,6 +55,31 @@ LogFormatOption = Annotated[
         envvar="GAPFACTORY_LOG_FORMAT",
         show_envvar=True,
         help="text or json: one line for each event (docs/reference/logs.md).",
+        show_default=False,
+    ),
+]
+CategoryOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--category",
+        "-c",
+        help="Only these kinds of task (build, relax, select, reference, fit, assess); repeatable.",
+        show_default=False,
+    ),
+]
+CampaignOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--campaign",
+        help="Only tasks of this campaign, or of those that match 'boron-*'; repeatable.",
+        show_default=False,
+    ),
+]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        help="Also run tasks of this name, or of a package ('mypackage.*'); repeatable.",
         show_default=False,
     ),
 ]

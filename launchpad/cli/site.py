@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gapfactory.errors import InputError
-from launchpad.cli.options import DataOption, JsonOption, LogFormatOption, UriOption, locate
+from launchpad.cli.options import (
+    AllowOption,
+    CampaignOption,
+    CategoryOption,
+    DataOption,
+    JsonOption,
+    LogFormatOption,
+    UriOption,
+    locate,
+)
 from launchpad.cli.output import print_json, say
 
 if TYPE_CHECKING:
@@ -29,29 +38,9 @@ def init(
         Path | None,
         typer.Option(help="Directory to write (default: the name, here).", show_default=False),
     ] = None,
-    category: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--category",
-            "-c",
-            help="Only these kinds of task (build, relax, select, reference, fit, assess); repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    campaign: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only tasks of this campaign, or of those that match 'boron-*'; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Also run tasks of this name, or of a package ('mypackage.*'); repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    category: CategoryOption = None,
+    campaign: CampaignOption = None,
+    allow: AllowOption = None,
     needs_of: Annotated[
         Path | None,
         typer.Option(

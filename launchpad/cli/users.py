@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "opened"]
 
-app = typer.Typer(no_args_is_help=True, help="Users of a group: owner, member, worker, viewer.")
+app = typer.Typer(no_args_is_help=True, help="Users of a group: owner, member, dashboard, worker, viewer.")
 
 GroupArgument = Annotated[str, typer.Argument(help="The group: its database.", show_default=False)]
 UserArgument = Annotated[str, typer.Argument(help="The user.", show_default=False)]
@@ -47,7 +47,7 @@ def add(
         typer.Option(
             "--role",
             "-r",
-            help="owner (users and shares), member (campaigns), worker (machines), viewer (looks).",
+            help="owner (users and shares), member (campaigns), dashboard (its service), worker (machine), viewer.",
             show_default=False,
         ),
     ],

@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from launchpad.cli.options import DataOption, JsonOption, LogFormatOption, UriOption, connect, locate
+from launchpad.cli.options import (
+    AllowOption,
+    CampaignOption,
+    CategoryOption,
+    DataOption,
+    JsonOption,
+    LogFormatOption,
+    UriOption,
+    connect,
+    locate,
+)
 from launchpad.cli.output import print_json, say, table
 
 __all__ = ["app"]
@@ -25,29 +35,9 @@ def start(
             "--number", "-n", min=1, help="Worker processes \\[default: one per core].", show_default=False
         ),
     ] = None,
-    category: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--category",
-            "-c",
-            help="Only these kinds of task (build, relax, select, reference, fit, assess); repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    campaign: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only tasks of this campaign, or of those that match 'boron-*'; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Also run tasks of this name, or of a package ('mypackage.*'); repeatable.",
-            show_default=False,
-        ),
-    ] = None,
+    category: CategoryOption = None,
+    campaign: CampaignOption = None,
+    allow: AllowOption = None,
     cores: Annotated[
         int | None,
         typer.Option(

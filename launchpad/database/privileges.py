@@ -27,10 +27,10 @@ __all__ = [
     "role_needed",
 ]
 
-RoleName = Literal["owner", "member", "worker", "viewer"]
+RoleName = Literal["owner", "member", "dashboard", "worker", "viewer"]
 
 #: The roles, from the one that may do everything to the one that only looks.
-ROLES: Final[tuple[RoleName, ...]] = ("owner", "member", "worker", "viewer")
+ROLES: Final[tuple[RoleName, ...]] = ("owner", "member", "dashboard", "worker", "viewer")
 
 #: Who did what: nobody of the group may change or remove an entry.
 AUDIT: Final = "audit"
@@ -39,7 +39,7 @@ SHARES: Final = "shares"
 
 #: Retention policy and quotas of the group.
 OPERATIONS: Final = "operations"
-#: What owners alone may write.
+#: What owners alone of people may write; the dashboard keeps its accounts for them.
 OWNED: Final = frozenset({SHARES, OPERATIONS, "dashboard_users", "dashboard_tokens"})
 #: Hashes of passwords and tokens: nobody who only looks, or computes, has to read them.
 HIDDEN: Final = frozenset({"dashboard_users", "dashboard_tokens", "dashboard_logins"})
@@ -47,52 +47,52 @@ HIDDEN: Final = frozenset({"dashboard_users", "dashboard_tokens", "dashboard_log
 #: Letter -> MongoDB's action on a collection.
 _ACTIONS: Final = {"f": "find", "i": "insert", "u": "update", "r": "remove", "x": "createIndex"}
 
-#: Collection -> what a worker and a member may do with it, a letter per action (`_ACTIONS`).
-WRITES: Final[dict[str, tuple[str, str]]] = {
+#: Collection -> what a worker, the dashboard and a member may do with it, a letter per action (`_ACTIONS`).
+WRITES: Final[dict[str, tuple[str, str, str]]] = {
     # what campaigns store
-    "campaigns": ("fu", "fiurx"),
-    "structures": ("fiu", "fiurx"),
-    "relaxations": ("fiu", "fiurx"),
-    "selections": ("fiu", "fiurx"),
-    "labels": ("fiur", "fiurx"),
-    "label_claims": ("fiur", "fiurx"),
-    "label_data": ("fiu", "fiurx"),
-    "label_hand_backs": ("fiur", "fiurx"),
-    "curves": ("fiu", "fiurx"),
-    "curve_points": ("fiu", "fiurx"),
-    "potentials": ("fiu", "fiurx"),
-    "potential_files.files": ("fiur", "fiurx"),
-    "potential_files.chunks": ("fir", "fiurx"),
-    "metrics": ("fiu", "fiurx"),
+    "campaigns": ("fu", "fu", "fiurx"),
+    "structures": ("fiu", "f", "fiurx"),
+    "relaxations": ("fiu", "f", "fiurx"),
+    "selections": ("fiu", "f", "fiurx"),
+    "labels": ("fiur", "fiur", "fiurx"),
+    "label_claims": ("fiur", "f", "fiurx"),
+    "label_data": ("fiu", "f", "fiurx"),
+    "label_hand_backs": ("fiur", "f", "fiurx"),
+    "curves": ("fiu", "fr", "fiurx"),
+    "curve_points": ("fiu", "fr", "fiurx"),
+    "potentials": ("fiu", "f", "fiurx"),
+    "potential_files.files": ("fiur", "f", "fiurx"),
+    "potential_files.chunks": ("fir", "f", "fiurx"),
+    "metrics": ("fiu", "f", "fiurx"),
     # FireWorks' own
-    "fireworks": ("fiu", "fiurx"),
-    "launches": ("fiu", "fiurx"),
-    "workflows": ("fiu", "fiurx"),
-    "fw_id_assigner": ("fu", "fiurx"),
-    "fw_gridfs.files": ("fir", "fiurx"),
-    "fw_gridfs.chunks": ("fir", "fiurx"),
-    "offline_runs": ("f", "fiurx"),
+    "fireworks": ("fiu", "fiu", "fiurx"),
+    "launches": ("fiu", "f", "fiurx"),
+    "workflows": ("fiu", "fiu", "fiurx"),
+    "fw_id_assigner": ("fu", "fu", "fiurx"),
+    "fw_gridfs.files": ("fir", "f", "fiurx"),
+    "fw_gridfs.chunks": ("fir", "f", "fiurx"),
+    "offline_runs": ("f", "f", "fiurx"),
     # the queue's own
-    "queue_journal": ("fiur", "fiurx"),
-    "queue_retries": ("fiu", "fiurx"),
-    "queue_leases": ("fiur", "fiurx"),
-    "queue_meta": ("f", "fiurx"),
-    "workers": ("fiur", "fiurx"),
+    "queue_journal": ("fiur", "fiur", "fiurx"),
+    "queue_retries": ("fiu", "f", "fiurx"),
+    "queue_leases": ("fiur", "f", "fiurx"),
+    "queue_meta": ("f", "f", "fiurx"),
+    "workers": ("fiur", "fu", "fiurx"),
     # the operator's: what a policy removed, who was told of what
-    "removals": ("f", "fiurx"),
-    "notices": ("fiur", "fiurx"),
-    # logins of the dashboard: who may write its accounts has the rights of the account that it runs under
-    "dashboard_users": ("", "f"),
-    "dashboard_tokens": ("", "f"),
-    "dashboard_logins": ("", "fiurx"),
+    "removals": ("f", "f", "fiurx"),
+    "notices": ("fiur", "f", "fiurx"),
+    # whoever may write the dashboard's accounts can do what the dashboard can
+    "dashboard_users": ("", "fiur", "f"),
+    "dashboard_tokens": ("", "fir", "f"),
+    "dashboard_logins": ("", "fiur", "fiurx"),
     # what it derives from the rest, and may be removed at any time
-    "dashboard_rows": ("", "fiurx"),
-    "dashboard_results": ("", "fiurx"),
-    "dashboard_parts": ("", "fiurx"),
+    "dashboard_rows": ("", "fiurx", "fiurx"),
+    "dashboard_results": ("", "fiur", "fiurx"),
+    "dashboard_parts": ("", "fir", "fiurx"),
     # policies and quotas, and who may what; an owner may write OWNED as well
-    OPERATIONS: ("f", "f"),
-    SHARES: ("f", "f"),
-    AUDIT: ("", "fix"),
+    OPERATIONS: ("f", "f", "f"),
+    SHARES: ("f", "f", "f"),
+    AUDIT: ("", "fi", "fix"),
 }
 
 _LOOK: Final = ("listCollections", "listIndexes", "collStats", "dbStats")
@@ -141,8 +141,10 @@ def mongo_role(role: str) -> str:
 
 
 def _on_collection(role: RoleName, collection: str) -> list[str]:
-    worker, member = WRITES[collection]
-    letters = {"owner": member, "member": member, "worker": worker, "viewer": ""}[role]
+    worker, dashboard, member = WRITES[collection]
+    letters = {"owner": member, "member": member, "dashboard": dashboard, "worker": worker, "viewer": ""}[
+        role
+    ]
     if role == "viewer" and collection not in HIDDEN:
         letters = "f"
     if role == "owner" and collection in OWNED:

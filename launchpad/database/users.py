@@ -1,16 +1,17 @@
-"""Users of a group's database: four roles as real MongoDB roles, passwords, and the files that carry them.
+"""Users of a group's database: five roles as real MongoDB roles, passwords, and the files that carry them.
 
 A group is a database, and its users live in it: ``mongodb://user:password@host/group`` needs no ``authSource``. Users
 whose certificate speaks for them (X.509) live in ``$external``, as MongoDB wants it.
 
-==========  =====================================================================================================
-role        for
-==========  =====================================================================================================
-``owner``   who adds and removes the users of the group and shares with other groups, besides what a member may
-``member``  people who submit and steer campaigns, import and export
-``worker``  machines: what tasks, queue and reaper write, and nothing else; an account of its own per cluster
-``viewer``  people and programs that only look
-==========  =====================================================================================================
+=============  ======================================================================================================
+role           for
+=============  ======================================================================================================
+``owner``      who adds and removes the users of the group and shares with other groups, besides what a member may
+``member``     people who submit and steer campaigns, import and export
+``dashboard``  the service that shows the group in browsers: what its pages read, and what people may do there
+``worker``     machines: what tasks, queue and reaper write, and nothing else; an account of its own per cluster
+``viewer``     people and programs that only look
+=============  ======================================================================================================
 
 What each may do stands in `launchpad.database.privileges`; here it becomes roles of the group's database.
 """

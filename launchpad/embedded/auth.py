@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from launchpad.embedded.errors import CommandError
-from launchpad.embedded.roles import Privileges, Role, Roles, parse_roles
+from launchpad.embedded.roles import Kept, Privileges, Role, Roles, granted, parse_roles
 
 if TYPE_CHECKING:
-    from launchpad.embedded.collection import Record
     from launchpad.embedded.store import Store
 
 __all__ = ["MECHANISM", "Conversation", "Users", "start_conversation"]
@@ -22,8 +21,6 @@ MECHANISM: Final = "SCRAM-SHA-256"
 #: The database of users that something else than a password speaks for.
 OUTSIDE: Final = "$external"
 _ITERATIONS: Final = 15_000
-_DATABASE: Final = "admin"
-_COLLECTION: Final = "system.users"
 
 
 def _digest(key: bytes, text: bytes) -> bytes:
@@ -45,17 +42,11 @@ def make_credentials(password: str, *, salt: bytes | None = None) -> dict[str, A
     }
 
 
-class Users:
-    """Users in ``admin.system.users``, changed through the store's transaction.
-
-    Parameters
-    ----------
-    store
-        Where they are kept.
-    """
+class Users(Kept):
+    """Users in ``admin.system.users``."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        super().__init__(store, "system.users")
         #: the roles that they may have
         self.defined = Roles(store)
         self._known: dict[tuple[tuple[str, str], ...], Privileges] = {}
@@ -72,30 +63,10 @@ class Users:
         self._known.clear()
         self._store.transaction.on_undo(self._known.clear)
 
-    def _record(self, database: str, name: str) -> Record | None:
-        collection = self._store.get(_DATABASE, _COLLECTION)
-        if collection is None:
-            return None
-        found = collection.find({"_id": f"{database}.{name}"}, limit=1)
-        return found[0] if found else None
-
-    def get(self, database: str, name: str) -> dict[str, Any] | None:
-        """Return the document of a user."""
-        record = self._record(database, name)
-        return None if record is None else record.document
-
-    def listing(self, database: str | None) -> list[dict[str, Any]]:
-        """Return the users of one database, or of all."""
-        collection = self._store.get(_DATABASE, _COLLECTION)
-        if collection is None:
-            return []
-        query = {} if database is None else {"db": database}
-        return [record.document for record in collection.find(query, {"_id": 1})]
-
     def roles(self, database: str, name: str) -> list[Role]:
         """Return a user's roles; none for a user that does not exist any more."""
         user = self.get(database, name)
-        return [] if user is None else [(role["role"], role["db"]) for role in user["roles"]]
+        return [] if user is None else granted(user)
 
     def create(self, database: str, name: Any, password: Any, roles: Any, custom: Any = None) -> None:
         """Add a user.
@@ -126,7 +97,7 @@ class Users:
         self.changed()
         if custom is not None:
             document["customData"] = custom
-        self._store.ensure(_DATABASE, _COLLECTION).insert(document, self._store.transaction)
+        self._store.ensure("admin", self._kept).insert(document, self._store.transaction)
 
     def change(self, database: str, name: str, **changes: Any) -> None:
         """Replace a user's password (``pwd``), ``roles`` or ``customData``."""
@@ -141,7 +112,7 @@ class Users:
         if "customData" in changes:
             document["customData"] = changes["customData"]
         self.changed()
-        self._store.ensure(_DATABASE, _COLLECTION).replace(record, document, self._store.transaction)
+        self._store.ensure("admin", self._kept).replace(record, document, self._store.transaction)
 
     def drop(self, database: str, name: str) -> None:
         """Remove a user.
@@ -155,7 +126,7 @@ class Users:
         if record is None:
             raise CommandError(11, f"User '{name}@{database}' not found")
         self.changed()
-        self._store.ensure(_DATABASE, _COLLECTION).delete(record, self._store.transaction)
+        self._store.ensure("admin", self._kept).delete(record, self._store.transaction)
 
 
 @dataclass(slots=True)

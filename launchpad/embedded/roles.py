@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from launchpad.embedded.collection import Record
     from launchpad.embedded.store import Store
 
-__all__ = ["CLUSTER", "Privileges", "Role", "Roles", "is_built_in", "parse_roles", "privileges_of_built_in"]
+__all__ = [
+    "CLUSTER",
+    "Kept",
+    "Privileges",
+    "Role",
+    "Roles",
+    "granted",
+    "is_built_in",
+    "parse_roles",
+    "privileges_of_built_in",
+]
 
 Role = tuple[str, str]
 
@@ -251,37 +261,52 @@ def parse_privileges(privileges: Any, database: str) -> Privileges:
     return found
 
 
-class Roles:
-    """Roles that users defined, in ``admin.system.roles``, changed through the store's transaction.
+def granted(document: dict[str, Any]) -> list[Role]:
+    """Return what the list of roles of a stored user or role names."""
+    return [(role["role"], role["db"]) for role in document["roles"]]
+
+
+class Kept:
+    """Documents of a collection of ``admin``, each known by a database and a name: roles and users.
 
     Parameters
     ----------
     store
-        Where they are kept.
+        Where they are kept, changed through its transaction.
+    collection
+        Their collection.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, collection: str) -> None:
         self._store = store
+        self._kept = collection
 
     def _record(self, database: str, name: str) -> Record | None:
-        collection = self._store.get("admin", "system.roles")
+        collection = self._store.get("admin", self._kept)
         if collection is None:
             return None
         found = collection.find({"_id": f"{database}.{name}"}, limit=1)
         return found[0] if found else None
 
     def get(self, database: str, name: str) -> dict[str, Any] | None:
-        """Return the document of a role that a user defined."""
+        """Return the document of one that was made here, None if there is none."""
         record = self._record(database, name)
         return None if record is None else record.document
 
     def listing(self, database: str | None) -> list[dict[str, Any]]:
-        """Return the roles of one database, or of all."""
-        collection = self._store.get("admin", "system.roles")
+        """Return the documents of one database, or of all."""
+        collection = self._store.get("admin", self._kept)
         if collection is None:
             return []
         query = {} if database is None else {"db": database}
         return [record.document for record in collection.find(query, {"_id": 1})]
+
+
+class Roles(Kept):
+    """Roles that users defined, in ``admin.system.roles``."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, "system.roles")
 
     def exists(self, name: Any, database: Any) -> bool:
         """Tell whether there is a role, MongoDB's own or one that a user defined."""
@@ -301,7 +326,7 @@ class Roles:
             role = self.get(database, name)
             if role is not None:
                 found.add(parse_privileges(role["privileges"], database))
-                waiting += [(parent["role"], parent["db"]) for parent in role["roles"]]
+                waiting += granted(role)
         return found
 
     def create(self, database: str, name: Any, privileges: Any, roles: Any) -> None:
@@ -323,7 +348,7 @@ class Roles:
             "privileges": parse_privileges(privileges, database).documents(),
             "roles": self._parents(database, name, roles),
         }
-        self._store.ensure("admin", "system.roles").insert(document, self._store.transaction)
+        self._store.ensure("admin", self._kept).insert(document, self._store.transaction)
 
     def _parents(self, database: str, name: str, roles: Any) -> list[dict[str, str]]:
         parsed = parse_roles(roles, database, self.exists)
@@ -350,7 +375,7 @@ class Roles:
             document["privileges"] = parse_privileges(changes["privileges"], database).documents()
         if "roles" in changes:
             document["roles"] = self._parents(database, name, changes["roles"])
-        self._store.ensure("admin", "system.roles").replace(record, document, self._store.transaction)
+        self._store.ensure("admin", self._kept).replace(record, document, self._store.transaction)
 
     def drop(self, database: str, name: str) -> None:
         """Remove a role, also from the roles that inherit from it.
@@ -360,7 +385,7 @@ class Roles:
         CommandError
             When there is none of this name.
         """
-        collection, record = self._store.ensure("admin", "system.roles"), self._required(database, name)
+        collection, record = self._store.ensure("admin", self._kept), self._required(database, name)
         collection.delete(record, self._store.transaction)
         gone = {"role": name, "db": database}
         for heir in collection.find({"roles": gone}):

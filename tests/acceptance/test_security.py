@@ -276,7 +276,7 @@ def test_a_viewer_reads_with_every_command_that_reads_and_writes_with_none(worke
         "db users list silicon",
     )
     for (code, text), role in zip(
-        refusals, ("member or owner", "worker or member or owner", "owner", "owner"), strict=True
+        refusals, ("member or owner", "worker or dashboard or member or owner", "owner", "owner"), strict=True
     ):
         assert code == 1
         assert f"needs the role {role} of the group" in text

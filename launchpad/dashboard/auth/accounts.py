@@ -1,4 +1,8 @@
-"""People of a group: names, roles and scrypt hashes in the collection ``dashboard_users``."""
+"""People of a group: names, roles and scrypt hashes in the collection ``dashboard_users``.
+
+Whatever is changed of an account, by the command line or in the browser, is in the audit trail, and ends what was open
+under the account before.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gapfactory.errors import InputError, NotFoundError
 from launchpad.dashboard.auth.access import Role
+from launchpad.database.audit import audit
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -18,6 +23,7 @@ __all__ = [
     "add_account",
     "change_password",
     "check_password",
+    "end_logins",
     "find_account",
     "list_accounts",
     "remove_account",
@@ -68,12 +74,15 @@ def add_account(database: Database[Any], name: str, password: str, role: Role) -
 
     if not _NAME.fullmatch(name):
         raise InputError(f"{name!r} is no usable name: a letter, then up to 63 letters, digits and _ . @ -")
+    # by the clock: no login of an earlier account of this name is one of this
+    now = time.time()
+    account = Account(name, role, int(now))
     document = {
         "_id": name,
         "role": role.value,
         "hash": _hashed(password),
-        "epoch": 1,
-        "created": time.time(),
+        "epoch": account.epoch,
+        "created": now,
     }
     try:
         database.dashboard_users.insert_one(document)
@@ -81,7 +90,8 @@ def add_account(database: Database[Any], name: str, password: str, role: Role) -
         raise InputError(
             f"there is an account {name!r} already; change its password or role instead"
         ) from error
-    return Account(name, role, 1)
+    audit(database, "dashboard.account", name=name, what="made", role=role.value)
+    return account
 
 
 def find_account(database: Database[Any], name: str) -> Account | None:
@@ -102,7 +112,7 @@ def check_password(database: Database[Any], name: str, password: str) -> Account
 
 
 def change_password(database: Database[Any], name: str, password: str) -> None:
-    """Give an account another password and end its logins.
+    """Give an account another password; its logins and tokens end.
 
     Raises
     ------
@@ -112,6 +122,8 @@ def change_password(database: Database[Any], name: str, password: str) -> None:
         The password is too short.
     """
     _change(database, name, {"hash": _hashed(password)})
+    _end_tokens(database, name)
+    audit(database, "dashboard.account", name=name, what="given a new password")
 
 
 def set_role(database: Database[Any], name: str, role: Role) -> None:
@@ -123,10 +135,11 @@ def set_role(database: Database[Any], name: str, role: Role) -> None:
         There is no such account.
     """
     _change(database, name, {"role": role.value})
+    audit(database, "dashboard.account", name=name, what="given a role", role=role.value)
 
 
 def remove_account(database: Database[Any], name: str) -> None:
-    """Remove an account with its tokens; its logins end.
+    """Remove an account; its logins and tokens end.
 
     Raises
     ------
@@ -135,8 +148,20 @@ def remove_account(database: Database[Any], name: str) -> None:
     """
     if not database.dashboard_users.delete_one({"_id": name}).deleted_count:
         raise NotFoundError(f"there is no account {name!r}")
-    # another account of this name must not inherit them
-    database.dashboard_tokens.delete_many({"owner": name})
+    end_logins(database, name)
+    _end_tokens(database, name)
+    audit(database, "dashboard.account", name=name, what="removed")
+
+
+def end_logins(database: Database[Any], name: str) -> int:
+    """End all logins of an account; return how many there were."""
+    return int(database.dashboard_logins.delete_many({"login": name}).deleted_count)
+
+
+def _end_tokens(database: Database[Any], name: str) -> None:
+    keys = [token["_id"] for token in database.dashboard_tokens.find({"owner": name}, {"_id": 1})]
+    database.dashboard_tokens.delete_many({"_id": {"$in": keys}})
+    database.dashboard_logins.delete_many({"_id": {"$in": [f"token:{key}" for key in keys]}})
 
 
 def list_accounts(database: Database[Any]) -> list[Account]:
@@ -161,3 +186,4 @@ def _change(database: Database[Any], name: str, changes: dict[str, Any]) -> None
     done = database.dashboard_users.update_one({"_id": name}, {"$set": changes, "$inc": {"epoch": 1}})
     if not done.matched_count:
         raise NotFoundError(f"there is no account {name!r}")
+    end_logins(database, name)

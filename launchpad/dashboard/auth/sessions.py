@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from launchpad.dashboard.groups import Group
     from launchpad.dashboard.settings import DashboardSettings
 
-__all__ = ["LOCAL", "current", "end_logins", "log_in", "log_in_locally", "log_out"]
+__all__ = ["LOCAL", "current", "log_in", "log_in_locally", "log_out"]
 
 #: Name of whoever came by the link that the terminal printed; an account cannot have it.
 LOCAL: Final = "(this computer)"
@@ -68,11 +68,6 @@ def log_out(groups: dict[str, Group]) -> None:
         if name in groups:
             _end(groups[name].database, entry)
     session.clear()
-
-
-def end_logins(database: Database[Any], name: str) -> int:
-    """End all logins of an account; return how many there were."""
-    return int(database.dashboard_logins.delete_many({"login": name}).deleted_count)
 
 
 def current(group: Group, settings: DashboardSettings, ticket: str | None) -> Account | None:

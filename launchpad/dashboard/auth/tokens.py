@@ -21,7 +21,7 @@ from launchpad.dashboard.auth.accounts import Account, find_account
 if TYPE_CHECKING:
     from pymongo.database import Database
 
-__all__ = ["Token", "account_of", "list_tokens", "make_token", "remove_token", "remove_tokens"]
+__all__ = ["Token", "account_of", "list_tokens", "make_token", "remove_token"]
 
 _SHAPE: Final = re.compile(r"gft_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 _LONGEST_NAME: Final = 60
@@ -148,11 +148,6 @@ def remove_token(database: Database[Any], key: str, owner: str | None = None) ->
     if not database.dashboard_tokens.delete_one(match).deleted_count:
         raise NotFoundError(f"there is no token {key!r}")
     database.dashboard_logins.delete_one({"_id": f"token:{key}"})
-
-
-def remove_tokens(database: Database[Any], owner: str) -> int:
-    """Remove every token of an account; return how many there were."""
-    return int(database.dashboard_tokens.delete_many({"owner": owner}).deleted_count)
 
 
 def _hash(secret: str) -> str:

@@ -52,8 +52,8 @@ def add() -> ResponseReturnValue:
     """Make an account; its first password is shown once."""
     name, password = request.form.get("name", "").strip(), secrets.token_urlsafe(12)
     role = checked_role(request.form.get("role", ""))
-    accounts.add_account(g.group.database, name, password, role)
-    _noted("dashboard.account", name=name, what="made", role=str(role))
+    with acting_for(g.account.name):
+        accounts.add_account(g.group.database, name, password, role)
     return _page({"name": name, "password": password})
 
 
@@ -62,10 +62,8 @@ def add() -> ResponseReturnValue:
 def reset() -> ResponseReturnValue:
     """Give an account another password, shown once; its logins and tokens end."""
     name, password = request.form.get("name", ""), secrets.token_urlsafe(12)
-    accounts.change_password(g.group.database, name, password)
-    sessions.end_logins(g.group.database, name)
-    tokens.remove_tokens(g.group.database, name)
-    _noted("dashboard.account", name=name, what="given a new password")
+    with acting_for(g.account.name):
+        accounts.change_password(g.group.database, name, password)
     return _page({"name": name, "password": password})
 
 
@@ -75,9 +73,8 @@ def role() -> ResponseReturnValue:
     """Give an account another role; its logins end."""
     name, wanted = request.form.get("name", ""), checked_role(request.form.get("role", ""))
     _leave_an_admin(name, wanted)
-    accounts.set_role(g.group.database, name, wanted)
-    sessions.end_logins(g.group.database, name)
-    _noted("dashboard.account", name=name, what="given a role", role=str(wanted))
+    with acting_for(g.account.name):
+        accounts.set_role(g.group.database, name, wanted)
     flash(f"{name} is {wanted} now.")
     return redirect(url_for("users.page"), 303)
 
@@ -90,9 +87,8 @@ def remove() -> ResponseReturnValue:
     _leave_an_admin(name, None)
     if request.form.get("confirmed") != "yes":
         return render_template("confirm_account.html", name=name)
-    accounts.remove_account(g.group.database, name)
-    sessions.end_logins(g.group.database, name)
-    _noted("dashboard.account", name=name, what="removed")
+    with acting_for(g.account.name):
+        accounts.remove_account(g.group.database, name)
     flash(f"{name} is removed.")
     return redirect(url_for("users.page"), 303)
 
@@ -165,7 +161,7 @@ def _mine() -> accounts.Account:
 @blueprint.post("/account/password")
 @needs(Permission.OWN)
 def change() -> ResponseReturnValue:
-    """Change one's own password; other logins of the account end."""
+    """Change one's own password; other logins and all tokens of the account end."""
     from flask import current_app
 
     from launchpad.dashboard.auth.throttle import Throttle
@@ -188,13 +184,12 @@ def change() -> ResponseReturnValue:
     wanted = request.form.get("wanted", "")
     if wanted != request.form.get("again", ""):
         raise InputError("the new password is not the same in both fields")
-    accounts.change_password(g.group.database, mine.name, wanted)
-    sessions.end_logins(g.group.database, mine.name)
+    with acting_for(mine.name):
+        accounts.change_password(g.group.database, mine.name, wanted)
     changed = accounts.find_account(g.group.database, mine.name)
     if changed is not None:
         sessions.log_in(g.group, changed, settings)
-    _noted("dashboard.account", name=mine.name, what="changed its password")
-    flash("Your password is changed; your other logins have ended.")
+    flash("Your password is changed; your other logins and your tokens have ended.")
     return redirect(url_for("users.own"), 303)
 
 
@@ -202,7 +197,7 @@ def change() -> ResponseReturnValue:
 @needs(Permission.OWN)
 def end_logins() -> ResponseReturnValue:
     """End every login of one's account, this one too."""
-    sessions.end_logins(g.group.database, _mine().name)
+    accounts.end_logins(g.group.database, _mine().name)
     return redirect(url_for("login.form", group=g.group.name), 303)
 
 

@@ -181,7 +181,11 @@ def test_the_trail_names_the_person(log_in, database, tasks):
 
     do(log_in("operator"), "pause", tasks[0], tasks[1])
     do(log_in("admin"), "priority", tasks[3], priority="5")
-    entries = [(entry.event, entry.who, entry.details) for entry in read_audit(database)]
+    entries = [
+        (entry.event, entry.who, entry.details)
+        for entry in read_audit(database)
+        if entry.event.startswith("task.")
+    ]
     assert entries[0] == ("task.paused", "operator (dashboard) as local", {"tasks": tasks[:2]})
     assert entries[1][1:] == ("admin (dashboard) as local", {"tasks": [tasks[3]], "priority": 5})
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -221,7 +224,7 @@ def test_an_admin_manages_accounts(application, log_in, database):
     send("remove", name="maria", confirmed="yes")
     assert find_account(database, "maria") is None
     trail = admin.get("/g/si/audit/").text
-    assert trail.count("dashboard.account") == 4
+    assert trail.count("dashboard.account") == 3 + 4
     assert "admin (dashboard) as" in trail
     assert fresh not in trail
 
@@ -258,39 +261,6 @@ def test_everybody_changes_the_own_password_and_makes_tokens(application, log_in
     assert client.get("/g/si/", headers=JSON).status_code == 401
 
 
-def test_an_account_of_the_database_that_may_not_write_accounts_says_so(database_server, new_database):
-    from pymongo import MongoClient
-
-    from launchpad.dashboard.app import create_app
-    from launchpad.dashboard.groups import Group
-    from launchpad.dashboard.settings import DashboardSettings
-    from launchpad.database.users import add_user, user_uri
-    from launchpad.queue import Queue
-
-    uri = new_database()
-    name = uri.partition("?")[0].rpartition("/")[2]
-    Queue.from_uri(uri).close()
-    with MongoClient(database_server) as administrator:
-        found = administrator[name]
-        accounts.add_account(found, "admin", PASSWORD, Role.ADMIN)
-        made = {role: add_user(administrator, name, role, role) for role in ("member", "owner")}
-        try:
-            for role, status in (("member", 503), ("owner", 200)):
-                group = Group("si", user_uri(database_server, name, role, made[role]))
-                client = create_app([group], DashboardSettings(), b"k" * 32).test_client()
-                assert attempt(client, "admin", PASSWORD) == 303
-                answer = client.post(
-                    "/g/si/users/add", data={"name": f"by-{role}", "role": "viewer"}, headers=ORIGIN | JSON
-                )
-                assert answer.status_code == status, answer.text
-                if status == 503:
-                    assert "takes the role owner" in answer.json["error"]["message"]
-                group.close()
-        finally:
-            administrator[name].command("dropAllUsersFromDatabase")
-            administrator[name].command("dropAllRolesFromDatabase")
-
-
 def test_tls_without_a_proxy_is_refused():
     from typer.testing import CliRunner
 
@@ -299,3 +269,74 @@ def test_tls_without_a_proxy_is_refused():
     result = CliRunner().invoke(app, ["run", "--login", "--public-url", "https://gap.example.org"])
     assert isinstance(result.exception, InputError)
     assert "--proxies 1" in str(result.exception)
+
+
+def test_the_command_line_is_audited_and_ends_what_was_open(application, log_in, database, database_uri):
+    """Like the browser: who may no longer, is out at once, by login and by token."""
+    from launchpad.database.audit import read_audit
+
+    def run(*words, given=""):
+        subprocess.run(
+            [sys.executable, "-m", "launchpad.cli", "dashboard", "users", *words],
+            input=given,
+            text=True,
+            env=os.environ | {"GAPFACTORY_DB": database_uri},
+            check=True,
+        )
+
+    def opened(name, password):
+        client = application.test_client()
+        assert attempt(client, name, password) == 303
+        text, _ = tokens.make_token(database, find_account(database, name), "x", Role.VIEWER, 1)
+        assert client.get("/g/si/").status_code == 200
+        assert application.test_client().get("/g/si/", headers=bearer(text)).status_code == 200
+        return client, text
+
+    def over(client, text):
+        assert client.get("/g/si/", headers=JSON).status_code == 401
+        assert application.test_client().get("/g/si/", headers=bearer(text)).status_code == 401
+        assert database.dashboard_logins.count_documents({"_id": f"token:{text[4:16]}"}) == 0
+
+    run("add", "maria", "--role", "operator", given=f"{PASSWORD}\n")
+    client, text = opened("maria", PASSWORD)
+    run("password", "maria", given="another password\n")
+    over(client, text)
+    client, text = opened("maria", "another password")
+    run("role", "maria", "--role", "viewer")
+    assert client.get("/g/si/", headers=JSON).status_code == 401
+    # a token is never more than its owner may now: it need not end
+    assert application.test_client().get("/g/si/", headers=bearer(text)).status_code == 200
+    client, text = opened("maria", "another password")
+    run("remove", "maria")
+    over(client, text)
+    # nor do they come back with another account of the name
+    run("add", "maria", given=f"{PASSWORD}\n")
+    over(client, text)
+    found = [entry for entry in read_audit(database) if entry.details.get("name") == "maria"]
+    assert [(entry.event, entry.who, entry.details["what"]) for entry in found] == [
+        ("dashboard.account", "local", what)
+        for what in ("made", "given a new password", "given a role", "removed", "made")
+    ]
+    assert [entry.details.get("role") for entry in found] == ["operator", None, "viewer", None, "viewer"]
+    assert "password" not in str([entry.details for entry in found]).replace("new password", "")
+
+
+def test_a_login_under_way_does_not_reach_the_next_account_of_the_name(application, database, monkeypatch):
+    """Somebody whose password was right a moment before the account was removed."""
+    from launchpad.dashboard.pages import login
+
+    right = accounts.check_password
+
+    def slow(found, name, password):
+        account = right(found, name, password)
+        accounts.remove_account(found, name)
+        return account
+
+    monkeypatch.setattr(login, "check_password", slow)
+    client = application.test_client()
+    assert attempt(client, "operator", PASSWORD) == 303
+    assert client.get("/g/si/", headers=JSON).status_code == 401
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 5)
+    accounts.add_account(database, "operator", PASSWORD, Role.ADMIN)
+    assert client.get("/g/si/", headers=JSON).status_code == 401

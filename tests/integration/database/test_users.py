@@ -225,7 +225,7 @@ def test_the_page_about_security_shows_the_table() -> None:
         return "".join(letter for action, letter in letters.items() if action in granted) or "-"
 
     rows = [
-        f"| `{name}` | {cell('worker', name)} | {cell('member', name)} | {cell('owner', name)} |"
+        f"| `{name}` | {' | '.join(cell(role, name) for role in ('worker', 'dashboard', 'member', 'owner'))} |"
         for name in WRITES
     ]
     shown = page.partition("<!-- privileges -->")[2].partition("<!-- end -->")[0].strip().splitlines()[2:]
@@ -235,13 +235,16 @@ def test_the_page_about_security_shows_the_table() -> None:
 def test_a_refusal_names_the_role_that_is_needed() -> None:
     words = 'not authorized on g to execute command {{ {}: "{}", $db: "g" }}'
     assert role_needed(words.format("insert", "campaigns")) == ["member", "owner"]
-    assert role_needed(words.format("update", "fireworks")) == ["worker", "member", "owner"]
-    assert role_needed(words.format("find", "campaigns")) == ["viewer", "worker", "member", "owner"]
+    assert role_needed(words.format("update", "fireworks")) == ["worker", "dashboard", "member", "owner"]
+    assert role_needed(words.format("find", "campaigns")) == [
+        *("viewer", "worker", "dashboard", "member", "owner")
+    ]
     # hashes of passwords, and what nobody thought of, are not for those who only look
-    assert role_needed(words.format("find", "dashboard_users")) == ["member", "owner"]
+    assert role_needed(words.format("find", "dashboard_users")) == ["dashboard", "member", "owner"]
     assert role_needed(words.format("find", "anything")) == ["member", "owner"]
     assert role_needed(words.format("delete", "audit")) == []
     assert role_needed(words.format("insert", "shares")) == ["owner"]
+    assert role_needed(words.format("insert", "dashboard_users")) == ["dashboard", "owner"]
     assert role_needed("not authorized on g to execute command { usersInfo: 1 }") == ["owner"]
     assert role_needed("something else") == []
 
@@ -339,7 +342,7 @@ def test_faults_are_named(administrator, group) -> None:
     add_user(administrator, group[0], "a", "viewer")
     with pytest.raises(InputError, match="exists"):
         add_user(administrator, group[0], "a", "viewer")
-    with pytest.raises(InputError, match="owner, member, worker, viewer"):
+    with pytest.raises(InputError, match="owner, member, dashboard, worker, viewer"):
         add_user(administrator, group[0], "b", "admin")
     with pytest.raises(NotFoundError, match="its users: a"):
         remove_user(administrator, group[0], "b")
