@@ -102,7 +102,10 @@ def _require_source(database: Database[Any], campaign: Campaign) -> None:
 def status(database: Database[Any], name: str) -> dict[str, Any]:
     """Return where a campaign stands, as plain JSON data."""
     record = campaigns.require_campaign(database, name)
-    campaign = campaigns.campaign_of(record)
+    # read as stored: checking the settings takes longer than all the rest
+    settings = record["settings"]
+    schedule = settings["schedule"]
+    planned = 0 if settings.get("source") else schedule["cells_per_generation"]
     generation = record["generation"]
     # evidence and fit reports are large, and this is asked every second
     metrics = list(
@@ -119,12 +122,12 @@ def status(database: Database[Any], name: str) -> dict[str, Any]:
         "state": record["state"],
         "reason": record["reason"],
         "generation": generation,
-        "generations": campaign.schedule.generations,
-        "label_budget": campaign.stop.label_budget,
-        "labels": _labels_done(database, campaign),
+        "generations": schedule["generations"],
+        "label_budget": settings["stop"]["label_budget"],
+        "labels": _labels_done(database, record),
         "tasks": queries.task_counts(database, name, generation),
         "relaxations": queries.relaxation_counts(database, name, generation),
-        "relaxations_planned": campaign.cells_of(generation) if generation else 0,
+        "relaxations_planned": planned if generation else 0,
         "potential": None
         if potential is None
         else {"generation": potential["generation"], "digest": potential["digest"]},
@@ -143,20 +146,19 @@ def status(database: Database[Any], name: str) -> dict[str, Any]:
     }
 
 
-def _labels_done(database: Database[Any], campaign: Campaign) -> int:
+def _labels_done(database: Database[Any], record: dict[str, Any]) -> int:
     """Return how many of the chosen structures have a label."""
-    from gapfactory.reference import settings_hash
-
+    name = record["_id"]
     ids = [
         key
-        for selection in database.selections.find({"campaign": campaign.name}, {"train": 1, "test": 1})
+        for selection in database.selections.find({"campaign": name}, {"train": 1, "test": 1})
         for key in (*selection["train"], *selection["test"])
     ]
     if not ids:
         return 0
     hashes = [d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})]
-    suffix = settings_hash(campaign.reference, "crystal")
-    return count_done(database, [label_id(h, suffix) for h in hashes], campaign.name)
+    level = campaigns.levels_of(record)["crystal"]
+    return count_done(database, [label_id(h, level) for h in hashes], name)
 
 
 def label_overview(database: Database[Any], campaign: Campaign) -> list[LabelledItem]:

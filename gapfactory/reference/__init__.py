@@ -1,27 +1,34 @@
-"""Reference calculations: real codes or stand-ins behind one interface, in a supervised process."""
+"""Reference calculations: real codes or stand-ins behind one interface, in a supervised process.
+
+Importing this package is cheap: its modules load when something of them is used. What only reads results
+(the dashboard) has no need of the engines.
+"""
 
 from __future__ import annotations
 
-from gapfactory.reference.base import EngineInfo, Label, LabelOutcome, kind_of
-from gapfactory.reference.engines.ase_calculator import AseSettings
-from gapfactory.reference.engines.gpaw import GpawSettings
-from gapfactory.reference.engines.registry import (
-    ReferenceSettings,
-    check_engine,
-    data_hashes,
-    engine_classes,
-    make_engine,
-    parse_settings,
-)
-from gapfactory.reference.kpoints import kpoint_grid, kspacing_to_density
-from gapfactory.reference.noise import LabelNoise, label_noise
-from gapfactory.reference.runner import (
-    CurvePoint,
-    energy_volume_reference,
-    label_structures,
-    relax_phase_reference,
-)
-from gapfactory.reference.settings import DftSettings, EngineSettings, settings_hash
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gapfactory.reference.base import EngineInfo, Label, LabelOutcome, kind_of
+    from gapfactory.reference.engines.ase_calculator import AseSettings
+    from gapfactory.reference.engines.gpaw import GpawSettings
+    from gapfactory.reference.engines.registry import (
+        ReferenceSettings,
+        check_engine,
+        data_hashes,
+        engine_classes,
+        make_engine,
+        parse_settings,
+    )
+    from gapfactory.reference.kpoints import kpoint_grid, kspacing_to_density
+    from gapfactory.reference.noise import LabelNoise, label_noise
+    from gapfactory.reference.runner import (
+        CurvePoint,
+        energy_volume_reference,
+        label_structures,
+        relax_phase_reference,
+    )
+    from gapfactory.reference.settings import DftSettings, EngineSettings, settings_hash
 
 __all__ = [
     "AseSettings",
@@ -48,3 +55,39 @@ __all__ = [
     "relax_phase_reference",
     "settings_hash",
 ]
+
+#: Where each name is defined.
+_HOMES = {
+    "AseSettings": "engines.ase_calculator",
+    "CurvePoint": "runner",
+    "DftSettings": "settings",
+    "EngineInfo": "base",
+    "EngineSettings": "settings",
+    "GpawSettings": "engines.gpaw",
+    "Label": "base",
+    "LabelNoise": "noise",
+    "LabelOutcome": "base",
+    "ReferenceSettings": "engines.registry",
+    "check_engine": "engines.registry",
+    "data_hashes": "engines.registry",
+    "energy_volume_reference": "runner",
+    "engine_classes": "engines.registry",
+    "kind_of": "base",
+    "kpoint_grid": "kpoints",
+    "kspacing_to_density": "kpoints",
+    "label_noise": "noise",
+    "label_structures": "runner",
+    "make_engine": "engines.registry",
+    "parse_settings": "engines.registry",
+    "relax_phase_reference": "runner",
+    "settings_hash": "settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"gapfactory.reference.{_HOMES[name]}"), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "campaign_of",
+    "compositions_of",
     "create_campaign",
+    "levels_of",
     "list_campaigns",
     "mark_running",
     "require_campaign",
@@ -45,6 +47,9 @@ _FOLLOWS = {
 #: What held for campaigns whose records are older than the setting; a default that changes a result belongs here.
 _BEFORE: dict[str, Any] = {"gap": {"backend": "gap_fit"}}
 
+#: Fields of a record that follow from the file.
+_OF_SETTINGS = ("file", "settings", "digest", "levels", "compositions")
+
 
 def create_campaign(
     database: Database[Any], campaign: Campaign, text: str, versions: dict[str, str]
@@ -67,6 +72,8 @@ def create_campaign(
         file=text,
         settings=campaign.model_dump(mode="json"),
         digest=science_digest(campaign),
+        levels=_levels(campaign),
+        compositions=_compositions(campaign),
         versions=versions,
     ).to_bson()
     key = document.pop("_id")
@@ -91,7 +98,7 @@ def create_campaign(
         raise StateError(msg)
     database.campaigns.update_one(
         {"_id": key},
-        {"$set": {name: document[name] for name in ("file", "settings", "digest")} | {"updated": now()}},
+        {"$set": {name: document[name] for name in _OF_SETTINGS} | {"updated": now()}},
     )
     return "updated"
 
@@ -181,6 +188,46 @@ def campaign_of(record: dict[str, Any]) -> Campaign:
             "that exist are reused."
         )
         raise StateError(msg) from error
+
+
+def levels_of(record: dict[str, Any]) -> dict[str, str]:
+    """Return the hash of the settings of each kind of label (``crystal``, ``isolated``, ``dimer``), and of ``noise``.
+
+    Parameters
+    ----------
+    record
+        Of a campaign: ``levels``, ``settings`` and ``versions``.
+    """
+    # records of earlier versions do not say it
+    return dict(record.get("levels") or _levels(campaign_of(record)))
+
+
+def compositions_of(record: dict[str, Any]) -> tuple[str, ...]:
+    """Return the composition groups that a campaign's file allows; `record` as for `levels_of`."""
+    return tuple(record.get("compositions") or _compositions(campaign_of(record)))
+
+
+def _levels(campaign: Campaign) -> dict[str, str]:
+    from gapfactory.reference import settings_hash
+
+    reference = campaign.reference
+    kinds: tuple[Literal["crystal", "isolated", "dimer"], ...] = ("crystal", "isolated", "dimer")
+    return {kind: settings_hash(reference, kind) for kind in kinds} | {
+        "noise": settings_hash(reference.with_higher_density(), "crystal")
+    }
+
+
+def _compositions(campaign: Campaign) -> list[str]:
+    from ase import Atoms
+
+    from gapfactory.structures import composition_of
+
+    return sorted(
+        {
+            composition_of(Atoms("".join(symbol * count for symbol, count in formula.items())))
+            for formula, _ in campaign.formulas
+        }
+    )
 
 
 def list_campaigns(database: Database[Any]) -> list[dict[str, Any]]:

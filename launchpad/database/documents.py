@@ -76,6 +76,10 @@ class CampaignDocument(_Document):
     file: str
     settings: dict[str, Any]
     digest: str
+    #: what follows from the settings, for those who read results only: hash of the settings of each kind of label
+    #: (`launchpad.database.campaigns.levels_of`), composition groups that the file allows
+    levels: dict[str, str] = {}
+    compositions: list[str] = []
     state: CampaignState = CampaignState.SUBMITTED
     reason: str = ""
     generation: int = 0

@@ -212,8 +212,7 @@ def campaign_lines(database: Database[Any]) -> tuple[list[CampaignLine], int]:
 
 def _labels_in_work(database: Database[Any], ledger: Ledger, row: Mapping[str, Any]) -> int:
     """Return how many structures of the generation in work have their label."""
-    from gapfactory.reference import settings_hash
-    from launchpad.database.campaigns import campaign_of, require_campaign
+    from launchpad.database.campaigns import levels_of, require_campaign
     from launchpad.database.documents import generation_id, label_id
     from launchpad.database.labels import count_done
 
@@ -226,11 +225,8 @@ def _labels_in_work(database: Database[Any], ledger: Ledger, row: Mapping[str, A
     ids = [*selection["train"], *selection["test"]]
     hashes = [d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})]
 
-    def settings() -> str:
-        return settings_hash(campaign_of(require_campaign(database, row["name"])).reference, "crystal")
-
-    suffix = ledger.once(("settings", row["name"], row["created"]), settings)
-    return count_done(database, [label_id(text, suffix) for text in hashes], row["name"])
+    level = levels_of(require_campaign(database, row["name"]))["crystal"]
+    return count_done(database, [label_id(text, level) for text in hashes], row["name"])
 
 
 @dataclass(frozen=True)
