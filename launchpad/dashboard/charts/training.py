@@ -213,7 +213,7 @@ def error_windows(data: ReportData) -> dict[str, Any] | None:
                 }
             )
         if traces:
-            values = [y for trace in traces for y in trace["y"]]
+            values = [max(scale * r.summary.rmse, least) for _, r in known]
             rows.append((axis(title, type="log", **decades(min(values), max(values))), traces))
     if not rows:
         return None

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
     from pymongo.database import Database
 
+    from launchpad.dashboard.actions import CampaignAction
+
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("overview", __name__, url_prefix="/g/<group>")
@@ -35,8 +37,18 @@ def now() -> ResponseReturnValue:
     return fragment("_overview.html", **_content(g.group.database))
 
 
-def _content(database: Database[Any]) -> dict[str, Any]:
+def _possible(state: str) -> list[CampaignAction]:
+    """Return what can be done to a campaign in a state."""
     from launchpad.dashboard.actions import CAMPAIGN_ACTIONS
+
+    return [
+        action
+        for action in CAMPAIGN_ACTIONS.values()
+        if state in action.states and (action.name == "cancel" or state != "running")
+    ]
+
+
+def _content(database: Database[Any]) -> dict[str, Any]:
     from launchpad.dashboard.queries.overview import campaign_lines, troubles
     from launchpad.dashboard.queries.workers import worker_hosts
     from launchpad.queries import queue_counts
@@ -50,7 +62,7 @@ def _content(database: Database[Any]) -> dict[str, Any]:
     return {
         "lines": lines,
         "campaigns": total,
-        "actions": CAMPAIGN_ACTIONS.values(),
+        "actions": {line.row["name"]: _possible(line.row["state"]) for line in lines},
         "counts": counts,
         "states": [state.value for state in FireworkState if state in present],
         "hosts": hosts,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from flask import Blueprint, abort, current_app, g, make_response, render_template, request
 
+from gapfactory.errors import InputError
 from launchpad.dashboard import derived
 from launchpad.dashboard.auth.access import Permission, needs
 from launchpad.dashboard.fragments import fragment, tagged
 from launchpad.dashboard.parts import later, read_part, send_part
 from launchpad.dashboard.queries import structure_table
 from launchpad.dashboard.queries import structures as queries
-from launchpad.dashboard.queries.structure_map import map_data_set, one_structure
+from launchpad.dashboard.queries.structure_map import COLOURS, map_data_set, one_structure
 from launchpad.database.documents import generation_id
 from launchpad.database.potentials import latest_potential
 
@@ -129,10 +130,11 @@ def values(key: str) -> ResponseReturnValue:
     return send_part(derived.ask(g.group, work, _settings()), "values", "application/json")
 
 
+@blueprint.get("/map/<campaign>/", defaults={"generation": None})
 @blueprint.get("/map/<campaign>/<int:generation>")
 @needs(Permission.READ)
-def map_page(campaign: str, generation: int) -> ResponseReturnValue:
-    """Show the similarity map, or that it is being drawn."""
+def map_page(campaign: str, generation: int | None) -> ResponseReturnValue:
+    """Show the similarity map of a generation or of the whole campaign, or that it is being drawn."""
     return render_template(
         "structure_map.html",
         campaign=campaign,
@@ -140,12 +142,15 @@ def map_page(campaign: str, generation: int) -> ResponseReturnValue:
         newest=queries.newest_generation(g.group.database, campaign),
         result=_map(campaign, generation),
         most=_settings().map_points,
+        colour=_colour(generation),
+        colours=COLOURS,
     )
 
 
+@blueprint.get("/map/<campaign>/now", defaults={"generation": None})
 @blueprint.get("/map/<campaign>/<int:generation>/now")
 @needs(Permission.READ)
-def map_now(campaign: str, generation: int) -> ResponseReturnValue:
+def map_now(campaign: str, generation: int | None) -> ResponseReturnValue:
     """Return how far the first map is; once it is there, that the page is to be loaded again."""
     result = _map(campaign, generation)
     answer = fragment("_structure_map.html", result=result)
@@ -154,15 +159,25 @@ def map_now(campaign: str, generation: int) -> ResponseReturnValue:
     return answer
 
 
+@blueprint.get("/map/<campaign>/data", defaults={"generation": None})
 @blueprint.get("/map/<campaign>/<int:generation>/data")
 @needs(Permission.READ)
-def map_data(campaign: str, generation: int) -> ResponseReturnValue:
+def map_data(campaign: str, generation: int | None) -> ResponseReturnValue:
     """Return the map as chemiscope reads it; structures are fetched when they are looked at."""
     result = _map(campaign, generation)
     points = read_part(result, "points")
     if points is None:
         return later(result)
-    return _json(map_data_set(campaign, generation, json.loads(points)))
+    title = campaign if generation is None else f"{campaign}, generation {generation}"
+    symbol = "origin" if generation is None else "purpose"
+    return _json(map_data_set(title, json.loads(points), _colour(generation), symbol))
+
+
+def _colour(generation: int | None) -> str:
+    wanted = request.args.get("colour") or ("energy" if generation is not None else "generation")
+    if wanted not in COLOURS:
+        raise InputError(f"colour={wanted[:20]!r}: one of {', '.join(COLOURS)}")
+    return wanted
 
 
 @blueprint.get("/atoms/<path:key>")
@@ -172,20 +187,27 @@ def atoms(key: str) -> ResponseReturnValue:
     return _json(one_structure(queries.find(g.group.database, key).atoms))
 
 
-def _map(campaign: str, generation: int) -> derived.Result:
+def _map(campaign: str, generation: int | None) -> derived.Result:
     database, most = g.group.database, _settings().map_points
     newest = queries.newest_generation(database, campaign)
-    if generation > newest:
+    if generation is not None and generation > newest:
         abort(404, f"Campaign {campaign} is in generation {newest}.")
-    name = generation_id(campaign, generation)
-    # nothing is added to a generation once it has chosen; until then its map grows
-    chosen = database.selections.find_one({"_id": name}, {"_id": 1}) is not None
+    name = campaign if generation is None else generation_id(campaign, generation)
+    # energies are those of the newest potential
+    potential = latest_potential(database, campaign)
+    digest = potential["digest"][:16] if potential is not None else ""
+    if generation is None:
+        state = f"{newest}/{digest}" if digest else None
+    else:
+        # nothing is added to a generation once it has chosen; until then its map grows
+        chosen = database.selections.find_one({"_id": name}, {"_id": 1}) is not None
+        state = f"chosen/{digest}" if chosen else None
     work = derived.Work(
         f"map/{name}/{most}",
         "map",
         {"campaign": campaign, "generation": generation, "most": most},
-        "chosen" if chosen else None,
-        0.0 if chosen else _MAP_S,
+        state,
+        _MAP_S,
     )
     return derived.ask(g.group, work, _settings())
 

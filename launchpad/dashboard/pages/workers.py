@@ -55,5 +55,6 @@ def stop() -> ResponseReturnValue:
     if request.form.get("confirmed") != "yes":
         return render_template("confirm_workers.html", chosen=chosen)
     number = actions.stop_workers(g.group, g.account, [row.id for _, row in chosen])
-    flash(f"{number} workers were asked to stop; each finishes the task that it is at.")
+    asked = "1 worker was asked" if number == 1 else f"{number} workers were asked"
+    flash(f"{asked} to stop; each finishes the task that it is at.")
     return redirect(url_for("workers.page"), 303)

@@ -158,6 +158,7 @@ def forecast(database: Database[Any], name: str) -> list[dict[str, Any]]:
 
 def recoveries(database: Database[Any], name: str) -> dict[str, Any]:
     """Return what could not be labelled and why, and what the recovery did, from the labels of this campaign."""
+    from launchpad.dashboard.queries.provenance import labelling_tasks
     from launchpad.quarantine import fault_advice
 
     fields = {
@@ -173,12 +174,6 @@ def recoveries(database: Database[Any], name: str) -> dict[str, Any]:
     }
     cursor = database.labels.find({"campaign": name, "status": "failed"}, fields).sort("_id", 1)
     failed = [label | {"advice": fault_advice(label["fault"])} for label in cursor.limit(_SHOWN + 1)]
-    hashes = [label["structure_hash"] for label in failed]
-    ids: dict[str, str] = {}
-    for structure in database.structures.find({"hash": {"$in": hashes}, "campaign": name}, {"hash": 1}).sort(
-        "_id", 1
-    ):
-        ids.setdefault(structure["hash"], structure["_id"])
     by_fault: dict[str, int] = {}
     for row in database.labels.aggregate(
         [
@@ -190,13 +185,37 @@ def recoveries(database: Database[Any], name: str) -> dict[str, Any]:
     recovered = list(
         database.labels.find(
             {"campaign": name, "status": "done", "attempts": {"$gt": 1}},
-            {"structure_hash": 1, "attempts": 1, "history": 1, "details.recovery": 1, "seconds": 1},
+            {
+                "structure_hash": 1,
+                "attempts": 1,
+                "history": 1,
+                "details.recovery": 1,
+                "seconds": 1,
+                "enters": 1,
+                "created": 1,
+            },
         )
         .sort("_id", 1)
         .limit(_SHOWN)
     )
+    failed_shown = failed[:_SHOWN]
+    hashes = [label["structure_hash"] for label in (*failed_shown, *recovered)]
+    ids: dict[str, str] = {}
+    for structure in database.structures.find({"hash": {"$in": hashes}, "campaign": name}, {"hash": 1}).sort(
+        "_id", 1
+    ):
+        ids.setdefault(structure["hash"], structure["_id"])
+    late = {
+        ids[label["structure_hash"]]: int(label.get("enters") or 0)
+        for label in (*failed_shown, *recovered)
+        if label["structure_hash"] in ids
+    }
+    tasks = labelling_tasks(database, name, late)
+    for label in (*failed_shown, *recovered):
+        label["structure"] = ids.get(label["structure_hash"])
+        label["task"] = tasks.get(label["structure"])
     return {
-        "failed": [label | {"structure": ids.get(label["structure_hash"])} for label in failed[:_SHOWN]],
+        "failed": failed_shown,
         "more": len(failed) > _SHOWN,
         "by_fault": dict(sorted(by_fault.items(), key=lambda item: -item[1])),
         "recovered": recovered,

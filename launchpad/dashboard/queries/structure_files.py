@@ -34,9 +34,9 @@ def text_of(
     if kind == "cif":
         stream = io.BytesIO()
         atoms = subject.atoms.copy()
-        if not atoms.cell.rank:
-            # a CIF has a cell: a box around what has none
-            atoms.center(vacuum=10.0)
+        if atoms.cell.rank < 3:
+            # a CIF has a cell: a box around what has none, or not in every direction
+            atoms.center(vacuum=10.0, axis=[k for k in range(3) if not atoms.cell.array[k].any()])
         write(stream, atoms, format="cif")
         return stream.getvalue().decode()
     text = io.StringIO()
@@ -64,8 +64,10 @@ def _trajectory(database: Database[Any], subject: Subject) -> list[Any]:
     from gapfactory.errors import NotFoundError
 
     record = database.relaxations.find_one({"_id": subject.relaxation})
-    if record is None:
-        raise NotFoundError(f"the relaxation {subject.relaxation!r} is not in the database any more")
+    if record is None or not record.get("positions"):
+        raise NotFoundError(
+            f"the frames of relaxation {subject.relaxation!r} are not in the database any more"
+        )
     energies, steps = unpack_array(record["energies"]), unpack_array(record["steps"])
     found = []
     for k in range(record["n_frames"]):

@@ -1,8 +1,8 @@
-"""A stored similarity map in the form that chemiscope reads."""
+"""A similarity map in the form that chemiscope reads."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from flask import url_for
 
@@ -11,40 +11,56 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-__all__ = ["map_data_set", "one_structure"]
+__all__ = ["COLOURS", "map_data_set", "one_structure"]
 
 #: Property -> field of a point, unit, what it is.
-_PROPERTIES = {
+_PROPERTIES: Final = {
     "component 1": ("x", "", "first component of the kernel PCA"),
     "component 2": ("y", "", "second component of the kernel PCA"),
-    "energy": ("energy", "eV/atom", "by the potential that relaxed it"),
+    "energy": ("energy", "eV/atom", "by the newest potential, above the lowest of the map"),
     "volume": ("volume", "Å^3/atom", "volume of the cell"),
     "coordination": ("coordination", "", "mean number of neighbours"),
+    "generation": ("generation", "", "which one made it"),
+    "origin": ("origin", "", "what it is"),
     "purpose": ("purpose", "", "whether and for what it was chosen"),
     "structure": ("id", "", "name in the database"),
 }
+#: What points can be coloured by; colours are numbers there, so origins are counted.
+COLOURS: Final = ("generation", "origin", "energy", "volume", "coordination")
+_NUMBERED: Final = "origin, numbered"
 
 
-def map_data_set(campaign: str, generation: int, points: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def map_data_set(title: str, points: Sequence[Mapping[str, Any]], colour: str, symbol: str) -> dict[str, Any]:
     """Return a map with structures that are fetched when they are looked at.
 
     Parameters
     ----------
     points
         As `launchpad.dashboard.works.maps.draw_map` made them.
+    colour
+        One of `COLOURS`; the volume where it is not known.
+    symbol
+        ``origin`` or ``purpose``.
     """
-    properties = {}
+    properties: dict[str, dict[str, Any]] = {}
     for name, (field, unit, description) in _PROPERTIES.items():
-        values = [point[field] for point in points]
+        values = [point.get(field) for point in points]
         if any(value is None for value in values):
             # it knows no missing numbers
             continue
         properties[name] = {"target": "structure", "values": values, "description": description} | (
             {"units": unit} if unit else {}
         )
-    colour = "energy" if "energy" in properties else "volume"
+    if "origin" in properties:
+        kinds = sorted(set(properties["origin"]["values"]))
+        properties[_NUMBERED] = {
+            "target": "structure",
+            "values": [kinds.index(value) for value in properties["origin"]["values"]],
+            "description": ", ".join(f"{number}: {kind}" for number, kind in enumerate(kinds)),
+        }
+    wanted = _NUMBERED if colour == "origin" else colour
     return {
-        "meta": {"name": f"{campaign}, generation {generation}"},
+        "meta": {"name": title},
         "structures": [
             {"size": point["size"], "data": url_for("structures.atoms", key=point["id"])} for point in points
         ],
@@ -53,8 +69,8 @@ def map_data_set(campaign: str, generation: int, points: Sequence[Mapping[str, A
             "map": {
                 "x": {"property": "component 1"},
                 "y": {"property": "component 2"},
-                "color": {"property": colour},
-                "symbol": "purpose",
+                "color": {"property": wanted if wanted in properties else "volume"},
+                "symbol": symbol,
                 "palette": "cividis",
             },
             "structure": [{"unitCell": True, "bonds": True}],

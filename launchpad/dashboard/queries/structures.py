@@ -8,12 +8,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gapfactory.errors import NotFoundError
+from launchpad.dashboard.queries.provenance import place_of, step_tasks
 from launchpad.database.documents import generation_id, label_id, structure_id
 from launchpad.database.labels import labels_of
 from launchpad.database.packing import unpack_array, unpack_atoms
 from launchpad.database.results import frame_atoms
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ase import Atoms
     from pymongo.database import Database
 
@@ -97,12 +100,15 @@ class Step:
         Id of the structure that it leads to, None where that is the structure of the page.
     anchor
         Part of the page that says more.
+    task
+        The task that did it, where it is known.
     """
 
     name: str
     text: str
     target: str | None = None
     anchor: str | None = None
+    task: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,11 @@ class Known:
         ``{"_id", "generation"}`` of the potentials that were fitted to it.
     same
         Ids of structures with the same content.
+    others
+        Labels of the same content at other levels of theory, each with ``engine``, ``campaign``, ``status`` and
+        ``energy``.
+    tasks
+        The task behind each step, by kind of task.
     frames
         Stored frames of its relaxation.
     """
@@ -140,6 +151,8 @@ class Known:
     fits: tuple[dict[str, Any], ...] = ()
     same: tuple[str, ...] = ()
     frames: tuple[str, ...] = field(default=())
+    others: tuple[dict[str, Any], ...] = ()
+    tasks: Mapping[str, int] = field(default_factory=dict)
 
 
 def find(database: Database[Any], key: str) -> Subject:
@@ -154,24 +167,19 @@ def find(database: Database[Any], key: str) -> Subject:
 
     stored = database.structures.find_one({"_id": key})
     if stored is not None:
-        info = stored["info"]
-        return Subject(
-            key,
-            stored["campaign"],
-            stored["generation"],
-            stored["composition"],
-            stored["stage"],
-            unpack_atoms(stored["atoms"]),
-            stored["hash"],
-            info,
-            True,
-            info.get("relaxation"),
-            info.get("frame"),
-        )
+        return _stored(stored)
     parent, _, number = key.partition("/frame/")
     record = database.relaxations.find_one({"_id": parent})
     if record is None or (number and not number.isdecimal()):
         raise NotFoundError(f"no structure {key[:120]!r} in this database")
+    if not record["n_frames"] or not record.get("positions"):
+        # it failed before its first step, or a policy removed its frames: what is left is where it began
+        cell = database.structures.find_one({"_id": parent.replace("/relaxation/", "/cell/")})
+        if cell is None:
+            raise NotFoundError(
+                f"relaxation {parent[:120]!r} has no frames in this database, nor its random cell"
+            )
+        return replace(_stored(cell), id=parent, kind="relaxation", info={}, stored=False, relaxation=parent)
     frame = int(number) if number else record["n_frames"] - 1
     if not 0 <= frame < record["n_frames"]:
         raise NotFoundError(f"relaxation {parent!r} has {record['n_frames']} frames, no frame {number[:20]}")
@@ -188,6 +196,23 @@ def find(database: Database[Any], key: str) -> Subject:
         False,
         parent,
         frame,
+    )
+
+
+def _stored(document: dict[str, Any]) -> Subject:
+    info = document.get("info") or {}
+    return Subject(
+        document["_id"],
+        document["campaign"],
+        document["generation"],
+        document["composition"],
+        document["stage"],
+        unpack_atoms(document["atoms"]),
+        document["hash"],
+        info,
+        True,
+        info.get("relaxation"),
+        info.get("frame"),
     )
 
 
@@ -216,7 +241,7 @@ def frames_of(database: Database[Any], subject: Subject, *, most: int = MOST_FRA
         "id": subject.id,
         "symbols": atoms.get_chemical_symbols(),
         "radii": [round(float(covalent_radii[number]), 3) for number in atoms.numbers],
-        "periodic": bool(atoms.pbc.any()),
+        "periodic": bool(atoms.pbc.any() and atoms.cell.rank == 3),
         "start": 0,
         "left_out": 0,
         "frames": [
@@ -290,19 +315,54 @@ def know(database: Database[Any], subject: Subject) -> Known:
             .limit(_MOST_OTHERS)
             if d["_id"] != subject.id
         ]
-    known = Known(subject, (), relaxation, selection, label, noise, fits, tuple(same), tuple(frames))
-    return replace(known, path=_path(known))
+    cell = _cell(subject)
+    there = cell is not None and database.structures.find_one({"_id": cell}, {"_id": 1}) is not None
+    labelled = selection is not None or label is not None or subject.kind in {"isolated", "dimer"}
+    tasks = step_tasks(
+        database,
+        subject.campaign,
+        made=[key for key in (cell, relaxation["_id"] if relaxation else None) if key],
+        chosen=subject.id if labelled else None,
+        entered=label.enters if label is not None else 0,
+        fitted=fits[0]["generation"] if fits else None,
+    )
+    others = _other_levels(database, subject)
+    known = Known(
+        subject, (), relaxation, selection, label, noise, fits, tuple(same), tuple(frames), others, tasks
+    )
+    return replace(known, path=_path(known, cell, there))
+
+
+def _cell(subject: Subject) -> str | None:
+    """Return the id of the random cell that a structure began as; None where it began otherwise."""
+    origin = subject.relaxation or (subject.id if subject.kind == "cell" else None)
+    if origin is None or place_of(origin) is None:
+        return None
+    return origin.replace("/relaxation/", "/cell/")
+
+
+def _other_levels(database: Database[Any], subject: Subject) -> tuple[dict[str, Any], ...]:
+    """Return the labels of the same content at other levels than those of the campaign."""
+    record = database.campaigns.find_one({"_id": subject.campaign}, {"settings": 1, "versions": 1})
+    own = sorted(set(settings_hashes(record).values())) if record is not None else []
+    fields = dict.fromkeys(("engine", "version", "kind", "campaign", "status", "energy", "fault"), 1)
+    wanted = {
+        "structure_hash": subject.hash,
+        "settings_hash": {"$nin": own},
+        "status": {"$in": ["done", "failed"]},
+    }
+    return tuple(database.labels.find(wanted, fields).sort("_id", 1).limit(_MOST_OTHERS))
 
 
 def _relaxation(database: Database[Any], subject: Subject) -> dict[str, Any] | None:
     key = subject.relaxation
-    if subject.kind == "cell" and subject.id.startswith(generation_id(subject.campaign, subject.generation)):
-        index = subject.id.rpartition("/")[2]
-        key = structure_id(subject.campaign, subject.generation, "relaxation", int(index))
+    place = place_of(subject.id)
+    if subject.kind == "cell" and place is not None:
+        key = structure_id(subject.campaign, subject.generation, "relaxation", place[2])
     if key is None:
         return None
     found = database.relaxations.find_one({"_id": key}, dict.fromkeys(_SUMMARY, 1))
-    return None if found is None else dict(found)
+    return None if found is None else dict.fromkeys(_SUMMARY) | found
 
 
 def _selection(database: Database[Any], subject: Subject) -> dict[str, Any] | None:
@@ -312,9 +372,9 @@ def _selection(database: Database[Any], subject: Subject) -> dict[str, Any] | No
     )
     if chosen is None:
         return None
-    for pick in chosen["report"].get("picks", ()):
+    for pick in (chosen.get("report") or {}).get("picks", ()):
         if pick["id"] == subject.id:
-            return {**pick, "noise": subject.id in chosen["noise"]}
+            return {**pick, "noise": subject.id in chosen.get("noise", ())}
     return None
 
 
@@ -391,32 +451,37 @@ def _of_settings(text: str) -> tuple[dict[str, str], tuple[str, ...]]:
     return hashes, tuple(sorted(groups))
 
 
-def _path(known: Known) -> tuple[Step, ...]:
+def _path(known: Known, cell: str | None, there: bool) -> tuple[Step, ...]:
     """Return the history that a reader can follow by clicking."""
-    subject, relaxation = known.subject, known.relaxation
+    subject, relaxation, tasks = known.subject, known.relaxation, known.tasks
     steps = []
-    if subject.kind == "cell":
-        steps.append(Step("Random cell", f"number {int(subject.id.rpartition('/')[2])}", None, "made"))
-    elif subject.relaxation is not None:
-        origin = subject.relaxation.replace("/relaxation/", "/cell/")
-        steps.append(Step("Random cell", f"number {int(origin.rpartition('/')[2])}", origin))
+    if subject.id == cell:
+        steps.append(Step("Random cell", f"number {_number(cell)}", None, "made", tasks.get("build")))
+    elif cell is not None:
+        text = f"number {_number(cell)}{'' if there else ', removed since'}"
+        steps.append(Step("Random cell", text, cell if there else None, "relaxation", tasks.get("build")))
     else:
-        steps.append(
-            Step("Isolated atom" if subject.kind == "isolated" else "Dimer", "for the offsets", None, "made")
-        )
+        kinds = {"isolated": ("Isolated atom", "for the offsets"), "dimer": ("Dimer", "for the offsets")}
+        steps.append(Step(*kinds.get(subject.kind, ("Structure", "brought in as it is")), None, "made"))
     if relaxation is not None:
         here = relaxation["_id"] == subject.id
         text = f"{relaxation['status']}, {relaxation['n_steps']} steps"
-        steps.append(Step("Relaxation", text, None if here else relaxation["_id"], "relaxation"))
+        target = None if here else relaxation["_id"]
+        steps.append(Step("Relaxation", text, target, "relaxation", tasks.get("relax")))
         if subject.kind == "frame":
             steps.append(Step("Frame", f"{subject.frame} of {relaxation['n_frames']}", None, "made"))
     if known.selection is not None:
         text = f"for {known.selection['purpose']}, choice {known.selection['order'] + 1}"
-        steps.append(Step("Selection", text, None, "selection"))
+        steps.append(Step("Selection", text, None, "selection", tasks.get("select")))
     if known.label is not None:
         text = known.label.status if known.label.status == "done" else known.label.fault or known.label.status
-        steps.append(Step("Label", text, None, "label"))
+        steps.append(Step("Label", text, None, "label", tasks.get("reference")))
     if known.fits:
         generations = ", ".join(str(fit["generation"]) for fit in known.fits)
-        steps.append(Step("Fits", f"generation {generations}", None, "fits"))
+        steps.append(Step("Fits", f"generation {generations}", None, "fits", tasks.get("fit")))
     return tuple(steps)
+
+
+def _number(key: str) -> int:
+    place = place_of(key)
+    return place[2] if place is not None else 0

@@ -124,6 +124,86 @@
   document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) connection(false); });
   document.addEventListener("htmx:responseError", (event) => { if (event.detail.xhr.status >= 500) connection(true); });
 
+  // ---- actions: asked in a dialog, answered by a short message; without this script both are pages ---------------
+
+  function toast(text, bad) {
+    const note = document.createElement("p");
+    note.className = bad ? "toast bad" : "toast";
+    const words = document.createElement("span");
+    words.textContent = text;
+    const close = document.createElement("button");
+    close.type = "button";
+    close.className = "plain";
+    close.textContent = "×";
+    close.setAttribute("aria-label", "Close this message");
+    close.addEventListener("click", () => note.remove());
+    note.append(words, close);
+    document.getElementById("toasts").append(note);
+    // what went wrong stays until somebody has read it
+    if (!bad) setTimeout(() => { if (!note.matches(":hover, :focus-within")) note.remove(); }, 12000);
+  }
+
+  async function send(form, button) { // as the browser would send it, and the page that it would show
+    const body = new URLSearchParams(new FormData(form, button));
+    const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" }, credentials: "same-origin" });
+    return { answer, page: new DOMParser().parseFromString(await answer.text(), "text/html") };
+  }
+
+  let dialog = null;
+
+  function question() {
+    if (dialog) return dialog;
+    dialog = document.createElement("dialog");
+    dialog.setAttribute("aria-labelledby", "question");
+    dialog.addEventListener("close", () => dialog.replaceChildren());
+    document.body.append(dialog);
+    return dialog;
+  }
+
+  async function act(form, button) {
+    if (button) button.disabled = true;
+    try {
+      const { answer, page } = await send(form, button);
+      if (answer.status === 401) { location.reload(); return; }
+      const main = page.querySelector("main");
+      if (!answer.ok) {
+        const problem = page.querySelector(".problem");
+        toast(problem ? problem.textContent.trim() : `The server answered ${answer.status}.`, true);
+        return;
+      }
+      if (!answer.redirected) { // it wants to know whether that is meant, or a number for it
+        const asked = question();
+        asked.replaceChildren(...main.children);
+        asked.querySelector("h1").id = "question";
+        for (const inner of asked.querySelectorAll("form")) inner.dataset.dialog = "";
+        dress(asked);
+        if (!asked.open) asked.showModal();
+        return;
+      }
+      if (dialog && dialog.open) dialog.close();
+      for (const note of page.querySelectorAll("main .happened")) toast(note.textContent.trim());
+      for (const box of document.querySelectorAll("main input[type=checkbox]:checked")) if (box.closest("[data-live]")) box.checked = false;
+      refresh();
+    } catch {
+      toast("The server does not answer; nothing was done as far as is known here.", true);
+    } finally {
+      if (button) button.disabled = false;
+    }
+  }
+
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (!form.matches("form[method=post][data-dialog]") || !window.HTMLDialogElement) return;
+    event.preventDefault();
+    act(form, event.submitter);
+  });
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("dialog [data-close]");
+    if (!link) return;
+    event.preventDefault();
+    dialog.close();
+  });
+
   // ---- start ---------------------------------------------------------------------------------------------------
 
   document.addEventListener("click", (event) => {

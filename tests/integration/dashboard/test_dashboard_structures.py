@@ -230,6 +230,7 @@ def test_relaxations_and_cells_are_tables_too(campaign, client):
 
 def test_a_structure_leads_back_to_its_cell_and_on_to_its_fits(database, campaign, client):
     frame = f"{campaign}/g001/relaxation/000003/frame/0002"
+    save_structures(database, [stored(campaign, 1, "cell", 3, cell(3, 1))])
     database.potentials.insert_one(
         {
             "_id": f"{campaign}/g001",
