@@ -16,7 +16,15 @@ from gapfactory._melting import MELTING_POINTS
 from gapfactory._radii import COVALENT, METALLIC, SYMBOLS
 from gapfactory.errors import InputError, UnknownElementError
 
-__all__ = ["Bonding", "Species", "default_bonding", "melting_point", "species", "tabulated_radius"]
+__all__ = [
+    "Bonding",
+    "Species",
+    "default_bonding",
+    "melting_point",
+    "species",
+    "symbol_of",
+    "tabulated_radius",
+]
 
 Bonding = Literal["covalent", "metallic"]
 
@@ -123,6 +131,11 @@ def species(symbol: str, *, bonding: Bonding | None = None, radius: float | None
     elif not (math.isfinite(radius) and radius > 0):
         raise InputError(f"radius of {symbol} is {radius}: give a positive length in Å")
     return Species(symbol=symbol, number=number, radius=float(radius), bonding=kind)
+
+
+def symbol_of(number: int) -> str:
+    """Return the symbol of the element with this atomic number, ``X`` where there is none."""
+    return SYMBOLS[number - 1] if 0 < number <= len(SYMBOLS) else "X"
 
 
 def _atomic_number(symbol: str) -> int:

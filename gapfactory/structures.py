@@ -9,8 +9,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from numpy.typing import ArrayLike
 
-__all__ = ["composition_of", "structure_hash"]
+__all__ = ["composition_of", "content_hash", "structure_hash"]
 
 
 def structure_hash(atoms: Atoms) -> str:
@@ -20,13 +21,13 @@ def structure_hash(atoms: Atoms) -> str:
     of one crystal differ. Initial magnetic moments and charges do not enter: they belong to the settings of the
     reference calculation.
     """
+    return content_hash(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
+
+
+def content_hash(numbers: ArrayLike, positions: ArrayLike, cell: ArrayLike, pbc: ArrayLike) -> str:
+    """Return the hash of `structure_hash` from the arrays themselves: shapes (N,), (N, 3), (3, 3), (3,)."""
     h = hashlib.sha256(b"gapfactory-structure-1")
-    for array, dtype in (
-        (atoms.numbers, "<i4"),
-        (atoms.positions, "<f8"),
-        (atoms.cell.array, "<f8"),
-        (atoms.pbc, "u1"),
-    ):
+    for array, dtype in ((numbers, "<i4"), (positions, "<f8"), (cell, "<f8"), (pbc, "u1")):
         # adding zero turns -0.0 into 0.0: equal coordinates, equal bytes
         h.update(np.ascontiguousarray(np.asarray(array) + 0, dtype=dtype).tobytes())
     return h.hexdigest()

@@ -19,16 +19,17 @@ import numpy as np
 from gapfactory.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ase import Atoms
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "ENERGY_KEY",
     "FORCES_KEY",
     "VIRIAL_KEY",
     "LabelledFrame",
+    "frame_text",
     "read_training_set",
     "write_training_set",
 ]
@@ -114,8 +115,7 @@ def _block(frame: LabelledFrame) -> str:
     """Return one structure as the lines of the file."""
     where = f"structure {frame.id}"
     atoms = frame.atoms
-    columns: list[NDArray[np.float64]] = [np.asarray(atoms.positions, dtype=float)]
-    properties = "species:S:1:pos:R:3"
+    forces = None
     if not np.isfinite(frame.energy):
         raise InputError(f"{where}: energy {frame.energy} is not a number; leave it out of the set")
     items: dict[str, Any] = {
@@ -127,8 +127,6 @@ def _block(frame: LabelledFrame) -> str:
         forces = np.asarray(frame.forces, dtype=float)
         if forces.shape != (len(atoms), 3) or not np.isfinite(forces).all():
             raise InputError(f"{where}: forces of shape {forces.shape} must be finite ({len(atoms)}, 3)")
-        columns.append(forces)
-        properties += f":{FORCES_KEY}:R:3"
     if frame.stress is not None:
         stress = np.asarray(frame.stress, dtype=float)
         if stress.shape != (6,) or not np.isfinite(stress).all():
@@ -140,21 +138,58 @@ def _block(frame: LabelledFrame) -> str:
         if key in items or key in _RESERVED or not _WORD.fullmatch(key):
             raise InputError(f"{where}: the key {key!r} is taken or not one word")
         items[key] = value
-    lattice = " ".join(repr(float(x)) for x in atoms.cell.array.ravel())
-    pbc = " ".join("T" if p else "F" for p in atoms.pbc)
+    return frame_text(
+        where, atoms.get_chemical_symbols(), atoms.positions, atoms.cell.array, atoms.pbc, items, forces
+    )
+
+
+def frame_text(
+    where: str,
+    symbols: Sequence[str],
+    positions: ArrayLike,
+    cell: ArrayLike,
+    pbc: Iterable[bool],
+    items: Mapping[str, Any],
+    forces: ArrayLike | None = None,
+) -> str:
+    """Return one structure as the lines of a file, numbers to the last bit.
+
+    Parameters
+    ----------
+    where
+        What it is, for messages.
+    symbols, positions, cell, pbc
+        Shapes (N,), (N, 3) in Å, (3, 3) in Å, (3,).
+    items
+        Keys and plain values of the second line.
+    forces
+        Shape (N, 3), eV/Å, by the reference.
+
+    Raises
+    ------
+    InputError
+        A value cannot be written.
+    """
+    columns = [np.asarray(positions, dtype=float)]
+    properties = "species:S:1:pos:R:3"
+    if forces is not None:
+        columns.append(np.asarray(forces, dtype=float))
+        properties += f":{FORCES_KEY}:R:3"
+    lattice = " ".join(repr(float(x)) for x in np.asarray(cell).ravel())
+    periodic = " ".join("T" if p else "F" for p in pbc)
     comment = " ".join(
         (
             f'Lattice="{lattice}"',
             f"Properties={properties}",
             *(f"{key}={_value(where, key, value)}" for key, value in items.items()),
-            f'pbc="{pbc}"',
+            f'pbc="{periodic}"',
         )
     )
     rows = (
         f"{symbol} {' '.join(repr(float(x)) for x in row)}"
-        for symbol, row in zip(atoms.get_chemical_symbols(), np.hstack(columns), strict=True)
+        for symbol, row in zip(symbols, np.hstack(columns), strict=True)
     )
-    return "\n".join((str(len(atoms)), comment, *rows, ""))
+    return "\n".join((str(len(symbols)), comment, *rows, ""))
 
 
 def write_training_set(path: Path, frames: Iterable[LabelledFrame]) -> int:

@@ -89,7 +89,8 @@ class StoredLabel:
     status: str
     reason: str
     kind: str
-    atoms: Atoms
+    #: as `launchpad.database.packing.pack_atoms` stored it; see `atoms`
+    structure: dict[str, Any]
     energy: float
     forces: NDArray[Any] | None
     stress: NDArray[Any] | None
@@ -109,6 +110,11 @@ class StoredLabel:
     origin: dict[str, str] = field(default_factory=dict)
     enters: int = 0
     retry_in: int | None = None
+
+    @property
+    def atoms(self) -> Atoms:
+        """The structure; most readers of a label need its numbers only."""
+        return unpack_atoms(self.structure)
 
     def wanted_in(self, generation: int) -> bool:
         """Return whether the reference tasks of a generation shall compute it again."""
@@ -374,7 +380,7 @@ def _stored(document: dict[str, Any]) -> StoredLabel:
         status=document["status"],
         reason=document["reason"],
         kind=document["kind"],
-        atoms=unpack_atoms(document["atoms"]),
+        structure=document["atoms"],
         energy=float("nan") if document["energy"] is None else document["energy"],
         forces=None if document["forces"] is None else unpack_array(document["forces"]),
         stress=None if document["stress"] is None else unpack_array(document["stress"]),

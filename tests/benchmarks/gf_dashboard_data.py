@@ -242,12 +242,12 @@ def _labels(
     database: Database[Any], name: str, frames: list[dict[str, Any]], rng: np.random.Generator
 ) -> Iterator[dict[str, Any]]:
     """Yield labels: of a hundred, 92 done, 2 altered, 2 failed and 4 still to come."""
-    from launchpad.dashboard.queries.structures import settings_hashes
+    from launchpad.database.campaigns import levels_of
     from launchpad.database.documents import label_id, own_label_id
     from launchpad.database.packing import pack_array
 
     record = database.campaigns.find_one({"_id": name}, {"settings": 1, "versions": 1})
-    settings = settings_hashes(record)["crystal"]
+    settings = levels_of(record)["crystal"]
     for place, frame in enumerate(frames):
         kind = place % 100
         if kind >= 96:

@@ -96,19 +96,19 @@ def structures(call: Call) -> dict[str, Any]:
 @operation("GET", "/structure", Permission.READ, answers.StructureDetail, query=answers.StructureQuery)
 def structure(call: Call) -> dict[str, Any]:
     """Return one stored structure with its atoms."""
-    from launchpad.database.packing import unpack_atoms
+    from launchpad.dashboard.queries.crystal import Crystal
 
     found = g.group.database.structures.find_one({"_id": call.query.id})
     if found is None:
         raise NotFoundError(f"there is no structure {call.query.id!r}")
-    atoms = unpack_atoms(found["atoms"])
+    crystal = Crystal.of(found["atoms"])
     return {
         **found,
         "id": found["_id"],
-        "symbols": list(atoms.get_chemical_symbols()),
-        "positions": atoms.positions.tolist(),
-        "cell": atoms.cell.tolist(),
-        "pbc": atoms.pbc.tolist(),
+        "symbols": crystal.symbols,
+        "positions": crystal.positions.tolist(),
+        "cell": crystal.cell.tolist(),
+        "pbc": crystal.pbc.tolist(),
     }
 
 

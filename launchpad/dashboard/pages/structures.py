@@ -65,12 +65,10 @@ def _table() -> dict[str, Any]:
 def page(structure: str) -> ResponseReturnValue:
     """Show everything that is known of a structure."""
     subject = queries.find(g.group.database, structure)
-    lengths = subject.atoms.cell.cellpar()
     return render_template(
         "structure.html",
         known=queries.know(g.group.database, subject),
         subject=subject,
-        cell="{:.3f} × {:.3f} × {:.3f} Å, {:.1f}°, {:.1f}°, {:.1f}°".format(*lengths),
         largest=_largest,
     )
 
@@ -184,7 +182,7 @@ def _colour(generation: int | None) -> str:
 @needs(Permission.READ)
 def atoms(key: str) -> ResponseReturnValue:
     """Return one structure as chemiscope reads it."""
-    return _json(one_structure(queries.find(g.group.database, key).atoms))
+    return _json(one_structure(queries.find(g.group.database, key).crystal))
 
 
 def _map(campaign: str, generation: int | None) -> derived.Result:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from gapfactory.errors import NotFoundError
+from gapfactory.io.extxyz import ENERGY_KEY, ID_KEY, frame_text
+from launchpad.dashboard.queries.crystal import Crystal
+from launchpad.dashboard.queries.structures import label_of
 from launchpad.database.packing import unpack_array
-from launchpad.database.results import frame_atoms
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -14,6 +18,9 @@ if TYPE_CHECKING:
     from launchpad.dashboard.queries.structures import Subject
 
 __all__ = ["text_of"]
+
+#: Empty space around what has no cell (Å): a CIF has one.
+_VACUUM = 10.0
 
 
 def text_of(
@@ -28,54 +35,75 @@ def text_of(
     ----------
     trajectory
         All frames of its relaxation, extended XYZ only.
+
+    Raises
+    ------
+    NotFoundError
+        The relaxation was removed.
     """
-    from ase.io import write
-
     if kind == "cif":
-        stream = io.BytesIO()
-        atoms = subject.atoms.copy()
-        if atoms.cell.rank < 3:
-            # a CIF has a cell: a box around what has none, or not in every direction
-            atoms.center(vacuum=10.0, axis=[k for k in range(3) if not atoms.cell.array[k].any()])
-        write(stream, atoms, format="cif")
-        return stream.getvalue().decode()
-    text = io.StringIO()
+        return _cif(subject.crystal, subject.id)
     if trajectory:
-        write(text, _trajectory(database, subject), format="extxyz")
-        return text.getvalue()
-    write(text, [_labelled(database, subject)], format="extxyz")
-    return text.getvalue()
-
-
-def _labelled(database: Database[Any], subject: Subject) -> Any:
-    from gapfactory.io.extxyz import ENERGY_KEY, FORCES_KEY
-    from launchpad.dashboard.queries.structures import label_of
-
-    atoms = subject.atoms.copy()
-    atoms.info["gapfactory_id"] = subject.id
+        return _trajectory(database, subject)
     label = label_of(database, subject)
-    if label is not None and label.status == "done" and label.forces is not None:
-        atoms.info[ENERGY_KEY] = label.energy
-        atoms.arrays[FORCES_KEY] = label.forces
-    return atoms
+    if label is None or label.status != "done":
+        return _extxyz(subject.crystal, subject.id, {})
+    return _extxyz(subject.crystal, subject.id, {ENERGY_KEY: float(label.energy)}, label.forces)
 
 
-def _trajectory(database: Database[Any], subject: Subject) -> list[Any]:
-    from gapfactory.errors import NotFoundError
+def _extxyz(crystal: Crystal, name: str, items: dict[str, Any], forces: Any = None) -> str:
+    return frame_text(
+        name, crystal.symbols, crystal.positions, crystal.cell, crystal.pbc, {ID_KEY: name, **items}, forces
+    )
 
+
+def _trajectory(database: Database[Any], subject: Subject) -> str:
     record = database.relaxations.find_one({"_id": subject.relaxation})
     if record is None or not record.get("positions"):
         raise NotFoundError(
             f"the frames of relaxation {subject.relaxation!r} are not in the database any more"
         )
     energies, steps = unpack_array(record["energies"]), unpack_array(record["steps"])
-    found = []
-    for k in range(record["n_frames"]):
-        atoms = frame_atoms(record, k)
-        atoms.info |= {
-            "gapfactory_id": f"{record['_id']}/frame/{k:04d}",
-            "step": int(steps[k]),
-            "potential_energy": float(energies[k]),
-        }
-        found.append(atoms)
-    return found
+    return "".join(
+        _extxyz(
+            Crystal.frame(record, k),
+            f"{record['_id']}/frame/{k:04d}",
+            {"step": int(steps[k]), "potential_energy": float(energies[k])},
+        )
+        for k in range(record["n_frames"])
+    )
+
+
+def _cif(crystal: Crystal, name: str) -> str:
+    """Return all atoms of a cell without symmetry, as every reader takes them."""
+    if not crystal.volume:
+        # a CIF has a cell: a box around what has none, or not in every direction
+        low, high = crystal.positions.min(axis=0), crystal.positions.max(axis=0)
+        empty = [k for k in range(3) if not crystal.cell[k].any()]
+        box, move = crystal.cell.copy(), np.zeros(3)
+        for k in empty:
+            box[k, k] = high[k] - low[k] + 2 * _VACUUM
+            move[k] = _VACUUM - low[k]
+        crystal = Crystal(crystal.numbers, crystal.positions + move, box, crystal.pbc)
+    lengths = crystal.lengths_and_angles
+    names = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+    fractions = crystal.positions @ np.linalg.inv(crystal.cell)
+    lines = [
+        f"data_{''.join(c if c.isalnum() else '_' for c in name)}",
+        *(f"_cell_{key} {value:.10f}" for key, value in zip(names, lengths, strict=True)),
+        "_space_group_name_H-M_alt 'P 1'",
+        "loop_",
+        "_space_group_symop_operation_xyz",
+        "'x, y, z'",
+        "loop_",
+        "_atom_site_label",
+        "_atom_site_type_symbol",
+        "_atom_site_fract_x",
+        "_atom_site_fract_y",
+        "_atom_site_fract_z",
+        *(
+            f"{symbol}{number} {symbol} {x:.10f} {y:.10f} {z:.10f}"
+            for number, (symbol, (x, y, z)) in enumerate(zip(crystal.symbols, fractions, strict=True), 1)
+        ),
+    ]
+    return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ from flask import url_for
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ase import Atoms
+    from launchpad.dashboard.queries.crystal import Crystal
 
 __all__ = ["COLOURS", "map_data_set", "one_structure"]
 
@@ -78,16 +78,16 @@ def map_data_set(title: str, points: Sequence[Mapping[str, Any]], colour: str, s
     }
 
 
-def one_structure(atoms: Atoms) -> dict[str, Any]:
+def one_structure(crystal: Crystal) -> dict[str, Any]:
     """Return a structure: names, coordinates and cell in Å."""
     import numpy as np
 
-    places = np.round(atoms.positions, 5)
+    places = np.round(crystal.positions, 5)
     found: dict[str, Any] = {
-        "size": len(atoms),
-        "names": atoms.get_chemical_symbols(),
+        "size": len(crystal),
+        "names": crystal.symbols,
         **{axis: places[:, k].tolist() for k, axis in enumerate("xyz")},
     }
-    if atoms.cell.rank == 3:
-        found["cell"] = np.round(atoms.cell.array, 5).ravel().tolist()
+    if crystal.volume:
+        found["cell"] = np.round(crystal.cell, 5).ravel().tolist()
     return found

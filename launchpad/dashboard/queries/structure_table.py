@@ -262,7 +262,8 @@ def _compositions(database: Database[Any], campaign: str | None) -> tuple[str, .
     """Return the composition groups that a campaign's file allows."""
     if campaign is None:
         return ()
-    from launchpad.dashboard.queries.structures import compositions_of
+    from launchpad.database.campaigns import compositions_of
 
-    record = database.campaigns.find_one({"_id": campaign}, {"settings": 1, "versions": 1})
+    fields = {"compositions": 1, "settings": 1, "versions": 1}
+    record = database.campaigns.find_one({"_id": campaign}, fields)
     return () if record is None else compositions_of(record)

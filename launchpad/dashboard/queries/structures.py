@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from gapfactory.errors import NotFoundError
+from launchpad.dashboard.queries.crystal import Crystal
 from launchpad.dashboard.queries.provenance import place_of, step_tasks
+from launchpad.database.campaigns import levels_of
 from launchpad.database.documents import generation_id, label_id, structure_id
 from launchpad.database.labels import labels_of
-from launchpad.database.packing import unpack_array, unpack_atoms
-from launchpad.database.results import frame_atoms
+from launchpad.database.packing import unpack_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ase import Atoms
     from pymongo.database import Database
 
     from launchpad.database.labels import StoredLabel
@@ -27,13 +25,11 @@ __all__ = [
     "Known",
     "Step",
     "Subject",
-    "compositions_of",
     "find",
     "frames_of",
     "know",
     "label_of",
     "newest_generation",
-    "settings_hashes",
 ]
 
 #: Frames of a trajectory that a browser is sent; a longer one is thinned evenly.
@@ -59,7 +55,7 @@ class Subject:
         Where it belongs.
     kind
         ``cell``, ``isolated``, ``dimer``, ``relaxation`` or ``frame``.
-    atoms
+    crystal
         The structure.
     hash
         Its content hash.
@@ -78,7 +74,7 @@ class Subject:
     generation: int
     composition: str
     kind: str
-    atoms: Atoms
+    crystal: Crystal
     hash: str
     info: dict[str, Any]
     stored: bool
@@ -163,8 +159,6 @@ def find(database: Database[Any], key: str) -> Subject:
     NotFoundError
         There is none.
     """
-    from gapfactory.structures import structure_hash
-
     stored = database.structures.find_one({"_id": key})
     if stored is not None:
         return _stored(stored)
@@ -183,15 +177,15 @@ def find(database: Database[Any], key: str) -> Subject:
     frame = int(number) if number else record["n_frames"] - 1
     if not 0 <= frame < record["n_frames"]:
         raise NotFoundError(f"relaxation {parent!r} has {record['n_frames']} frames, no frame {number[:20]}")
-    atoms = frame_atoms(record, frame)
+    crystal = Crystal.frame(record, frame)
     return Subject(
         key,
         record["campaign"],
         record["generation"],
         record["composition"],
         "frame" if number else "relaxation",
-        atoms,
-        structure_hash(atoms),
+        crystal,
+        crystal.hash,
         {},
         False,
         parent,
@@ -207,7 +201,7 @@ def _stored(document: dict[str, Any]) -> Subject:
         document["generation"],
         document["composition"],
         document["stage"],
-        unpack_atoms(document["atoms"]),
+        Crystal.of(document["atoms"]),
         document["hash"],
         info,
         True,
@@ -232,23 +226,20 @@ def frames_of(database: Database[Any], subject: Subject, *, most: int = MOST_FRA
         where they are stored, ``start``: the frame to show first, and ``left_out``: how many frames were.
     """
     import numpy as np
-    from ase.data import covalent_radii
 
-    from gapfactory.structures import structure_hash
-
-    atoms = subject.atoms
+    crystal = subject.crystal
     found: dict[str, Any] = {
         "id": subject.id,
-        "symbols": atoms.get_chemical_symbols(),
-        "radii": [round(float(covalent_radii[number]), 3) for number in atoms.numbers],
-        "periodic": bool(atoms.pbc.any() and atoms.cell.rank == 3),
+        "symbols": crystal.symbols,
+        "radii": crystal.radii,
+        "periodic": bool(crystal.pbc.any() and crystal.volume),
         "start": 0,
         "left_out": 0,
         "frames": [
             {
                 "number": 0,
-                "positions": np.round(atoms.positions, 5).tolist(),
-                "cell": np.round(atoms.cell.array, 5).tolist(),
+                "positions": np.round(crystal.positions, 5).tolist(),
+                "cell": np.round(crystal.cell, 5).tolist(),
             }
         ],
     }
@@ -259,13 +250,13 @@ def frames_of(database: Database[Any], subject: Subject, *, most: int = MOST_FRA
     if record is None or not record.get("positions"):
         return found
     number = int(record["n_frames"])
-    if number == 0 or (subject.stored and structure_hash(frame_atoms(record, subject.frame)) != subject.hash):
+    if number == 0 or (subject.stored and Crystal.frame(record, subject.frame).hash != subject.hash):
         return found
     chosen = np.unique(np.round(np.linspace(0, number - 1, min(number, most))).astype(int))
     if subject.frame not in chosen:
         chosen = np.unique(np.append(chosen, subject.frame))
     arrays = {name: unpack_array(record[name]) for name in ("positions", "cells", "steps")}
-    per_atom = {name: unpack_array(record[name]) / len(atoms) for name in ("energies", "enthalpies")}
+    per_atom = {name: unpack_array(record[name]) / len(crystal) for name in ("energies", "enthalpies")}
     forces = unpack_array(record["max_forces"])
     found["frames"] = [
         {
@@ -344,7 +335,7 @@ def _cell(subject: Subject) -> str | None:
 def _other_levels(database: Database[Any], subject: Subject) -> tuple[dict[str, Any], ...]:
     """Return the labels of the same content at other levels than those of the campaign."""
     record = database.campaigns.find_one({"_id": subject.campaign}, {"settings": 1, "versions": 1})
-    own = sorted(set(settings_hashes(record).values())) if record is not None else []
+    own = sorted(set(levels_of(record).values())) if record is not None else []
     fields = dict.fromkeys(("engine", "version", "kind", "campaign", "status", "energy", "fault"), 1)
     wanted = {
         "structure_hash": subject.hash,
@@ -380,10 +371,12 @@ def _selection(database: Database[Any], subject: Subject) -> dict[str, Any] | No
 
 def _labels(database: Database[Any], subject: Subject) -> tuple[StoredLabel | None, StoredLabel | None]:
     """Return the label as the campaign sees it, and that at a higher k-point density."""
-    record = database.campaigns.find_one({"_id": subject.campaign}, {"settings": 1, "versions": 1})
+    record = database.campaigns.find_one(
+        {"_id": subject.campaign}, {"levels": 1, "settings": 1, "versions": 1}
+    )
     if record is None:
         return None, None
-    levels = settings_hashes(record)
+    levels = levels_of(record)
     kind = subject.kind if subject.kind in {"isolated", "dimer"} else "crystal"
     plain, noise = (label_id(subject.hash, levels[name]) for name in (kind, "noise"))
     found = labels_of(database, [plain, noise], subject.campaign)
@@ -407,48 +400,6 @@ def newest_generation(database: Database[Any], campaign: str) -> int:
     if record is None:
         raise NotFoundError(f"no campaign {campaign[:80]!r} in this database")
     return int(record["generation"])
-
-
-def settings_hashes(record: dict[str, Any]) -> dict[str, str]:
-    """Return the settings hash of each kind of label of a campaign, and of the ``noise`` cells.
-
-    Parameters
-    ----------
-    record
-        Its ``settings`` and ``versions``.
-    """
-    return _of_settings(_text(record))[0]
-
-
-def compositions_of(record: dict[str, Any]) -> tuple[str, ...]:
-    """Return the composition groups that a campaign's file allows; `record` is that of `settings_hashes`."""
-    return _of_settings(_text(record))[1]
-
-
-def _text(record: dict[str, Any]) -> str:
-    return json.dumps([record["_id"], record["settings"], record.get("versions", {})], sort_keys=True)
-
-
-@lru_cache(maxsize=64)
-def _of_settings(text: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Work out what pages need of a campaign's settings: validating them takes longer than a page may."""
-    from ase import Atoms
-
-    from gapfactory.reference import settings_hash
-    from gapfactory.structures import composition_of
-    from launchpad.database.campaigns import campaign_of
-
-    name, settings, versions = json.loads(text)
-    campaign = campaign_of({"_id": name, "settings": settings, "versions": versions})
-    reference = campaign.reference
-    kinds: tuple[Literal["crystal", "isolated", "dimer"], ...] = ("crystal", "isolated", "dimer")
-    hashes = {str(kind): settings_hash(reference, kind) for kind in kinds}
-    hashes["noise"] = settings_hash(reference.with_higher_density(), "crystal")
-    groups = {
-        composition_of(Atoms("".join(symbol * count for symbol, count in formula.items())))
-        for formula, _ in campaign.formulas
-    }
-    return hashes, tuple(sorted(groups))
 
 
 def _path(known: Known, cell: str | None, there: bool) -> tuple[Step, ...]:

@@ -24,6 +24,7 @@ def values_of_atoms(database: Database[Any], tell: Tell, key: str, generation: i
         None without a label) and a ``note`` that says by which potential.
     """
     import numpy as np
+    from ase import Atoms
 
     from gapfactory.potentials.gap import load_potential
     from launchpad.dashboard.queries.structures import find, label_of
@@ -32,7 +33,8 @@ def values_of_atoms(database: Database[Any], tell: Tell, key: str, generation: i
     tell("loading the potential", 0, 0)
     subject = find(database, key)
     record = require_potential(database, subject.campaign, generation)
-    atoms = subject.atoms
+    crystal = subject.crystal
+    atoms = Atoms(crystal.numbers, crystal.positions, cell=crystal.cell, pbc=crystal.pbc)
     atoms.calc = load_potential(cached_potential(database, record))
     local = [round(float(value), 6) for value in atoms.get_potential_energies()]
     note = f"by the potential of generation {generation}"

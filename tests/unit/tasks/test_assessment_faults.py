@@ -15,6 +15,7 @@ from gapfactory.reference.analytic import StillingerWeberSilicon
 from launchpad import assessment
 from launchpad.database.dataset import Item, LabelledItem
 from launchpad.database.labels import StoredLabel
+from launchpad.database.packing import pack_atoms
 
 
 class Refusing(StillingerWeberSilicon):
@@ -35,7 +36,7 @@ def entry(number, a):
         status="done",
         reason="",
         kind="crystal",
-        atoms=atoms,
+        structure=pack_atoms(atoms),
         energy=float(oracle.get_potential_energy()),
         forces=oracle.get_forces(),
         stress=oracle.get_stress(),

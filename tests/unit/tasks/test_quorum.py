@@ -11,11 +11,12 @@ from gapfactory.campaign import campaign_from_mapping
 from gapfactory.errors import StateError
 from launchpad.database.dataset import Item, LabelledItem
 from launchpad.database.labels import StoredLabel
+from launchpad.database.packing import pack_atoms
 from launchpad.tasks import fit
 
 
 def stored(status="done", fault="", **more):
-    atoms = Atoms("Si")
+    atoms = pack_atoms(Atoms("Si"))
     return StoredLabel(
         "x", status, "SCF did not converge", "crystal", atoms, -1.0, None, None, 0.0, fault=fault, **more
     )
