@@ -334,7 +334,9 @@ def _cell(subject: Subject) -> str | None:
 
 def _other_levels(database: Database[Any], subject: Subject) -> tuple[dict[str, Any], ...]:
     """Return the labels of the same content at other levels than those of the campaign."""
-    record = database.campaigns.find_one({"_id": subject.campaign}, {"settings": 1, "versions": 1})
+    record = database.campaigns.find_one(
+        {"_id": subject.campaign}, {"levels": 1, "settings": 1, "versions": 1}
+    )
     own = sorted(set(levels_of(record).values())) if record is not None else []
     fields = dict.fromkeys(("engine", "version", "kind", "campaign", "status", "energy", "fault"), 1)
     wanted = {

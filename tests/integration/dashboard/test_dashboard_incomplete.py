@@ -130,7 +130,7 @@ def test_a_relaxation_that_failed_before_its_first_number(campaign, database, cl
 def test_a_cell_that_could_not_be_labelled(campaign, database, client):
     from gapfactory.reference import LabelOutcome
     from gapfactory.structures import structure_hash
-    from launchpad.dashboard.queries.structures import settings_hashes
+    from launchpad.database.campaigns import levels_of
     from launchpad.database.documents import SelectionDocument
     from launchpad.database.labels import Subject, save_outcome
     from launchpad.database.results import save_selection
@@ -141,7 +141,7 @@ def test_a_cell_that_could_not_be_labelled(campaign, database, client):
         database,
         SelectionDocument(id="tiny/g000", campaign="tiny", generation=0, train=[key], test=[], report={}),
     )
-    level = settings_hashes(database.campaigns.find_one({"_id": "tiny"}))["crystal"]
+    level = levels_of(database.campaigns.find_one({"_id": "tiny"}))["crystal"]
     subject = Subject("tiny", structure_hash(CELL), level, "crystal", CELL)
     outcome = LabelOutcome(key, None, "<i>no</i> convergence", 2, ("slower mixing: scf",), "scf")
     save_outcome(database, subject, outcome, "made up")
