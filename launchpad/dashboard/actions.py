@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +11,7 @@ from gapfactory.errors import InputError
 from launchpad.database.audit import acting_for, audit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pymongo.database import Database
 
@@ -35,6 +36,10 @@ __all__ = [
 
 #: At most so many tasks are changed by one request.
 LIMIT: Final = 500
+#: One request begins no further task after this time (s): people wait for it.
+PATIENCE_S: Final = 20.0
+#: In which states a task is that an action has reached, though its workflow could not follow yet.
+_REACHED: Final = {"pause": ("PAUSED",), "resume": ("READY", "WAITING")}
 #: Priorities that may be given; the queue's own are 10 to 60.
 LOWEST, HIGHEST = -1000, 1000
 
@@ -134,26 +139,32 @@ class Preview:
     missing: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
-    """What an action did.
+    """What an action did: every task that was asked for is in one of the lists.
 
     Attributes
     ----------
     done
         Ids of the tasks that it was done to.
     late
-        Ids of those whose state had changed meanwhile.
+        Ids of those whose state does not allow it (any more).
     locked
         Ids of those whose workflow somebody else was changing all the time.
+    missing
+        Ids that no task has.
+    reasons
+        Why it was not done, by the id of each of the others.
     campaigns
         Halted campaigns that go on by it.
     """
 
-    done: tuple[int, ...]
-    late: tuple[int, ...] = ()
-    locked: tuple[int, ...] = ()
-    campaigns: tuple[str, ...] = field(default=())
+    done: list[int] = field(default_factory=list)
+    late: list[int] = field(default_factory=list)
+    locked: list[int] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+    campaigns: tuple[str, ...] = ()
 
 
 def task_action(name: str) -> TaskAction:
@@ -213,7 +224,13 @@ def _bounded(ids: Sequence[int]) -> None:
 
 
 def act_on_tasks(
-    group: Group, account: Account, action: TaskAction, ids: Sequence[int], *, priority: int | None = None
+    group: Group,
+    account: Account,
+    action: TaskAction,
+    ids: Sequence[int],
+    *,
+    priority: int | None = None,
+    seen: Mapping[int, int] | None = None,
 ) -> Outcome:
     """Do it to every task that is in a state for it, and note in the audit trail what was done.
 
@@ -229,67 +246,140 @@ def act_on_tasks(
         The tasks, at most `LIMIT`.
     priority
         For ``priority``.
+    seen
+        The last launch of each task (0: none) when whoever asked looked at it: one that was run again since is left
+        alone, so that an order sent twice runs nothing twice. None: it does not matter.
 
     Raises
     ------
     InputError
         No task is named, too many are, or the priority is missing.
     """
-    from fireworks.core.launchpad import LockedWorkflowError
-
     if action.name == "priority" and priority is None:
         raise InputError("a priority is needed: a whole number, larger ones first")
-    database = group.database
-    meant = preview(database, action, ids).meant
-    done: list[int] = []
-    late: list[int] = []
-    locked: list[int] = []
-    campaigns: tuple[str, ...] = ()
+    _bounded(ids)
+    outcome = Outcome()
     with group.queue() as queue, acting_for(account.name):
         try:
             if action.name == "rerun":
                 # first of all: what runs again may fail again at once, and halts its campaign then
-                campaigns = _go_on(database, meant)
-            for row in meant:
-                try:
-                    changed = _one(queue, action.name, row["fw_id"], priority)
-                except LockedWorkflowError:
-                    locked.append(row["fw_id"])
-                else:
-                    (done if changed else late).append(row["fw_id"])
+                outcome.campaigns = _go_on(queue, action, ids, seen)
+            end = time.monotonic() + PATIENCE_S
+            # what followed from a task runs again with it: the later ones first, so that each is found as it was
+            for fw_id in sorted(set(ids), reverse=action.name == "rerun"):
+                _one(queue, action, fw_id, outcome, priority, seen, end)
         finally:
-            if done:
-                details: dict[str, Any] = {"tasks": done}
+            for found in (outcome.done, outcome.late, outcome.locked, outcome.missing):
+                found.sort()
+            if outcome.done:
+                details: dict[str, Any] = {"tasks": outcome.done}
                 if priority is not None:
                     details["priority"] = priority
                 audit(queue.db, action.event, **details)
-    return Outcome(tuple(done), tuple(late), tuple(locked), campaigns)
+    return outcome
 
 
-def _one(queue: Queue, action: str, fw_id: int, priority: int | None) -> bool:
-    """Do an action to one task; return whether its state still allowed it."""
-    states = sorted(TASK_ACTIONS[action].states)
-    if action == "priority":
-        changed = queue.fireworks.update_one(
-            {"fw_id": fw_id, "state": {"$in": states}}, {"$set": {"spec._priority": priority}}
+def _one(
+    queue: Queue,
+    action: TaskAction,
+    fw_id: int,
+    outcome: Outcome,
+    priority: int | None,
+    seen: Mapping[int, int] | None,
+    end: float,
+) -> None:
+    """Do an action to one task, and put it where it belongs in the outcome."""
+    from fireworks.core.launchpad import LockedWorkflowError
+
+    from launchpad.queue.lock import NoWorkflowError
+
+    changed = False
+    reason = ""
+    try:
+        if time.monotonic() > end:
+            outcome.locked.append(fw_id)
+            outcome.reasons[fw_id] = "there was no time left for it: try again"
+            return
+        changed = _changed(queue, action, fw_id, priority, seen)
+    except LockedWorkflowError:
+        reason = "its workflow is busy: try again"
+    except NoWorkflowError:
+        reason = "it belongs to no workflow"
+    state = queue.fireworks.find_one({"fw_id": fw_id}, {"state": 1})
+    if state is None:
+        outcome.missing.append(fw_id)
+        outcome.reasons[fw_id] = "there is no such task"
+    elif changed or (reason and state["state"] in _REACHED.get(action.name, ())):
+        # the task itself comes first: its workflow, which was busy, follows it
+        outcome.done.append(fw_id)
+    elif reason:
+        outcome.locked.append(fw_id)
+        outcome.reasons[fw_id] = reason
+    else:
+        outcome.late.append(fw_id)
+        changed_back = state["state"] in action.states
+        outcome.reasons[fw_id] = (
+            "it has changed meanwhile" if changed_back else f"it is {state['state'].lower()}"
         )
-        return bool(changed.matched_count)
-    if action == "rerun":
-        if queue.fireworks.find_one({"fw_id": fw_id, "state": {"$in": states}}, {"_id": 1}) is None:
+
+
+def _changed(
+    queue: Queue, action: TaskAction, fw_id: int, priority: int | None, seen: Mapping[int, int] | None
+) -> bool:
+    """Do an action to one task; return whether its state still allowed it."""
+    from launchpad.queue.lock import WorkflowLock
+    from launchpad.queue.repair import rerun_locked
+
+    allowed = {"fw_id": fw_id, "state": {"$in": sorted(action.states)}}
+    if action.name == "priority":
+        return bool(queue.fireworks.update_one(allowed, {"$set": {"spec._priority": priority}}).matched_count)
+    if action.name == "rerun":
+        if queue.fireworks.find_one(allowed, {"_id": 1}) is None:
             return False
-        return bool(queue.rerun_fw(fw_id))
-    if action == "resume":
+        with WorkflowLock(queue, fw_id):
+            # under the lock: of two who ask at the same time, one is late
+            task = queue.fireworks.find_one(allowed, {"launches": 1})
+            if task is None or not _as_seen(task, fw_id, seen):
+                return False
+            queue.fireworks.update_one({"fw_id": fw_id}, {"$unset": {"spec._recovery": ""}})
+            rerun_locked(queue, fw_id)
+        return True
+    if queue.fireworks.find_one(allowed, {"_id": 1}) is None:
+        return False
+    if action.name == "resume":
         return queue.resume_fw(fw_id) is not None or queue.reignite_fw(fw_id) is not None
-    change: Callable[[int], Any] = {"pause": queue.pause_fw, "cancel": queue.defuse_fw}[action]
+    change: Callable[[int], Any] = {"pause": queue.pause_fw, "cancel": queue.defuse_fw}[action.name]
     return change(fw_id) is not None
 
 
-def _go_on(database: Database[Any], rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+def last_launch(task: Mapping[str, Any]) -> int:
+    """Return the number of a task's last launch that counts, 0 if there is none."""
+    return max(task.get("launches") or (), default=0)
+
+
+def _as_seen(task: Mapping[str, Any], fw_id: int, seen: Mapping[int, int] | None) -> bool:
+    return seen is None or seen.get(fw_id) == last_launch(task)
+
+
+def _go_on(
+    queue: Queue, action: TaskAction, ids: Sequence[int], seen: Mapping[int, int] | None
+) -> tuple[str, ...]:
     """Let the halted campaigns of tasks that run again go on; return their names."""
     from launchpad.database.campaigns import set_state
     from launchpad.states import CampaignState
 
-    names = sorted({row["spec"]["campaign"] for row in rows if row.get("spec", {}).get("campaign")})
+    database = queue.db
+    tasks = queue.fireworks.find(
+        {"fw_id": {"$in": list(ids)}, "state": {"$in": sorted(action.states)}},
+        {"fw_id": 1, "launches": 1, "spec.campaign": 1},
+    )
+    names = sorted(
+        {
+            str(task["spec"]["campaign"])
+            for task in tasks
+            if _as_seen(task, task["fw_id"], seen) and task.get("spec", {}).get("campaign")
+        }
+    )
     halted = [
         record["_id"]
         for record in database.campaigns.find(

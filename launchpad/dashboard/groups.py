@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from gapfactory.errors import StateError
 from launchpad.database.connection import open_database
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from launchpad.queue import Queue
 
 __all__ = ["Group"]
+
+#: An action waits so long for those before it (s), and for a workflow that somebody else changes.
+_TURN_S: Final = 45.0
+_LOCK_S: Final = 5.0
 
 
 @dataclass
@@ -48,13 +53,29 @@ class Group:
 
     @contextmanager
     def queue(self) -> Iterator[Queue]:
-        """Lend the queue for an action: one at a time, since a queue's locks belong to one thread."""
-        from launchpad.queue import Queue
+        """Lend the queue for an action: one at a time, since a queue's locks belong to one thread.
 
-        with self._acting:
+        Raises
+        ------
+        StateError
+            Others act all the time, or change the workflow that is meant.
+        """
+        from fireworks.core.launchpad import LockedWorkflowError
+
+        from launchpad.queue import Queue
+        from launchpad.queue.settings import QueueSettings
+
+        if not self._acting.acquire(timeout=_TURN_S):
+            raise StateError("others are acting on the queue: try again in a while")
+        try:
             if self._queue is None:
-                self._queue = Queue.from_uri(self.uri)
+                # whoever asked waits for the answer: a busy workflow is said soon
+                self._queue = Queue.from_uri(self.uri, settings=QueueSettings(lock_wait_s=_LOCK_S))
             yield self._queue
+        except LockedWorkflowError as error:
+            raise StateError("a workflow is busy, so not all of it was done: try again in a while") from error
+        finally:
+            self._acting.release()
 
     def close(self) -> None:
         """Close the connections."""

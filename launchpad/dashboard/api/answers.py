@@ -235,9 +235,13 @@ class TaskOutcome(Answer):
 
     done: list[int]
     late: list[int]
-    """Their state had changed meanwhile."""
+    """Their state does not allow it (any more)."""
     locked: list[int]
     """Somebody else was changing their workflow all the time."""
+    missing: list[int]
+    """There are no such tasks."""
+    reasons: dict[int, str]
+    """Why it was not done, for each of the others."""
     campaigns: list[str]
     """Halted ones that go on by it."""
 

@@ -13,11 +13,15 @@ from launchpad.dashboard.auth.access import Permission, needs
 from launchpad.dashboard.fragments import fragment
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flask.typing import ResponseReturnValue
 
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("queue", __name__, url_prefix="/g/<group>")
+#: A message names so many tasks that were left alone.
+_NAMED = 12
 
 
 @blueprint.get("/queue")
@@ -85,10 +89,12 @@ def act() -> ResponseReturnValue:
     else:
         ids = _ids()
     if request.form.get("confirmed") != "yes" or (action.name == "priority" and priority is None):
+        shown = actions.preview(g.group.database, action, ids)
         return render_template(
             "confirm_tasks.html",
             action=action,
-            preview=actions.preview(g.group.database, action, ids),
+            preview=shown,
+            seen=[actions.last_launch(row) for row in shown.meant],
             priority=priority,
             capped=len(ids) == actions.LIMIT and request.form.get("scope") == "filter",
             limit=actions.LIMIT,
@@ -96,16 +102,41 @@ def act() -> ResponseReturnValue:
             highest=actions.HIGHEST,
             back=back,
         )
-    outcome = actions.act_on_tasks(g.group, g.account, action, ids, priority=priority)
-    parts = [f"{_tasks(len(outcome.done))} {action.done}."]
-    if outcome.late:
-        parts.append(f"{_tasks(len(outcome.late))} left alone: their state had changed meanwhile.")
-    if outcome.locked:
-        parts.append(f"{_tasks(len(outcome.locked))} not changed: their workflow is busy, try again.")
-    if outcome.campaigns:
-        parts.append(f"Campaigns that go on: {', '.join(outcome.campaigns)}.")
-    flash(" ".join(parts))
+    outcome = actions.act_on_tasks(g.group, g.account, action, ids, priority=priority, seen=_seen(ids))
+    for line in _lines(action, outcome):
+        flash(line)
     return redirect(back, 303)
+
+
+def _lines(action: actions.TaskAction, outcome: actions.Outcome) -> list[str]:
+    """Say what became of each task, as far as a page's message can (a cookie holds it)."""
+    lines = [f"{_tasks(len(outcome.done))} {action.done}."]
+    if outcome.reasons:
+        named = [f"{fw_id} ({reason})" for fw_id, reason in sorted(outcome.reasons.items())]
+        more = f", and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+        lines.append(f"{_tasks(len(named))} left alone: {', '.join(named[:_NAMED])}{more}.")
+    if outcome.campaigns:
+        lines.append(f"Campaigns that go on: {', '.join(outcome.campaigns)[:200]}.")
+    return lines
+
+
+def _seen(ids: Sequence[int]) -> dict[int, int] | None:
+    """Return the last launch of each task when the question was asked; None where the form does not say.
+
+    Raises
+    ------
+    InputError
+        It is not one number for each.
+    """
+    given = request.form.get("seen", "")
+    if not given:
+        return None
+    words = given.split(",")
+    if len(words) != len(ids) or not all(
+        word.isascii() and word.isdigit() and len(word) <= 15 for word in words
+    ):
+        raise InputError("what was seen of the tasks does not fit them: ask again")
+    return dict(zip(ids, map(int, words), strict=True))
 
 
 @blueprint.post("/campaigns/<name>/act")

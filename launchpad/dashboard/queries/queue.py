@@ -97,7 +97,9 @@ def chosen_tasks(database: Database[Any], listing: Listing, limit: int) -> list[
 
 def task_rows(database: Database[Any], ids: Sequence[int]) -> list[dict[str, Any]]:
     """Return the named tasks that exist, without their inputs, by id."""
-    return list(database.fireworks.find({"fw_id": {"$in": list(ids)}}, _ROW).sort("fw_id", 1))
+    return list(
+        database.fireworks.find({"fw_id": {"$in": list(ids)}}, {**_ROW, "launches": 1}).sort("fw_id", 1)
+    )
 
 
 def newest_failures(database: Database[Any], limit: int = 20) -> list[dict[str, Any]]:
