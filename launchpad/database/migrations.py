@@ -14,7 +14,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gapfactory.errors import DatabaseError
+from gapfactory.errors import DatabaseError, StateError
 from launchpad.database.documents import now, own_label_id
 
 if TYPE_CHECKING:
@@ -141,6 +141,33 @@ def _first(database: Database[Any], between: Callable[[], None]) -> int:
     return changed
 
 
+_NO_LEVELS = {"levels": {"$exists": False}}
+
+
+def _count_second(database: Database[Any]) -> int:
+    return int(database.campaigns.count_documents(_NO_LEVELS))
+
+
+def _second(database: Database[Any], between: Callable[[], None]) -> int:
+    """Write beside the settings of each campaign what those who only read results need of them."""
+    from launchpad.database.campaigns import compositions_of, levels_of
+
+    changed = 0
+    for record in list(database.campaigns.find(_NO_LEVELS, {"settings": 1, "versions": 1})):
+        between()
+        try:
+            fields: dict[str, Any] = {
+                "levels": levels_of(record),
+                "compositions": list(compositions_of(record)),
+            }
+        except StateError as error:
+            # this version does not read its settings, here or elsewhere
+            logger.warning("%s", error)
+            fields = {"levels": {}, "compositions": []}
+        changed += database.campaigns.update_one({"_id": record["_id"]}, {"$set": fields}).modified_count
+    return changed
+
+
 #: In order; the last one leads to the version of this program.
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(
@@ -149,6 +176,7 @@ MIGRATIONS: tuple[Migration, ...] = (
         _first,
         _count_first,
     ),
+    Migration(2, "hashes of the levels of theory beside the settings of campaigns", _second, _count_second),
 )
 #: The version that this program makes.
 SCHEMA = MIGRATIONS[-1].to

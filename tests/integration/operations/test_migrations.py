@@ -10,6 +10,7 @@ import pytest
 
 from gapfactory.errors import DatabaseError, InputError, StateError
 from launchpad.database import migrations
+from launchpad.database.campaigns import levels_of
 from launchpad.database.check import check_database
 from launchpad.database.digest import campaign_digests
 from launchpad.database.labels import labels_of
@@ -45,8 +46,13 @@ def test_a_database_of_before_there_were_versions_is_upgraded(old) -> None:
     failed = old.labels.find_one({"status": "failed"})
     planned = sum(step.count(old) for step in migrations.outstanding(old))
     assert any("index" in line for line in check_database(old))
-    [(step, changed)] = upgrade(old)
-    assert (step.to, schema_version(old)) == (SCHEMA, SCHEMA)
+    done = upgrade(old)
+    changed = sum(number for _, number in done)
+    assert ([step.to for step, _ in done], schema_version(old)) == ([1, 2], SCHEMA)
+    # what the records say of their settings is what the settings say
+    record = old.campaigns.find_one()
+    assert record["levels"] == levels_of({**record, "levels": {}})
+    assert record["compositions"] == ["Si"]
     # the failure is completed, then moved
     assert changed == planned
     assert planned >= 10
@@ -58,9 +64,9 @@ def test_a_database_of_before_there_were_versions_is_upgraded(old) -> None:
     assert labels_of(old, [failed["_id"]], "another") == {}
     assert old.relaxations.find_one()["left_known_space"] is False
     history = old.queue_meta.find_one({"_id": "schema"})["history"]
-    assert [entry["version"] for entry in history] == [SCHEMA]
+    assert [entry["version"] for entry in history] == [1, SCHEMA]
     assert upgrade(old) == []
-    assert old.audit.count_documents({"event": "schema.migrated"}) == 1
+    assert old.audit.count_documents({"event": "schema.migrated"}) == SCHEMA
 
 
 def test_an_upgrade_that_is_cut_off_is_completed(old, new_database, monkeypatch) -> None:
@@ -125,7 +131,7 @@ def test_an_older_database_is_read_but_not_written_where_that_does_harm(
     with pytest.raises(DatabaseError, match=r"older gapfactory \(schema 0.*Stop all workers.*db upgrade"):
         Queue.from_uri(database_uri)
     Queue.from_uri(database_uri, read_only=True).close()
-    assert [step.to for step, _ in upgrade(old)] == [SCHEMA, SCHEMA + 1]
+    assert [step.to for step, _ in upgrade(old)] == [*range(1, SCHEMA + 1), SCHEMA + 1]
     Queue.from_uri(database_uri).close()
 
 

@@ -248,3 +248,59 @@ def test_the_image_gets_what_it_copies() -> None:
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert kept == {"pyproject.toml", "README.md", "LICENSE", "gapfactory", "launchpad"}
     assert all((ROOT / name).exists() for name in kept)
+
+
+# ---- the dashboard ---------------------------------------------------------------------------------------------
+
+
+def options(words: list[str]) -> dict[str, str]:
+    return dict(
+        word.removeprefix("--").split("=", 1) for word in words if word.startswith("--") and "=" in word
+    )
+
+
+def caches() -> dict[str, str]:
+    """Directories that the image's processes write to."""
+    text = (DEPLOY / "Dockerfile").read_text()
+    names = ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR", "GAPFACTORY_CACHE")
+    return {name: re.search(rf"\b{name}=(\S+)", text)[1] for name in names}
+
+
+def test_the_dashboard_in_containers_has_what_it_needs_and_writes_nowhere_else() -> None:
+    """Port, key and places to write; the results themselves are in the database."""
+    service = compose()["services"]["dashboard"]
+    given = options(service["command"])
+    assert service["ports"] == [f"127.0.0.1:${{DASHBOARD_PORT:-8265}}:{given['port']}"]
+    assert given["secret-file"].removeprefix("/run/secrets/") in service["secrets"]
+    assert not service.get("volumes")
+    writable = [place.split(":")[0] for place in service["tmpfs"]]
+    found = next(
+        document
+        for document in manifests()
+        if document["metadata"]["name"] == "dashboard" and pod_of(document)
+    )
+    (container,) = pod_of(found)["containers"]
+    told = options(container["args"])
+    assert container["ports"][0]["containerPort"] == int(told["port"])
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert told["secret-file"].startswith(f"{mounts['secret']}/")
+    empty = [mounts[volume["name"]] for volume in pod_of(found)["volumes"] if "emptyDir" in volume]
+    for name, place in caches().items():
+        assert any(Path(place).is_relative_to(there) for there in writable), (name, place)
+        assert any(Path(place).is_relative_to(there) for there in empty), (name, place)
+
+
+def test_the_dashboard_under_systemd_has_what_it_needs_and_writes_nowhere_else() -> None:
+    text = (DEPLOY / "systemd" / "gapfactory-dashboard@.service").read_text()
+    lines = [line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#")]
+    assert ["ProtectSystem", "strict"] in lines
+    places = {"CacheDirectory": "/var/cache", "StateDirectory": "/var/lib"}
+    writable = [f"{root}/{value}" for key, root in places.items() for name, value in lines if name == key]
+    said = dict(
+        word.split("=", 1) for name, value in lines if name == "Environment" for word in value.split()
+    )
+    for name in caches().keys() - {"HOME"}:
+        assert any(Path(said[name]).is_relative_to(there) for there in writable), name
+    command = next(value for name, value in lines if name == "ExecStart")
+    secret = re.search(r"--secret-file (\S+)", command)[1]
+    assert any(Path(secret).is_relative_to(there) for there in writable)
