@@ -32,21 +32,26 @@ check() { # check NAME COMMAND...
     "$@" </dev/null || failed+=("$name")
 }
 
-# fast first, so that an early fault is seen early; a path among the arguments replaces all three
-paths=()
-for directory in tests/unit tests/integration tests/acceptance; do
-    if [[ -d "$directory" ]]; then paths+=("$directory"); fi
-done
+# a path among the arguments replaces everything
+everything=yes
 for argument in "$@"; do
-    if [[ -e "${argument%%::*}" ]]; then paths=(); fi
+    if [[ -e "${argument%%::*}" ]]; then everything=no; fi
 done
 
 check "ruff check" "$BIN/ruff" check .
 check "ruff format" "$BIN/ruff" format --check --quiet .
 check "mypy" "$BIN/mypy"
-check "pytest" "$BIN/python" -m pytest --durations=15 "${paths[@]}" "$@"
+pytest=("$BIN/python" -m pytest --durations=15)
+if [[ "$everything" == no ]]; then
+    check "pytest" "${pytest[@]}" "$@"
+else
+    # fast first, so that an early fault is seen early; by file, because most tests wait for something; what loads the
+    # machine on purpose, or draws in a browser, runs alone
+    check "tests side by side" "${pytest[@]}" -n 2 --dist loadfile tests/unit tests/integration "$@"
+    check "tests one by one" "${pytest[@]}" tests/acceptance "$@"
+fi
 # FireWorks' own tests, from its source distribution, against the embedded server
-if ((${#paths[@]} > 0)) && (($# == 0)); then
+if (($# == 0)); then
     check "FireWorks' suite" "$BIN/python" tests/acceptance/fireworks_suite.py --fast
 fi
 

@@ -415,7 +415,7 @@ def test_no_user_and_no_password_without_a_file_to_put_it_into(place, tmp_path) 
     before = (tmp_path / "bob.uri").read_text()
     for to in (tmp_path / "nowhere" / "x.uri", tmp_path):
         for command in (["add", "silicon", "eve", "--role", "worker"], ["password", "silicon", "bob"]):
-            done = place.run("db", "users", *command, "--to", str(to))
+            done = place.run("db", "users", *command, "--to", str(to), COLUMNS="400")
             assert done.returncode == 1
             assert "Nothing was changed" in done.stderr
     assert [user["name"] for user in place.json("db", "users", "list", "silicon")] == ["bob"]

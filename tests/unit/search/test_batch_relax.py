@@ -347,7 +347,6 @@ def test_closest_pair_equals_ase_in_skewed_and_thin_cells():
     assert seen == {True, False}
 
 
-@pytest.mark.filterwarnings("ignore:.*OLD_ERROR_HANDLING.*:DeprecationWarning")
 @pytest.mark.parametrize(
     "atoms", [bulk("Ti"), bulk("Si", cubic=True), bulk("Si")], ids=["hcp", "cubic", "fcc"]
 )
