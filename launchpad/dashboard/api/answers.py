@@ -10,15 +10,18 @@ from pydantic import BeforeValidator, Field
 from launchpad.dashboard.api.declare import Answer, Given
 
 __all__ = [
+    "Attempt",
     "Campaign",
     "CampaignDetail",
     "Campaigns",
     "Changed",
     "Generation",
     "Generations",
+    "Label",
     "Metrics",
     "Queue",
     "RetryOrder",
+    "Step",
     "Structure",
     "StructureDetail",
     "StructureQuery",
@@ -27,6 +30,7 @@ __all__ = [
     "TaskDetail",
     "TaskOrder",
     "TaskOutcome",
+    "TaskStep",
     "Tasks",
     "Worker",
     "Workers",
@@ -133,9 +137,41 @@ class Structures(Answer):
     """For ``after`` of the next page; null on the last one."""
 
 
-class StructureDetail(Structure):
-    """A stored structure."""
+class Step(Answer):
+    """One step of a structure's history."""
 
+    name: str
+    text: str
+    target: str | None
+    """The structure that it leads to; null where that is this one."""
+    task: int | None
+    """The task that did it, where it is known."""
+
+
+class Label(Answer):
+    """What the reference said, as the structure's campaign sees it."""
+
+    id: str
+    status: str
+    fault: str
+    reason: str
+    energy: float
+    """Total (eV); null where there is none."""
+    engine: str
+    version: str
+    attempts: int
+    seconds: float
+
+
+class StructureDetail(Answer):
+    """A structure: stored as such, a relaxation's last frame, or another frame of it."""
+
+    id: str
+    campaign: str
+    generation: int
+    kind: str
+    composition: str
+    hash: str
     symbols: list[str]
     positions: list[list[float]]
     """Å."""
@@ -144,6 +180,11 @@ class StructureDetail(Structure):
     pbc: list[bool]
     info: Plain
     """How it was made."""
+    path: list[Step]
+    """Cell, relaxation, selection, label, fits: in the order in which they happened."""
+    label: Label | None
+    fits: list[int]
+    """Generations whose potential was fitted to it."""
 
 
 class StructureQuery(Given):
@@ -175,29 +216,78 @@ class Tasks(Answer):
     """For ``after`` of the next page; null on the last one."""
 
 
+class TaskStep(Answer):
+    """What a task does."""
+
+    name: str
+    parameters: dict[str, str]
+
+
+class Attempt(Answer):
+    """One launch of a task."""
+
+    launch_id: int
+    state: str
+    host: str
+    worker: str
+    archived: bool
+    """Whether the task was run again since."""
+    started: Moment
+    ended: Moment
+    seconds: float | None
+    directory: str
+    error: str
+    tail: str
+    """End of the traceback of a failed one."""
+    summary: Plain
+    """What a completed one reports."""
+    given_up: str
+    """Why it was ended without a result, and what became of it."""
+
+
 class TaskDetail(Task):
     """A task with its inputs and launches."""
 
-    spec: Plain
-    launches: list[Plain]
-    """The newest 50: state, host, directory, times, and what a failed one said."""
+    steps: list[TaskStep]
+    needs: Plain
+    """Of a worker: cores, memory."""
+    attempts: list[Attempt]
+    """The newest 50 launches, the newest first."""
+    tries: dict[str, int]
+    """Tries that ended by a fault of the machine, by kind."""
+    exhausted: bool
+    """Whether the bound of these was reached."""
+    parents: list[int]
+    children: list[int]
 
 
 class Worker(Answer):
     """A process that works for the queue, or supervises those that do."""
 
     id: str
-    kind: str | None
-    host: str | None
-    pid: int | None
-    state: str | None
-    alive: bool | None
-    """Null where it cannot be told."""
-    age_s: float
-    """Since it reported."""
-    task: int | None
+    host: str
+    kind: str
+    pid: int
+    condition: str
+    """``idle``, ``running``, ``draining`` and the like; ``silent``, ``dead``."""
+    asked: bool
+    """Whether it was asked to stop."""
+    site: str
+    """The batch job that it runs in."""
+    categories: list[str]
+    """Kinds of task that it works for; empty: all."""
+    campaigns: list[str]
+    cores: int | None
+    memory_gb: float | None
+    fw_id: int | None
+    """The task that it is at."""
+    task: str
     done: int
     failed: int
+    per_hour: float | None
+    started: float | None
+    heartbeat: float | None
+    """Seconds since the epoch."""
 
 
 class Workers(Answer):

@@ -31,11 +31,11 @@ STRUCTURES: Final = (
 _STRUCTURE: Final = dict.fromkeys(
     ("campaign", "generation", "stage", "index", "composition", "hash", "info"), 1
 )
-_LAUNCH: Final = {
-    "_id": 0, "launch_id": 1, "state": 1, "host": 1, "launch_dir": 1, "time_start": 1, "time_end": 1,
-    "runtime_secs": 1, "action.stored_data": 1, "requeue": 1,
-}  # fmt: skip
-_LAUNCHES: Final = 50
+
+_WORKER: Final = (
+    "id", "kind", "pid", "condition", "asked", "site", "categories", "cores", "memory_gb", "fw_id", "task", "done",
+    "failed", "per_hour", "started", "heartbeat",
+)  # fmt: skip
 
 
 @operation("GET", "/campaigns", Permission.READ, answers.Campaigns)
@@ -95,20 +95,27 @@ def structures(call: Call) -> dict[str, Any]:
 
 @operation("GET", "/structure", Permission.READ, answers.StructureDetail, query=answers.StructureQuery)
 def structure(call: Call) -> dict[str, Any]:
-    """Return one stored structure with its atoms."""
-    from launchpad.dashboard.queries.crystal import Crystal
+    """Return one structure with its atoms, and how it came about."""
+    from launchpad.dashboard.queries.structures import find, know
 
-    found = g.group.database.structures.find_one({"_id": call.query.id})
-    if found is None:
-        raise NotFoundError(f"there is no structure {call.query.id!r}")
-    crystal = Crystal.of(found["atoms"])
+    subject = find(g.group.database, call.query.id)
+    known = know(g.group.database, subject)
+    crystal = subject.crystal
     return {
-        **found,
-        "id": found["_id"],
+        "id": subject.id,
+        "campaign": subject.campaign,
+        "generation": subject.generation,
+        "kind": subject.kind,
+        "composition": subject.composition,
+        "hash": subject.hash,
         "symbols": crystal.symbols,
         "positions": crystal.positions.tolist(),
         "cell": crystal.cell.tolist(),
         "pbc": crystal.pbc.tolist(),
+        "info": subject.info,
+        "path": known.path,
+        "label": known.label,
+        "fits": [fit["generation"] for fit in known.fits],
     }
 
 
@@ -122,15 +129,19 @@ def tasks(call: Call) -> dict[str, Any]:
 @operation("GET", "/tasks/<int:number>", Permission.READ, answers.TaskDetail)
 def task(call: Call, number: int) -> dict[str, Any]:
     """Return one task with its inputs and launches."""
-    database = g.group.database
-    found = database.fireworks.find_one({"fw_id": number})
-    if found is None:
-        raise NotFoundError(f"there is no task {number}")
-    ids = [*found.get("launches", ()), *found.get("archived_launches", ())]
-    launches = (
-        database.launches.find({"launch_id": {"$in": ids}}, _LAUNCH).sort("launch_id", -1).limit(_LAUNCHES)
-    )
-    return {**_task(found), "spec": found["spec"], "launches": list(launches)}
+    from launchpad.dashboard.queries.queue import task_view
+
+    view = task_view(g.group.database, number)
+    return {
+        **_task(view.row),
+        "steps": [{"name": name, "parameters": parameters} for name, parameters in view.parameters],
+        "needs": view.needs,
+        "attempts": view.attempts,
+        "tries": view.tries,
+        "exhausted": view.exhausted,
+        "parents": [row["fw_id"] for row in view.parents],
+        "children": [row["fw_id"] for row in view.children],
+    }
 
 
 def _task(row: dict[str, Any]) -> dict[str, Any]:
@@ -159,20 +170,13 @@ def queue(call: Call) -> dict[str, Any]:
 @operation("GET", "/workers", Permission.READ, answers.Workers)
 def workers(call: Call) -> dict[str, Any]:
     """Return the workers and supervisors that have not ended in order."""
-    from launchpad.workers.registry import list_workers
+    from launchpad.dashboard.queries.workers import worker_hosts
 
     return {
         "workers": [
-            {
-                **{key: one.get(key) for key in ("kind", "host", "pid", "state")},
-                "id": one["_id"],
-                "alive": one["alive"],
-                "age_s": one["age_s"],
-                "task": one.get("fw_id"),
-                "done": one.get("done") or 0,
-                "failed": one.get("failed") or 0,
-            }
-            for one in list_workers(g.group.database)
+            {"host": host.name, "campaigns": row.campaigns, **{name: getattr(row, name) for name in _WORKER}}
+            for host in worker_hosts(g.group.database)
+            for row in host.rows
         ]
     }
 
