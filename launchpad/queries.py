@@ -30,20 +30,28 @@ def _counts(rows: Any) -> dict[str, int]:
 def task_counts(
     database: Database[Any], campaign: str, generation: int | None = None
 ) -> dict[str, dict[str, int]]:
-    """Return ``{kind: {state: number}}`` of a campaign's tasks."""
+    """Return ``{kind: {state: number}}`` of a campaign's tasks, or of one generation's."""
     match: dict[str, Any] = {"spec.campaign": campaign}
     if generation is not None:
         match["spec.generation"] = generation
-    rows = database.fireworks.aggregate(
-        [
-            {"$match": match},
-            {"$group": {"_id": {"kind": "$spec._category", "state": "$state"}, "n": {"$sum": 1}}},
-        ]
-    )
+    return _by_kind(database, match)
+
+
+def _by_kind(database: Database[Any], match: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Return ``{kind: {state: number}}``, counted state by state from the keys of an index: no task is read."""
+    from launchpad.queue.states import FireworkState
+
     result: dict[str, dict[str, int]] = {}
-    for row in rows:
-        result.setdefault(row["_id"]["kind"], {})[row["_id"]["state"]] = int(row["n"])
-    return result
+    for state in FireworkState:
+        rows = database.fireworks.aggregate(
+            [
+                {"$match": {**match, "state": str(state)}},
+                {"$group": {"_id": "$spec._category", "n": {"$sum": 1}}},
+            ]
+        )
+        for row in rows:
+            result.setdefault(str(row["_id"] or ""), {})[str(state)] = int(row["n"])
+    return dict(sorted(result.items()))
 
 
 def needs_of_ready_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]:
@@ -59,20 +67,8 @@ def needs_of_ready_tasks(database: Database[Any], campaign: str) -> list[dict[st
 
 
 def queue_counts(database: Database[Any]) -> dict[str, dict[str, int]]:
-    """Return ``{kind: {state: number}}`` of every task of the database; tasks without a kind under an empty name.
-
-    Counted state by state from the keys of the index on state and kind: no task is read.
-    """
-    from launchpad.queue.states import FireworkState
-
-    result: dict[str, dict[str, int]] = {}
-    for state in FireworkState:
-        rows = database.fireworks.aggregate(
-            [{"$match": {"state": str(state)}}, {"$group": {"_id": "$spec._category", "n": {"$sum": 1}}}]
-        )
-        for row in rows:
-            result.setdefault(str(row["_id"] or ""), {})[str(state)] = int(row["n"])
-    return dict(sorted(result.items()))
+    """Return ``{kind: {state: number}}`` of every task of the database; tasks without a kind under an empty name."""
+    return _by_kind(database, {})
 
 
 def unfinished_tasks(database: Database[Any], campaign: str) -> list[dict[str, Any]]:

@@ -99,8 +99,8 @@ def _require_source(database: Database[Any], campaign: Campaign) -> None:
         raise StateError(msg)
 
 
-def status(database: Database[Any], name: str) -> dict[str, Any]:
-    """Return where a campaign stands, as plain JSON data."""
+def status(database: Database[Any], name: str, *, labels: int | None = None) -> dict[str, Any]:
+    """Return where a campaign stands, as plain JSON data; `labels`: how many are done, where the caller counted."""
     record = campaigns.require_campaign(database, name)
     # read as stored: checking the settings takes longer than all the rest
     settings = record["settings"]
@@ -117,6 +117,8 @@ def status(database: Database[Any], name: str) -> dict[str, Any]:
     potential = database.potentials.find_one(
         {"campaign": name}, {"generation": 1, "digest": 1}, sort=[("generation", -1)]
     )
+    if labels is None:
+        labels = _labels_done(database, record, metrics[-1] if metrics else None)
     return {
         "campaign": name,
         "state": record["state"],
@@ -124,7 +126,7 @@ def status(database: Database[Any], name: str) -> dict[str, Any]:
         "generation": generation,
         "generations": schedule["generations"],
         "label_budget": settings["stop"]["label_budget"],
-        "labels": _labels_done(database, record),
+        "labels": labels,
         "tasks": queries.task_counts(database, name, generation),
         "relaxations": queries.relaxation_counts(database, name, generation),
         "relaxations_planned": planned if generation else 0,
@@ -146,19 +148,25 @@ def status(database: Database[Any], name: str) -> dict[str, Any]:
     }
 
 
-def _labels_done(database: Database[Any], record: dict[str, Any]) -> int:
-    """Return how many of the chosen structures have a label."""
+def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict[str, Any] | None) -> int:
+    """Return how many labels of the budget are spent: as the newest assessment counted, and those done since.
+
+    Only what was chosen after that assessment is looked at: one generation, however long the campaign is.
+    """
     name = record["_id"]
+    counted, newest = (assessed["labels"], assessed["generation"]) if assessed else (0, -1)
     ids = [
         key
-        for selection in database.selections.find({"campaign": name}, {"train": 1, "test": 1})
+        for selection in database.selections.find(
+            {"campaign": name, "generation": {"$gt": newest}}, {"train": 1, "test": 1}
+        )
         for key in (*selection["train"], *selection["test"])
     ]
     if not ids:
-        return 0
+        return int(counted)
     hashes = [d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})]
     level = campaigns.levels_of(record)["crystal"]
-    return count_done(database, [label_id(h, level) for h in hashes], name)
+    return int(counted) + count_done(database, {label_id(h, level) for h in hashes}, name)
 
 
 def label_overview(database: Database[Any], campaign: Campaign) -> list[LabelledItem]:

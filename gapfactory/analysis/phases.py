@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     from gapfactory.analysis._phase_data import PhaseRecord
 
-__all__ = ["NamedPhase", "elements_with_phases", "missing_phases", "named_phases", "primitive_cell"]
+__all__ = [
+    "NamedPhase",
+    "elements_with_phases",
+    "missing_phases",
+    "named_phases",
+    "names_of_phases",
+    "primitive_cell",
+]
 
 _SYMPREC = 1e-3
 #: atomic mass unit per Å^3 in g/cm^3
@@ -87,7 +94,7 @@ def _build(record: PhaseRecord) -> NamedPhase:
     from ase.spacegroup import crystal
     from ase.spacegroup.spacegroup import SpacegroupError
 
-    name = f"{record.element}-{record.key}"
+    name = _name(record)
     try:
         atoms = crystal(
             [record.element] * len(record.sites),
@@ -153,6 +160,17 @@ def named_phases(element: str) -> tuple[NamedPhase, ...]:
     from gapfactory.analysis._phase_data import RECORDS
 
     return tuple(_build(r) for r in RECORDS if r.element == element)
+
+
+def names_of_phases(element: str) -> tuple[str, ...]:
+    """Return the names of the named phases of an element, in the same order; none is built."""
+    from gapfactory.analysis._phase_data import RECORDS
+
+    return tuple(_name(r) for r in RECORDS if r.element == element)
+
+
+def _name(record: PhaseRecord) -> str:
+    return f"{record.element}-{record.key}"
 
 
 def missing_phases(element: str) -> dict[str, str]:

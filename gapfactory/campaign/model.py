@@ -305,7 +305,7 @@ class Campaign(Settings):
         ValueError
             A phase was asked for that is not tabulated, or of a compound.
         """
-        from gapfactory.analysis.phases import named_phases
+        from gapfactory.analysis.phases import names_of_phases
 
         wanted = self.evidence.phases
         if self.element is None and wanted and not isinstance(wanted, str):
@@ -316,7 +316,7 @@ class Campaign(Settings):
             raise ValueError(msg)
         if wanted == "none" or self.element is None:
             return ()
-        known = tuple(phase.name for phase in named_phases(self.element))
+        known = names_of_phases(self.element)
         return known if wanted == "all" else tuple(self._phase(name, known) for name in wanted)
 
     def _phase(self, name: str, known: tuple[str, ...]) -> str:

@@ -1,19 +1,24 @@
 """The tasks of a generation as a ladder: one band for each kind of task and step, drawn as SVG by a template.
 
 Few tasks are boxes with their names and a line for each dependence; many are small squares, and the lines join bands.
+More than `MOST` are not drawn one by one: each band has a block for each state, with the number of its tasks, which
+leads to their table.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Band", "Cell", "Ladder", "Rung", "arrange"]
+__all__ = ["MOST", "Band", "Block", "Cell", "Ladder", "Rung", "arrange", "fold"]
 
+#: Up to so many tasks are drawn one by one.
+MOST: Final = 600
 #: Up to so many tasks are drawn as boxes with names.
 _FEW: Final = 30
 _LABEL: Final = 190
@@ -59,6 +64,17 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Block:
+    """The tasks of one kind and state, where there are too many to draw each."""
+
+    state: str
+    number: int
+    x: int
+    width: int
+    text: str
+
+
+@dataclass(frozen=True)
 class Band:
     """The tasks of one kind that are equally far from the beginning."""
 
@@ -66,10 +82,13 @@ class Band:
     y: int
     height: int
     cells: tuple[Cell, ...]
+    blocks: tuple[Block, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of tasks by state."""
+        if self.blocks:
+            return {block.state: block.number for block in self.blocks}
         return dict(sorted(Counter(cell.rung.state for cell in self.cells).items()))
 
 
@@ -136,6 +155,36 @@ def arrange(rungs: Sequence[Rung]) -> Ladder:
         y += tall + _GAP
     lines = _between_tasks(bands) if boxes else _between_bands(bands)
     return Ladder(_WIDTH, max(y - _GAP + 10, 10), tuple(bands), lines, boxes)
+
+
+def fold(counts: Mapping[str, Mapping[str, int]], order: Sequence[str]) -> Ladder:
+    """Place the states of a workflow's tasks, kind by kind.
+
+    Parameters
+    ----------
+    counts
+        ``{kind: {state: number}}``.
+    order
+        The kinds from the first step to the last; others come after them.
+    """
+    height, narrowest, gap = 34, 90, 4
+    places = {kind: place for place, kind in enumerate(order)}
+    bands = []
+    y = 10
+    for kind in sorted(counts, key=lambda kind: (places.get(kind, len(places)), kind)):
+        states = sorted(counts[kind].items())
+        total = sum(number for _, number in states)
+        room = _WIDTH - _LABEL - len(states) * (narrowest + gap)
+        x, blocks = _LABEL, []
+        for state, number in states:
+            width = narrowest + room * number // total
+            blocks.append(Block(state, number, x, width, f"{SIGNS.get(state, '?')} {number}"))
+            x += width + gap
+        bands.append(Band(kind, y, height, (), tuple(blocks)))
+        y += height + _GAP
+    x = _LABEL + 30
+    lines = [(x, above.y + above.height, x, below.y) for above, below in pairwise(bands)]
+    return Ladder(_WIDTH, max(y - _GAP + 10, 10), tuple(bands), tuple(lines), False)
 
 
 def _short(name: str) -> str:

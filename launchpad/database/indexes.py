@@ -25,15 +25,20 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("campaign", "generation", "status", "composition", "_id"),
         ("campaign", "generation", "status", "composition", "final_energy_per_atom", "_id"),
     ),
-    # each filter of the table with each of its orders
+    # each filter of the table with each of its orders: role and label are named or spread
     "dashboard_rows": tuple(
-        ("campaign", *one, order, "_id")
+        ("campaign", *one, "role", "label", order, "_id")
         for order in ("rank", "energy", "force")
-        for one in ((), ("generation",), ("role",), ("label",), ("fault",), ("composition",))
+        for one in ((), ("generation",), ("fault",), ("composition",))
     ),
     "dashboard_results": (("asked",),),
     "selections": (("campaign", "generation"),),
-    "labels": (("structure_hash",), ("status",), ("campaign", "status")),
+    "labels": (
+        ("structure_hash",),
+        ("status",),
+        ("campaign", "status", "fault"),
+        ("campaign", "status", "attempts"),
+    ),
     "label_claims": (("token",),),
     "curves": (("campaign",),),
     "curve_points": (("curve",), ("campaign", "status")),
@@ -44,6 +49,8 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "fireworks": (
         *((*one, "state", "spec._category", "fw_id") for one in _TASK_FILTERS),
         ("name", "_id"),
+        # which ready task is so the longest
+        ("state", "updated_on"),
     ),
 }
 

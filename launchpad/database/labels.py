@@ -16,7 +16,7 @@ from launchpad.database.documents import LabelDocument, label_id, own_label_id
 from launchpad.database.packing import pack_array, pack_atoms, unpack_array, unpack_atoms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ase import Atoms
     from numpy.typing import NDArray
@@ -31,6 +31,7 @@ __all__ = [
     "adopt_shared",
     "ask_again",
     "count_done",
+    "done_keys",
     "labels_of",
     "save_outcome",
     "settle",
@@ -401,15 +402,24 @@ def _stored(document: dict[str, Any]) -> StoredLabel:
     )
 
 
-def count_done(database: Database[Any], keys: Sequence[str], campaign: str) -> int:
-    """Return how many of these keys have a label for a campaign, without reading any."""
-    wanted = set(keys)
-    own = {
-        d["_id"].rpartition("/")[0]: d["status"]
-        for d in database.labels.find(
-            {"campaign": campaign, "status": {"$in": ["failed", "altered"]}}, {"status": 1}
-        )
+def done_keys(database: Database[Any], keys: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    """Return which keys have a label for their campaign, without reading any label; `keys` is by campaign."""
+    own = {own_label_id(key, campaign): (campaign, key) for campaign, all_ in keys.items() for key in all_}
+    shared = {key for all_ in keys.values() for key in all_}
+    if not shared:
+        return {campaign: set() for campaign in keys}
+    status = {
+        found["_id"]: found["status"]
+        for found in database.labels.find({"_id": {"$in": [*own, *shared]}}, {"status": 1})
     }
-    plain = [key for key in wanted if key not in own]
-    shared = database.labels.count_documents({"_id": {"$in": plain}, "status": "done"})
-    return int(shared) + sum(own[key] == "altered" for key in wanted & set(own))
+    done: dict[str, set[str]] = {campaign: set() for campaign in keys}
+    for mine, (campaign, key) in own.items():
+        said = status.get(mine)
+        if said == "altered" or (said != "failed" and status.get(key) == "done"):
+            done[campaign].add(key)
+    return done
+
+
+def count_done(database: Database[Any], keys: Collection[str], campaign: str) -> int:
+    """Return how many of these keys have a label for a campaign, without reading any."""
+    return len(done_keys(database, {campaign: keys})[campaign])

@@ -192,7 +192,10 @@ def _narrow(index: Index, bounds: dict[str, Bounds]) -> _Narrowed:
         entry = bounds.get(path)
         if entry is None:
             return _whole(prefixes, used, position)
-        if entry.points is not None and len(prefixes) * len(entry.points) <= _MOST_RANGES:
+        # one list of values is never longer than a message; several lists multiply
+        if entry.points is not None and (
+            len(prefixes) == 1 or len(prefixes) * len(entry.points) <= _MOST_RANGES
+        ):
             points = entry.points if direction > 0 else [p.translate(INVERT) for p in reversed(entry.points)]
             prefixes = [prefix + point for prefix in prefixes for point in points]
             if entry.low is None and entry.high is None:

@@ -52,8 +52,10 @@ class Metric:
         self.samples.append((labels, float(value)))
 
 
-def measure(database: Database[Any], *, silent_s: float = 300.0) -> list[Metric]:
-    """Count what is in a database.
+def measure(
+    database: Database[Any], *, silent_s: float = 300.0, known: Mapping[str, float | None] | None = None
+) -> list[Metric]:
+    """Count what is in a database; `known` as in `launchpad.operations.quotas.measure`.
 
     Raises
     ------
@@ -102,16 +104,16 @@ def measure(database: Database[Any], *, silent_s: float = 300.0) -> list[Metric]
     campaigns = Metric("campaigns", "Campaigns by state.")
     for campaign in CampaignState:
         campaigns.add(database.campaigns.count_documents({"state": str(campaign)}), state=str(campaign))
-    return [tasks, ready, delay, beat, workers, heard, labels, campaigns, *_operations(database)]
+    return [tasks, ready, delay, beat, workers, heard, labels, campaigns, *_operations(database, known)]
 
 
-def _operations(database: Database[Any]) -> list[Metric]:
+def _operations(database: Database[Any], known: Mapping[str, float | None] | None) -> list[Metric]:
     from launchpad.database.migrations import schema_version
     from launchpad.operations.quotas import measure as measure_quota
 
     used = Metric("quota_used", "What has a quota: structures, labels, gigabytes, core hours in use.")
     limit = Metric("quota_limit", "The limit of the group, where there is one.")
-    for use in measure_quota(database):
+    for use in measure_quota(database, known=known):
         used.add(use.used, what=use.name)
         if use.limit is not None:
             limit.add(use.limit, what=use.name)

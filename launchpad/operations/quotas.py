@@ -115,8 +115,18 @@ def usage(database: Database[Any]) -> list[Use]:
     return sorted(found, key=lambda use: (use.campaign, use.kind)) + rest
 
 
-def measure(database: Database[Any], quota: Quota | None = None, *, limited: bool = False) -> list[QuotaUse]:
-    """Return how much of each limit is used; `limited`: only of those that are set, and nothing else is counted."""
+def measure(
+    database: Database[Any],
+    quota: Quota | None = None,
+    *,
+    limited: bool = False,
+    known: Mapping[str, float | None] | None = None,
+) -> list[QuotaUse]:
+    """Return how much of each limit is used; `limited`: only of those that are set, and nothing else is counted.
+
+    `known` are uses that the caller counted already; one that is None is left out.
+    """
+    known = known or {}
     limits = quota or quota_of(database)
     measures: dict[str, Callable[[Database[Any]], float]] = {
         "structures": lambda database: float(database.structures.estimated_document_count()),
@@ -124,11 +134,14 @@ def measure(database: Database[Any], quota: Quota | None = None, *, limited: boo
         "gigabytes": lambda database: float(database.command("dbStats")["dataSize"]) / 1e9,
         "core_hours": _core_hours,
     }
-    return [
-        QuotaUse(name, used(database), getattr(limits, name))
-        for name, used in measures.items()
-        if not limited or getattr(limits, name) is not None
-    ]
+    found = []
+    for name, used in measures.items():
+        if limited and getattr(limits, name) is None:
+            continue
+        use = known[name] if name in known else used(database)
+        if use is not None:
+            found.append(QuotaUse(name, use, getattr(limits, name)))
+    return found
 
 
 def _core_hours(database: Database[Any]) -> float:

@@ -129,10 +129,12 @@ def wait_for(client: Client, path: str, seconds: float) -> float:
     begun = time.monotonic()
     while time.monotonic() - begun < seconds:
         status, text, _ = client.ask(path)
-        if status == 200 and b'"state":"computing"' not in text.replace(b" ", b""):
+        if status == 200:
             return time.monotonic() - begun
+        if status != 202:
+            break
         time.sleep(0.5)
-    raise SystemExit(f"{path} is not there after {seconds:.0f} s: {text[:300]!r}")
+    raise SystemExit(f"{path} is not there after {time.monotonic() - begun:.0f} s: {status} {text[:300]!r}")
 
 
 def open_map(address: str, path: str, cookie: str) -> dict[str, float]:
@@ -242,7 +244,7 @@ def run(given: argparse.Namespace, size: Size, uri: str, database: Any, place: P
         last = GENERATIONS - 1
         waited = {}
         if not given.only or "structures.map".startswith(given.only):
-            waited["map"] = wait_for(client, page(f"/structures/map/{name_of(0)}/{last}/state"), 600)
+            waited["map"] = wait_for(client, page(f"/structures/map/{name_of(0)}/{last}/data"), 600)
         if not given.only or "campaigns.chart".startswith(given.only):
             waited["charts"] = wait_for(
                 client, page(f"/campaigns/{name_of(3)}/charts/learning_curve.json"), 600

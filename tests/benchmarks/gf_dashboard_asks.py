@@ -7,7 +7,7 @@ import json
 import re
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 from gf_dashboard_data import CAMPAIGNS, GENERATIONS, Size, name_of
@@ -42,6 +42,14 @@ def page(path: str, **arguments: Any) -> str:
     return f"{text}?{urlencode(arguments, doseq=True)}" if arguments else text
 
 
+class Asker(Protocol):
+    """Who can ask."""
+
+    def ask(self, path: str) -> tuple[int, bytes, dict[str, str]]:
+        """Return status, content and headers."""
+        ...
+
+
 class Client:
     """One connection of one person."""
 
@@ -74,11 +82,13 @@ class Client:
         self.headers["Cookie"] = headers["set-cookie"].partition(";")[0]
 
 
-def asked(database: Database[Any], size: Size, client: Client) -> list[Ask]:
+def asked(database: Database[Any], size: Size, client: Asker) -> list[Ask]:
     """Return what is asked for: every page with the filters, orders and places in its table that people use."""
     big, small = name_of(0), name_of(3)
     last = GENERATIONS - 1
     _, many = size.tasks_of(0)
+    # a task of the small campaign
+    some = 3 * (size.tasks // CAMPAIGNS) + many // 5
     chosen = database.selections.find_one({"_id": f"{big}/g{last:03d}"}, {"train": 1})
     frame = chosen["train"][10] if chosen else ""
     cell = f"{big}/g004/cell/{size.cells // 2:06d}"
@@ -118,13 +128,13 @@ def asked(database: Database[Any], size: Size, client: Client) -> list[Ask]:
         Ask("audit trail", "users.trail", page("/audit/")),
         Ask("queue", "queue.page", page("/queue")),
         Ask("queue, live part", "queue.now", page("/queue/now")),
-        Ask("task, one of a big layer", "tasks.page", page(f"/tasks/{size.tasks // 2 + many // 4}")),
+        Ask("task, one of a big layer", "tasks.page", page(f"/tasks/{some + many // 4}")),
         Ask("task that waits for all", "tasks.page", page(f"/tasks/{many // 2 + 1}")),
         Ask("failed task", "tasks.page", page(f"/tasks/{_failed(database)}")),
-        Ask("task, live part", "tasks.now", page(f"/tasks/{size.tasks // 2}/now")),
-        Ask(f"tasks of a generation ({many})", "tasks.graph", page(f"/campaigns/{small}/generations/{last}/tasks")),
+        Ask("task, live part", "tasks.now", page(f"/tasks/{some}/now")),
+        Ask("tasks of a generation", "tasks.graph", page(f"/campaigns/{small}/generations/{last}/tasks")),
         Ask("the same, live part", "tasks.graph_now", page(f"/campaigns/{small}/generations/{last}/tasks/now")),
-        Ask(f"tasks of a generation ({size.tasks_of(CAMPAIGNS - 1)[1]})", "tasks.graph",
+        Ask("tasks of a big generation", "tasks.graph",
             page(f"/campaigns/{name_of(CAMPAIGNS - 1)}/generations/1/tasks")),
         Ask("the same, live part", "tasks.graph_now",
             page(f"/campaigns/{name_of(CAMPAIGNS - 1)}/generations/1/tasks/now")),
@@ -138,14 +148,14 @@ def asked(database: Database[Any], size: Size, client: Client) -> list[Ask]:
         # computed by a process of its own; there is no potential here that could be loaded
         Ask("values of atoms, asked for", "structures.values", page(f"/structures/values/{quote(frame)}"), (202, 503)),
         Ask("map", "structures.map_page", page(f"/structures/map/{big}/{last}")),
-        Ask("map, whether it is there", "structures.map_state", page(f"/structures/map/{big}/{last}/state")),
+        Ask("map, how far it is", "structures.map_now", page(f"/structures/map/{big}/{last}/now")),
         Ask("map, points", "structures.map_data", page(f"/structures/map/{big}/{last}/data")),
         Ask("API: campaigns", "api.campaigns", page("/api/v1/campaigns")),
         Ask("API: campaign", "api.campaign", page(f"/api/v1/campaigns/{big}")),
         Ask("API: generations", "api.generations", page(f"/api/v1/campaigns/{big}/generations")),
         Ask("API: generation", "api.metrics_of_generation", page(f"/api/v1/campaigns/{big}/generations/{last - 1}")),
         Ask("API: structure", "api.structure", page("/api/v1/structure", id=cell)),
-        Ask("API: task", "api.task", page(f"/api/v1/tasks/{size.tasks // 2}")),
+        Ask("API: task", "api.task", page(f"/api/v1/tasks/{some}")),
         Ask("API: queue", "api.queue", page("/api/v1/queue")),
         Ask("API: workers", "api.workers", page("/api/v1/workers")),
     ]  # fmt: skip
@@ -168,10 +178,10 @@ def asked(database: Database[Any], size: Size, client: Client) -> list[Ask]:
         "generation, kind": {"generation": 3, "kind": "relax"},
         "campaign, generation, kind": {"campaign": small, "generation": last, "kind": "reference"},
         "generation, state (few)": {"generation": last, "state": "FIZZLED"},
-        "ids": {"id_min": size.tasks // 2, "id_max": size.tasks // 2 + 10},
+        "ids": {"id_min": some, "id_max": some + 10},
         "ids (most), state": {"id_min": 10, "state": "READY"},
         "ids, campaign (none)": {"campaign": name_of(7), "id_min": 10**8},
-        "ids, campaign elsewhere": {"campaign": name_of(CAMPAIGNS - 1), "id_max": size.tasks // 2},
+        "ids, campaign elsewhere": {"campaign": name_of(CAMPAIGNS - 1), "id_max": some},
         "name": {"name": f"{name_of(7)} g003 relax"},
         "name (most)": {"name": "camp"},
         "name (a campaign)": {"name": name_of(7)},
@@ -208,7 +218,7 @@ def asked(database: Database[Any], size: Size, client: Client) -> list[Ask]:
         "chosen, by force, largest first": {"campaign": big, "sort": "-force"},
         "chosen, generation": {"campaign": big, "generation": 4},
         "chosen, failed": {"campaign": big, "label": "failed"},
-        "chosen, fault, by force": {"campaign": big, "fault": "scf_not_converged", "sort": "-force"},
+        "chosen, fault, by force": {"campaign": big, "fault": "self-consistency not reached", "sort": "-force"},
         "chosen, held out and waiting": {"campaign": big, "role": "test", "label": "waiting"},
         "chosen, generation, held out, failed": {"campaign": big, "generation": last, "role": "test",
             "label": "failed"},
@@ -238,6 +248,10 @@ def asked(database: Database[Any], size: Size, client: Client) -> list[Ask]:
     }  # fmt: skip
     for label, arguments in tables.items():
         found.append(Ask(f"structures: {label}", "structures.table", page("/structures/", **arguments)))
+        if label in ("chosen", "cells", "relaxations"):
+            found.append(
+                Ask(f"structures: {label}, live part", "structures.now", page("/structures/now", **arguments))
+            )
     for label in ("chosen", "chosen, by energy", "cells", "relaxations, by energy"):
         arguments = {**tables[label], "size": 200}
         deep = _deep_page(client, page("/structures/", **arguments), 12)
@@ -254,9 +268,9 @@ def asked(database: Database[Any], size: Size, client: Client) -> list[Ask]:
         "campaign": {"campaign": big},
         "campaign, none such": {"campaign": "nobody"},
         "campaign, generation": {"campaign": big, "generation": 4},
-        "campaign, frames": {"campaign": big, "stage": "frame"},
-        "campaign, dimers": {"campaign": big, "stage": "dimer"},
-        "campaign, composition": {"campaign": big, "composition": "Si"},
+        "campaign, generation, frames": {"campaign": big, "generation": 4, "stage": "frame"},
+        "campaign, generation, dimers": {"campaign": big, "generation": 0, "stage": "dimer"},
+        "campaign, generation, composition": {"campaign": big, "generation": 4, "composition": "Si"},
         "campaign, generation, frames, composition": {
             "campaign": big, "generation": 4, "stage": "frame", "composition": "Si"
         },
@@ -268,8 +282,12 @@ def asked(database: Database[Any], size: Size, client: Client) -> list[Ask]:
         found.append(
             Ask(f"API structures: {label}", "api.structures", page("/api/v1/structures", **arguments))
         )
-    # without a campaign these say that one has to be named
-    for label, arguments in {"generation": {"generation": 4}, "composition": {"composition": "Xx"}}.items():
+    # these say that more has to be named
+    for label, arguments in {
+        "generation": {"generation": 4},
+        "composition": {"composition": "Xx"},
+        "stage": {"stage": "cell"},
+    }.items():
         found.append(
             Ask(
                 f"API structures: {label} alone",
@@ -291,7 +309,7 @@ def _failed(database: Database[Any]) -> int:
     return int(found["fw_id"]) if found else 1
 
 
-def _deep(client: Client, path: str, pages: int) -> str:
+def _deep(client: Asker, path: str, pages: int) -> str:
     """Go on for some pages of the API; return where the next one begins."""
     after = ""
     for _ in range(pages):
@@ -303,7 +321,7 @@ def _deep(client: Client, path: str, pages: int) -> str:
     return after
 
 
-def _deep_page(client: Client, start: str, pages: int) -> str:
+def _deep_page(client: Asker, start: str, pages: int) -> str:
     """Go on for some pages of a table; return where the next one begins."""
     after = ""
     for _ in range(pages):

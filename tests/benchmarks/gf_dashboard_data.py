@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pymongo.database import Database
 
@@ -58,16 +58,24 @@ def name_of(campaign: int) -> str:
     return f"camp{campaign:02d}"
 
 
-def fill(database: Database[Any], size: Size, show: Callable[[str, int, int], None]) -> None:
+def fill(
+    database: Database[Any],
+    size: Size,
+    show: Callable[[str, int, int], None],
+    *,
+    campaigns: Sequence[int] = range(CAMPAIGNS),
+) -> None:
     """Write what is missing.
 
     Parameters
     ----------
     show
         Is told part, done and total.
+    campaigns
+        Which campaigns; each has its share of the size.
     """
     parts: list[tuple[str, Callable[[], Any]]] = []
-    for number in range(CAMPAIGNS):
+    for number in campaigns:
         parts.append((f"{name_of(number)} campaign", partial(_campaign, database, size, number)))
         parts.append((f"{name_of(number)} tasks", partial(_tasks, database, size, number)))
         for generation in range(GENERATIONS):
@@ -259,9 +267,10 @@ def _labels(
         label = {
             "_id": target or (own_label_id(key, name) if failed else key), "structure_hash": frame["hash"],
             "settings_hash": settings, "kind": "crystal", "status": "failed" if failed else "done",
-            "reason": "the cycle did not converge" if failed else "", "fault": "scf_not_converged" if failed else "",
+            "reason": "the cycle did not converge" if failed else "",
+            "fault": "self-consistency not reached" if failed else "",
             "attempts": 3 if failed else 1 + (kind % 20 == 0),
-            "history": ["smaller mixing: scf_not_converged"] * failed,
+            "history": ["smaller mixing: self-consistency not reached"] * failed,
             "custodian": "", "files": [{"name": "out.txt", "text": "step\n" * 200}] if failed else [], "flags": [],
             "altered": {"mixing": 0.05} if altered else {}, "target": "", "enters": 0, "retry_in": None,
             "atoms": frame["atoms"], "energy": None if failed else float(rng.normal(-4.0 * n, 0.4 * n)),
@@ -387,13 +396,9 @@ def _launch(task: int, state: str) -> dict[str, Any]:
 
 def _rows(database: Database[Any], number: int) -> None:
     """Work out the rows of the table of chosen structures, as a process of the dashboard does."""
-    from launchpad.dashboard.compute import write_rows
-    from launchpad.dashboard.derived import finish
+    from launchpad.dashboard.works.rows import write_rows
 
-    name = name_of(number)
-    key = f"rows/{name}"
-    database.dashboard_derived.update_one({"_id": key}, {"$set": {"kind": "rows"}}, upsert=True)
-    finish(database, key, write_rows(database, name))
+    write_rows(database, lambda *_: None, name_of(number))
 
 
 def _workers(database: Database[Any]) -> None:

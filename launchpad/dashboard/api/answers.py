@@ -54,8 +54,8 @@ Plain = Annotated[dict[str, Any], BeforeValidator(plain)]
 Moment = Annotated[str | None, BeforeValidator(lambda value: None if value is None else plain(value))]
 
 
-class Campaign(Answer):
-    """Where a campaign stands."""
+class CampaignLine(Answer):
+    """A campaign at a glance."""
 
     campaign: str
     state: str
@@ -64,20 +64,25 @@ class Campaign(Answer):
     generations: int
     """As planned."""
     labels: int
-    """Reference calculations that are done."""
+    """Of the budget; in the list of campaigns as of the newest assessment."""
     label_budget: int
+    created: str
+    updated: str
+
+
+class Campaign(CampaignLine):
+    """Where a campaign stands."""
+
     tasks: dict[str, dict[str, int]]
     """Of the present generation: kind, state, number."""
     relaxations: dict[str, int]
     relaxations_planned: int
-    created: str
-    updated: str
 
 
 class Campaigns(Answer):
     """All campaigns of the group."""
 
-    campaigns: list[Campaign]
+    campaigns: list[CampaignLine]
 
 
 class CampaignDetail(Campaign):

@@ -10,27 +10,14 @@ from gapfactory.errors import NotFoundError
 from launchpad.dashboard.api import answers
 from launchpad.dashboard.api.declare import blueprint, operation
 from launchpad.dashboard.auth.access import Permission
-from launchpad.dashboard.listing import Column
 from launchpad.dashboard.queries.queue import COLUMNS, task_page
+from launchpad.dashboard.queries.structure_table import STORED, stored_page
 from launchpad.database.audit import acting_for, audit
 
 if TYPE_CHECKING:
     from launchpad.dashboard.api.declare import Call
 
-__all__ = ["STRUCTURES", "blueprint"]
-
-#: Filters of the table of structures.
-STRUCTURES: Final = (
-    Column("campaign", "campaign", "Campaign", "exact"),
-    Column("generation", "generation", "Generation", "whole"),
-    Column("stage", "stage", "Kind", "choice", ("cell", "frame", "isolated", "dimer")),
-    Column("composition", "composition", "Composition", "exact"),
-    Column("hash", "hash", "Content hash", "exact"),
-    Column("id", "_id", "Id", "exact", sortable=True),
-)
-_STRUCTURE: Final = dict.fromkeys(
-    ("campaign", "generation", "stage", "index", "composition", "hash", "info"), 1
-)
+__all__ = ["blueprint"]
 
 _WORKER: Final = (
     "id", "kind", "pid", "condition", "asked", "site", "categories", "cores", "memory_gb", "fw_id", "task", "done",
@@ -40,23 +27,32 @@ _WORKER: Final = (
 
 @operation("GET", "/campaigns", Permission.READ, answers.Campaigns)
 def campaigns(call: Call) -> dict[str, Any]:
-    """Return where each campaign stands."""
-    from launchpad import service
-    from launchpad.database.campaigns import list_campaigns
+    """Return the campaigns at a glance, the newest first."""
+    from launchpad.dashboard.queries.campaigns import campaign_rows
 
-    database = g.group.database
-    return {"campaigns": [service.status(database, one["_id"]) for one in list_campaigns(database)]}
+    return {
+        "campaigns": [
+            {
+                **row,
+                "campaign": row["name"],
+                "created": row["created"].isoformat(),
+                "updated": row["updated"].isoformat(),
+            }
+            for row in campaign_rows(g.group.database)
+        ]
+    }
 
 
 @operation("GET", "/campaigns/<name>", Permission.READ, answers.CampaignDetail)
 def campaign(call: Call, name: str) -> dict[str, Any]:
     """Return where one campaign stands, with its settings."""
     from launchpad import service
+    from launchpad.dashboard.queries.overview import labels_now
     from launchpad.database.campaigns import require_campaign
 
     record = require_campaign(g.group.database, name)
     return {
-        **service.status(g.group.database, name),
+        **service.status(g.group.database, name, labels=labels_now(g.group.database, name)),
         "settings": record["settings"],
         "versions": record["versions"],
     }
@@ -86,10 +82,10 @@ def metrics_of_generation(call: Call, name: str, number: int) -> dict[str, Any]:
     return dict(found)
 
 
-@operation("GET", "/structures", Permission.READ, answers.Structures, columns=STRUCTURES, sort="id")
+@operation("GET", "/structures", Permission.READ, answers.Structures, columns=STORED, sort="id")
 def structures(call: Call) -> dict[str, Any]:
     """Return a page of the stored structures."""
-    page = call.listing.page(g.group.database.structures, _STRUCTURE, {})
+    page = stored_page(g.group.database, call.listing)
     return {"structures": [{**row, "id": row["_id"]} for row in page.rows], "following": page.following}
 
 

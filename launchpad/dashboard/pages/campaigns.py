@@ -90,11 +90,12 @@ def one_now(campaign: str) -> ResponseReturnValue:
 def _standing(campaign: str) -> dict[str, Any]:
     from launchpad import service
     from launchpad.dashboard.queries import campaigns as queries
+    from launchpad.dashboard.queries.overview import labels_now
 
     database = g.group.database
     record = database.campaigns.find_one({"_id": campaign}, {"settings.source": 1})
     return {
-        "status": service.status(database, campaign),
+        "status": service.status(database, campaign, labels=labels_now(database, campaign)),
         "forecasts": queries.forecast(database, campaign),
         "source": (record or {}).get("settings", {}).get("source"),
     }

@@ -57,8 +57,7 @@ def graph_now(name: str, generation: int) -> ResponseReturnValue:
 
 
 def _graph(name: str, generation: int) -> dict[str, Any]:
-    from launchpad.dashboard.ladder import arrange
-    from launchpad.dashboard.queries.queue import generation_tasks
+    from launchpad.dashboard.queries.queue import ladder_of
 
-    rungs = generation_tasks(g.group.database, name, generation)
-    return {"campaign": name, "generation": generation, "ladder": arrange(rungs), "total": len(rungs)}
+    ladder, total = ladder_of(g.group.database, name, generation)
+    return {"campaign": name, "generation": generation, "ladder": ladder, "total": total}

@@ -16,6 +16,7 @@ __all__ = [
     "data_state",
     "fit_parameters",
     "forecast",
+    "newest_assessments",
     "recoveries",
     "setting_differences",
 ]
@@ -35,11 +36,6 @@ class Difference:
 
 def campaign_rows(database: Database[Any]) -> list[dict[str, Any]]:
     """Return a line for each campaign, the newest first, with the headline of its newest assessment."""
-    newest: dict[str, dict[str, Any]] = {}
-    fields = {"campaign": 1, "generation": 1, "labels": 1, "evidence.headline": 1}
-    for row in database.metrics.find({}, fields):
-        if row["generation"] >= newest.get(row["campaign"], row)["generation"]:
-            newest[row["campaign"]] = row
     wanted = {
         "state": 1,
         "reason": 1,
@@ -53,7 +49,9 @@ def campaign_rows(database: Database[Any]) -> list[dict[str, Any]]:
         "settings.reference.engine": 1,
     }
     found = []
-    for record in database.campaigns.find({}, wanted).sort("created", -1):
+    records = list(database.campaigns.find({}, wanted).sort("created", -1))
+    newest = newest_assessments(database, {record["_id"]: record["generation"] for record in records})
+    for record in records:
         settings = record["settings"]
         assessed = newest.get(record["_id"])
         found.append(
@@ -73,6 +71,26 @@ def campaign_rows(database: Database[Any]) -> list[dict[str, Any]]:
                 "updated": record["updated"],
             }
         )
+    return found
+
+
+def newest_assessments(database: Database[Any], generations: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Return the newest assessment of each campaign; `generations` says in which it is.
+
+    That is one of this generation or of the one before; evidence is large, and the others are not read.
+    """
+    from launchpad.database.documents import generation_id
+
+    fields = {"campaign": 1, "generation": 1, "labels": 1, "evidence.headline": 1}
+    ids = [
+        generation_id(name, number)
+        for name, newest in generations.items()
+        for number in range(max(newest - 1, 0), newest + 1)
+    ]
+    found: dict[str, dict[str, Any]] = {}
+    for row in database.metrics.find({"_id": {"$in": ids}}, fields):
+        if row["generation"] >= found.get(row["campaign"], row)["generation"]:
+            found[row["campaign"]] = row
     return found
 
 
@@ -172,7 +190,8 @@ def recoveries(database: Database[Any], name: str) -> dict[str, Any]:
         "retry_in": 1,
         "created": 1,
     }
-    cursor = database.labels.find({"campaign": name, "status": "failed"}, fields).sort("_id", 1)
+    # in the order of an index, so that no more than is shown is read
+    cursor = database.labels.find({"campaign": name, "status": "failed"}, fields).sort("fault", 1)
     failed = [label | {"advice": fault_advice(label["fault"])} for label in cursor.limit(_SHOWN + 1)]
     by_fault: dict[str, int] = {}
     for row in database.labels.aggregate(
@@ -195,7 +214,7 @@ def recoveries(database: Database[Any], name: str) -> dict[str, Any]:
                 "created": 1,
             },
         )
-        .sort("_id", 1)
+        .sort("attempts", -1)
         .limit(_SHOWN)
     )
     failed_shown = failed[:_SHOWN]

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from pymongo.database import Database
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("launchpad.dashboard")
 
-__all__ = ["CampaignLine", "Ledger", "Trouble", "campaign_lines", "ledger_of", "troubles"]
+__all__ = ["CampaignLine", "Ledger", "Trouble", "campaign_lines", "labels_now", "ledger_of", "troubles"]
 
 #: So many launches are added to a ledger at one look; a longer history is read beside the pages.
 _AT_ONCE: Final = 500
@@ -48,6 +48,9 @@ class Ledger:
         self._ends: dict[str, deque[float]] = {}
         self._beside: threading.Thread | None = None
         self._known: dict[tuple[Any, ...], Any] = {}
+        self._waiting: dict[tuple[Any, ...], tuple[int, set[str]]] = {}
+        #: Core hours of the completed launches of all campaigns, as quotas count them.
+        self.completed_hours = 0.0
         #: Whether everything stored has been read.
         self.complete = False
 
@@ -81,6 +84,7 @@ class Ledger:
         fields = {
             "launch_id": 1,
             "fw_id": 1,
+            "state": 1,
             "time_end": 1,
             "runtime_secs": 1,
             "action.stored_data.seconds": 1,
@@ -99,9 +103,11 @@ class Ledger:
         }
         for launch in new:
             name = campaigns.get(launch["fw_id"])
+            stored = (launch.get("action") or {}).get("stored_data") or {}
+            if launch["state"] == "COMPLETED":
+                self.completed_hours += float(stored.get("seconds") or 0.0) / _HOUR_S
             if name is None:
                 continue
-            stored = (launch.get("action") or {}).get("stored_data") or {}
             seconds = stored.get("seconds") or launch.get("runtime_secs") or 0.0
             self._seconds[name] = self._seconds.get(name, 0.0) + float(seconds)
             moment = datetime.fromisoformat(launch["time_end"])
@@ -122,6 +128,28 @@ class Ledger:
             self._known[key] = make()
         return self._known[key]
 
+    def labels_done(
+        self, database: Database[Any], chosen: Mapping[tuple[Any, ...], Callable[[], Collection[str]]]
+    ) -> dict[tuple[Any, ...], int]:
+        """Return how many labels are done of what was chosen; a label that is done is not looked for again.
+
+        Parameters
+        ----------
+        chosen
+            By what never changes, the campaign first: returns the keys of the labels, asked for once.
+        """
+        from launchpad.database.labels import done_keys
+
+        waiting = {key: self._waiting.get(key) or (0, set(make())) for key, make in chosen.items()}
+        found = done_keys(database, {key[0]: keys for key, (_, keys) in waiting.items()})
+        now = {
+            key: (done + len(found[key[0]]), keys - found[key[0]]) for key, (done, keys) in waiting.items()
+        }
+        if len(self._waiting) > 1000:
+            self._waiting.clear()
+        self._waiting |= now
+        return {key: done for key, (done, _) in now.items()}
+
     def hours(self, campaign: str) -> float:
         """Return the core hours of a campaign so far: wall time of its tasks on one core each."""
         return self._seconds.get(campaign, 0.0) / _HOUR_S
@@ -141,9 +169,13 @@ _LEDGERS: WeakKeyDictionary[Any, dict[str, Ledger]] = WeakKeyDictionary()
 
 def ledger_of(database: Database[Any]) -> Ledger:
     """Return the ledger of this process for a database, up to date unless much is new."""
-    ledger = _LEDGERS.setdefault(database.client, {}).setdefault(database.name, Ledger())
+    ledger = _ledger(database)
     ledger.look(database)
     return ledger
+
+
+def _ledger(database: Database[Any]) -> Ledger:
+    return _LEDGERS.setdefault(database.client, {}).setdefault(database.name, Ledger())
 
 
 @dataclass(frozen=True)
@@ -187,20 +219,28 @@ def campaign_lines(database: Database[Any]) -> tuple[list[CampaignLine], int]:
     rows.sort(key=lambda row: row["state"] in (CampaignState.DONE, CampaignState.CANCELLED))
     ledger = ledger_of(database)
     now = time.time()
+    shown = rows[:_CAMPAIGNS]
+    active = [row for row in shown if row["state"] in (CampaignState.SUBMITTED, CampaignState.RUNNING)]
+    done = _labels_in_work(database, ledger, shown)
+    failed = {
+        str(row["_id"]): int(row["n"])
+        for row in database.fireworks.aggregate(
+            [{"$match": {"state": "FIZZLED"}}, {"$group": {"_id": "$spec.campaign", "n": {"$sum": 1}}}]
+        )
+    }
     lines = []
-    for row in rows[:_CAMPAIGNS]:
+    for row in shown:
         name = row["name"]
-        active = row["state"] in (CampaignState.SUBMITTED, CampaignState.RUNNING)
         expected = []
-        if active and row["assessed"] is not None:
+        if row in active and row["assessed"] is not None:
             # of the assessments, and of what a campaign's file cannot change afterwards
             key = ("forecast", name, row["created"], row["assessed"])
             expected = ledger.once(key, partial(forecast, database, name))
         lines.append(
             CampaignLine(
                 row=row,
-                labels=row["labels"] + (_labels_in_work(database, ledger, row) if active else 0),
-                failed=database.fireworks.count_documents({"state": "FIZZLED", "spec.campaign": name}),
+                labels=row["labels"] + done.get(name, 0),
+                failed=failed.get(name, 0),
                 last_hour=ledger.last_hour(name, now),
                 core_hours=ledger.hours(name),
                 counted=ledger.complete,
@@ -210,23 +250,58 @@ def campaign_lines(database: Database[Any]) -> tuple[list[CampaignLine], int]:
     return lines, len(rows)
 
 
-def _labels_in_work(database: Database[Any], ledger: Ledger, row: Mapping[str, Any]) -> int:
-    """Return how many structures of the generation in work have their label."""
-    from launchpad.database.campaigns import levels_of, require_campaign
-    from launchpad.database.documents import generation_id, label_id
-    from launchpad.database.labels import count_done
+def labels_now(database: Database[Any], campaign: str) -> int | None:
+    """Return how many labels of a campaign's budget are done, those of the generation in work included.
 
-    if row["assessed"] is not None and row["generation"] <= row["assessed"]:
-        return 0
-    key = generation_id(row["name"], row["generation"])
-    selection = database.selections.find_one({"_id": key}, {"train": 1, "test": 1})
-    if selection is None:
-        return 0
+    As `launchpad.service.status` counts them; what is done is not counted again. None: there is no such campaign.
+    """
+    from launchpad.dashboard.queries.campaigns import newest_assessments
+
+    record = database.campaigns.find_one({"_id": campaign}, {"generation": 1, "created": 1})
+    if record is None:
+        return None
+    assessed = newest_assessments(database, {campaign: record["generation"]}).get(campaign)
+    row = {
+        "name": campaign,
+        "created": record["created"],
+        "generation": record["generation"],
+        "assessed": assessed and assessed["generation"],
+    }
+    done = _labels_in_work(database, _ledger(database), [row]).get(campaign, 0)
+    return done + (int(assessed["labels"]) if assessed else 0)
+
+
+def _labels_in_work(
+    database: Database[Any], ledger: Ledger, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, int]:
+    """Return by campaign how many structures of the generation in work have their label."""
+    from launchpad.database.documents import generation_id
+
+    working = {
+        generation_id(row["name"], row["generation"]): row
+        for row in rows
+        if row["assessed"] is None or row["generation"] > row["assessed"]
+    }
+    selected = [s["_id"] for s in database.selections.find({"_id": {"$in": list(working)}}, {"_id": 1})]
+    chosen = {
+        (working[key]["name"], working[key]["created"], key): partial(_label_keys, database, working[key])
+        for key in selected
+    }
+    return {str(key[0]): number for key, number in ledger.labels_done(database, chosen).items()}
+
+
+def _label_keys(database: Database[Any], row: Mapping[str, Any]) -> list[str]:
+    """Return the keys of the labels of what the generation in work chose."""
+    from launchpad.database.campaigns import levels_of, require_campaign
+    from launchpad.database.documents import label_id
+    from launchpad.database.results import require_selection
+
+    selection = require_selection(database, row["name"], row["generation"])
     ids = [*selection["train"], *selection["test"]]
     hashes = [d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})]
 
     level = levels_of(require_campaign(database, row["name"]))["crystal"]
-    return count_done(database, [label_id(text, level) for text in hashes], row["name"])
+    return [label_id(text, level) for text in hashes]
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gapfactory.errors import NotFoundError
 from gapfactory.protocols.plan import TaskKind
-from launchpad.dashboard.ladder import Rung
+from launchpad.dashboard.ladder import MOST, Rung, arrange, fold
 from launchpad.dashboard.listing import Column, Listing
-from launchpad.queries import FAILURE_FIELDS, failure_of, kept_directory, queue_counts
+from launchpad.queries import FAILURE_FIELDS, failure_of, kept_directory, queue_counts, task_counts
 from launchpad.queue.states import FireworkState
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
+    from launchpad.dashboard.ladder import Ladder
     from launchpad.dashboard.listing import Page
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "TaskView",
     "chosen_tasks",
     "generation_tasks",
+    "ladder_of",
     "newest_failures",
     "read_listing",
     "task_page",
@@ -288,6 +290,22 @@ def _neighbours(
         ids = (workflow.get(name) or {}).get(key) or []
         found.append(tuple(task_rows(database, ids[:200])))
     return found[0], found[1]
+
+
+def ladder_of(database: Database[Any], campaign: str, generation: int) -> tuple[Ladder, int]:
+    """Return the drawing of a generation's tasks, and how many there are; of very many, only their numbers are read.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such generation on the queue.
+    """
+    counts = task_counts(database, campaign, generation)
+    total = sum(sum(row.values()) for row in counts.values())
+    if total > MOST:
+        return fold(counts, tuple(TaskKind)), total
+    rungs = generation_tasks(database, campaign, generation)
+    return arrange(rungs), len(rungs)
 
 
 def generation_tasks(database: Database[Any], campaign: str, generation: int) -> list[Rung]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-__all__ = ["ROLES", "STATUSES", "VIEWS", "Table", "View", "read"]
+__all__ = ["ROLES", "STATUSES", "STORED", "VIEWS", "Table", "View", "read", "stored_page"]
 
 ROLES: Final = ("train", "test", "isolated", "dimer")
 #: A campaign that ended so long ago has all its rows.
@@ -57,6 +57,18 @@ class View:
     order: str
     needs_generation: bool = False
 
+
+STAGES: Final = ("cell", "frame", "isolated", "dimer")
+#: Filters of all stored structures; the order is that of their keys.
+STORED: Final = (
+    Column("campaign", "campaign", "Campaign", "exact"),
+    Column("generation", "generation", "Generation (with a campaign)", "number"),
+    Column("stage", "stage", "Kind (with campaign and generation)", "choice", STAGES),
+    Column("composition", "composition", "Composition (with campaign and generation)", "exact"),
+    Column("hash", "hash", "Content hash", "exact"),
+    Column("id", "_id", "Id", "exact", sortable=True),
+)
+_STORED: Final = dict.fromkeys(("campaign", "generation", "stage", "index", "composition", "hash", "info"), 1)
 
 VIEWS: Final = {
     view.name: view
@@ -212,6 +224,8 @@ def read(database: Database[Any], arguments: Mapping[str, Sequence[str]]) -> dic
     if view.name == "cell":
         always["stage"] = "cell"
     always |= _ordered(listing, view, campaign, generation)
+    if view.name == "chosen":
+        always |= listing.spread({"role": ROLES, "label": STATUSES})
     if view.name == "relaxation":
         always |= _all_values(listing, compositions)
     page = Page((), None)
@@ -221,6 +235,38 @@ def read(database: Database[Any], arguments: Mapping[str, Sequence[str]]) -> dic
         view, campaign, names, generations, compositions, faults, listing, page, generation, settled
     )
     return {"table": table, "columns": columns, "views": VIEWS.values(), "statuses": STATUSES, "roles": ROLES}
+
+
+def stored_page(database: Database[Any], listing: Listing) -> Page:
+    """Return a page of all stored structures, in the order of their keys.
+
+    Raises
+    ------
+    InputError
+        The filters leave open in which part of the order to look.
+    """
+    return listing.page(database.structures, _STORED, _part(listing))
+
+
+def _part(listing: Listing) -> dict[str, Any]:
+    """Return where in the order of the keys the rows are: keys begin with campaign, generation and kind."""
+    asked = listing.conditions
+    if "hash" in asked or "_id" in asked:
+        return {}
+    if "campaign" not in asked and asked:
+        raise InputError("name the campaign as well, with which the keys of structures begin")
+    if "generation" not in asked and asked.keys() & {"stage", "composition"}:
+        raise InputError("name the generation as well, in whose order the structures are")
+    if not asked:
+        return {}
+    stem = f"{asked['campaign']}/"
+    if "generation" in asked:
+        stem = f"{generation_id(asked['campaign'], asked['generation'])}/"
+    if isinstance(asked.get("stage"), str):
+        # frames are named by their relaxation
+        stem += "relaxation/" if asked["stage"] == "frame" else f"{asked['stage']}/"
+    found: dict[str, Any] = {"_id": {"$gte": stem, "$lt": stem + "~"}}
+    return found | (listing.spread({"stage": STAGES}) if "composition" in asked else {})
 
 
 def _ordered(listing: Listing, view: View, campaign: str | None, generation: int | None) -> dict[str, Any]:

@@ -56,7 +56,18 @@ def test_structures_page_by_page(ask):
     assert one["cell"][0][1] == pytest.approx((5.4 + 0.01 * int(one["id"][-6:])) / 2)
     assert [step["name"] for step in one["path"]] == ["Random cell"]
     assert (one["label"], one["fits"]) == (None, [])
-    assert ask("/structures?stage=frame").json == {"structures": [], "following": None}
+    assert ask("/structures?campaign=one&generation=0&stage=frame").json == {
+        "structures": [],
+        "following": None,
+    }
+    part = ask("/structures?campaign=one&generation=0&composition=Si&size=25").json
+    assert len(part["structures"]) == 25
+    assert ask(f"/structures?hash={7:064x}").json["structures"][0]["index"] == 7
+    # in whose order to look is not said: a million structures are not read
+    for query, missing in (("stage=frame", "campaign"), ("campaign=one&composition=Si", "generation")):
+        answer = ask(f"/structures?{query}")
+        assert answer.status_code == 400
+        assert f"name the {missing} as well" in answer.json["error"]["message"]
 
 
 def test_tasks_and_queue(ask, database):

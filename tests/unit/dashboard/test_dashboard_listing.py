@@ -96,3 +96,74 @@ def test_links_keep_the_filters_and_begin_at_the_first_page():
     assert found.link(size="25") == "?state=READY&sort=id&size=25"
     assert found.sorted_by(COLUMNS[3]) == "?state=READY&sort=-id"
     assert found.link(state=None) == "?sort=id"
+
+
+class Remembering:
+    """A collection that has nothing, and remembers how it was asked."""
+
+    def find(self, query, fields):
+        self.query = query
+        return self
+
+    def sort(self, order):
+        self.order = order
+        return self
+
+    def limit(self, number):
+        return []
+
+
+TASKS = (
+    Column("state", "state", "State", "choice", ("READY", "FIZZLED")),
+    Column("generation", "generation", "Generation", "number"),
+    Column("id", "fw_id", "Task", "whole", sortable=True, unique=True),
+    Column("energy", "energy", "Energy", "real", sortable=True),
+    Column("name", "name", "Name begins with", "prefix", sortable=True),
+)
+
+
+def page_of(always=(), **arguments):
+    found = Remembering()
+    given = {key: [value] for key, value in arguments.items()}
+    Listing.read(TASKS, given, sort="id").page(found, {}, dict(always))
+    return found
+
+
+def test_a_page_names_one_interval_of_the_sort_key():
+    """Bounds that are asked for, the table's own and the page's are one: an index is entered and left there."""
+    after = token([["i", 50], ["i", 7]])
+    assert page_of(id_min="3", id_max="90", after=after).query == {"fw_id": {"$gte": 3, "$lt": 50}}
+    assert page_of(id_max="20", after=after).query == {"fw_id": {"$lte": 20}}
+    assert page_of(id_max="50", after=after).query == {"fw_id": {"$lt": 50}}
+    assert page_of(id_min="70", sort="id", after=after).query == {"fw_id": {"$gte": 70}}
+    assert page_of().order == [("fw_id", -1)]
+    energy = page_of(
+        {"energy": {"$gte": -1e30}}, sort="energy", energy_max="2", after=token([["f", -4.5], ["i", 7]])
+    )
+    assert energy.query["energy"] == {"$gte": -4.5, "$lte": 2.0}
+    assert energy.query["$or"] == [{"energy": -4.5, "_id": {"$gt": 7}}, {"energy": {"$gt": -4.5}}]
+    assert energy.order == [("energy", 1), ("_id", 1)]
+
+
+@pytest.mark.parametrize("value", [["s", "x"], ["n", None], ["b", True], ["f", float("nan")]])
+def test_a_page_of_another_table_is_refused(value):
+    with pytest.raises(InputError, match="not a page of this table"):
+        page_of(after=token([value, ["i", 7]]))
+
+
+def test_what_begins_with_a_name_is_in_its_order():
+    assert page_of(name="si").order == [("name", 1), ("_id", 1)]
+    assert page_of(name="si", sort="-name").order == [("name", -1), ("_id", -1)]
+    with pytest.raises(InputError, match="in that order"):
+        page_of(name="si", sort="id")
+
+
+def test_what_is_not_filtered_is_named_while_an_index_reads_so_many_ranges():
+    listing = Listing.read(TASKS, {"state": ["READY"], "generation": ["3"]}, sort="id")
+    assert dict(listing.conditions) == {"state": "READY", "generation": 3}
+    assert listing.spread({"state": ["READY", "FIZZLED"], "kind": ["fit", None]}) == {
+        "kind": {"$in": ["fit", None]}
+    }
+    assert listing.spread({"kind": [str(number) for number in range(201)]}) == {}
+    with pytest.raises(InputError):
+        Listing.read(TASKS, {"generation": ["1.5"]}, sort="id")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
-from launchpad.dashboard.ladder import SIGNS, Rung, arrange
+from launchpad.dashboard.ladder import SIGNS, Rung, arrange, fold
 from launchpad.queue.states import FireworkState
 
 
@@ -69,3 +69,22 @@ def test_odd_workflows_are_drawn_too():
     assert arrange([]).bands == ()
     ladder = arrange([Rung(1, "", "", "READY", (7, 7)), Rung(2, "x" * 99, "build", "READY", (1, 1))])
     assert [len(band.cells) for band in ladder.bands] == [1, 1]
+
+
+def test_very_many_tasks_are_blocks_by_state_that_do_not_overlap():
+    counts = {
+        "assess": {"WAITING": 1},
+        "relax": {"COMPLETED": 90_000, "FIZZLED": 3, "RUNNING": 20},
+        "build": {"COMPLETED": 1000},
+    }
+    ladder = fold(counts, ("build", "relax", "select", "assess"))
+    assert [band.kind for band in ladder.bands] == ["build", "relax", "assess"]
+    assert [band.counts for band in ladder.bands] == [counts[band.kind] for band in ladder.bands]
+    assert len(ladder.lines) == 2
+    for band in ladder.bands:
+        edges = [(block.x, block.x + block.width) for block in band.blocks]
+        assert edges[0][0] >= ladder.label_width
+        assert edges[-1][1] <= ladder.width
+        assert all(left[1] < right[0] for left, right in pairwise(edges))
+    failed = ladder.bands[1].blocks[1]
+    assert (failed.state, failed.text) == ("FIZZLED", f"{SIGNS['FIZZLED']} 3")
