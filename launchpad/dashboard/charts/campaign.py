@@ -144,7 +144,16 @@ def hull(data: ReportData) -> dict[str, Any] | None:
 def _line(
     name: str, x: list[float], y: list[float], line: dict[str, Any], mode: str = "lines"
 ) -> dict[str, Any]:
-    return {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, "line": line}
+    # the structures under it are what the pointer finds
+    return {
+        "type": "scatter",
+        "mode": mode,
+        "name": name,
+        "x": x,
+        "y": y,
+        "line": line,
+        "hoverinfo": "skip",
+    }
 
 
 def levels(data: ReportData) -> dict[str, Any] | None:

@@ -143,9 +143,8 @@
     if (!bad) setTimeout(() => { if (!note.matches(":hover, :focus-within")) note.remove(); }, 12000);
   }
 
-  async function send(form, button) { // as the browser would send it, and the page that it would show
-    const body = new URLSearchParams(new FormData(form, button));
-    const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" }, credentials: "same-origin" });
+  async function send(form, body) { // as the browser would send it, and the page that it would show
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", body, headers: { Accept: "text/html" }, credentials: "same-origin" });
     return { answer, page: new DOMParser().parseFromString(await answer.text(), "text/html") };
   }
 
@@ -161,9 +160,10 @@
   }
 
   async function act(form, button) {
+    const body = new URLSearchParams(new FormData(form, button)); // first: a disabled button does not say what it is for
     if (button) button.disabled = true;
     try {
-      const { answer, page } = await send(form, button);
+      const { answer, page } = await send(form, body);
       if (answer.status === 401) { location.reload(); return; }
       const main = page.querySelector("main");
       if (!answer.ok) {
