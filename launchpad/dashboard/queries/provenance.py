@@ -61,7 +61,13 @@ def _generation(key: str) -> int:
 def _labels(work: Mapping[str, Any], number: int | None) -> bool:
     if number is None:
         return work.get("what") == "atoms"
-    return work.get("what") == "picks" and work["start"] <= number < work["stop"]
+    return work.get("what") == "picks" and _covers(work, number)
+
+
+def _covers(work: Mapping[str, Any], number: int) -> bool:
+    """Return whether a task has a structure in its range; tasks that others put on the queue have none."""
+    start, stop = work.get("start"), work.get("stop")
+    return isinstance(start, int) and isinstance(stop, int) and start <= number < stop
 
 
 def _works(
@@ -116,7 +122,7 @@ def step_tasks(
         generation, stage, number = place
         kind = "relax" if stage == "relaxation" else "build"
         for fw_id, work in _works(database, campaign, generation, kind):
-            if work["start"] <= number < work["stop"]:
+            if _covers(work, number):
                 found[kind] = fw_id
     if chosen is not None:
         task = labelling_tasks(database, campaign, {chosen: entered}).get(chosen)

@@ -100,6 +100,9 @@ def path_of(text):
 
 
 def test_a_relaxation_that_nothing_was_chosen_from(campaign, database, client):
+    # somebody's own task in the same generation, without a range of structures
+    spec = {"campaign": "tiny", "generation": 1, "_category": "relax", "_tasks": [{"script": "true"}]}
+    database.fireworks.insert_one({"fw_id": 61, "name": "another", "state": "COMPLETED", "spec": spec})
     text, frames = everything(client, relaxed(database, 3))
     assert path_of(text) == ["Random cell", "Relaxation"]
     assert "removed since" in text
