@@ -25,9 +25,9 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("campaign", "generation", "status", "composition", "_id"),
         ("campaign", "generation", "status", "composition", "final_energy_per_atom", "_id"),
     ),
-    # each filter of the table with each of its orders: role and label are named or spread
+    # each filter of the table with each of its orders: purpose and label are named or spread
     "dashboard_rows": tuple(
-        ("campaign", *one, "role", "label", order, "_id")
+        ("campaign", *one, "purpose", "label", order, "_id")
         for order in ("rank", "energy", "force")
         for one in ((), ("generation",), ("fault",), ("composition",))
     ),

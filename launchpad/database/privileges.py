@@ -20,6 +20,7 @@ __all__ = [
     "OWNED",
     "ROLES",
     "SHARES",
+    "WORKED_OUT",
     "WRITES",
     "RoleName",
     "mongo_role",
@@ -43,6 +44,9 @@ OPERATIONS: Final = "operations"
 OWNED: Final = frozenset({SHARES, OPERATIONS, "dashboard_users", "dashboard_tokens"})
 #: Hashes of passwords and tokens: nobody who only looks, or computes, has to read them.
 HIDDEN: Final = frozenset({"dashboard_users", "dashboard_tokens", "dashboard_logins"})
+
+#: What the dashboard works out of the rest: it may be removed at any time.
+WORKED_OUT: Final = frozenset({"dashboard_rows", "dashboard_results", "dashboard_parts"})
 
 #: Letter -> MongoDB's action on a collection.
 _ACTIONS: Final = {"f": "find", "i": "insert", "u": "update", "r": "remove", "x": "createIndex"}
@@ -85,7 +89,7 @@ WRITES: Final[dict[str, tuple[str, str, str]]] = {
     "dashboard_users": ("", "fiur", "f"),
     "dashboard_tokens": ("", "fir", "f"),
     "dashboard_logins": ("", "fiur", "fiurx"),
-    # what it derives from the rest, and may be removed at any time
+    # see WORKED_OUT
     "dashboard_rows": ("", "fiurx", "fiurx"),
     "dashboard_results": ("", "fiur", "fiurx"),
     "dashboard_parts": ("", "fir", "fiurx"),

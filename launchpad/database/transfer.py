@@ -29,7 +29,7 @@ from launchpad.database.audit import audit
 from launchpad.database.connection import NOT_AUTHORISED
 from launchpad.database.documents import now
 from launchpad.database.migrations import IMPORT, SCHEMA, schema_version, upgrade
-from launchpad.database.privileges import AUDIT, OWNED, SHARES
+from launchpad.database.privileges import AUDIT, OWNED, SHARES, WORKED_OUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,8 +71,11 @@ def export_database(database: Database[Any], target: Path) -> dict[str, int]:
         Tasks were taken and completed so fast that their state was never the same before and after it was read.
     """
     # what is granted to whom concerns this server and its users, and an imported list of it would say what is not so
+    # what the dashboard works out of the rest is worked out again
     present = sorted(
-        n for n in database.list_collection_names() if not n.startswith("system.") and n != SHARES
+        n
+        for n in database.list_collection_names()
+        if not n.startswith("system.") and n != SHARES and n not in WORKED_OUT
     )
     counts: dict[str, int] = {}
     partial = target.with_name(target.name + ".partial")

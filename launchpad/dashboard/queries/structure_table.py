@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-__all__ = ["ROLES", "STATUSES", "STORED", "VIEWS", "Table", "View", "read", "stored_page"]
+__all__ = ["PURPOSES", "STATUSES", "STORED", "VIEWS", "Table", "View", "read", "stored_page"]
 
-ROLES: Final = ("train", "test", "isolated", "dimer")
+#: What a structure was chosen for.
+PURPOSES: Final = ("training", "held-out", "isolated", "dimer")
 #: A campaign that ended so long ago has all its rows.
 _SETTLES: Final = timedelta(minutes=5)
 STATUSES: Final = ("done", "altered", "failed", "waiting")
@@ -77,8 +78,8 @@ VIEWS: Final = {
             "chosen",
             "Chosen for a label",
             "dashboard_rows",
-            ("generation", "role", "composition", "atoms", "label", "fault", "energy", "force", "volume"),
-            ("generation", "role", "label", "fault", "composition", "energy", "force", "rank"),
+            ("generation", "purpose", "composition", "atoms", "label", "fault", "energy", "force", "volume"),
+            ("generation", "purpose", "label", "fault", "composition", "energy", "force", "rank"),
             "rank",
         ),
         View(
@@ -161,7 +162,7 @@ def _columns(
 ) -> dict[str, Column]:
     columns = (
         Column("generation", "generation", "Generation", "whole"),
-        Column("role", "role", "Purpose", "choice", ROLES),
+        Column("purpose", "purpose", "Purpose", "choice", PURPOSES),
         Column("label", "label", "Label", "choice", STATUSES),
         Column("fault", "fault", "Fault", "choice", tuple(faults)),
         Column("composition", "composition", "Composition", "exact"),
@@ -225,7 +226,7 @@ def read(database: Database[Any], arguments: Mapping[str, Sequence[str]]) -> dic
         always["stage"] = "cell"
     always |= _ordered(listing, view, campaign, generation)
     if view.name == "chosen":
-        always |= listing.spread({"role": ROLES, "label": STATUSES})
+        always |= listing.spread({"purpose": PURPOSES, "label": STATUSES})
     if view.name == "relaxation":
         always |= _all_values(listing, compositions)
     page = Page((), None)
@@ -234,7 +235,13 @@ def read(database: Database[Any], arguments: Mapping[str, Sequence[str]]) -> dic
     table = Table(
         view, campaign, names, generations, compositions, faults, listing, page, generation, settled
     )
-    return {"table": table, "columns": columns, "views": VIEWS.values(), "statuses": STATUSES, "roles": ROLES}
+    return {
+        "table": table,
+        "columns": columns,
+        "views": VIEWS.values(),
+        "statuses": STATUSES,
+        "purposes": PURPOSES,
+    }
 
 
 def stored_page(database: Database[Any], listing: Listing) -> Page:

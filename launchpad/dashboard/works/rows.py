@@ -18,6 +18,8 @@ __all__ = ["write_rows"]
 
 #: Rows per write.
 _BATCH = 1000
+#: What selections call it -> what people do.
+_PURPOSES = {"train": "training", "test": "held-out"}
 
 
 def write_rows(database: Database[Any], tell: Tell, campaign: str) -> Made:
@@ -36,9 +38,10 @@ def write_rows(database: Database[Any], tell: Tell, campaign: str) -> Made:
     index_collection(database, ROWS)
     settings = campaign_of(require_campaign(database, campaign))
     rows = database[ROWS]
-    there = {row["_id"]: row["label"] for row in rows.find({"campaign": campaign}, {"label": 1})}
-    settled = {key for key, label in there.items() if label in {"done", "altered"}}
-    left = set(there)
+    there = list(rows.find({"campaign": campaign}, {"label": 1, "purpose": 1}))
+    # those of an earlier version do not say what for
+    settled = {row["_id"] for row in there if row["label"] in {"done", "altered"} and "purpose" in row}
+    left = {row["_id"] for row in there}
     total = changed = 0
     chosen = [
         selection["generation"]
@@ -101,7 +104,7 @@ def _row(campaign: str, rank: int, item: Item, label: StoredLabel | None) -> dic
         "generation": item.generation,
         # the order of choice, over all generations; atoms and dimers come before the first one
         "rank": (item.generation + (item.kind == "crystal")) * 1_000_000 + rank,
-        "role": item.role,
+        "purpose": _PURPOSES.get(item.role, item.role),
         "composition": composition_of(item.atoms),
         "atoms": number,
         "label": status,

@@ -21,16 +21,16 @@ def test_filters_survive_a_reload(ended, visit):
             break
         page.wait_for_timeout(1000)
         page.reload()
-    page.get_by_label("Purpose").select_option("test")
-    page.wait_for_url(re.compile("role=test"))
-    expect(rows.first).to_contain_text("test")
+    page.get_by_label("Purpose").select_option("held-out")
+    page.wait_for_url(re.compile("purpose=held-out"))
+    expect(rows.first).to_contain_text("held-out")
     shown = rows.count()
     page.get_by_role("link", name="Energy (eV/atom)").click()
     page.wait_for_url(re.compile("sort=energy"))
     page.reload()
-    assert "role=test" in page.url
+    assert "purpose=held-out" in page.url
     assert rows.count() == shown
-    expect(page.get_by_label("Purpose")).to_have_value("test")
+    expect(page.get_by_label("Purpose")).to_have_value("held-out")
     screenshot(page, "structures")
 
 

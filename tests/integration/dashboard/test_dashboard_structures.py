@@ -145,10 +145,27 @@ def test_the_rows_are_what_was_chosen_and_what_became_of_it(database, campaign):
         "failed", "done", "done", "done", "done", "waiting", "waiting",
     ]  # fmt: skip
     third = rows["g000/cell/000002"]
-    assert (third["energy"], third["force"], third["role"]) == (-1.0, 10.0, "train")
+    assert (third["energy"], third["force"], third["purpose"]) == (-1.0, 10.0, "training")
     assert rows["g000/cell/000000"]["fault"] == "crashed"
     # what is labelled stays; what is not is looked at again
     assert write_rows(database, quiet, campaign).facts["changed"] == 3
+
+
+def test_the_first_visit_says_that_the_table_is_being_made_and_then_shows_it(campaign, client):
+    address = f"/g/si/structures/?campaign={campaign}&label=done"
+    first = client.get(address)
+    assert "being worked out for the first time" in first.text
+    assert "No structure of this kind" not in first.text
+    # the part that the page fetches again has the filters of the page
+    part = re.search(r'hx-get="([^"]+)"', first.text)[1].replace("&amp;", "&")
+    end = time.monotonic() + 60
+    while not names(shown := client.get(part)):
+        assert time.monotonic() < end
+        assert "being worked out" in shown.text
+        time.sleep(0.1)
+    assert len(names(shown)) == 4
+    assert "being worked out" not in shown.text
+    assert names(client.get(address)) == names(shown)
 
 
 def test_filters_combine_and_live_in_the_links(database, campaign, client):
@@ -156,10 +173,10 @@ def test_filters_combine_and_live_in_the_links(database, campaign, client):
     address = f"/g/si/structures/?view=chosen&campaign={campaign}&generation=0"
     assert len(names(client.get(address))) == 6
     assert names(client.get(address + "&label=failed&fault=crashed")) == [f"{campaign}/g000/cell/000000"]
-    shown = client.get(address + "&role=train&label=done&energy_max=-0.9&force_max=11&sort=-energy")
+    shown = client.get(address + "&purpose=training&label=done&energy_max=-0.9&force_max=11&sort=-energy")
     assert names(shown) == [f"{campaign}/g000/cell/000002"]
     link = re.search(r'href="(\?[^"]*sort=force[^"]*)"', shown.text)[1].replace("&amp;", "&")
-    for part in ("generation=0", "role=train", "label=done", "energy_max=-0.9", f"campaign={campaign}"):
+    for part in ("generation=0", "purpose=training", "label=done", "energy_max=-0.9", f"campaign={campaign}"):
         assert part in link
     by_force = client.get(address + "&sort=-force")
     assert [key[-1] for key in names(by_force)] == ["4", "3", "2", "1"]
@@ -190,7 +207,7 @@ def test_pages_follow_each_other_without_gaps(database, campaign, client):
     rows = [
         {
             "_id": f"{campaign}/g000/cell/{k:06d}", "campaign": campaign, "generation": 0, "rank": k // 3,
-            "role": "train", "composition": "Si", "atoms": 2, "label": "done", "fault": "",
+            "purpose": "training", "composition": "Si", "atoms": 2, "label": "done", "fault": "",
             "energy": -(k % 7) / 10, "force": 0.1, "volume": 20.0,
         }
         for k in range(60)
@@ -306,9 +323,9 @@ ASKED = (
     *(
         f"view=chosen&sort={order}&{one}"
         for order in ("rank", "-energy", "force")
-        for one in ("", "generation=0", "role=train", "label=failed", "fault=crashed", "composition=Si")
+        for one in ("", "generation=0", "purpose=training", "label=failed", "fault=crashed", "composition=Si")
     ),
-    "view=chosen&sort=energy&energy_min=-3&energy_max=1&force_max=2&generation=0&role=test&label=done",
+    "view=chosen&sort=energy&energy_min=-3&energy_max=1&force_max=2&generation=0&purpose=held-out&label=done",
     *(f"view=cell&generation=0&{one}" for one in ("", "composition=Si")),
     *(
         f"view=relaxation&sort={order}&{one}"

@@ -25,9 +25,13 @@ def test_an_archive_is_private_and_goes_in_batches(database, new_database, tmp_p
     monkeypatch.setattr(transfer, "BATCH", 3)
     database.labels.insert_many([{"_id": f"{k:03d}", "value": k} for k in range(10)])
     database.campaigns.insert_one({"_id": "made-up"})
+    # what the dashboard worked out stays behind
+    database.dashboard_rows.insert_one({"_id": "made-up/g000/cell/000000"})
+    database.dashboard_parts.insert_one({"_id": "x"})
     target = tmp_path / "all.tar.gz"
     counts = export_database(database, target)
     assert (counts["labels"], counts["campaigns"]) == (10, 1)
+    assert not [name for name in counts if name.startswith("dashboard_") and counts[name]]
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["all.tar.gz"]
     sizes: list[tuple[str, int]] = []
