@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, abort, current_app, g, redirect, render_template, request, url_for
 from pymongo.errors import OperationFailure, PyMongoError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadHost, HTTPException
 from werkzeug.routing import BaseConverter, IntegerConverter
 
 from gapfactory.errors import GapFactoryError, InputError, NotFoundError, ServiceError, StateError
@@ -162,8 +162,8 @@ def _same_group(endpoint: str, values: dict[str, Any]) -> None:
 
 
 def _http_error(error: HTTPException) -> ResponseReturnValue:
-    if error.response is not None or (error.code or 500) < 400:
-        return error  # a redirection, to the same address with a slash
+    if error.response is not None or (error.code or 500) < 400 or isinstance(error, BadHost):
+        return error  # without a page of ours where even links cannot be made
     shown = _answer(error.code or 500, error.name.lower().replace(" ", "-"), error.description or "")
     response = current_app.make_response(shown)
     for name, value in error.get_headers():

@@ -58,6 +58,12 @@ def protect(app: Flask, settings: DashboardSettings) -> None:
     """Add the checks and the headers."""
 
     @app.before_request
+    def whole_body() -> None:
+        """Refuse a body whose length nobody says: of one that is too long, a part would be taken for the whole."""
+        if "Transfer-Encoding" in request.headers:
+            abort(411)
+
+    @app.before_request
     def same_origin() -> None:
         """Refuse what changes something and was not sent by a page of ours."""
         if request.method in _SAFE or bearer() is not None:
@@ -75,6 +81,11 @@ def protect(app: Flask, settings: DashboardSettings) -> None:
 
     @app.after_request
     def headers(response: Response) -> Response:
+        if response.location is not None:
+            # to the same address with a slash: without the Host that the request gave, which may be anybody's
+            place = urlsplit(response.location)
+            response.location = place._replace(scheme="", netloc="").geturl()
+            response.set_data(b"")  # it would name the Host
         script = (
             "script-src 'self' 'unsafe-eval'" if request.endpoint in EVAL_ENDPOINTS else "script-src 'self'"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import ServiceError
@@ -37,6 +38,10 @@ def free_address(settings: DashboardSettings) -> socket.socket:
             f"cannot listen at {settings.host} port {settings.port}: {error.strerror}. Another dashboard may run "
             "there; --port 0 takes any free port."
         ) from error
+    # its connections inherit it: one that falls silent in the middle holds a thread no longer
+    limit = struct.pack("ll", settings.silence_s, 0)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
     listening.listen(128)
     return listening
 
@@ -70,6 +75,8 @@ def serve(
     # which server answers is nobody's business; its access log stays off, the application writes one without queries
     wsgi.Response.default_headers = _without_server(wsgi.Response.default_headers)
 
+    # whose connection fell silent is nothing that the log need trace
+    logging.getLogger("gunicorn.error").addFilter(lambda record: not _silent(record))
     log = logging.getLogger("launchpad.dashboard.requests")
     log.setLevel(logging.INFO)
     log.addHandler(logging.StreamHandler())
@@ -86,6 +93,10 @@ def serve(
                 "graceful_timeout": 10,
                 "keepalive": 5,
                 "limit_request_line": 8190,
+                # who asked, and how, is taken from headers by the application alone, if proxies are said to be there
+                "forwarded_allow_ips": "",
+                "forwarder_headers": "",
+                "secure_scheme_headers": {},
                 "accesslog": None,
                 "loglevel": "warning",
                 "control_socket_disable": True,
@@ -108,6 +119,10 @@ def serve(
             """Take nothing from the command line: it is not gunicorn's."""
 
     Application().run()
+
+
+def _silent(record: logging.LogRecord) -> bool:
+    return record.exc_info is not None and isinstance(record.exc_info[1], BlockingIOError)
 
 
 def _without_server(original: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:

@@ -66,6 +66,9 @@ class DashboardSettings(Settings):
     body_limit_kb: int = Field(default=256, ge=1)
     """Larger requests are refused."""
 
+    silence_s: int = Field(default=10, ge=1)
+    """The next part of a request, or room for the next one of an answer, is waited for so long; then it is given up."""
+
     refresh_s: float = Field(default=5.0, ge=1)
     """Pages look for news this often while they are visible."""
 

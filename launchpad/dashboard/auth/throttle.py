@@ -66,8 +66,8 @@ class Throttle:
             {f"browser:{group}:{browser}": settings.login_failures}
             if browser is not None
             else {
-                f"both:{group}:{name}:{net}": settings.login_failures,
                 f"address:{net}": settings.login_failures_address,
+                f"both:{group}:{name}:{net}": settings.login_failures,
                 f"name:{group}:{name}": settings.login_failures_name,
             }
         )
@@ -77,12 +77,12 @@ class Throttle:
         """Count a try; return for how many seconds no password is looked at, 0 if this one may be."""
         now = time.time()
         self._logins.delete_many({"until": {"$lt": now - self._pause}})
-        waits = []
         for key, limit in self._limits.items():
             tries, until = self._count(key, now)
             if tries > limit:
-                waits.append(until - now)
-        return max(waits, default=0.0)
+                # what an address that is stopped tries further is not even counted elsewhere
+                return until - now
+        return 0.0
 
     def _count(self, key: str, now: float) -> tuple[int, float]:
         """Return the tries of the running period, with this one, and when the period ends."""

@@ -185,7 +185,7 @@ def server(stocked, database_uri):
     code = (
         "import sys; from launchpad.dashboard.serve import free_address, serve\n"
         "from launchpad.dashboard.settings import DashboardSettings\n"
-        "s = DashboardSettings(port=int(sys.argv[2]), processes=1, threads=2, request_log=True)\n"
+        "s = DashboardSettings(port=int(sys.argv[2]), processes=1, threads=2, request_log=True, silence_s=2)\n"
         "serve({'si': sys.argv[1]}, s, b'k' * 32, free_address(s), ticket='SECRETTICKET')\n"
     )
     process = subprocess.Popen(
@@ -245,6 +245,12 @@ def test_the_real_server_keeps_its_name_and_its_secrets(server):
         b"POST /login HTTP/1.1\r\nOrigin: http://[\r\nContent-Length: 0\r\n" + head + b"\r\n",
         b"POST /login HTTP/1.1\r\nContent-Type: multipart/form-data\r\nSec-Fetch-Site: same-origin\r\n"
         b"Content-Length: 4\r\n" + head + b"\r\n\xff\xff\xff\xff",
+        b"GET /g/si HTTP/1.1\r\nHost: " + b"x" * 4000 + b"\r\nConnection: close\r\n\r\n",
+        b"GET /g/si HTTP/1.1\r\nSCRIPT_NAME: /evil\r\nPATH_INFO: /g/si/users/\r\n" + head + b"\r\n",
+        b"GET /g/si HTTP/1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Ssl: on\r\n" + head + b"\r\n",
+        b"POST /login HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n"
+        + head
+        + b"\r\n0\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01",
         b"BREW / HTTP/1.1\r\n" + head + b"\r\n",
     ]
@@ -256,6 +262,13 @@ def test_the_real_server_keeps_its_name_and_its_secrets(server):
         assert b"\r\nset-cookie: x=1" not in found.lower()
         assert b"class DashboardSettings" not in found
         assert b"root:" not in found
+    redirected = raw(port, b"GET /g/si HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
+    assert b"\r\nLocation: /g/si/\r\n" in redirected
+    assert b"evil" not in redirected
+    # a body of which nobody says how long it is would be cut at the limit, and a part taken for the whole
+    chunks = b"10000\r\n" + b"a" * 65536 + b"\r\n"
+    body = b"Sec-Fetch-Site: same-origin\r\nTransfer-Encoding: chunked\r\n" + head + b"\r\n" + chunks * 6
+    assert raw(port, b"POST /login HTTP/1.1\r\n" + body + b"0\r\n\r\n").startswith(b"HTTP/1.1 411")
     for secret in (
         b"GET /login?ticket=SECRETTICKET HTTP/1.1\r\n" + head + b"\r\n",
         b"GET /g/si/?q=SECRETQUERY HTTP/1.1\r\nAuthorization: Bearer SECRETTOKEN\r\n" + head + b"\r\n",
@@ -270,3 +283,20 @@ def test_the_real_server_keeps_its_name_and_its_secrets(server):
     assert b"/forged%0Aline" in log
     assert b"SECRET" not in log
     assert b"Traceback" not in log, log.decode()
+
+
+def test_who_falls_silent_does_not_stop_the_others(server):
+    """Connections that begin a request and do not go on, more than there are threads."""
+    port, process = server
+    silent = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(4)]
+    for one in silent:
+        one.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: ")
+    start = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), 60) as one:
+        one.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert one.recv(100).startswith(b"HTTP/1.1 200")
+    assert time.monotonic() - start < 20
+    for one in silent:
+        one.close()
+    process.terminate()
+    assert b"Traceback" not in process.communicate(timeout=20)[0]
