@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import (
     Blueprint,
     abort,
-    current_app,
     g,
     render_template,
     request,
 )
 
 from gapfactory.errors import InputError
-from launchpad.dashboard import derived
+from launchpad.dashboard import background
 from launchpad.dashboard.auth.access import Permission, needs
 from launchpad.dashboard.fragments import fragment
-from launchpad.dashboard.parts import send_part
 
 if TYPE_CHECKING:
     from flask.typing import ResponseReturnValue
-
-    from launchpad.dashboard.settings import DashboardSettings
 
 __all__ = ["blueprint"]
 
@@ -107,7 +103,7 @@ def chart(campaign: str, key: str) -> ResponseReturnValue:
     """Return a chart as JSON; 202 while it is computed for the first time."""
     if key not in _ORDER:
         abort(404, f"There is no chart {key!r}.")
-    return send_part(_charts(campaign), f"{key}.json", "application/json")
+    return background.send_part(background.all_charts(campaign), f"{key}.json", "application/json")
 
 
 @blueprint.get("/<campaign>/charts/<key>.csv")
@@ -115,8 +111,12 @@ def chart(campaign: str, key: str) -> ResponseReturnValue:
 def table(campaign: str, key: str) -> ResponseReturnValue:
     """Return the numbers of a chart, all of them."""
     _known(key)
-    return send_part(
-        _charts(campaign), f"{key}.csv", "text/csv; charset=utf-8", file=_file(campaign, key, "csv")
+    return background.send_part(
+        background.all_charts(campaign),
+        f"{key}.csv",
+        "text/csv; charset=utf-8",
+        # of a campaign that there is: letters, digits and a few signs
+        file=f"{campaign}-{key}.csv",
     )
 
 
@@ -124,41 +124,15 @@ def table(campaign: str, key: str) -> ResponseReturnValue:
 @needs(Permission.READ)
 def picture(campaign: str, key: str, kind: str) -> ResponseReturnValue:
     """Return a figure drawn by matplotlib, the report's own; the first who asks waits until it is drawn."""
-    from launchpad.dashboard.queries.campaigns import data_state
-
     _known(key)
     if kind not in _PICTURES:
         abort(404, f"A figure is to be had as {', '.join(_PICTURES)}, not as {kind!r}.")
-    work = derived.Work(
-        f"picture/{campaign}/{key}.{kind}",
-        "picture",
-        {"campaign": campaign, "key": key, "kind": kind},
-        data_state(g.group.database, campaign),
-    )
-    return send_part(derived.wait(g.group, work, _settings()), "file", _PICTURES[kind])
+    return background.send_part(background.picture(campaign, key, kind), "file", _PICTURES[kind])
 
 
 def _known(key: str) -> None:
     if key not in _ORDER and key not in _MORE:
         abort(404, f"There is no figure {key!r}.")
-
-
-def _file(campaign: str, key: str, kind: str) -> str:
-    # names of campaigns are letters, digits and a few signs; the key is one of ours
-    return f"{campaign}-{key}.{kind}"
-
-
-def _charts(campaign: str) -> derived.Result:
-    from launchpad.dashboard.queries.campaigns import data_state
-
-    state = data_state(g.group.database, campaign)
-    work = derived.Work(f"charts/{campaign}", "charts", {"campaign": campaign}, state, _settings().charts_s)
-    return derived.ask(g.group, work, _settings())
-
-
-def _settings() -> DashboardSettings:
-    found: DashboardSettings = current_app.extensions["gapfactory"]["settings"]
-    return found
 
 
 @blueprint.get("/<campaign>/settings")

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from flask import Blueprint, abort, current_app, g, make_response, render_template, request
+from flask import Blueprint, abort, g, make_response, render_template, request
 
 from gapfactory.errors import InputError
-from launchpad.dashboard import derived
+from launchpad.dashboard import background
 from launchpad.dashboard.auth.access import Permission, needs
 from launchpad.dashboard.fragments import fragment, tagged
-from launchpad.dashboard.parts import later, read_part, send_part
 from launchpad.dashboard.queries import structure_table
 from launchpad.dashboard.queries import structures as queries
 from launchpad.dashboard.queries.structure_map import COLOURS, map_data_set, one_structure
-from launchpad.database.documents import generation_id
-from launchpad.database.potentials import latest_potential
 
 if TYPE_CHECKING:
     from flask import Response
     from flask.typing import ResponseReturnValue
 
-    from launchpad.dashboard.settings import DashboardSettings
-
 __all__ = ["blueprint"]
-
-#: The rows of a campaign that has ended are looked at again after this time (seconds).
-_SETTLED_S: Final = 3600.0
-#: A map of a generation that has not chosen yet is drawn again after this time (seconds).
-_MAP_S: Final = 120.0
 
 blueprint = Blueprint("structures", __name__, url_prefix="/g/<group>/structures")
 
@@ -54,9 +44,7 @@ def _table() -> dict[str, Any]:
     shown = content["table"]
     rows = None
     if shown.view.name == "chosen" and shown.campaign is not None:
-        every_s = _SETTLED_S if shown.settled else _settings().rows_s
-        work = derived.Work(f"rows/{shown.campaign}", "rows", {"campaign": shown.campaign}, None, every_s)
-        rows = derived.ask(g.group, work, _settings())
+        rows = background.rows_of_chosen(shown.campaign, settled=shown.settled)
     return {**content, "rows": rows}
 
 
@@ -117,15 +105,9 @@ def values(key: str) -> ResponseReturnValue:
     subject = queries.find(database, key)
     if frame and subject.relaxation is not None and int(frame) != subject.frame:
         subject = queries.find(database, f"{subject.relaxation}/frame/{int(frame):04d}")
-    newest = latest_potential(database, subject.campaign)
-    if newest is None:
-        abort(404, f"Campaign {subject.campaign} has no potential yet.")
-    work = derived.Work(
-        f"values/{newest['digest'][:16]}/{subject.id}",
-        "values",
-        {"key": subject.id, "generation": newest["generation"]},
+    return background.send_part(
+        background.values_of_atoms(subject.id, subject.campaign), "values", "application/json"
     )
-    return send_part(derived.ask(g.group, work, _settings()), "values", "application/json")
 
 
 @blueprint.get("/map/<campaign>/", defaults={"generation": None})
@@ -138,8 +120,8 @@ def map_page(campaign: str, generation: int | None) -> ResponseReturnValue:
         campaign=campaign,
         generation=generation,
         newest=queries.newest_generation(g.group.database, campaign),
-        result=_map(campaign, generation),
-        most=_settings().map_points,
+        result=background.similarity_map(campaign, generation),
+        most=background.settings().map_points,
         colour=_colour(generation),
         colours=COLOURS,
     )
@@ -150,7 +132,7 @@ def map_page(campaign: str, generation: int | None) -> ResponseReturnValue:
 @needs(Permission.READ)
 def map_now(campaign: str, generation: int | None) -> ResponseReturnValue:
     """Return how far the first map is; once it is there, that the page is to be loaded again."""
-    result = _map(campaign, generation)
+    result = background.similarity_map(campaign, generation)
     answer = fragment("_structure_map.html", result=result)
     if result.made is not None:
         answer.headers["HX-Refresh"] = "true"
@@ -162,10 +144,10 @@ def map_now(campaign: str, generation: int | None) -> ResponseReturnValue:
 @needs(Permission.READ)
 def map_data(campaign: str, generation: int | None) -> ResponseReturnValue:
     """Return the map as chemiscope reads it; structures are fetched when they are looked at."""
-    result = _map(campaign, generation)
-    points = read_part(result, "points")
+    result = background.similarity_map(campaign, generation)
+    points = background.read_part(result, "points")
     if points is None:
-        return later(result)
+        return background.later(result)
     title = campaign if generation is None else f"{campaign}, generation {generation}"
     symbol = "origin" if generation is None else "purpose"
     return _json(map_data_set(title, json.loads(points), _colour(generation), symbol))
@@ -183,36 +165,6 @@ def _colour(generation: int | None) -> str:
 def atoms(key: str) -> ResponseReturnValue:
     """Return one structure as chemiscope reads it."""
     return _json(one_structure(queries.find(g.group.database, key).crystal))
-
-
-def _map(campaign: str, generation: int | None) -> derived.Result:
-    database, most = g.group.database, _settings().map_points
-    newest = queries.newest_generation(database, campaign)
-    if generation is not None and generation > newest:
-        abort(404, f"Campaign {campaign} is in generation {newest}.")
-    name = campaign if generation is None else generation_id(campaign, generation)
-    # energies are those of the newest potential
-    potential = latest_potential(database, campaign)
-    digest = potential["digest"][:16] if potential is not None else ""
-    if generation is None:
-        state = f"{newest}/{digest}" if digest else None
-    else:
-        # nothing is added to a generation once it has chosen; until then its map grows
-        chosen = database.selections.find_one({"_id": name}, {"_id": 1}) is not None
-        state = f"chosen/{digest}" if chosen else None
-    work = derived.Work(
-        f"map/{name}/{most}",
-        "map",
-        {"campaign": campaign, "generation": generation, "most": most},
-        state,
-        _MAP_S,
-    )
-    return derived.ask(g.group, work, _settings())
-
-
-def _settings() -> DashboardSettings:
-    settings: DashboardSettings = current_app.extensions["gapfactory"]["settings"]
-    return settings
 
 
 def _largest(forces: Any) -> float:
