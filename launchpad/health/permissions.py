@@ -206,6 +206,9 @@ def judge_roles(
         )
     if here & (_WORK | _BEFORE):
         return Finding("permissions", "roles", "ok", f"this user may work: {shown}", "", data)
+    if mongo_role("dashboard") in here:
+        found = f"this user is a dashboard's: it shows the group and acts for people: {shown}"
+        return Finding("permissions", "roles", "ok", found, "", data)
     if here & _LOOK:
         return Finding(
             "permissions",

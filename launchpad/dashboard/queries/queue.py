@@ -12,7 +12,8 @@ from gapfactory.errors import NotFoundError
 from gapfactory.protocols.plan import TaskKind
 from launchpad.dashboard.ladder import MOST, Rung, arrange, fold
 from launchpad.dashboard.listing import Column, Listing
-from launchpad.queries import FAILURE_FIELDS, failure_of, kept_directory, queue_counts, task_counts
+from launchpad.dashboard.queries.logs import failed_calculations, whereabouts
+from launchpad.queries import FAILURE_FIELDS, failure_of, queue_counts, task_counts
 from launchpad.queue.states import FireworkState
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def newest_failures(database: Database[Any], limit: int = 20) -> list[dict[str, 
                 **task,
                 **failure,
                 "traceback": str(failure["traceback"])[-_TAIL:],
+                "files": whereabouts(launch, failed=True),
                 "ended": launch.get("time_end") or task.get("updated_on"),
             }
         )
@@ -147,8 +149,8 @@ class Attempt:
         Wall time, None while it runs.
     heartbeat
         Last sign of life (seconds since the epoch), None for other programs' launches.
-    directory
-        Where its files are, or were.
+    files
+        Where its files lie, for people.
     error, tail
         Message and end of the traceback of a failed one, else empty.
     summary
@@ -166,7 +168,7 @@ class Attempt:
     ended: Any
     seconds: float | None
     heartbeat: float | None
-    directory: str
+    files: str
     error: str
     tail: str
     summary: dict[str, Any]
@@ -193,6 +195,8 @@ class TaskView:
         Whether the bound of these was reached.
     parents, children
         Other tasks of its workflow: (id, name, state).
+    calculations
+        Of a reference task: those that gave no label.
     """
 
     row: dict[str, Any]
@@ -203,6 +207,7 @@ class TaskView:
     exhausted: bool
     parents: tuple[dict[str, Any], ...]
     children: tuple[dict[str, Any], ...]
+    calculations: tuple[dict[str, Any], ...]
 
 
 def task_view(database: Database[Any], fw_id: int) -> TaskView:
@@ -232,6 +237,7 @@ def task_view(database: Database[Any], fw_id: int) -> TaskView:
         exhausted=bool(tries.get("exhausted")),
         parents=parents,
         children=children,
+        calculations=tuple(failed_calculations(database, task)),
     )
 
 
@@ -265,7 +271,7 @@ def _attempt(launch: dict[str, Any], archived: bool) -> Attempt:
         ended=launch.get("time_end"),
         seconds=None if seconds is None else float(seconds),
         heartbeat=None if heartbeat is None else float(heartbeat),
-        directory=str((kept_directory(launch) if failed else launch.get("launch_dir")) or ""),
+        files=whereabouts(launch, failed=failed),
         error=str(failure["error"])[:_TAIL],
         tail=str(failure["traceback"])[-_TAIL:],
         summary={

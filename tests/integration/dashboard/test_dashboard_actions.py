@@ -418,3 +418,65 @@ def test_a_campaign_whose_workflow_is_busy_is_no_fault(stocked, log_in, database
     answer = campaign_act(log_in("operator"), "cancel")
     assert answer.status_code == 409
     assert "busy" in answer.text
+
+
+def test_a_log_is_shown_as_far_as_the_database_has_it(log_in, database, tasks):
+    """And what it has not is said to lie where it does, on a machine that the dashboard does not read."""
+    fail(database, tasks[3])
+    client = log_in("viewer")
+    kept = f"on node7 in /scratch/failed/{tasks[3]}-{100 + tasks[3]}, as long as it is among the last failed"
+    for path in ("/g/si/queue", f"/g/si/tasks/{tasks[3]}"):
+        shown = client.get(path).text
+        assert "Traceback\nRuntimeError: the cell exploded" in shown
+        assert "As much as the database has" in shown
+        assert kept in shown
+    launch = {"launch_id": 100 + tasks[3]}
+    database.launches.update_one(launch, {"$unset": {"action": ""}})
+    assert "The database has nothing of its log." in client.get("/g/si/queue").text
+    shown = client.get(f"/g/si/tasks/{tasks[3]}").text
+    assert "its process was killed" in shown
+    assert "The database has no more of its log." in shown
+    for changes, said in (
+        ({"state": "COMPLETED"}, "removed: workers keep the files of failed launches only"),
+        ({"state": "RUNNING"}, f"on node7 in /scratch/launches/{100 + tasks[3]}"),
+        (
+            {"state": "FIZZLED", "launch_dir": "/home/x/block"},
+            "where another program than our workers ran it",
+        ),
+        ({"state": "FIZZLED", "launch_dir": None}, "nothing is known of its files"),
+    ):
+        database.launches.update_one(launch, {"$set": changes})
+        assert said in client.get(f"/g/si/tasks/{tasks[3]}").text
+
+
+def test_a_reference_task_shows_the_calculations_that_failed_in_it(stocked, log_in, database):
+    from launchpad.database.documents import generation_id
+
+    structures = list(database.structures.find({}).sort("_id", 1).limit(4))
+    chosen = [one["_id"] for one in structures]
+    database.selections.insert_one(
+        {"_id": generation_id("one", 0), "campaign": "one", "generation": 0, "train": chosen, "test": []}
+    )
+    files = [{"name": "vasp.out", "text": "x" * 9000 + " <b>EDWAV</b>"}]
+    for number, more in ((1, {"files": files}), (2, {}), (3, {"files": files})):
+        database.labels.insert_one(
+            {"_id": f"l{number}", "structure_hash": structures[number]["hash"], "status": "failed", "campaign": "one",
+             "fault": "scf", "reason": "it did not converge"} | more
+        )  # fmt: skip
+    step = {"_fw_name": "{{launchpad.tasks.reference.ReferenceTask}}", "what": "picks", "start": 0, "stop": 3}
+    spec = {"_category": "reference", "campaign": "one", "generation": 0, "_tasks": [step]}
+    database.fireworks.insert_one(
+        {"fw_id": 500, "name": "labels", "state": "COMPLETED", "spec": spec, "launches": []}
+    )
+    shown = log_in("viewer").get("/g/si/tasks/500").text
+    assert "Calculations that gave no label" in shown
+    assert f"/structures/of/{chosen[1]}#label" in shown
+    assert "End of vasp.out" in shown
+    assert "&lt;b&gt;EDWAV" in shown
+    assert "x" * 8001 not in shown
+    assert "The database has nothing of its files." in shown
+    assert f"/structures/of/{chosen[3]}#label" not in shown
+    # steps that others wrote
+    for step in ({"what": "picks"}, {"what": "picks", "start": "a", "stop": []}, "x"):
+        database.fireworks.update_one({"fw_id": 500}, {"$set": {"spec._tasks": [step]}})
+        assert log_in("viewer").get("/g/si/tasks/500").status_code == 200

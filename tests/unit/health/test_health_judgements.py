@@ -76,6 +76,7 @@ def test_clocks(offset, verdict, word) -> None:
         ([("gapfactory_worker", "group")], False, "ok"),
         ([("gapfactory_owner", "group")], False, "ok"),
         ([("gapfactory_viewer", "group")], False, "advice"),
+        ([("gapfactory_dashboard", "group")], False, "ok"),
         ([("readWrite", "group")], False, "advice"),
         ([("dbOwner", "group")], True, "ok"),
         ([("read", "group")], False, "advice"),
