@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pymongo.database import Database
 
@@ -23,6 +24,10 @@ __all__ = [
 
 #: What a fit reports about its parameters; the rest is measurement.
 _PARAMETERS = ("backend", "deltas_eV", "e0_eV", "descriptors", "targets", "versions", "threads")
+
+
+#: A parameter of a descriptor and its value, which may be a list in braces.
+_ASSIGNED = re.compile(r"(\w+)=(\{[^}]*\}|\S+)")
 
 
 @dataclass(frozen=True)
@@ -258,8 +263,18 @@ def fit_parameters(database: Database[Any], name: str, generation: int) -> dict[
     report = potential["report"]
     return {
         "trained_on": len(potential["trained_on"]),
-        **{key: report[key] for key in _PARAMETERS if key in report},
+        **{key: report[key] for key in _PARAMETERS if key in report and key != "descriptors"},
+        "descriptors": _by_name(report.get("descriptors") or ()),
         "files": {f["name"]: f["sha256"] for f in potential["files"]},
+    }
+
+
+def _by_name(descriptors: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return descriptors, written as ``soap l_max=3 delta=0.5 ...``, as ``{name: {parameter: value}}``."""
+    names = [text.split(maxsplit=1)[0] for text in descriptors]
+    return {
+        name if names.count(name) == 1 else f"{name} {number}": dict(_ASSIGNED.findall(text))
+        for number, (name, text) in enumerate(zip(names, descriptors, strict=True))
     }
 
 

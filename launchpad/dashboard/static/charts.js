@@ -104,7 +104,7 @@
 
   // ---- drawing -------------------------------------------------------------------------------------------------
 
-  function themed(layout, mode) {
+  function themed(layout, mode, width) {
     const ink = variable("--ink");
     const line = variable("--line");
     const result = {
@@ -120,6 +120,9 @@
       hovermode: "closest",
     };
     for (const name of Object.keys(layout).filter((key) => /^[xy]axis/.test(key))) {
+      const title = layout[name].title;
+      // on a phone the unit goes below the words
+      if (width < 480 && name.startsWith("x") && title.text.length > 30) layout[name] = { ...layout[name], title: { ...title, text: title.text.replace(" (", "<br>(") } };
       result[name] = { zeroline: false, ...layout[name], gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line };
     }
     return result;
@@ -153,7 +156,7 @@
     if (state.linear) figure = straight(figure);
     else if (meta.bent) figure = bent(figure);
     const mode = state.linear ? "linear" : "as drawn";
-    await Plotly.react(plot, withColours(figure.data), withColours(themed(figure.layout, mode)), config);
+    await Plotly.react(plot, withColours(figure.data), withColours(themed({ ...figure.layout }, mode, plot.clientWidth)), config);
     plot.setAttribute("data-drawn", String(Date.now()));
     if (!state.listening) {
       state.listening = true;

@@ -142,6 +142,8 @@ def test_settings_and_what_the_fits_differ_in(client, stored):
     assert "gap.soap.n_sparse" in page
     different = client.get(f"{ROOT}/tiny/settings?from=0&to=1").text
     assert "trained_on" in different
+    assert "descriptors.soap.delta" in different
+    assert "descriptors.soap.l_max" not in different.split("What differs")[1]
     assert "backend" not in different.split("What differs")[1]
     same = client.get(f"{ROOT}/tiny/settings?from=1&to=1").text
     assert "Nothing." in same
