@@ -24,6 +24,7 @@ __all__ = [
     "LIMIT",
     "TASK_ACTIONS",
     "CampaignAction",
+    "CampaignOutcome",
     "Outcome",
     "Preview",
     "TaskAction",
@@ -430,8 +431,48 @@ CAMPAIGN_ACTIONS: Final = {
 }
 
 
-def act_on_campaign(group: Group, account: Account, action: str, name: str) -> str:
-    """Cancel, resume or retry a campaign; return what happened, for people.
+@dataclass(frozen=True)
+class CampaignOutcome:
+    """What was done to a campaign.
+
+    Attributes
+    ----------
+    action, campaign
+        What, to which.
+    tasks
+        Tasks that will not start, or that run again.
+    labels
+        Labels that are tried again.
+    """
+
+    action: str
+    campaign: str
+    tasks: int
+    labels: int = 0
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        if self.action == "cancel":
+            return f"Campaign {self.campaign} is cancelled; {self.tasks} tasks will not start."
+        return f"Campaign {self.campaign} goes on; {self.tasks} tasks run again, {self.labels} labels are tried again."
+
+
+def act_on_campaign(
+    group: Group,
+    account: Account,
+    action: str,
+    name: str,
+    *,
+    labels: Sequence[str] = (),
+    fault: str | None = None,
+) -> CampaignOutcome:
+    """Cancel, resume or retry a campaign.
+
+    Parameters
+    ----------
+    labels, fault
+        Of a retry: only these structures, only those that ended with this fault.
 
     Raises
     ------
@@ -446,18 +487,14 @@ def act_on_campaign(group: Group, account: Account, action: str, name: str) -> s
         raise InputError(f"action {action[:40]!r}: one of {', '.join(CAMPAIGN_ACTIONS)}")
     with group.queue() as queue, acting_for(account.name):
         if action == "cancel":
-            stopped = service.cancel(queue, name)
-            return f"Campaign {name} is cancelled; {stopped} tasks will not start."
+            return CampaignOutcome(action, name, service.cancel(queue, name))
         if action == "resume":
             numbers = service.resume(queue, name)
             audit(queue.db, "campaign.resumed", campaign=name, **numbers)
         else:
-            numbers = service.retry(queue, name)
+            numbers = service.retry(queue, name, labels=labels, fault=fault)
             audit(queue.db, "campaign.retried", campaign=name, **numbers)
-        return (
-            f"Campaign {name} goes on; {numbers['rerun']} tasks run again, "
-            f"{numbers['labels_forgotten']} labels are tried again."
-        )
+        return CampaignOutcome(action, name, numbers["rerun"], numbers["labels_forgotten"])
 
 
 def stop_workers(group: Group, account: Account, ids: Sequence[str]) -> int:

@@ -61,7 +61,8 @@ RESULTS: Final = "dashboard_results"
 PARTS: Final = "dashboard_parts"
 #: Rows of the table of chosen structures, a result that the table filters.
 ROWS: Final = "dashboard_rows"
-#: A child that was silent for so long is dead (seconds); it speaks four times as often.
+#: A child that was silent for so long is dead (seconds); it speaks four times as often. Machines whose clocks differ by
+#: more do some work twice; the result of the one that claimed it last counts.
 LEASE_S: Final = 60.0
 #: That somebody asked is written down this often (seconds).
 _ASKED_S: Final = 3600.0

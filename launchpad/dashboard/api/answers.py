@@ -348,3 +348,5 @@ class Changed(Answer):
     campaign: str
     tasks: int
     """Tasks that were put on the queue again, or will not start."""
+    labels: int
+    """Labels that are tried again."""

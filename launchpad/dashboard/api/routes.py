@@ -12,7 +12,6 @@ from launchpad.dashboard.api.declare import blueprint, operation
 from launchpad.dashboard.auth.access import Permission
 from launchpad.dashboard.queries.queue import COLUMNS, task_page
 from launchpad.dashboard.queries.structure_table import STORED, stored_page
-from launchpad.database.audit import acting_for, audit
 
 if TYPE_CHECKING:
     from launchpad.dashboard.api.declare import Call
@@ -187,31 +186,25 @@ def act_on_tasks(call: Call) -> Any:
 
 
 @operation("POST", "/campaigns/<name>/cancel", Permission.OPERATE, answers.Changed)
-def cancel_campaign(call: Call, name: str) -> dict[str, Any]:
+def cancel_campaign(call: Call, name: str) -> Any:
     """End a campaign: nothing new starts, what runs is let finish, nothing stored is deleted."""
-    from launchpad import service
+    from launchpad.dashboard import actions
 
-    with g.group.queue() as opened, acting_for(g.account.name):
-        return {"action": "cancel", "campaign": name, "tasks": service.cancel(opened, name)}
+    return actions.act_on_campaign(g.group, g.account, "cancel", name)
 
 
 @operation("POST", "/campaigns/<name>/resume", Permission.OPERATE, answers.Changed)
-def resume_campaign(call: Call, name: str) -> dict[str, Any]:
+def resume_campaign(call: Call, name: str) -> Any:
     """Put a halted, cancelled or failed campaign back on the queue, where it stopped."""
-    from launchpad import service
+    from launchpad.dashboard import actions
 
-    with g.group.queue() as opened, acting_for(g.account.name):
-        done = service.resume(opened, name)
-        audit(opened.db, "campaign.resumed", campaign=name, **done)
-    return {"action": "resume", "campaign": name, "tasks": done["rerun"]}
+    return actions.act_on_campaign(g.group, g.account, "resume", name)
 
 
 @operation("POST", "/campaigns/<name>/retry", Permission.OPERATE, answers.Changed, body=answers.RetryOrder)
-def retry_campaign(call: Call, name: str) -> dict[str, Any]:
+def retry_campaign(call: Call, name: str) -> Any:
     """Label quarantined structures again, and resume the campaign."""
-    from launchpad import service
+    from launchpad.dashboard import actions
 
-    with g.group.queue() as opened, acting_for(g.account.name):
-        done = service.retry(opened, name, labels=call.body.labels, fault=call.body.fault)
-        audit(opened.db, "campaign.retried", campaign=name, **done)
-    return {"action": "retry", "campaign": name, "tasks": done["rerun"]}
+    order = call.body
+    return actions.act_on_campaign(g.group, g.account, "retry", name, labels=order.labels, fault=order.fault)

@@ -153,7 +153,7 @@ def campaign_act(name: str) -> ResponseReturnValue:
     if request.form.get("confirmed") != "yes":
         record = require_campaign(g.group.database, name)
         return render_template("confirm_campaign.html", action=action, record=record, back=back)
-    flash(actions.act_on_campaign(g.group, g.account, action.name, name))
+    flash(actions.act_on_campaign(g.group, g.account, action.name, name).text)
     return redirect(back, 303)
 
 
