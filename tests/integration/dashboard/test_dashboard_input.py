@@ -246,3 +246,128 @@ def test_oversized_input_is_refused_quickly(stocked, log_in):
     assert answer.status_code == 400
     assert "500" in answer.text
     assert time.monotonic() - start < 10
+
+
+TRAVERSALS = (
+    *(
+        "../../../../etc/passwd",
+        "..%2f..%2f..%2fetc%2fpasswd",
+        "%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/etc/passwd",
+    ),
+    *(
+        "....//....//etc/passwd",
+        "..\\..\\etc\\passwd",
+        "..%5c..%5cetc%5cpasswd",
+        "%252e%252e%252fetc%252fpasswd",
+    ),
+    *(
+        "file:///etc/passwd",
+        "vendor/../../app.py",
+        "..;/app.py",
+        "app.js/../../../app.py",
+        "%00/etc/passwd",
+        "~root",
+    ),
+    *(
+        "../security.py",
+        "%2e%2e/settings.py",
+        "vendor/..%2f..%2fsettings.py",
+        "./././../app.py",
+        "C:/Windows/win.ini",
+    ),
+)
+
+
+def test_no_path_leads_to_a_file_of_the_machine(stocked, log_in):
+    """Of every route that has a part of free text: static files, downloads, charts, structures, tasks."""
+    client = log_in("admin")
+    asked = 0
+    for rule in stocked.url_map.iter_rules():
+        free = [name for name in rule.arguments - {"group"} if "int:" + name not in rule.rule]
+        for name in free if "GET" in rule.methods else ():
+            for text in TRAVERSALS:
+                place = rule.rule.replace("<group>", "si")
+                for other in rule.arguments - {"group", name}:
+                    for kind in ("", "int:", "path:"):
+                        place = place.replace(f"<{kind}{other}>", {"kind": "cif"}.get(other, "0"))
+                for kind in ("", "path:"):
+                    place = place.replace(f"<{kind}{name}>", text)
+                answer = client.get(place)
+                asked += 1
+                assert answer.status_code in {200, 302, 308, 400, 404}, (place, answer.status_code)
+                assert "root:" not in answer.text, place
+                assert "from __future__" not in answer.text, place
+                assert "etc/passwd" not in answer.headers.get("Content-Disposition", ""), place
+    assert asked > 150
+
+
+NAMES = (
+    'one/g000/cell/000001"; filename="x.html',
+    "one/g000/cell/000001\r\nSet-Cookie: x=1",
+    "one/g000/cell/../../../etc/passwd",
+    "one/g000/cell/000001\x00.html",
+    "one/g000/cell/\u202egpj.exe",
+    "one/g000/cell/" + "a" * 400,
+)
+
+
+def test_what_is_stored_gets_into_no_header(stocked, log_in, database):
+    """A hostile account of a worker may have stored it."""
+    row = database.structures.find_one({})
+    client = log_in("viewer")
+    given = 0
+    for number, name in enumerate(NAMES):
+        database.structures.insert_one(row | {"_id": name, "index": 100 + number, "hash": f"{number:064x}"})
+        for kind in ("extxyz", "cif"):
+            answer = client.get(f"/g/si/structures/file/{kind}/{quote(name)}")
+            assert answer.status_code in {200, 400, 404}, (name, answer.text)
+            if answer.status_code == 200:
+                given += 1
+                disposition = answer.headers["Content-Disposition"]
+                assert disposition.startswith('attachment; filename="')
+                inner = disposition.removeprefix('attachment; filename="').removesuffix('"')
+                assert set(inner) <= set(
+                    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+                ), inner
+                assert len(inner) < 200
+            assert "Set-Cookie" not in answer.headers
+        page = client.get(f"/g/si/structures/of/{quote(name)}")
+        assert page.status_code in {200, 400, 404}, name
+    assert given > 2
+
+
+def test_names_with_line_ends_are_none(application, log_in, database):
+    """Of accounts and tokens; what an account is called gets into logs and pages."""
+    client = log_in("admin")
+    for name in (
+        "a\r\nb",
+        "a\nSet-Cookie: x=1",
+        "a b",
+        "<b>",
+        "a" * 65,
+        "(this computer)",
+        "\u0430dmin",
+        "",
+        "1a",
+        "a\x00",
+    ):
+        answer = client.post("/g/si/users/add", data={"name": name, "role": "viewer"}, headers=ORIGIN)
+        assert (answer.status_code, "Set-Cookie" in answer.headers) == (400, False), name
+    for name in ("a\r\nb", "\u202e", "", "a" * 61, "a\x00"):
+        data = {"name": name, "role": "viewer", "days": "1"}
+        assert client.post("/g/si/account/token", data=data, headers=ORIGIN).status_code == 400, name
+    for days in ("nan", "inf", "-1", "0", "1e9", "3651", "x"):
+        data = {"name": "x", "role": "viewer", "days": days}
+        assert client.post("/g/si/account/token", data=data, headers=ORIGIN).status_code == 400, days
+    for header in (
+        {"Accept": "a\r\nb"},
+        {"User-Agent": "\xff"},
+        {"If-None-Match": '"' * 2000},
+        {"Range": "bytes=0-0,1-1"},
+    ):
+        try:
+            answer = client.get("/g/si/", headers=header)
+        except ValueError:
+            continue  # such a header cannot even be sent
+        assert answer.status_code < 500, header
