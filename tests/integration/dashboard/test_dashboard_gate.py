@@ -173,6 +173,8 @@ def test_looking_changes_nothing(stocked, log_in, database):
     def state():
         return {name: sorted(map(str, database[name].find())) for name in kept}
 
+    both = [rule.rule for rule in stocked.url_map.iter_rules() if {"GET", "POST"} <= rule.methods]
+    assert both == []
     client = log_in("admin")
     before = state()
     for method, path, _ in routes(stocked):
