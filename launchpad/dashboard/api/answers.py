@@ -240,7 +240,8 @@ class Attempt(Answer):
     started: Moment
     ended: Moment
     seconds: float | None
-    directory: str
+    files: str
+    """Where its files lie, for people."""
     error: str
     tail: str
     """End of the traceback of a failed one."""
