@@ -107,3 +107,28 @@ def test_trouble_is_said_and_leads_to_its_causes(log_in, database):
     assert "no living worker takes them: 1 relax" in page
     database.workers.update_one({"_id": "w"}, {"$set": {"categories": []}})
     assert "no living worker takes them" not in client.get("/g/si/overview/now").text
+
+
+def test_a_campaign_says_where_to_go_and_what_can_be_done_to_it(stocked, log_in, database):
+    """Whoever looks has ways on, ended or not; an operator has what its state allows, asked in a dialog."""
+    page = log_in("viewer").get("/g/si/").text
+    for address in ("structures/?campaign=one", "structures/map/one/", "campaigns/one/generations/0/tasks"):
+        assert f'href="/g/si/{address}"' in page
+    assert 'action="/g/si/campaigns/one/act"' not in page
+    page = log_in("operator").get("/g/si/").text
+    assert 'action="/g/si/campaigns/one/act" data-dialog' in page
+    assert 'value="cancel"' in page
+    database.campaigns.update_one({"_id": "one"}, {"$set": {"state": "done"}})
+    page = log_in("operator").get("/g/si/").text
+    assert 'action="/g/si/campaigns/one/act"' not in page
+    assert "it has ended" in page
+    assert 'href="/g/si/structures/map/one/"' in page
+
+
+def test_failed_tasks_are_said_with_the_campaign(stocked, log_in, database):
+    fw_id = database.fireworks.find_one({"spec.campaign": "one"})["fw_id"]
+    database.fireworks.update_one({"fw_id": fw_id}, {"$set": {"state": "FIZZLED"}})
+    page = log_in("viewer").get("/g/si/").text
+    row = page[page.index("/g/si/campaigns/one/") : page.index("</tr>", page.index("/g/si/campaigns/one/"))]
+    assert "1 task<" in row
+    assert "state=FIZZLED" in row
