@@ -127,7 +127,11 @@ def picture(campaign: str, key: str, kind: str) -> ResponseReturnValue:
     _known(key)
     if kind not in _PICTURES:
         abort(404, f"A figure is to be had as {', '.join(_PICTURES)}, not as {kind!r}.")
-    return background.send_part(background.picture(campaign, key, kind), "file", _PICTURES[kind])
+    result = background.picture(campaign, key, kind)
+    if result.made is None and result.state == "computing":
+        # a person who followed a link: a page that says so
+        abort(503, "The picture is still being drawn; load it again in a moment.")
+    return background.send_part(result, "file", _PICTURES[kind])
 
 
 def _known(key: str) -> None:

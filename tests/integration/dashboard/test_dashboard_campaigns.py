@@ -200,3 +200,12 @@ def test_charts_follow_the_campaign(stored, client):
         assert claims == {found["content"]["claim"]}
     finally:
         stored.labels.delete_one({"_id": "another"})
+
+
+def test_a_picture_that_takes_long_is_said_to_be_drawn(client, monkeypatch):
+    settings = client.application.extensions["gapfactory"]["settings"]
+    hasty = settings.model_copy(update={"picture_wait_s": 0.0})
+    monkeypatch.setitem(client.application.extensions["gapfactory"], "settings", hasty)
+    answer = client.get(f"{ROOT}/tiny/charts/energy_scatter.svg", headers={"Accept": "text/html"})
+    assert answer.status_code == 503
+    assert "still being drawn" in answer.text
