@@ -145,10 +145,13 @@ def asked(database: Database[Any], size: Size, client: Asker) -> list[Ask]:
         Ask("structure for the map", "structures.atoms", page(f"/structures/atoms/{quote(relaxation)}")),
         Ask("extxyz", "structures.file", page(f"/structures/file/extxyz/{quote(relaxation)}", trajectory=1)),
         Ask("cif", "structures.file", page(f"/structures/file/cif/{quote(cell)}")),
-        # computed by a process of its own; there is no potential here that could be loaded
-        Ask("values of atoms, asked for", "structures.values", page(f"/structures/values/{quote(frame)}"), (202, 503)),
+        # worked out by a process of its own
+        Ask("values of atoms", "structures.values", page(f"/structures/values/{quote(frame)}"), (200, 202)),
         Ask("map", "structures.map_page", page(f"/structures/map/{big}/{last}")),
         Ask("map, how far it is", "structures.map_now", page(f"/structures/map/{big}/{last}/now")),
+        Ask("map of the campaign", "structures.map_page", page(f"/structures/map/{big}/")),
+        Ask("map of the campaign, how far it is", "structures.map_now", page(f"/structures/map/{big}/now")),
+        Ask("map of the campaign, points", "structures.map_data", page(f"/structures/map/{big}/data")),
         Ask("map, points", "structures.map_data", page(f"/structures/map/{big}/{last}/data")),
         Ask("API: campaigns", "api.campaigns", page("/api/v1/campaigns")),
         Ask("API: campaign", "api.campaign", page(f"/api/v1/campaigns/{big}")),
