@@ -103,20 +103,20 @@ def act() -> ResponseReturnValue:
             back=back,
         )
     outcome = actions.act_on_tasks(g.group, g.account, action, ids, priority=priority, seen=_seen(ids))
-    for line in _lines(action, outcome):
-        flash(line)
+    for kind, line in _lines(action, outcome):
+        flash(line, kind)
     return redirect(back, 303)
 
 
-def _lines(action: actions.TaskAction, outcome: actions.Outcome) -> list[str]:
-    """Say what became of each task, as far as a page's message can (a cookie holds it)."""
-    lines = [f"{_tasks(len(outcome.done))} {action.done}."]
+def _lines(action: actions.TaskAction, outcome: actions.Outcome) -> list[tuple[str, str]]:
+    """Say what became of each task, good or bad, as far as a page's message can (a cookie holds it)."""
+    lines = [("message", f"{_tasks(len(outcome.done))} {action.done}.")]
     if outcome.reasons:
         named = [f"{fw_id} ({reason})" for fw_id, reason in sorted(outcome.reasons.items())]
         more = f", and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-        lines.append(f"{_tasks(len(named))} left alone: {', '.join(named[:_NAMED])}{more}.")
+        lines.append(("bad", f"{_tasks(len(named))} left alone: {', '.join(named[:_NAMED])}{more}."))
     if outcome.campaigns:
-        lines.append(f"Campaigns that go on: {', '.join(outcome.campaigns)[:200]}.")
+        lines.append(("message", f"Campaigns that go on: {', '.join(outcome.campaigns)[:200]}."))
     return lines
 
 

@@ -181,7 +181,7 @@
         return;
       }
       if (dialog && dialog.open) dialog.close();
-      for (const note of page.querySelectorAll("main .happened")) toast(note.textContent.trim());
+      for (const note of page.querySelectorAll("main .happened")) toast(note.textContent.trim(), note.classList.contains("bad"));
       for (const box of document.querySelectorAll("main input[type=checkbox]:checked")) if (box.closest("[data-live]")) box.checked = false;
       refresh();
     } catch {

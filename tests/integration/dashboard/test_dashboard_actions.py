@@ -254,6 +254,7 @@ def test_a_stale_question_runs_nothing_that_ran_since(log_in, database, tasks):
     database.fireworks.update_one({"fw_id": tasks[3]}, {"$set": {"state": "FIZZLED", "launches": [999]}})
     shown = send(second, forms[1])
     assert f"1 task left alone: {tasks[3]} (it has changed meanwhile)" in shown
+    assert '<p class="happened bad" role="status">1 task left alone' in shown
     assert states(database)[tasks[3]] == "FIZZLED"
     assert database.campaigns.find_one({"_id": "si"})["state"] == "halted"
     send(second, question(second, "rerun", tasks[3]))
