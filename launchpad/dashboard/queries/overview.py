@@ -41,6 +41,8 @@ class Ledger:
     """
 
     def __init__(self) -> None:
+        #: held while the database is asked, and while what it said is added up
+        self._reading = threading.Lock()
         self._lock = threading.Lock()
         self._position = ""
         self._near: dict[int, str] = {}
@@ -55,14 +57,18 @@ class Ledger:
         self.complete = False
 
     def look(self, database: Database[Any]) -> None:
-        """Read what ended since the last look; what is too much for a page is read beside it."""
-        with self._lock:
+        """Read what ended since the last look; what is too much for a page is read beside it, and no page waits."""
+        if not self._reading.acquire(blocking=False):
+            return
+        try:
             if self._beside is not None and self._beside.is_alive():
                 return
             self._read(database)
             if not self.complete:
                 self._beside = threading.Thread(target=self._read_all, args=(database,), daemon=True)
                 self._beside.start()
+        finally:
+            self._reading.release()
 
     def _read_all(self, database: Database[Any]) -> None:
         from pymongo.errors import PyMongoError
@@ -71,16 +77,16 @@ class Ledger:
             # pages are answered by the same process
             time.sleep(0.05)
             try:
-                with self._lock:
+                with self._reading:
                     self._read(database)
             except PyMongoError as error:
                 logger.warning("the history of launches is not read to its end for now: %s", error)
                 return
 
     def _read(self, database: Database[Any]) -> None:
-        since = ""
-        if self._position:
-            since = (datetime.fromisoformat(self._position) - _MARGIN).isoformat()
+        since = self._position
+        if since and self.complete:
+            since = (datetime.fromisoformat(since) - _MARGIN).isoformat()
         fields = {
             "launch_id": 1,
             "fw_id": 1,
@@ -90,7 +96,7 @@ class Ledger:
             "action.stored_data.seconds": 1,
         }
         found = list(
-            database.launches.find({"time_end": {"$gt": since}}, fields).sort("time_end", 1).limit(_AT_ONCE)
+            database.launches.find({"time_end": {"$gte": since}}, fields).sort("time_end", 1).limit(_AT_ONCE)
         )
         new = [launch for launch in found if launch["launch_id"] not in self._near]
         campaigns = {
@@ -101,7 +107,17 @@ class Ledger:
             )
             if (task.get("spec") or {}).get("campaign")
         }
-        for launch in new:
+        with self._lock:
+            self._add(new, campaigns)
+        self.complete = len(found) < _AT_ONCE
+        if found:
+            self._position = found[-1]["time_end"]
+            edge = (datetime.fromisoformat(self._position) - _MARGIN).isoformat()
+            kept = {**self._near, **{launch["launch_id"]: launch["time_end"] for launch in new}}
+            self._near = {key: ended for key, ended in kept.items() if ended > edge}
+
+    def _add(self, launches: Sequence[Mapping[str, Any]], campaigns: Mapping[int, str]) -> None:
+        for launch in launches:
             name = campaigns.get(launch["fw_id"])
             stored = (launch.get("action") or {}).get("stored_data") or {}
             if launch["state"] == "COMPLETED":
@@ -113,12 +129,6 @@ class Ledger:
             moment = datetime.fromisoformat(launch["time_end"])
             ended = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
             self._ends.setdefault(name, deque(maxlen=20_000)).append(ended)
-        self.complete = len(found) < _AT_ONCE
-        if found:
-            self._position = found[-1]["time_end"]
-            edge = (datetime.fromisoformat(self._position) - _MARGIN).isoformat()
-            kept = {**self._near, **{launch["launch_id"]: launch["time_end"] for launch in new}}
-            self._near = {key: ended for key, ended in kept.items() if ended > edge}
 
     def once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """Return what was made for a key before, or make it: for what only changes together with the key."""

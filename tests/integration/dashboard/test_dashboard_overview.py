@@ -132,3 +132,24 @@ def test_failed_tasks_are_said_with_the_campaign(stocked, log_in, database):
     row = page[page.index("/g/si/campaigns/one/") : page.index("</tr>", page.index("/g/si/campaigns/one/"))]
     assert "1 task<" in row
     assert "state=FIZZLED" in row
+
+
+def test_a_burst_of_launches_is_read_to_its_end_and_pages_do_not_wait_for_it(ledger, database):
+    """More ended within the margin of late results than are read at one look."""
+    now = datetime.now(UTC)
+    database.fireworks.insert_one(task(1, "COMPLETED"))
+    database.launches.insert_many(
+        [launch(number, 1, now - timedelta(milliseconds=3000 - number), 3.6) for number in range(1, 1301)]
+    )
+    ledger.look(database)
+    with ledger._reading:
+        ledger.look(database)
+        assert ledger.last_hour("si", now.timestamp()) >= 500
+    for _ in range(100):
+        if ledger.complete:
+            break
+        time.sleep(0.1)
+    for _ in range(4):
+        ledger.look(database)
+    assert ledger.hours("si") == pytest.approx(1.3)
+    assert ledger.completed_hours == pytest.approx(1.3)
