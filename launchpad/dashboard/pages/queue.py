@@ -110,7 +110,9 @@ def act() -> ResponseReturnValue:
 
 def _lines(action: actions.TaskAction, outcome: actions.Outcome) -> list[tuple[str, str]]:
     """Say what became of each task, good or bad, as far as a page's message can (a cookie holds it)."""
-    lines = [("message", f"{_tasks(len(outcome.done))} {action.done}.")]
+    lines = []
+    if outcome.done:
+        lines.append(("message", f"{_tasks(len(outcome.done))} {action.done}."))
     if outcome.reasons:
         named = [f"{fw_id} ({reason})" for fw_id, reason in sorted(outcome.reasons.items())]
         more = f", and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
