@@ -253,6 +253,8 @@ def test_everybody_changes_the_own_password_and_makes_tokens(application, log_in
     assert send("password", present=PASSWORD, wanted=new, again="not the same").status_code == 400
     assert send("password", present=PASSWORD, wanted="short", again="short").status_code == 400
     assert send("password", present=PASSWORD, wanted=new, again=new).status_code == 303
+    # what a thief may have made with the old one has ended too
+    assert tokens.account_of(database, text) is None
     # three tries are the limit of this dashboard, one was wrong; those with the right password count for nothing
     assert client.get("/g/si/account/").status_code == 200
     assert elsewhere.get("/g/si/", headers=JSON).status_code == 401
