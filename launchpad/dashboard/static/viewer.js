@@ -142,7 +142,7 @@
     if (view) viewer.setView(view); else viewer.zoomTo();
     viewer.render();
     place.dataset.drawn = String(balls.length);
-    place.dataset.bonds = String((sticks.length + thin.length) / 2);
+    place.dataset.sticks = String((sticks.length + thin.length) / 2);
   }
 
   function chip(background) {

@@ -108,15 +108,30 @@ def test_a_relaxation_is_stepped_through_beside_its_curve(ended, visit):
 
 def test_every_atom_of_a_stretched_cell_is_joined_to_another(ended, visit):
     """Periodic images count: a cell of two atoms with all neighbours in the next cells has bonds as well."""
+    from playwright.sync_api import expect
+
     keys = [row["_id"] for row in ended.database.relaxations.find({}, {"_id": 1}).sort("_id", 1).limit(6)]
     page = visit("viewer", f"structures/of/{keys[0]}")
     for key in keys:
         page.goto(ended.url(f"structures/of/{key}"))
         page.locator("#viewer[data-drawn]").wait_for()
         viewer = page.locator("#viewer")
-        assert int(viewer.get_attribute("data-bonds")) >= int(viewer.get_attribute("data-drawn")), key
+        assert int(viewer.get_attribute("data-sticks")) >= int(viewer.get_attribute("data-drawn")), key
     page.get_by_role("checkbox", name="bonds").uncheck()
-    assert page.locator("#viewer").get_attribute("data-bonds") == "0"
+    assert viewer.get_attribute("data-sticks") == "0"
+    bare = viewer.screenshot()
+    page.get_by_role("checkbox", name="bonds").check()
+    # as many again, drawn in whatever colours and for whatever number of copies
+    sticks = int(viewer.get_attribute("data-sticks"))
+    assert sticks >= int(viewer.get_attribute("data-drawn"))
+    assert viewer.screenshot() != bare
+    page.get_by_label("Copies").select_option("2")
+    expect(viewer).to_have_attribute("data-sticks", str(8 * sticks))
+    page.get_by_label("Colour").select_option("local_energy")
+    page.wait_for_selector("#legend .ramp", timeout=120_000)
+    assert "Local energy (eV)" in page.locator("#legend").inner_text()
+    assert viewer.get_attribute("data-sticks") == str(8 * sticks)
+    page.get_by_label("Colour").select_option("element")
     expected = page.locator("#legend")
     assert expected.inner_text().strip() == "Si"
 
