@@ -27,6 +27,10 @@ __all__ = ["CampaignLine", "Ledger", "Trouble", "campaign_lines", "labels_now", 
 
 #: So many launches are added to a ledger at one look; a longer history is read beside the pages.
 _AT_ONCE: Final = 500
+#: Beside the pages, so many are read at once, and the pause is so much longer than the reading: a database that answers
+#: one after the other answers the pages in between.
+_BESIDE: Final = 100
+_PAUSES: Final = 4.0
 #: Results are written a little later than the time that they carry.
 _MARGIN: Final = timedelta(seconds=10)
 _HOUR_S: Final = 3600.0
@@ -63,7 +67,7 @@ class Ledger:
         try:
             if self._beside is not None and self._beside.is_alive():
                 return
-            self._read(database)
+            self._read(database, _AT_ONCE)
             if not self.complete:
                 self._beside = threading.Thread(target=self._read_all, args=(database,), daemon=True)
                 self._beside.start()
@@ -73,17 +77,19 @@ class Ledger:
     def _read_all(self, database: Database[Any]) -> None:
         from pymongo.errors import PyMongoError
 
+        took = 0.0
         while not self.complete:
-            # pages are answered by the same process
-            time.sleep(0.05)
+            time.sleep(max(0.02, _PAUSES * took))
+            begun = time.monotonic()
             try:
                 with self._reading:
-                    self._read(database)
+                    self._read(database, _BESIDE)
+                took = time.monotonic() - begun
             except PyMongoError as error:
                 logger.warning("the history of launches is not read to its end for now: %s", error)
                 return
 
-    def _read(self, database: Database[Any]) -> None:
+    def _read(self, database: Database[Any], most: int) -> None:
         since = self._position
         if since and self.complete:
             since = (datetime.fromisoformat(since) - _MARGIN).isoformat()
@@ -96,7 +102,7 @@ class Ledger:
             "action.stored_data.seconds": 1,
         }
         found = list(
-            database.launches.find({"time_end": {"$gte": since}}, fields).sort("time_end", 1).limit(_AT_ONCE)
+            database.launches.find({"time_end": {"$gte": since}}, fields).sort("time_end", 1).limit(most)
         )
         new = [launch for launch in found if launch["launch_id"] not in self._near]
         campaigns = {
@@ -109,7 +115,7 @@ class Ledger:
         }
         with self._lock:
             self._add(new, campaigns)
-        self.complete = len(found) < _AT_ONCE
+        self.complete = len(found) < most
         if found:
             self._position = found[-1]["time_end"]
             edge = (datetime.fromisoformat(self._position) - _MARGIN).isoformat()
