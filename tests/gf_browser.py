@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +26,22 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+#: Of every account that the tests make.
+PASSWORD = "correct horse battery"  # noqa: S105
 #: Milliseconds that anything in a page may take on a busy machine.
 PATIENCE_MS = 40_000
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+#: What a page's policy forbids is told on the console, also by what is silent about it.
+_TELL_POLICY = """addEventListener("securitypolicyviolation", e => console.error(
+  `the policy forbids ${e.violatedDirective}: ${e.blockedURI} ${e.sourceFile}:${e.lineNumber}`));"""
+#: What is in sight and neither drawn nor said to have nothing to draw.
+_UNDRAWN = """() => [...document.querySelectorAll("[data-chart], #viewer, #map, #waiting")].filter(e => {
+  const box = e.getBoundingClientRect();
+  if (box.top > innerHeight || box.bottom < 0) return false;
+  if (!e.dataset.chart) return !e.dataset.drawn;
+  const note = e.querySelector(".note").textContent;
+  return !e.querySelector(".plot[data-drawn]") && (note === "" || /^(Computing|Being worked out)/.test(note));
+}).map(e => e.id)"""
 _AXE = Path(__file__).parents[1] / "launchpad" / "dashboard" / "static" / "vendor" / "axe.min.js"
 
 
@@ -59,7 +73,13 @@ class Watch:
     """
 
     found: list[str] = field(default_factory=list)
-    expected: list[str] = field(default_factory=list)
+    # somebody may type before the page has put the cursor where it wants it; plotly says that it stops to shift margins
+    expected: list[str] = field(
+        default_factory=lambda: [
+            "console info: Autofocus processing was blocked",
+            "console trace: WARN: Too many auto-margin redraws",
+        ]
+    )
 
     def check(self) -> None:
         """Fail if anything went wrong that was not expected."""
@@ -86,6 +106,7 @@ def watched(context: BrowserContext) -> Watch:
         if received.status >= 400:
             watch.found.append(f"answer {received.status}: {received.request.method} {received.url}")
 
+    context.add_init_script(_TELL_POLICY)
     context.on("request", request)
     context.on("console", console)
     context.on("response", answer)
@@ -121,14 +142,52 @@ def colours(png: bytes) -> int:
     return len(np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]))
 
 
-def screenshot(page: Page, name: str, *, height: int = 900) -> None:
-    """Write a picture for the documentation if GAPFACTORY_SCREENSHOTS names a directory."""
+def log_in(page: Page, name: str, password: str = PASSWORD) -> None:
+    """Log in by the form that is shown."""
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+
+
+def settled(page: Page) -> None:
+    """Wait until charts, map and structure that are in sight are drawn, or say why there is nothing to draw."""
+    from playwright.sync_api import Error
+
+    until = time.monotonic() + PATIENCE_MS / 1000
+    undrawn = ["the page"]
+    while undrawn:
+        assert time.monotonic() < until, f"{page.url}: not drawn: {', '.join(undrawn)}"
+        page.wait_for_load_state("load")
+        try:
+            undrawn = page.evaluate(_UNDRAWN)
+        except Error as error:
+            if "navigation" not in str(error):
+                raise
+            continue  # it loads itself again, because a map is there now
+        if undrawn:
+            page.wait_for_timeout(100)
+
+
+def pictures() -> Path | None:
+    """Return where pictures for the documentation are to be written: what GAPFACTORY_SCREENSHOTS names, else None."""
     place = os.environ.get("GAPFACTORY_SCREENSHOTS")
-    if not place:
+    return Path(place) if place else None
+
+
+def screenshot(page: Page, name: str, *, highest: int = 1000) -> None:
+    """Write a picture of a page, down to its end or `highest` pixels, if pictures are asked for."""
+    place = pictures()
+    if place is None:
         return
     before = page.viewport_size
-    page.set_viewport_size({"width": 1200, "height": height})
+    page.set_viewport_size({"width": 1200, "height": highest})
+    settled(page)
+    end = page.evaluate(
+        "() => Math.ceil(document.querySelector('main').getBoundingClientRect().bottom + scrollY)"
+    )
+    page.set_viewport_size({"width": 1200, "height": min(max(end, 520), highest)})
+    page.evaluate("() => window.scrollTo(0, 0)")
     page.wait_for_timeout(1500)  # charts are drawn again at the new size
-    page.screenshot(path=Path(place) / f"{name}.png")
+    page.screenshot(path=place / f"{name}.png")
     if before:
         page.set_viewport_size(before)

@@ -84,7 +84,8 @@ def _main() -> None:
         return
     serve(
         {database_name(given["uri"]): given["uri"]},
-        DashboardSettings(processes=1),
+        # the terminal is for what the campaign says
+        DashboardSettings(processes=1, request_log=False),
         # logins end with it, so the key need not be kept
         secrets.token_hex(32).encode(),
         socket.socket(fileno=given["socket"]),

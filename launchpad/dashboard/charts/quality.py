@@ -52,7 +52,9 @@ def learning_curve(data: ReportData) -> dict[str, Any] | None:
             colour = coloured(names.index(name))
             n = [p.n_labels for p in line]
             errors = [max(p.error, least) * scale for p in line]
-            low, high = ([max(value, least) * scale for value in ends] for ends in _ends(line))
+            # an interval that reaches down to nothing must not squeeze the errors into a line
+            floor = max(least, 0.2 * min(p.error for p in line))
+            low, high = ([max(value, floor) * scale for value in ends] for ends in _ends(line))
             if all(value == value for value in (*low, *high)):
                 traces.append(band(name, n, low, high, colour, legendgroup=name))
             traces.append(

@@ -149,12 +149,18 @@
   }
 
   let dialog = null;
+  let asker = null;
+
+  function back() { // to the button that asked, or to the one in its place after news
+    const same = (other) => ["textContent", "ariaLabel", "value"].every((name) => other[name] === asker[name]);
+    (asker.isConnected ? asker : [...document.querySelectorAll("main button")].find(same))?.focus({ preventScroll: true });
+  }
 
   function question() {
     if (dialog) return dialog;
     dialog = document.createElement("dialog");
     dialog.setAttribute("aria-labelledby", "question");
-    dialog.addEventListener("close", () => dialog.replaceChildren());
+    dialog.addEventListener("close", () => { dialog.replaceChildren(); back(); });
     document.body.append(dialog);
     return dialog;
   }
@@ -177,7 +183,7 @@
         asked.querySelector("h1").id = "question";
         for (const inner of asked.querySelectorAll("form")) inner.dataset.dialog = "";
         dress(asked);
-        if (!asked.open) asked.showModal();
+        if (!asked.open) { asker = button; asked.showModal(); }
         return;
       }
       if (dialog && dialog.open) dialog.close();

@@ -80,7 +80,7 @@
 
   function straight(figure) {
     const layout = { ...figure.layout };
-    for (const name of (layout.meta && layout.meta.logarithmic) || []) layout[name] = { ...layout[name], type: "linear", tickmode: "auto" };
+    for (const name of (layout.meta && layout.meta.logarithmic) || []) layout[name] = { ...layout[name], type: "linear", tickmode: "auto", range: undefined };
     return { data: figure.data, layout };
   }
 

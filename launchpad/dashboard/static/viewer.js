@@ -139,7 +139,14 @@
     if (field("cell").checked && data.periodic) cellLines(frame.cell);
     tellColours(by, own, low, high, values);
     tellFrame(frame);
-    if (view) viewer.setView(view); else viewer.zoomTo();
+    if (view) viewer.setView(view);
+    else { // from the side, somewhat turned: along an edge of the cell atoms would hide each other
+      viewer.setView([0, 0, 0, 0, 0, 0, 0, 1]);
+      viewer.rotate(20, "y");
+      viewer.rotate(-75, "x");
+      viewer.rotate(10, "y");
+      viewer.zoomTo();
+    }
     viewer.render();
     place.dataset.drawn = String(balls.length);
     place.dataset.sticks = String((sticks.length + thin.length) / 2);

@@ -1,21 +1,28 @@
-"""A dashboard with logins beside a campaign that runs, both started as a person starts them, and a browser."""
+"""A campaign that runs, a dashboard with logins, and a browser that all tests share.
+
+Tests that ask for `running` see the campaign at work; those that ask for `ended` come after them, whatever their files
+are called, and find it cancelled (or at its natural end where the pictures of the documentation are taken).
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gf_browser
 import pytest
 
 if TYPE_CHECKING:
-    import subprocess
+    from playwright.sync_api import Page
 
-PASSWORD = "correct horse battery"  # noqa: S105
+HERE = Path(__file__).parent
 CAMPAIGN = """
 preset: quickstart-Si-analytic
 name: silicon
@@ -33,9 +40,25 @@ gap:
 evidence: {stability: {duration_ps: 0.04, nve_ps: 0.02, n_atoms: 8, contacts_to: 0.6}}
 execution: {build_chunk: 6, relax_chunk: 3, reference_chunk: 2}
 """
-SMALL = {"cells": 10, "generations": 2, "labels": 6, "budget": 18, "atoms": 4, "steps": 20, "sparse": 12}
-#: What the pictures of the documentation show: still an analytic reference, but enough to see something.
-SHOWN = {"cells": 24, "generations": 3, "labels": 14, "budget": 51, "atoms": 6, "steps": 60, "sparse": 40}
+WORKER = ("worker", "start", "-n", "1", "-c", "build", "--campaign", "silicon")
+#: It is let run for so many at least.
+GENERATIONS = 3
+#: More generations than the tests take: it is cancelled when they have seen it run.
+SMALL = {"cells": 10, "generations": 60, "labels": 6, "budget": 600, "atoms": 4, "steps": 20, "sparse": 12}
+#: What the pictures of the documentation show: the preset as it is, which takes some minutes.
+SHOWN = """
+preset: quickstart-Si-analytic
+name: silicon
+seed: 1
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what looks at the campaign at work come before what needs its end."""
+    here = [k for k, item in enumerate(items) if HERE in item.path.parents]
+    ordered = sorted((items[k] for k in here), key=lambda item: "ended" in getattr(item, "fixturenames", ()))
+    for k, item in zip(here, ordered, strict=True):
+        items[k] = item
 
 
 @dataclass
@@ -46,75 +69,30 @@ class Running:
     ----------
     place
         Where commands are run.
-    campaign, dashboard
-        The two processes.
+    campaign
+        Its process.
     address
         ``http://127.0.0.1:port``.
     group
         The group's name in addresses.
     database, uri
         Its database.
+    overview, curve
+        The overview and the campaign's page, opened before the campaign began and never loaded again.
     """
 
     place: Any
     campaign: subprocess.Popen[bytes]
-    dashboard: subprocess.Popen[bytes]
     address: str
     group: str
     database: Any
     uri: str
+    overview: Page
+    curve: Page
 
     def url(self, path: str = "") -> str:
-        """Return the address of a page of the group."""
-        return f"{self.address}/g/{self.group}/{path}"
-
-
-@pytest.fixture(scope="session")
-def running(new_place):
-    """A campaign that has just been started, and a dashboard with logins; the first test file by name follows it."""
-    from launchpad.dashboard.auth.access import Role
-    from launchpad.dashboard.auth.accounts import add_account
-    from launchpad.database.connection import open_database
-    from launchpad.database.location import locate_database
-
-    place = new_place("dashboard")
-    size = SHOWN if os.environ.get("GAPFACTORY_SCREENSHOTS") else SMALL
-    place.write("silicon.yaml", CAMPAIGN % size)
-    place.good("campaign", "submit", "silicon.yaml")
-    uri = locate_database(None, place.data).uri
-    database = open_database(uri)
-    for role in Role:
-        add_account(database, str(role), PASSWORD, role)
-    dashboard = place.start(
-        "dashboard", "run", "--login", "--port", "0", "--processes", "1", log="dashboard.log"
-    )
-    address = _address(place.directory / "dashboard.log", dashboard)
-    campaign = place.start("campaign", "run", "silicon.yaml", "--workers", "2", log="campaign.log")
-    yield Running(place, campaign, dashboard, address, database.name, database, uri)
-    for process in (dashboard, campaign):
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-    for process in (dashboard, campaign):
-        process.wait(60)
-    database.client.close()
-
-
-def _address(log, process) -> str:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text() if log.exists() else "")
-        if found:
-            return found.group(0)
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.1)
-    raise AssertionError("the dashboard said no address within 30 s")
-
-
-@pytest.fixture(scope="session")
-def ended(running):
-    """The same campaign when it has ended."""
-    assert running.campaign.wait(240) == 0, (running.place.directory / "campaign.log").read_text()
-    return running
+        """Return the address of a page of the group, or of one of all groups."""
+        return f"{self.address}{path}" if path.startswith("/") else f"{self.address}/g/{self.group}/{path}"
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +108,52 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def logins(browser, running):
+def served(new_place):
+    """A campaign that waits to be run, accounts, and a dashboard: its place, database, URI and address."""
+    from launchpad.dashboard.auth.access import Role
+    from launchpad.dashboard.auth.accounts import add_account
+    from launchpad.database.connection import open_database
+    from launchpad.database.location import locate_database
+    from launchpad.workers.settings import DEFAULT_ALLOWED
+
+    place = new_place("dashboard")
+    place.write("silicon.yaml", SHOWN if gf_browser.pictures() else CAMPAIGN % SMALL)
+    # every worker may run what `failed` puts on the queue: whoever takes it fails for the reason that is meant
+    allowed = place.write("workers.yaml", f"worker: {{allowed: {[*DEFAULT_ALLOWED, 'ScriptTask']}}}")
+    place.environment["GAPFACTORY_SETTINGS"] = str(allowed)
+    place.good("campaign", "submit", "silicon.yaml")
+    uri = locate_database(None, place.data).uri
+    database = open_database(uri)
+    for role in Role:
+        add_account(database, str(role), gf_browser.PASSWORD, role)
+    log = place.directory / "dashboard.log"
+    with log.open("ab") as stream:
+        dashboard = subprocess.Popen(
+            [sys.executable, str(HERE / "gf_serve.py"), uri],
+            env=place.environment | {"XDG_CACHE_HOME": str(place.directory / "cache")},
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+    yield place, database, uri, _address(log, dashboard)
+    dashboard.send_signal(signal.SIGTERM)
+    dashboard.wait(60)
+    database.client.close()
+
+
+def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text() if log.exists() else "")
+        if found:
+            return found.group(0)
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
+    raise AssertionError("the dashboard said no address within 30 s")
+
+
+@pytest.fixture(scope="session")
+def logins(browser, served):
     """Cookies of one login of each role: a password is checked slowly on purpose."""
     states: dict[str, Any] = {}
 
@@ -138,12 +161,101 @@ def logins(browser, running):
         if role not in states:
             context = browser.new_context()
             page = context.new_page()
-            log_in(page, running, role)
+            page.goto(f"{served[3]}/login")
+            gf_browser.log_in(page, role)
+            page.get_by_role("button", name="Log out").wait_for()
             states[role] = context.storage_state()
             context.close()
         return states[role]
 
     return state
+
+
+@pytest.fixture(scope="session")
+def running(served, browser, logins):
+    """The campaign at work, and two pages that were opened before it began."""
+    place, database, uri, address = served
+    context = browser.new_context(
+        viewport={"width": 900, "height": 600}, storage_state=logins("viewer"), color_scheme="light"
+    )
+    watch = gf_browser.watched(context)
+    overview, curve = context.new_page(), context.new_page()
+    overview.set_viewport_size({"width": 900, "height": 260})
+    shown = Running(place, None, address, database.name, database, uri, overview, curve)
+    overview.goto(shown.url())
+    curve.goto(shown.url("campaigns/silicon/"))
+    overview.evaluate("() => { window.marker = 'the same page'; window.scrollTo(0, 120); }")
+    curve.evaluate("() => { window.marker = 'the same page'; }")
+    # one worker, so that the other core is left to the browser
+    workers = "2" if gf_browser.pictures() else "1"
+    shown.campaign = place.start("campaign", "run", "silicon.yaml", "--workers", workers, log="campaign.log")
+    yield shown
+    watch.check()
+    context.close()
+    if shown.campaign.poll() is None:
+        shown.campaign.send_signal(signal.SIGTERM)
+    shown.campaign.wait(60)
+
+
+@pytest.fixture(scope="session")
+def failed(running):
+    """A task of the campaign that has failed for real, and the file that lets it succeed; a worker would take it."""
+    from fireworks import Firework, ScriptTask
+
+    from launchpad.queue import Queue
+
+    mark = running.place.directory / "mended"
+    found = []
+    with Queue.from_uri(running.uri) as queue:
+        for what, script in (
+            ("disk", f"echo the disk is not there >&2; test -e {mark} && sleep 4"),
+            ("licence", "echo all licences are taken >&2; exit 3"),
+        ):
+            task = Firework(
+                ScriptTask(script=script),
+                name=f"look for the {what}",
+                spec={"_category": "build", "campaign": "silicon", "generation": 0, "_priority": 90},
+            )
+            found += queue.add_wf(task).values()
+    worker = running.place.start(*WORKER, log="worker.log")
+    yield found, mark
+    worker.terminate()
+    worker.wait(60)
+
+
+@pytest.fixture(scope="session")
+def ended(running, browser, logins):
+    """The same campaign when an operator has cancelled it in the browser."""
+    if gf_browser.pictures():
+        _picture_of_the_question(running, browser, logins)
+        assert running.campaign.wait(1200) == 0, (running.place.directory / "campaign.log").read_text()
+        return running
+    until = time.monotonic() + 200
+    while running.database.metrics.count_documents({}) < GENERATIONS:
+        assert time.monotonic() < until, (running.place.directory / "campaign.log").read_text()
+        time.sleep(0.2)
+    context = browser.new_context(storage_state=logins("operator"))
+    watch = gf_browser.watched(context)
+    page = context.new_page()
+    page.goto(running.url())
+    page.get_by_role("button", name=re.compile("Cancel.*silicon")).click()
+    page.locator("dialog .act").click()
+    page.get_by_role("row", name=re.compile("silicon")).get_by_text("cancelled", exact=True).wait_for()
+    context.close()
+    watch.check()
+    running.campaign.wait(60)
+    return running
+
+
+def _picture_of_the_question(running, browser, logins) -> None:
+    """Take the picture of what is asked before a campaign is cancelled: one that has ended has no such button."""
+    context = browser.new_context(storage_state=logins("operator"))
+    page = context.new_page()
+    page.goto(running.url())
+    page.get_by_role("button", name=re.compile("Cancel.*silicon")).click()
+    page.locator("dialog .act").wait_for()
+    gf_browser.screenshot(page, "confirm_campaign")
+    context.close()
 
 
 @pytest.fixture
@@ -168,12 +280,3 @@ def visit(browser, running, logins):
         context.close()
     for watch in watches:
         watch.check()
-
-
-def log_in(page, running, role: str) -> None:
-    """Log in by the form."""
-    page.goto(running.url())
-    page.get_by_label("Name").fill(role)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
-    page.wait_for_url(running.url())

@@ -157,7 +157,7 @@ def test_the_map_of_the_whole_campaign_is_coloured_as_asked(ended, visit):
             ended.url("structures/map/silicon/data"),
         )
     }
-    assert generations == {"g000", "g001"}
+    assert generations >= {"g000", "g001"}
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def waiting(ended):
     from launchpad.queue import Queue
 
     task = Firework(
-        ScriptTask(script="true"), name="nobody takes it", spec={"_category": "build", "_priority": 5}
+        ScriptTask(script="true"), name="nobody takes it", spec={"_category": "other", "_priority": 5}
     )
     with Queue.from_uri(ended.uri) as queue:
         (fw_id,) = queue.add_wf(task).values()
@@ -225,6 +225,6 @@ def test_the_overview_fits_and_says_everything(ended, visit):
     )
     row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="silicon"))
     text = row.inner_text()
-    for wanted in ("done", "2 of 2", "of 18", "meV/atom", "eV/Å", "it has ended", "well"):
+    for wanted in ("cancelled", "of 60", "of 600", "meV/atom", "eV/Å", "it has ended"):
         assert wanted in text, wanted
     assert row.get_by_role("link").count() >= 4

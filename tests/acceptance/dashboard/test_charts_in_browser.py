@@ -1,0 +1,77 @@
+"""The charts of a campaign as a browser draws them."""
+
+from __future__ import annotations
+
+import gf_browser
+import pytest
+
+pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(300)]
+DRAWN = (
+    "learning_curve",
+    "energy_scatter",
+    "error_windows",
+    "training_set",
+    "fit_errors",
+    "energy_volume",
+    "hull",
+)
+
+
+@pytest.fixture
+def page(ended, visit):
+    return visit("viewer", "campaigns/silicon/", color_scheme="light")
+
+
+def plot(page, key):
+    """Return a chart once it is drawn."""
+    page.locator(f"#{key}").scroll_into_view_if_needed()
+    page.locator(f"#{key} .plot[data-drawn]").wait_for(timeout=60_000)
+    return page.locator(f"#{key} .plot")
+
+
+@pytest.mark.parametrize("colour", ["light", "dark"])
+def test_something_is_drawn_and_stays_inside_the_page(ended, visit, colour):
+    page = visit("viewer", "campaigns/silicon/", color_scheme=colour)
+    for key in DRAWN:
+        shown = plot(page, key)
+        assert gf_browser.colours(shown.screenshot()) > 20, key
+        assert "WebGL" not in shown.inner_text(), key
+        assert shown.locator(".xtitle, .x2title").first.text_content(), f"{key} has an axis without a name"
+        assert shown.bounding_box()["width"] <= page.locator(f"#{key}").bounding_box()["width"] + 1, key
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_zoom_survives_the_other_colours(page):
+    from playwright.sync_api import expect
+
+    plot(page, "hull")
+    page.evaluate("Plotly.relayout(document.querySelector('#hull .plot'), {'xaxis.range': [18, 21]})")
+    before = page.evaluate("getComputedStyle(document.querySelector('#hull .plot .xtitle')).fill")
+    drawn = page.locator("#hull .plot").get_attribute("data-drawn")
+    page.locator("[data-theme-toggle]").click()
+    expect(page.locator("#hull .plot")).not_to_have_attribute("data-drawn", drawn)
+    assert page.evaluate("document.querySelector('#hull .plot').layout.xaxis.range") == [18, 21]
+    assert page.evaluate("getComputedStyle(document.querySelector('#hull .plot .xtitle')).fill") != before
+
+
+def test_axes_are_bent_or_straight_as_asked(page):
+    from playwright.sync_api import expect
+
+    plot(page, "energy_scatter")
+    ticks = "() => [...document.querySelectorAll('#energy_scatter .xtick text')].map(t => t.textContent)"
+    bent = page.evaluate(ticks)
+    assert "0.1" in bent
+    button = page.locator("#energy_scatter [data-scale]")
+    assert button.inner_text() == "Linear axes"
+    button.click()
+    expect(button).to_have_text("Logarithmic axes")
+    page.wait_for_timeout(500)
+    assert page.evaluate(ticks) != bent
+
+
+def test_the_numbers_can_be_read_without_the_picture(page):
+    plot(page, "learning_curve")
+    page.locator("#learning_curve summary").click()
+    table = page.locator("#learning_curve table")
+    assert table.locator("tbody tr").count() >= 6
+    assert "held-out energy" in table.inner_text()
