@@ -15,7 +15,7 @@ from bson.binary import Binary
 from pymongo.errors import PyMongoError
 
 from gapfactory.errors import GapFactoryError, ServiceError
-from launchpad.dashboard.derived import LEASE_S, PARTS, RESULTS, stem
+from launchpad.dashboard.derived import FORM, LEASE_S, PARTS, RESULTS, stem
 from launchpad.database.documents import now
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ class Claim:
             digest = hashlib.sha256(data).hexdigest()
             parts.append({"name": name, "size": len(data), "pieces": len(pieces), "digest": digest})
         self._stop()
-        content = {"claim": claim, "of": self.order["of"], "made": now(), "facts": made.facts, "parts": parts}
+        content = {
+            "claim": claim, "form": FORM, "of": self.order["of"], "made": now(), "facts": made.facts, "parts": parts,
+        }  # fmt: skip
         done = {"state": "done", "content": content, "progress": {}, "heard": now()}
         before = self.database[RESULTS].find_one_and_update(self._mine, {"$set": done})
         # another process took over, or the one before is not needed any more; if this process is killed here, the

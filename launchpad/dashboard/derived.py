@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
+from gapfactory import __version__
 from launchpad.database.connection import NOT_AUTHORISED
 from launchpad.database.documents import now
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from launchpad.dashboard.settings import DashboardSettings
 
 __all__ = [
+    "FORM",
     "PARTS",
     "RESULTS",
     "ROWS",
@@ -61,6 +63,9 @@ RESULTS: Final = "dashboard_results"
 PARTS: Final = "dashboard_parts"
 #: Rows of the table of chosen structures, a result that the table filters.
 ROWS: Final = "dashboard_rows"
+#: In which form contents and rows are stored; the number grows whenever a field of them changes its name or meaning.
+#: What has another form is not shown and is worked out again.
+FORM: Final = f"{__version__}/1"
 #: A child that was silent for so long is dead (seconds); it speaks four times as often. Machines whose clocks differ by
 #: more do some work twice; the result of the one that claimed it last counts.
 LEASE_S: Final = 60.0
@@ -220,6 +225,8 @@ def _result(key: str, found: Mapping[str, Any] | None) -> Result:
     if found is None or found["state"] == "removed":
         return Result(key, "computing")
     there = found["content"] or {}
+    if there.get("form") != FORM:
+        there = {}
     return Result(
         key,
         found["state"],
@@ -242,6 +249,8 @@ def _due(found: Mapping[str, Any] | None, work: Work, settings: DashboardSetting
     if found["state"] == "failed":
         return silent_s > settings.retry_s
     there = found["content"]
+    if there.get("form") != FORM:
+        return True
     old = work.of is None or there["of"] != work.of
     return old and (now() - there["made"]).total_seconds() >= work.every_s
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from launchpad.dashboard.derived import ROWS
+from launchpad.dashboard.derived import FORM, ROWS
 from launchpad.dashboard.works import Made
 
 if TYPE_CHECKING:
@@ -38,9 +38,8 @@ def write_rows(database: Database[Any], tell: Tell, campaign: str) -> Made:
     index_collection(database, ROWS)
     settings = campaign_of(require_campaign(database, campaign))
     rows = database[ROWS]
-    there = list(rows.find({"campaign": campaign}, {"label": 1, "purpose": 1}))
-    # those of an earlier version do not say what for
-    settled = {row["_id"] for row in there if row["label"] in {"done", "altered"} and "purpose" in row}
+    there = list(rows.find({"campaign": campaign}, {"label": 1, "form": 1}))
+    settled = {row["_id"] for row in there if row["label"] in {"done", "altered"} and row.get("form") == FORM}
     left = {row["_id"] for row in there}
     total = changed = 0
     chosen = [
@@ -100,6 +99,7 @@ def _row(campaign: str, rank: int, item: Item, label: StoredLabel | None) -> dic
     number = len(item.atoms)
     status = "waiting" if label is None else "altered" if label.altered else label.status
     row: dict[str, Any] = {
+        "form": FORM,
         "campaign": campaign,
         "generation": item.generation,
         # the order of choice, over all generations; atoms and dimers come before the first one

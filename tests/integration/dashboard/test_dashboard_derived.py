@@ -157,6 +157,15 @@ def test_an_old_result_is_shown_until_a_newer_one_is_there(group, database):
     assert (failed.state, content(database, failed, failed.part("part"))) == ("failed", b"old")
 
 
+def test_what_another_version_made_is_not_shown_and_made_again(group, database):
+    work = Work("charts/old", "charts", {"campaign": "old"}, of="same")
+    done_by(database, work, "a", {"x": b"1"})
+    assert ask(group, work, DashboardSettings()).state == "done"
+    database.dashboard_results.update_one({"_id": work.id}, {"$set": {"content.form": "0.0.1/1"}})
+    found = ask(group, work, DashboardSettings())
+    assert (found.state, found.parts, found.made) == ("computing", (), None)
+
+
 def test_what_nobody_asks_for_is_removed(group, database):
     settings = DashboardSettings()
     for name in ("one", "other"):
