@@ -81,8 +81,8 @@ TASK_ACTIONS: Final = {
             "Run again",
             frozenset({"FIZZLED", "COMPLETED"}),
             "task.rerun",
-            "They, and what followed from them, run again; the launches so far are kept as archived ones. A halted "
-            "campaign goes on.",
+            "What is run again starts anew, with all that followed from it; the launches so far are kept as archived "
+            "ones. A halted campaign goes on.",
             "run again",
         ),
         TaskAction(
@@ -90,7 +90,7 @@ TASK_ACTIONS: Final = {
             "Pause",
             frozenset({"WAITING", "READY"}),
             "task.paused",
-            "They do not start, and what depends on them waits, until somebody resumes them.",
+            "What is paused does not start, and what depends on it waits, until somebody resumes it.",
             "paused",
         ),
         TaskAction(
@@ -98,7 +98,7 @@ TASK_ACTIONS: Final = {
             "Resume",
             frozenset({"PAUSED", "DEFUSED"}),
             "task.resumed",
-            "They may start as soon as what they wait for is done.",
+            "What is resumed may start as soon as what it waits for is done.",
             "resumed",
         ),
         TaskAction(
@@ -106,7 +106,8 @@ TASK_ACTIONS: Final = {
             "Cancel",
             frozenset({"WAITING", "READY", "FIZZLED", "PAUSED"}),
             "task.cancelled",
-            "They do not start, nor does what depends on them. Nothing stored is deleted; they can be resumed.",
+            "What is cancelled does not start, nor does what depends on it. Nothing stored is deleted, and it can be "
+            "resumed.",
             "cancelled",
         ),
         TaskAction(

@@ -200,10 +200,10 @@
 
   function tellFrame(frame) {
     if (data.frames.length < 2) return;
-    const number = (value, digits, unit) => (value === null || value === undefined ? "" : `, ${value.toFixed(digits)} ${unit}`);
+    const number = (name, value, digits, unit) => (value === null || value === undefined ? "" : `, ${name} ${value.toFixed(digits)} ${unit}`);
     field("frame").value = String(shown);
     document.querySelector("[data-frame-text]").textContent =
-      `frame ${frame.number}, step ${frame.step}${number(frame.enthalpy, 4, "eV/atom")}${number(volume(frame.cell) / data.symbols.length, 3, "Å³/atom")}${number(frame.force, 3, "eV/Å")}`
+      `frame ${frame.number}, step ${frame.step}${number("enthalpy", frame.enthalpy, 4, "eV/atom")}${number("volume", volume(frame.cell) / data.symbols.length, 3, "Å³/atom")}${number("largest force", frame.force, 3, "eV/Å")}`
       + (data.left_out ? ` (${data.left_out} frames in between are left out)` : "");
     for (const mark of curve.querySelectorAll("[data-mark]")) {
       const spot = marks.get(mark)[shown];
