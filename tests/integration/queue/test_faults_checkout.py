@@ -144,16 +144,16 @@ def test_tasks_of_other_categories_are_not_scanned(both):
 
 def keys_visited(collection, query, sort):
     """Return how many index keys the embedded server visits for a checkout, by its own planner."""
-    from launchpad.embedded.indexes import Index
+    from launchpad.embedded.indexes import Index, build
     from launchpad.embedded.planner import choose
 
     documents = list(enumerate(collection.find(), start=1))
-    indexes = []
-    for spec in collection.list_indexes():
-        plain = {name: value for name, value in spec.items() if name not in {"ns", "v"}}
-        index = Index({**plain, "key": dict(plain["key"])})
-        index.build(documents)
-        indexes.append(index)
+    specs = (
+        {name: value for name, value in spec.items() if name not in {"ns", "v"}}
+        for spec in collection.list_indexes()
+    )
+    indexes = [Index({**spec, "key": dict(spec["key"])}) for spec in specs]
+    build(indexes, documents)
     query = {**query, "state": "READY"}
     # the taken one is RESERVED by now: put back, as it was when the query was made
     plan = choose(indexes, query, sort, limited=True, total=len(documents))
