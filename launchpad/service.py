@@ -149,12 +149,13 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
 
 
 def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict[str, Any] | None) -> int:
-    """Return how many labels of the budget are spent: as the newest assessment counted, and those done since.
+    """Return how many picks are labelled.
 
-    Only what was chosen after that assessment is looked at: one generation, however long the campaign is.
+    Every label of an assessed generation is decided: it is there, or it is among the few that failed. Only what was
+    chosen after the newest assessment is looked at one by one.
     """
-    name = record["_id"]
-    counted, newest = (assessed["labels"], assessed["generation"]) if assessed else (0, -1)
+    name, newest = record["_id"], assessed["generation"] if assessed else -1
+    level = campaigns.levels_of(record)["crystal"]
     ids = [
         key
         for selection in database.selections.find(
@@ -162,11 +163,24 @@ def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict
         )
         for key in (*selection["train"], *selection["test"])
     ]
-    if not ids:
-        return int(counted)
-    hashes = [d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})]
-    level = campaigns.levels_of(record)["crystal"]
-    return int(counted) + count_done(database, {label_id(h, level) for h in hashes}, name)
+    hashes = {d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})} if ids else set()
+    since = count_done(database, {label_id(h, level) for h in hashes}, name)
+    if assessed is None:
+        return since
+    chosen = database.selections.aggregate(
+        [
+            {"$match": {"campaign": name, "generation": {"$lte": newest}}},
+            {"$project": {"picks": {"$add": [{"$size": "$train"}, {"$size": "$test"}]}}},
+        ]
+    )
+    failed = {
+        found["structure_hash"]
+        for found in database.labels.find(
+            {"campaign": name, "status": "failed", "settings_hash": level, "kind": "crystal"},
+            {"structure_hash": 1},
+        )
+    }
+    return sum(found["picks"] for found in chosen) - len(failed - hashes) + since
 
 
 def label_overview(database: Database[Any], campaign: Campaign) -> list[LabelledItem]:
