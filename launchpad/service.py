@@ -163,7 +163,9 @@ def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict
         )
         for key in (*selection["train"], *selection["test"])
     ]
-    hashes = {d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})} if ids else set()
+    hashes = (
+        {d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})} if ids else set()
+    )
     since = count_done(database, {label_id(h, level) for h in hashes}, name)
     if assessed is None:
         return since
