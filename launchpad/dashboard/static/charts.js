@@ -68,8 +68,13 @@
       const old = trace.customdata || [];
       // the chart's own words with the numbers in them, as they were before they were bent
       const words = (trace.hovertemplate || "%{x}, %{y}").replace(/<extra>.*/, "").replace(/%\{customdata\}(<br>)?/, "");
-      trace.text = x.map((_, k) => [old[k], words.replace(/%\{x[^}]*\}/, x[k]).replace(/%\{y[^}]*\}/, y[k])].filter((part) => part !== undefined && part !== "").join("<br>"));
+      const inside = /%\{customdata:[^}]*\}/; // a number among the words, else a name above them
+      trace.text = x.map((_, k) => [inside.test(words) ? "" : old[k], words.replace(inside, () => short(old[k])).replace(/%\{x[^}]*\}/, x[k]).replace(/%\{y[^}]*\}/, y[k])].filter((part) => part !== undefined && part !== "").join("<br>"));
       trace.hovertemplate = hover(trace);
+    }
+    for (const trace of data.filter((one) => one.straight && one.type === "box")) {
+      // of its own numbers, the quartiles, a bent box knows bent ones only
+      Object.assign(trace, { hoveron: "points", text: trace.straight.y, hovertemplate: "%{text}<extra></extra>" });
     }
     for (const trace of data) delete trace.straight;
     return { data, layout };
@@ -207,13 +212,16 @@
   function next() {
     while (running < atOnce && waiting.length) {
       const section = waiting.shift();
+      const state = charts.get(section);
       running += 1;
-      load(section).finally(() => { running -= 1; next(); });
+      state.busy = true;
+      load(section).finally(() => { running -= 1; state.busy = false; next(); });
     }
   }
 
   function ask(section) {
-    if (!waiting.includes(section)) waiting.push(section);
+    const state = charts.get(section);
+    if (!state.busy && !state.timer && !waiting.includes(section)) waiting.push(section);
     next();
   }
 
@@ -231,7 +239,7 @@
     if (answer.status === 202) {
       const { text, done, total } = (await answer.json()).progress;
       note.textContent = text ? `Being worked out: ${text}${total ? ` (${done} of ${total})` : ""}` : "Being worked out…";
-      setTimeout(() => ask(section), 1000 * Number(answer.headers.get("Retry-After") || 1));
+      state.timer = setTimeout(() => { state.timer = null; ask(section); }, 1000 * Number(answer.headers.get("Retry-After") || 1));
       return;
     }
     if (!answer.ok) {
@@ -258,7 +266,7 @@
   }, { rootMargin: "600px" });
 
   for (const section of document.querySelectorAll("[data-chart]")) {
-    charts.set(section, { chart: null, tag: null, linear: false, near: false, listening: false });
+    charts.set(section, { chart: null, tag: null, linear: false, near: false, listening: false, busy: false, timer: null });
     section.querySelector("[data-scale]").addEventListener("click", () => {
       const state = charts.get(section);
       state.linear = !state.linear;
@@ -277,6 +285,6 @@
   const every = 6000 * Number(document.documentElement.dataset.refresh || 5);
   setInterval(() => {
     if (document.hidden) return;
-    for (const [section, state] of charts) if (state.near && state.chart) ask(section);
+    for (const [section, state] of charts) if (state.near) ask(section);
   }, every);
 })();
