@@ -20,7 +20,8 @@ HEAD = (
     '<!doctype html><html lang="en" data-refresh="1"><head><title>test</title></head><body><main id="main">'
 )
 END = '</main><div id="toasts" role="status"></div><div id="news"></div>'
-SECTION = """<section class="chart" id="one" data-chart="/chart.json" data-structures="/of/"><h2></h2><p class="note">Computing…</p>
+SECTION = """<section class="chart" id="one" data-chart="/chart.json" data-structures="/of/"><h2></h2>
+<p class="note">Computing…</p>
 <div class="plot" style="width: 700px; height: 420px"></div><p class="caption"></p><button data-scale hidden></button>
 <label data-by hidden><select></select></label><a data-table></a><a data-picture></a>
 <details><summary>Data</summary><table></table></details></section>"""
@@ -68,7 +69,8 @@ def hovered(page: Any, curve: int, point: int) -> str:
     plot = page.locator("#one .plot[data-drawn]")
     plot.wait_for()
     page.evaluate(
-        "([curve, point]) => Plotly.Fx.hover(document.querySelector('#one .plot'), [{curveNumber: curve, pointNumber: point}])",
+        "([curve, point]) => Plotly.Fx.hover("
+        "document.querySelector('#one .plot'), [{curveNumber: curve, pointNumber: point}])",
         [curve, point],
     )
     page.locator("#one .hoverlayer .hovertext").first.wait_for()
@@ -79,9 +81,8 @@ def test_a_bent_chart_says_distance_and_energy(opened):
     from gapfactory.analysis.contacts import ContactCurve
     from launchpad.dashboard.charts.stability import close_contacts
 
-    curve = ContactCurve(
-        "dimer", "Si-Si", 2.35, np.array([1.0 / 3, 1.5, 2.0]), np.array([123.0, 12.0, 0.5]), (), 0.6, 0.33, 123.0, 0.0, 0.0
-    )  # fmt: skip
+    distances, energies = np.array([1.0 / 3, 1.5, 2.0]), np.array([123.0, 12.0, 0.5])
+    curve = ContactCurve("dimer", "Si-Si", 2.35, distances, energies, (), 0.6, 0.33, 123.0, 0.0, 0.0)
     figure = close_contacts(SimpleNamespace(stability=SimpleNamespace(contacts=(curve,))))
     page = opened(
         SECTION,
