@@ -138,7 +138,11 @@
     close.setAttribute("aria-label", "Close this message");
     close.addEventListener("click", () => note.remove());
     note.append(words, close);
-    document.getElementById("toasts").append(note);
+    if (dialog && dialog.open) { // what lies outside of an open question can be neither reached nor heard
+      note.setAttribute("role", "alert");
+      dialog.prepend(note);
+      note.scrollIntoView({ block: "nearest" });
+    } else document.getElementById("toasts").append(note);
     // what went wrong stays until somebody has read it
     if (!bad) setTimeout(() => { if (!note.matches(":hover, :focus-within")) note.remove(); }, 12000);
   }
@@ -186,9 +190,10 @@
         if (!asked.open) { asker = button; asked.showModal(); }
         return;
       }
+      const from = form.closest("dialog") ? asker && asker.form : form; // ticks of other forms are not done with
       if (dialog && dialog.open) dialog.close();
       for (const note of page.querySelectorAll("main .happened")) toast(note.textContent.trim(), note.classList.contains("bad"));
-      for (const box of document.querySelectorAll("main input[type=checkbox]:checked")) if (box.closest("[data-live]")) box.checked = false;
+      if (from) for (const box of from.querySelectorAll("[data-live] input[type=checkbox]:checked")) box.checked = false;
       refresh();
     } catch {
       toast("The server does not answer; nothing was done as far as is known here.", true);
