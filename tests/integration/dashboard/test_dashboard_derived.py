@@ -121,6 +121,20 @@ def test_a_limit_ends_a_child(group, database):
     assert "computation_limit_s" in failed.reason
 
 
+@pytest.mark.parametrize("state", ["computing", "failed", "done"])
+def test_what_a_clock_ahead_of_ours_wrote_is_not_waited_for(group, database, monkeypatch, state):
+    """A machine whose clock is a day ahead was at it; nobody waits for that day."""
+    monkeypatch.setattr(derived, "_run", lambda group, work, *_: derived._release(work.id))
+    work = Work("rows/ahead", "rows", {"campaign": "ahead"}, of=None, every_s=20.0)
+    done_by(database, work, "1" * 24, {"part": b"x"})
+    for ahead_s, expected in ((3.0, state), (86400.0, "computing")):
+        late = now() + timedelta(seconds=ahead_s)
+        there = {"state": state, "heard": late, "content.made": late}
+        database.dashboard_results.update_one({"_id": work.id}, {"$set": there})
+        assert ask(group, work, DashboardSettings()).state == expected
+    assert database.dashboard_results.find_one({"_id": work.id})["claim"] != "1" * 24
+
+
 def test_large_contents_come_back_whole_and_the_one_before_is_removed(group, database):
     settings = DashboardSettings()
     work = Work("charts/one", "charts", {"campaign": "one"}, of="a")
