@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
+from gapfactory.errors import StateError
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
@@ -315,8 +316,12 @@ def _label_keys(database: Database[Any], row: Mapping[str, Any]) -> list[str]:
     selection = require_selection(database, row["name"], row["generation"])
     ids = [*selection["train"], *selection["test"]]
     hashes = [d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})]
-
-    level = levels_of(require_campaign(database, row["name"]))["crystal"]
+    try:
+        level = levels_of(require_campaign(database, row["name"]))["crystal"]
+    except StateError as error:
+        # its labels are not known here; the page is of the other campaigns as well
+        logger.warning("%s", error)
+        return []
     return [label_id(text, level) for text in hashes]
 
 

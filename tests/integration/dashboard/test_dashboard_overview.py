@@ -125,6 +125,22 @@ def test_a_campaign_says_where_to_go_and_what_can_be_done_to_it(stocked, log_in,
     assert 'href="/g/si/structures/map/one/"' in page
 
 
+def test_a_campaign_of_a_version_whose_settings_are_not_read_hides_no_other(stocked, log_in, database):
+    """As an upgrade leaves its record; it was cut off in a generation that had chosen."""
+    from launchpad.database.documents import SelectionDocument
+    from launchpad.database.results import save_selection
+
+    chosen = {"train": ["one/g000/cell/000001"], "test": [], "report": {"picks": []}}
+    save_selection(database, SelectionDocument(id="one/g001", campaign="one", generation=1, **chosen))
+    there = {"generation": 1, "levels": {}, "compositions": [], "settings.unheard_of": 3}
+    database.campaigns.update_one({"_id": "one"}, {"$set": there})
+    for address in ("", "overview/now", "campaigns/", "campaigns/one/"):
+        answer = log_in("viewer").get(f"/g/si/{address}")
+        assert answer.status_code == 200, address
+        assert "/g/si/campaigns/one/" in answer.text
+    assert log_in("viewer").get("/g/si/api/v1/campaigns/one").status_code == 200
+
+
 def test_failed_tasks_are_said_with_the_campaign(stocked, log_in, database):
     fw_id = database.fireworks.find_one({"spec.campaign": "one"})["fw_id"]
     database.fireworks.update_one({"fw_id": fw_id}, {"$set": {"state": "FIZZLED"}})
