@@ -120,6 +120,8 @@ def data_state(database: Database[Any], name: str) -> str:
             str(database[collection].count_documents(mine))
             for collection in ("selections", "metrics", "potentials", "labels")
         ),
+        # a failed one that is mended is as many as before
+        str(database.labels.count_documents({**mine, "status": "failed"})),
     ]
     return "/".join(parts)
 

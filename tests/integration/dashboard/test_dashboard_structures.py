@@ -317,6 +317,30 @@ def test_the_map_shows_what_was_chosen_and_says_how_many_there_are(database, cam
     json.dumps(data, allow_nan=False)
 
 
+def label(database, campaign, number):
+    """Store a label of a chosen structure of generation 0."""
+    from gapfactory.reference import Label, LabelOutcome
+    from launchpad.database.campaigns import campaign_of, require_campaign
+    from launchpad.database.dataset import label_hash, pick_items
+    from launchpad.database.labels import Subject, save_outcome
+
+    settings = campaign_of(require_campaign(database, campaign))
+    item = pick_items(database, settings, 0)[number]
+    subject = Subject(campaign, item.hash, label_hash(settings, item), item.kind, item.atoms)
+    made = Label(-2.0, np.zeros((4, 3)), np.zeros(6), 1.0, "made up", "1", {})
+    save_outcome(database, subject, LabelOutcome(item.id, made, "", 1, (), ""), "made up")
+    return item.id
+
+
+def test_charts_are_of_another_state_once_a_failed_label_is_mended(database, campaign):
+    from launchpad.dashboard.queries.campaigns import data_state
+
+    before = data_state(database, campaign)
+    label(database, campaign, 0)
+    assert not database.labels.count_documents({"campaign": campaign, "status": "failed"})
+    assert data_state(database, campaign) != before
+
+
 #: Every filter alone with every order, and some together.
 ASKED = (
     *(
