@@ -72,12 +72,10 @@ def similarity_map(campaign: str, generation: int | None) -> Result:
     # energies are those of the newest potential
     potential = latest_potential(database, campaign)
     digest = potential["digest"][:16] if potential is not None else ""
-    if generation is None:
-        state = f"{newest}/{digest}" if digest else None
-    else:
-        # nothing is added to a generation once it has chosen; until then its map grows
-        chosen = database.selections.find_one({"_id": name}, {"_id": 1}) is not None
-        state = f"chosen/{digest}" if chosen else None
+    # nothing is added to a generation once it has chosen; until then its map grows, and that of the campaign
+    last = generation_id(campaign, newest if generation is None else generation)
+    chosen = database.selections.find_one({"_id": last}, {"_id": 1}) is not None
+    state = f"{newest if generation is None else 'chosen'}/{digest}" if chosen else None
     arguments = {"campaign": campaign, "generation": generation, "most": most}
     return _ask(f"map/{name}/{most}", "map", arguments, state, _MAP_S)
 

@@ -317,6 +317,32 @@ def test_the_map_shows_what_was_chosen_and_says_how_many_there_are(database, cam
     json.dumps(data, allow_nan=False)
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """Finish at once, with nothing, what pages have worked out; return a function that waits for its number."""
+    from launchpad.dashboard import background, derived
+    from launchpad.dashboard.compute import Claim
+    from launchpad.dashboard.works import Made
+
+    done = []
+
+    def finish(group, work, claim, settings):
+        order = {"id": work.id, "claim": claim, "of": work.of}
+        Claim(group.database, order).finish(Made({"values": b"{}", "points": b"[]"}))
+        derived._release(work.id)
+        done.append(work.id)
+
+    def number(expected):
+        end = time.monotonic() + 10.0
+        while len(done) < expected and time.monotonic() < end:
+            time.sleep(0.02)
+        return len(done)
+
+    monkeypatch.setattr(derived, "_run", finish)
+    monkeypatch.setattr(background, "_MAP_S", 0.0)
+    return number
+
+
 def label(database, campaign, number):
     """Store a label of a chosen structure of generation 0."""
     from gapfactory.reference import Label, LabelOutcome
@@ -330,6 +356,25 @@ def label(database, campaign, number):
     made = Label(-2.0, np.zeros((4, 3)), np.zeros(6), 1.0, "made up", "1", {})
     save_outcome(database, subject, LabelOutcome(item.id, made, "", 1, (), ""), "made up")
     return item.id
+
+
+@pytest.mark.parametrize("generation", ["", "1"])
+def test_a_map_is_drawn_again_while_its_newest_generation_grows(
+    database, campaign, client, drawn, generation
+):
+    database.potentials.insert_one({"campaign": campaign, "generation": 0, "digest": "d" * 64})
+    chosen = database.selections.find_one_and_delete({"_id": f"{campaign}/g001"})
+    address = f"/g/si/structures/map/{campaign}/{generation}"
+    for number in (1, 2):
+        assert client.get(address).status_code == 200
+        assert drawn(number) == number
+    database.selections.insert_one(chosen)
+    client.get(address)
+    assert drawn(3) == 3
+    # it has chosen: nothing is added any more
+    client.get(address)
+    time.sleep(0.1)
+    assert drawn(3) == 3
 
 
 def test_charts_are_of_another_state_once_a_failed_label_is_mended(database, campaign):
