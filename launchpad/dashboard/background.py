@@ -80,8 +80,13 @@ def similarity_map(campaign: str, generation: int | None) -> Result:
     return _ask(f"map/{name}/{most}", "map", arguments, state, _MAP_S)
 
 
-def values_of_atoms(key: str, campaign: str) -> Result:
+def values_of_atoms(key: str, campaign: str, *, labelled: bool) -> Result:
     """Return what the newest potential says of the atoms of a structure: part ``values``.
+
+    Parameters
+    ----------
+    labelled
+        Whether the structure has a label: the force errors are there from then on.
 
     Raises
     ------
@@ -92,7 +97,7 @@ def values_of_atoms(key: str, campaign: str) -> Result:
     if newest is None:
         raise NotFoundError(f"campaign {campaign!r} has no potential yet")
     arguments = {"key": key, "generation": newest["generation"]}
-    return _ask(f"values/{newest['digest'][:16]}/{key}", "values", arguments)
+    return _ask(f"values/{newest['digest'][:16]}/{key}", "values", arguments, "labelled" if labelled else "")
 
 
 def all_charts(campaign: str) -> Result:

@@ -105,9 +105,11 @@ def values(key: str) -> ResponseReturnValue:
     subject = queries.find(database, key)
     if frame and subject.relaxation is not None and int(frame) != subject.frame:
         subject = queries.find(database, f"{subject.relaxation}/frame/{int(frame):04d}")
-    return background.send_part(
-        background.values_of_atoms(subject.id, subject.campaign), "values", "application/json"
+    label = queries.label_of(database, subject)
+    result = background.values_of_atoms(
+        subject.id, subject.campaign, labelled=label is not None and label.status == "done"
     )
+    return background.send_part(result, "values", "application/json")
 
 
 @blueprint.get("/map/<campaign>/", defaults={"generation": None})

@@ -358,6 +358,18 @@ def label(database, campaign, number):
     return item.id
 
 
+def test_the_force_error_is_there_once_there_is_a_label(database, campaign, client, drawn):
+    database.potentials.insert_one({"campaign": campaign, "generation": 0, "digest": "d" * 64})
+    address = f"/g/si/structures/values/{structure_id(campaign, 0, 'cell', 5)}"
+    client.get(address)
+    assert drawn(1) == 1
+    assert label(database, campaign, 5) == structure_id(campaign, 0, "cell", 5)
+    client.get(address)
+    assert drawn(2) == 2
+    assert client.get(address).status_code == 200
+    assert drawn(2) == 2
+
+
 @pytest.mark.parametrize("generation", ["", "1"])
 def test_a_map_is_drawn_again_while_its_newest_generation_grows(
     database, campaign, client, drawn, generation
