@@ -184,16 +184,22 @@
     const frame = data.frames[shown].number;
     if (by === "element" || known.has(frame) || asked === frame) return;
     asked = frame;
-    for (let tries = 0; tries < 240 && asked === frame; tries += 1) {
-      const answer = await fetch(`${place.dataset.values}?frame=${data.frames.length > 1 ? frame : ""}`, { headers: { Accept: "application/json" } });
-      const found = await answer.json();
-      if (answer.status === 200 || !answer.ok) {
-        known.set(frame, answer.ok ? found : { problem: found.error.message });
+    // the server ends what takes too long; one that is away for a while is asked again
+    while (asked === frame && field("colour").value !== "element") {
+      let answer = null, found = null;
+      try {
+        answer = await fetch(`${place.dataset.values}?frame=${data.frames.length > 1 ? frame : ""}`, { headers: { Accept: "application/json" } });
+        found = await answer.json();
+      } catch { answer = null; }
+      const problem = answer && !answer.ok && found.error && found.error.message;
+      if (problem || (answer && answer.status === 200)) {
+        known.set(frame, problem ? { problem } : found);
         if (asked === frame) { asked = null; draw(true); }
         return;
       }
-      await new Promise((done) => setTimeout(done, 700));
+      await new Promise((done) => setTimeout(done, answer && answer.ok ? 700 : 3000));
     }
+    if (asked === frame) asked = null;
   }
 
   // ---- frames --------------------------------------------------------------------------------------------------

@@ -158,3 +158,44 @@ def test_scrolling_to_and_fro_asks_no_more_often_for_a_chart_that_is_made(opened
     before = len(asked)
     page.wait_for_timeout(3000)
     assert len(asked) - before <= 4
+
+
+VIEWER = """<div class="viewer" id="viewer" style="width: 400px; height: 300px; position: relative" tabindex="0"
+data-frames="/frames" data-values="/values"></div>
+<div id="legend"></div><div id="controls"><select data-copies><option>1</option><option>2</option></select>
+<input type="checkbox" data-bonds checked><input type="checkbox" data-cell checked>
+<select data-colour><option value="element">element</option><option value="local_energy">local energy</option></select>
+<button data-reset>Reset</button></div>
+<div id="player" hidden><button data-back>Back</button><button data-play>Play</button><button data-on>On</button>
+<input type="range" data-frame><select data-speed><option>20</option></select><output data-frame-text></output>
+<svg id="curve"></svg></div>"""
+ALONE = {
+    "id": "a", "symbols": ["Si"], "radii": [1.11], "periodic": False, "start": 0, "left_out": 0,
+    "frames": [{"number": 0, "positions": [[0, 0, 0]], "cell": [[0, 0, 0]] * 3}],
+}  # fmt: skip
+
+
+def test_colours_of_an_atom_come_when_the_server_is_back(opened):
+    from playwright.sync_api import expect
+
+    asked: list[str] = []
+
+    def answer(route: Any, path: str) -> None:
+        if path == "/frames":
+            route.fulfill(content_type="application/json", body=json.dumps(ALONE))
+            return
+        asked.append(path)
+        if len(asked) == 1:
+            route.abort()
+        elif len(asked) == 2:
+            route.fulfill(status=502, content_type="text/html", body="<h1>Bad gateway</h1>")
+        elif len(asked) == 3:
+            route.fulfill(status=202, content_type="application/json", body="{}")
+        else:
+            values = {"local_energy": [-5.0], "force_error": None, "note": "by generation 3"}
+            route.fulfill(content_type="application/json", body=json.dumps(values))
+
+    page = opened(VIEWER, ["vendor/3Dmol.min.js", "viewer.js"], answer)
+    page.locator("#viewer[data-drawn='1']").wait_for()
+    page.locator("[data-colour]").select_option("local_energy")
+    expect(page.locator("#legend")).to_contain_text("by generation 3", timeout=20_000)
