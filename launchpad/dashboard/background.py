@@ -42,15 +42,18 @@ def settings() -> DashboardSettings:
     return found
 
 
-def rows_of_chosen(campaign: str, *, settled: bool) -> Result:
+def rows_of_chosen(campaign: str, *, settled_s: float | None) -> Result:
     """Have the rows of the table of chosen structures brought up to date; the table reads them where they are.
 
     Parameters
     ----------
-    settled
-        Whether the campaign ended some time ago.
+    settled_s
+        For how long nothing has become of its structures any more; None while something may.
     """
-    every_s = _SETTLED_S if settled else settings().rows_s
+    every_s = settings().rows_s
+    if settled_s is not None:
+        # rows of before are not the last ones
+        every_s = max(every_s, min(settled_s, _SETTLED_S))
     return _ask(f"rows/{campaign}", "rows", {"campaign": campaign}, None, every_s)
 
 

@@ -44,7 +44,7 @@ def _table() -> dict[str, Any]:
     shown = content["table"]
     rows = None
     if shown.view.name == "chosen" and shown.campaign is not None:
-        rows = background.rows_of_chosen(shown.campaign, settled=shown.settled)
+        rows = background.rows_of_chosen(shown.campaign, settled_s=shown.settled_s)
     return {**content, "rows": rows}
 
 

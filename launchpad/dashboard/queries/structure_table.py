@@ -132,8 +132,9 @@ class Table:
         The rows, and how they were asked for.
     generation
         Of which generation, None for all.
-    settled
-        Whether the campaign ended some time ago: nothing becomes of its structures any more.
+    settled_s
+        For how long nothing has become of the structures any more: since some time after the campaign ended (seconds);
+        None before.
     """
 
     view: View
@@ -145,7 +146,7 @@ class Table:
     listing: Listing
     page: Page
     generation: int | None
-    settled: bool
+    settled_s: float | None
 
     def given(self, name: str) -> tuple[str, ...]:
         """Return the values of an argument of the URL."""
@@ -201,7 +202,9 @@ def read(database: Database[Any], arguments: Mapping[str, Sequence[str]]) -> dic
         raise InputError(f"campaign={campaign[:80]!r}: there is none of this name")
     own: dict[str, Any] = next((record for record in records if record["_id"] == campaign), {})
     newest = int(own.get("generation", 0))
-    settled = bool(own) and CampaignState(own["state"]).ended and now() - own["updated"] > _SETTLES
+    settled_s = None
+    if own and CampaignState(own["state"]).ended and now() - own["updated"] > _SETTLES:
+        settled_s = (now() - own["updated"] - _SETTLES).total_seconds()
     generations = tuple(range(newest, -1, -1))
     compositions = _compositions(database, campaign)
     faults = tuple(str(fault) for fault in Fault)
@@ -233,7 +236,7 @@ def read(database: Database[Any], arguments: Mapping[str, Sequence[str]]) -> dic
     if campaign is not None:
         page = listing.page(database[view.collection], dict.fromkeys(view.fields, 1), always)
     table = Table(
-        view, campaign, names, generations, compositions, faults, listing, page, generation, settled
+        view, campaign, names, generations, compositions, faults, listing, page, generation, settled_s
     )
     return {
         "table": table,

@@ -389,6 +389,26 @@ def test_a_map_is_drawn_again_while_its_newest_generation_grows(
     assert drawn(3) == 3
 
 
+def test_rows_of_before_a_campaign_ended_are_not_shown_as_its_last(database, campaign, client, drawn):
+    """It ended ten minutes ago; the table was looked at twenty minutes before that, and then again."""
+    from datetime import timedelta
+
+    from launchpad.database.documents import now
+
+    there = {"state": "done", "updated": now() - timedelta(minutes=10)}
+    database.campaigns.update_one({"_id": campaign}, {"$set": there})
+    client.get("/g/si/structures/")
+    assert drawn(1) == 1
+    database.dashboard_results.update_one({}, {"$set": {"content.made": now() - timedelta(minutes=30)}})
+    client.get("/g/si/structures/")
+    assert drawn(2) == 2
+    # made after its end: they are the last
+    database.dashboard_results.update_one({}, {"$set": {"content.made": now() - timedelta(minutes=4)}})
+    client.get("/g/si/structures/")
+    time.sleep(0.1)
+    assert drawn(2) == 2
+
+
 def test_charts_are_of_another_state_once_a_failed_label_is_mended(database, campaign):
     from launchpad.dashboard.queries.campaigns import data_state
 
