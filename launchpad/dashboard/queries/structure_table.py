@@ -187,17 +187,18 @@ def read(database: Database[Any], arguments: Mapping[str, Sequence[str]]) -> dic
     """
     from gapfactory.reference.faults import Fault
 
-    records = list(
-        database.campaigns.find({}, {"generation": 1, "state": 1, "updated": 1})
-        .sort("created", -1)
-        .limit(500)
-    )
+    fields = {"generation": 1, "state": 1, "updated": 1}
+    records = list(database.campaigns.find({}, fields).sort("created", -1).limit(500))
+    asked = next(iter(arguments.get("campaign", ())), "")
+    if asked and not any(record["_id"] == asked for record in records):
+        # an older one than those
+        records += database.campaigns.find({"_id": asked}, fields)
     names = tuple(record["_id"] for record in records)
     name = next(iter(arguments.get("view", ())), "") or "chosen"
     if name not in VIEWS:
         raise InputError(f"view={name[:40]!r}: one of {', '.join(VIEWS)}")
     view = VIEWS[name]
-    campaign = next(iter(arguments.get("campaign", ())), "") or (names[0] if names else None)
+    campaign = asked or (names[0] if names else None)
     if campaign is not None and campaign not in names:
         raise InputError(f"campaign={campaign[:80]!r}: there is none of this name")
     own: dict[str, Any] = next((record for record in records if record["_id"] == campaign), {})

@@ -409,6 +409,20 @@ def test_rows_of_before_a_campaign_ended_are_not_shown_as_its_last(database, cam
     assert drawn(2) == 2
 
 
+def test_a_campaign_older_than_those_offered_has_its_table(database, campaign, client):
+    from datetime import timedelta
+
+    from launchpad.database.documents import now
+
+    newer = {"generation": 0, "state": "done", "updated": now(), "created": now() + timedelta(minutes=1)}
+    database.campaigns.insert_many([{"_id": f"newer-{k}", **newer} for k in range(500)])
+    answer = client.get(f"/g/si/structures/?view=cell&generation=0&campaign={campaign}")
+    assert answer.status_code == 200, answer.text
+    assert len(names(answer)) == CELLS
+    assert f"<option selected>{campaign}<" in answer.text
+    assert client.get("/g/si/structures/?campaign=nobody").status_code == 400
+
+
 def test_charts_are_of_another_state_once_a_failed_label_is_mended(database, campaign):
     from launchpad.dashboard.queries.campaigns import data_state
 
