@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from gapfactory.errors import StateError
@@ -17,7 +18,7 @@ from launchpad.operations.removals import removals_of
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from pymongo.database import Database
 
@@ -299,7 +300,9 @@ def resume(queue: Queue, name: str, *, retry_labels: bool = False) -> dict[str, 
     """
     if retry_labels:
         return retry(queue, name)
-    return _resume(queue, name, 0, 0)
+    with _noted(queue, name, "campaign.resumed") as details:
+        details.update(_resume(queue, name, 0, 0))
+    return details
 
 
 def retry(
@@ -332,11 +335,27 @@ def retry(
     chosen = quarantine.choose(database, campaign, labels=labels, fault=fault)
     # before anything is put on the queue: a task that starts in a cancelled campaign does nothing
     campaigns.set_state(database, name, CampaignState.RUNNING, "resumed")
-    forgotten, rerun = quarantine.try_again(queue, campaign, chosen)
-    if not labels and fault is None:
-        more = _retry_curves(queue, campaign)
-        forgotten, rerun = forgotten + more[0], rerun + more[1]
-    return _resume(queue, name, forgotten, rerun)
+    with _noted(queue, name, "campaign.retried") as details:
+        forgotten, rerun = quarantine.try_again(queue, campaign, chosen)
+        if not labels and fault is None:
+            more = _retry_curves(queue, campaign)
+            forgotten, rerun = forgotten + more[0], rerun + more[1]
+        details.update(_resume(queue, name, forgotten, rerun))
+    return details
+
+
+@contextmanager
+def _noted(queue: Queue, name: str, event: str) -> Iterator[dict[str, int]]:
+    """Note in the audit trail what is done in the block; that it was begun, if a workflow is busy all the time."""
+    from fireworks.core.launchpad import LockedWorkflowError
+
+    details: dict[str, int] = {}
+    try:
+        yield details
+    except LockedWorkflowError:
+        audit(durable(queue.db), event, campaign=name, unfinished=True, **details)
+        raise
+    audit(durable(queue.db), event, campaign=name, **details)
 
 
 def _refuse_done(record: dict[str, Any], name: str) -> None:
@@ -429,11 +448,11 @@ def cancel(queue: Queue, name: str) -> int:
     if not campaigns.set_state(database, name, CampaignState.CANCELLED, "cancelled by a person"):
         msg = f"campaign {name!r} has just ended; there is nothing to cancel"
         raise StateError(msg)
-    stopped = 0
-    for task in database.fireworks.find(
-        {"spec.campaign": name, "state": {"$in": ["READY", "WAITING"]}}, {"fw_id": 1}
-    ).sort("fw_id", 1):
-        # one that has started meanwhile is let finish
-        stopped += queue.defuse_fw(task["fw_id"]) is not None
-    audit(database, "campaign.cancelled", campaign=name, tasks=stopped)
-    return stopped
+    with _noted(queue, name, "campaign.cancelled") as details:
+        details["tasks"] = 0
+        for task in database.fireworks.find(
+            {"spec.campaign": name, "state": {"$in": ["READY", "WAITING"]}}, {"fw_id": 1}
+        ).sort("fw_id", 1):
+            # one that has started meanwhile is let finish
+            details["tasks"] += queue.defuse_fw(task["fw_id"]) is not None
+    return details["tasks"]

@@ -491,10 +491,8 @@ def act_on_campaign(
             return CampaignOutcome(action, name, service.cancel(queue, name))
         if action == "resume":
             numbers = service.resume(queue, name)
-            audit(queue.db, "campaign.resumed", campaign=name, **numbers)
         else:
             numbers = service.retry(queue, name, labels=labels, fault=fault)
-            audit(queue.db, "campaign.retried", campaign=name, **numbers)
         return CampaignOutcome(action, name, numbers["rerun"], numbers["labels_forgotten"])
 
 

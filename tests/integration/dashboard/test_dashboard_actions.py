@@ -416,9 +416,18 @@ def test_a_campaign_whose_workflow_is_busy_is_no_fault(stocked, log_in, database
     monkeypatch.setattr(groups, "_LOCK_S", 0.2)
     lease = {"token": "x", "since": 1e12, "host": "elsewhere", "pid": 1}
     database.workflows.update_many({}, {"$set": {"locked": True, "lock_lease": lease}})
-    answer = campaign_act(log_in("operator"), "cancel")
-    assert answer.status_code == 409
-    assert "busy" in answer.text
+    client = log_in("operator")
+    for action, state, event in (
+        ("cancel", "cancelled", "campaign.cancelled"),
+        ("resume", "running", "campaign.resumed"),
+    ):
+        answer = campaign_act(client, action)
+        assert answer.status_code == 409
+        assert "busy" in answer.text
+        # as far as it came it was done, by somebody
+        assert database.campaigns.find_one({"_id": "one"})["state"] == state
+        assert [who for _, who, _ in events(database, event)] == ["operator (dashboard) as local"]
+        database.fireworks.update_one({"spec.campaign": "one"}, {"$set": {"state": "FIZZLED"}})
 
 
 def test_a_log_is_shown_as_far_as_the_database_has_it(log_in, database, tasks):

@@ -11,6 +11,7 @@ from gapfactory.campaign import parse_campaign
 from gapfactory.errors import FitError, StateError
 from gapfactory.protocols.plan import TaskKind
 from launchpad import service
+from launchpad.database.audit import read_audit
 from launchpad.database.campaigns import campaign_of, require_campaign, science_digest, set_state
 from launchpad.queue import Queue
 from launchpad.retry import TransientFault
@@ -94,6 +95,7 @@ def test_what_runs_when_a_campaign_is_cancelled_is_let_finish_and_resume_goes_on
     finish(queue, running)
     assert take(queue) is None
     service.resume(queue, "made-up")
+    assert [e.event for e in read_audit(queue.db)][-2:] == ["campaign.cancelled", "campaign.resumed"]
     assert state(queue) == "running"
     assert queue.fireworks.count_documents({"state": "DEFUSED"}) == 0
     queue.db.metrics.insert_one(stored_decision("stop"))
