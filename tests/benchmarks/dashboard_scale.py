@@ -265,6 +265,8 @@ def main() -> int:
     parser.add_argument("--browser", action="store_true", help="also open the map in Chromium")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     given = parser.parse_args()
+    from launchpad.embedded import stop
+
     size = Size(given.structures, given.tasks)
     with tempfile.TemporaryDirectory(prefix="dashboard-scale-") as name:
         data = given.keep or Path(name) / "data"
@@ -273,10 +275,7 @@ def main() -> int:
             return run(given, size, uri, database, Path(name))
         finally:
             database.client.close()
-            if given.keep is None:
-                from launchpad.embedded import stop
-
-                stop(data)
+            stop(data)
 
 
 def run(given: argparse.Namespace, size: Size, uri: str, database: Any, place: Path) -> int:
