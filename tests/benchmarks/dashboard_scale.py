@@ -270,11 +270,11 @@ def main() -> int:
     size = Size(given.structures, given.tasks)
     with tempfile.TemporaryDirectory(prefix="dashboard-scale-") as name:
         data = given.keep or Path(name) / "data"
-        uri, database = prepare(data, size)
         try:
-            return run(given, size, uri, database, Path(name))
+            uri, database = prepare(data, size)
+            with database.client:
+                return run(given, size, uri, database, Path(name))
         finally:
-            database.client.close()
             stop(data)
 
 

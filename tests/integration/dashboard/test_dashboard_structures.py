@@ -338,6 +338,8 @@ def drawn(monkeypatch):
             time.sleep(0.02)
         return len(done)
 
+    # what tests before have begun takes no place
+    monkeypatch.setattr(derived, "_running", set())
     monkeypatch.setattr(derived, "_run", finish)
     monkeypatch.setattr(background, "_MAP_S", 0.0)
     return number
