@@ -49,6 +49,24 @@ def log_in(application):
     return enter
 
 
+@pytest.fixture(scope="module")
+def uri(tiny_campaign):
+    """URI of the database of a campaign that ran."""
+    from launchpad.embedded import ensure_running
+
+    return ensure_running(tiny_campaign.data)
+
+
+@pytest.fixture(scope="module")
+def stored(uri):
+    """The database of a campaign that ran."""
+    from launchpad.database.connection import open_database
+
+    database = open_database(uri)
+    yield database
+    database.client.close()
+
+
 FILE = """
 preset: quickstart-Si-analytic
 schedule: {cells_per_generation: 4, initial_cells: 4}

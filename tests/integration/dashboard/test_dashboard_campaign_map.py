@@ -16,22 +16,6 @@ def quiet(text, done, total):
 
 
 @pytest.fixture(scope="module")
-def uri(tiny_campaign):
-    from launchpad.embedded import ensure_running
-
-    return ensure_running(tiny_campaign.data)
-
-
-@pytest.fixture(scope="module")
-def stored(uri):
-    from launchpad.database.connection import open_database
-
-    database = open_database(uri)
-    yield database
-    database.client.close()
-
-
-@pytest.fixture(scope="module")
 def points(stored):
     from launchpad.dashboard.works.maps import draw_map
 

@@ -8,16 +8,6 @@ pytestmark = pytest.mark.database
 
 
 @pytest.fixture(scope="module")
-def stored(tiny_campaign):
-    from launchpad.database.connection import open_database
-    from launchpad.embedded import ensure_running
-
-    database = open_database(ensure_running(tiny_campaign.data))
-    yield database
-    database.client.close()
-
-
-@pytest.fixture(scope="module")
 def report(stored):
     from launchpad.reporting import collect_report
 

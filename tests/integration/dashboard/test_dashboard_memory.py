@@ -54,15 +54,9 @@ print(json.dumps({"asked": asked, "loaded": sorted(sys.modules), "MB": int(line.
 
 
 @pytest.fixture(scope="module")
-def found(tiny_campaign):
-    from launchpad.database.connection import open_database
-    from launchpad.embedded import ensure_running
-
-    uri = ensure_running(tiny_campaign.data)
-    database = open_database(uri)
-    frame = database.structures.find_one({"stage": "frame"})["_id"]
-    given = json.dumps([uri, database.fireworks.find_one()["fw_id"], frame])
-    database.client.close()
+def found(uri, stored):
+    frame = stored.structures.find_one({"stage": "frame"})["_id"]
+    given = json.dumps([uri, stored.fireworks.find_one()["fw_id"], frame])
     done = subprocess.run(
         [sys.executable, "-c", ASK],
         input=given,
