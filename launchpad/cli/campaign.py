@@ -214,7 +214,8 @@ def run(
 ) -> None:
     """Run a campaign here: submit it, start local workers, show progress, write the report.
 
-    Ctrl-C stops it and leaves everything resumable; the same command goes on where it stopped.
+    Ctrl-C stops it and leaves everything resumable; the same command goes on where it stopped. The workers have 30 s to
+    finish what they are at, or hand it back; Ctrl-C again ends them at once.
 
     Example: gapfactory campaign run si.yaml --workers 4 --dashboard
     """
@@ -223,18 +224,21 @@ def run(
     from gapfactory.campaign import load_campaign
     from launchpad import service
     from launchpad.cli.live import drive
+    from launchpad.stopping import stop_by_signals
 
     campaign = load_campaign(file)
     located, queue = open_queue(uri, data)
     if service.submit(queue, campaign, file.read_text(encoding="utf-8")) == "updated":
         say(f"campaign {campaign.name!r} was submitted before; its operational settings were updated")
     say(f"database: {located.label}")
-    with ExitStack() as beside:
+    # before anybody can see that it runs
+    with stop_by_signals() as stop, ExitStack() as beside:
         if dashboard:
             from launchpad.dashboard.beside import dashboard_beside
 
             say(f"dashboard, for you alone: {beside.enter_context(dashboard_beside(located.uri))}")
-        state = drive(located, data, campaign, workers or campaign.execution.workers, quiet=quiet)
+        number = workers or campaign.execution.workers
+        state = drive(located, data, campaign, number, stop=stop, quiet=quiet)
     _finish(state, queue.db, campaign.name, out)
 
 
@@ -514,12 +518,15 @@ def run_here(
     """Drive a campaign that is on the queue with local workers, or say how to start some."""
     from launchpad.cli.live import drive
     from launchpad.database.campaigns import campaign_of, require_campaign
+    from launchpad.stopping import stop_by_signals
 
     if not here:
         say("start workers: gapfactory worker start")
         return
     campaign = campaign_of(require_campaign(queue.db, name))
-    _finish(drive(located, data, campaign, workers), queue.db, name, out)
+    with stop_by_signals() as stop:
+        state = drive(located, data, campaign, workers, stop=stop)
+    _finish(state, queue.db, name, out)
 
 
 @app.command()

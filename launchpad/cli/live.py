@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from rich.progress import Progress, TaskID
 
     from gapfactory.campaign import Campaign
     from launchpad.database.location import Located
+    from launchpad.stopping import Asked
 
 __all__ = ["drive"]
 
@@ -35,11 +34,13 @@ def drive(
     campaign: Campaign,
     workers: int | None = None,
     *,
+    stop: Asked,
     quiet: bool = False,
 ) -> str:
-    """Run local workers until the campaign ends; return its state.
+    """Run local workers until the campaign ends, or somebody asks to stop; return its state.
 
-    Ctrl-C (and SIGTERM) drains the workers; what they cannot finish is put back on the queue.
+    Asked to stop (Ctrl-C, SIGTERM), the workers are drained; what they cannot finish is put back on the queue. Asked
+    again, they are ended at once.
 
     Returns
     -------
@@ -66,53 +67,32 @@ def drive(
         settings=known.supervisor,
     )
     last_change, last_seen, dead_ends = time.monotonic(), None, 0
-    with _Display(campaign, number, quiet) as display, _term_like_ctrl_c():
-        try:
-            with supervisor:
-                while True:
-                    display.trouble(supervisor.tick().message)
-                    view = _look(database, campaign)
-                    if view is not None:
-                        display.update(view)
-                        state = CampaignState(view["state"])
-                        # a task that fails halts the campaign; what others are at, and can still do, goes on
-                        if state.ended and not (state is CampaignState.HALTED and view["active"]):
-                            return str(state)
-                        # a failed task may be what the last running one waits for: look again before ending
-                        dead_ends = dead_ends + 1 if view["failed"] and not view["active"] else 0
-                        if dead_ends >= LOOKS:
-                            return _halt(database, campaign.name, view["failed"])
-                        if view != last_seen or view["active"]:
-                            last_seen, last_change = view, time.monotonic()
-                        elif time.monotonic() - last_change > STALLED_AFTER:
-                            return "stalled"
-                    try:
-                        time.sleep(INTERVAL)
-                    except KeyboardInterrupt:
-                        display.note(
-                            "stopping: the workers finish or hand back what they are at; nothing is lost"
-                        )
-                        raise
-        except KeyboardInterrupt:
-            return "interrupted"
-
-
-@contextmanager
-def _term_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM, as sent by batch systems and `kill`, stop a run as Ctrl-C does, and heed Ctrl-C in any case.
-
-    A shell starts its background jobs with SIGINT ignored.
-    """
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with _Display(campaign, number, quiet) as display, contextlib.ExitStack() as ending:
+        ending.callback(lambda: supervisor.stop(at_once=lambda: stop.again))
+        if not stop.is_set():
+            supervisor.start()
+        while not stop.is_set():
+            display.trouble(supervisor.tick().message)
+            view = _look(database, campaign)
+            if view is not None:
+                display.update(view)
+                state = CampaignState(view["state"])
+                # a task that fails halts the campaign; what others are at, and can still do, goes on
+                if state.ended and not (state is CampaignState.HALTED and view["active"]):
+                    return str(state)
+                # a failed task may be what the last running one waits for: look again before ending
+                dead_ends = dead_ends + 1 if view["failed"] and not view["active"] else 0
+                if dead_ends >= LOOKS:
+                    return _halt(database, campaign.name, view["failed"])
+                if view != last_seen or view["active"]:
+                    last_seen, last_change = view, time.monotonic()
+                elif time.monotonic() - last_change > STALLED_AFTER:
+                    return "stalled"
+            stop.wait(INTERVAL)
+        display.note(
+            "stopping: the workers finish or hand back what they are at; nothing is lost (Ctrl-C again: at once)"
+        )
+        return "interrupted"
 
 
 def _halt(database: Any, name: str, failed: list[dict[str, Any]]) -> str:

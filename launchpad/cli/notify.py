@@ -32,16 +32,16 @@ def run(
     """
     import logging
     import signal
-    import threading
 
     from launchpad.operations.notices import read_notices, run_notices
+    from launchpad.stopping import StopFlag
 
     settings = read_notices(file)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s", force=True
     )
     logging.getLogger("pymongo").setLevel(logging.WARNING)
-    stop = threading.Event()
+    stop = StopFlag()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     say(f"{run_notices(locate(uri, data).uri, settings, stop, once=once)} notices sent")

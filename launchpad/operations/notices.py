@@ -20,6 +20,7 @@ from launchpad.operations.events import Watch
 from launchpad.operations.send import SendError, send
 from launchpad.queue.connection import ServerClock
 from launchpad.retry import is_transient_database_error
+from launchpad.stopping import StopFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -165,7 +166,7 @@ class Notifier:
         )
 
 
-def run_notices(uri: str, settings: NoticeSettings, stop: threading.Event, *, once: bool = False) -> int:
+def run_notices(uri: str, settings: NoticeSettings, stop: StopFlag, *, once: bool = False) -> int:
     """Watch a database and tell people until somebody says stop; return the number of notices that were sent.
 
     A database that is away is waited for.
@@ -234,7 +235,7 @@ def read_notices(path: Path) -> NoticeSettings:
 
 
 @contextmanager
-def beside(uri: str, path: Path, *, once: bool) -> Iterator[threading.Event]:
+def beside(uri: str, path: Path, *, once: bool) -> Iterator[StopFlag]:
     """Tell people in a thread beside other work; yields what ends both, also set by SIGTERM and SIGINT.
 
     A receiver that hangs does not keep the other work waiting. What ends the thread ends the other work too, and is
@@ -250,7 +251,7 @@ def beside(uri: str, path: Path, *, once: bool) -> Iterator[threading.Event]:
         Tell once, after the other work.
     """
     settings = read_notices(path)
-    stop = threading.Event()
+    stop = StopFlag()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if once:

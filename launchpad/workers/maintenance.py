@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 from typing import TYPE_CHECKING
 
 from gapfactory.errors import DatabaseError
 from launchpad.logs import event
 from launchpad.retry import is_transient_database_error
+from launchpad.stopping import StopFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ def maintain(
     *,
     every_s: float = 20.0,
     once: bool = False,
-    stop: threading.Event | None = None,
+    stop: StopFlag | None = None,
     seen: Callable[[ReapReport], None] | None = None,
     also: Callable[[Queue], object] | None = None,
 ) -> int:
@@ -59,7 +59,7 @@ def maintain(
     from launchpad.workers.configuration import service_settings
 
     limits = service_settings().queue
-    ending = stop or threading.Event()
+    ending = stop or StopFlag()
     if stop is None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ending.set())

@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import signal
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from launchpad.queue.guard import AllowList
 from launchpad.queue.launchpad import Queue
 from launchpad.queue.offer import Offer
 from launchpad.retry import Backoff, is_transient_database_error
+from launchpad.stopping import StopFlag
 from launchpad.workers.ending import postpone, store_result
 from launchpad.workers.pulse import Pulse
 from launchpad.workers.registry import Registration
@@ -79,7 +79,7 @@ class Worker:
         self.scratch = scratch.absolute()
         self.parent = parent
         self.parent_pid = os.getppid() if watch_parent else None
-        self.draining = threading.Event()
+        self.draining = StopFlag()
         self.in_task = False
         self.done = 0
         self.failed = 0

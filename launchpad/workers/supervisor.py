@@ -201,13 +201,15 @@ class Supervisor:
         message = self._lost_message or lack or self._message
         return SupervisorStatus(alive, wanted, self.restarts, self._database, message, report, stop)
 
-    def stop(self, *, grace_s: float | None = None) -> None:
+    def stop(self, *, grace_s: float | None = None, at_once: Callable[[], bool] = lambda: False) -> None:
         """Tell the workers to finish or hand back what they do, wait for them, and kill those that stay.
 
         Parameters
         ----------
         grace_s
             How long to wait before killing (default: the workers' grace and a little more).
+        at_once
+            Asked again and again; once it is true, nobody is waited for any longer.
         """
         for slot in self._slots:
             slot.ended = True
@@ -217,7 +219,7 @@ class Supervisor:
         while any(slot.process is not None for slot in self._slots):
             for slot in self._slots:
                 self._collect(slot)
-            if time.monotonic() > end:
+            if time.monotonic() > end or at_once():
                 for slot in self._slots:
                     self._signal(slot, signal.SIGKILL)
             time.sleep(0.02)

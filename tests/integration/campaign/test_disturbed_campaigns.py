@@ -92,6 +92,26 @@ def test_interrupted_killed_and_cancelled(place, tiny, first_digests) -> None:
     assert place.json("campaign", "digest", "tiny") == first_digests
 
 
+def test_asked_again_to_stop_it_waits_for_nobody(place) -> None:
+    """A task of half an hour would have its 30 s; who is in a hurry says so twice."""
+    cells = (
+        "schedule: {initial_cells: 100000, cells_per_generation: 100000}\nexecution: {build_chunk: 100000}\n"
+    )
+    place.write("long.yaml", f"preset: quickstart-Si-analytic\nname: long\nseed: 3\n{cells}")
+    process = place.start("campaign", "run", "long.yaml", "--workers", "1")
+    worker = place.data / "scratch" / "logs" / "worker-0.log"
+    wait_for(lambda: worker.exists() and "build-000000" in worker.read_text(), process)
+    os.kill(process.pid, signal.SIGTERM)
+    wait_for(lambda: "stopping: the workers finish" in place.log(), process)
+    assert worker_pids(place)
+    os.kill(process.pid, signal.SIGTERM)
+    begin = time.monotonic()
+    assert end_of(process) == 130, place.log()
+    assert time.monotonic() - begin < 20.0
+    assert not worker_pids(place)
+    assert "Traceback" not in place.log()
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 64 kB and a function that enlarges it; needs the right to mount one."""
