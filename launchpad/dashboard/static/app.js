@@ -45,7 +45,7 @@
         box.tabIndex = 0;
         box.setAttribute("role", "region");
         box.setAttribute("aria-label", title ? title.textContent.trim() : "Table");
-      } else {
+      } else if (box !== document.activeElement) {
         for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
       }
     }
@@ -81,24 +81,46 @@
     }
   }
 
-  function place(part) { // what the reader would lose by a swap: focus, sideways scroll, what is unfolded
-    const focusable = [...part.querySelectorAll("a[href], button, summary, [tabindex]")];
+  const stops = (part) => [...part.querySelectorAll("a[href], button:not(:disabled), summary, [tabindex]")].filter((one) => one.checkVisibility());
+
+  function named(stop) { // the same before and after news: where a link leads stays though its words may count something
+    return [stop.closest("[id]").id, stop.tagName, stop.getAttribute("href") ?? (stop.ariaLabel || stop.textContent)].join("\n");
+  }
+
+  function height(element) { // where it is on the screen, unless it is scrolled off
+    const { top, bottom } = element.getBoundingClientRect();
+    return element !== document.body && bottom > 0 && top < innerHeight ? top : null;
+  }
+
+  function place(part) { // what the reader would lose by a swap: focus and the sight of it, sideways scroll, what is unfolded
     const active = document.activeElement;
+    const all = stops(part);
+    const at = all.indexOf(active);
     return {
-      focus: part.contains(active) ? { at: focusable.indexOf(active), text: active.textContent, href: active.getAttribute("href") } : null,
+      focus: part.contains(active) ? { at, name: named(active), rank: all.slice(0, at).filter((one) => named(one) === named(active)).length } : null,
+      height: height(active),
       scroll: [...part.querySelectorAll(".wide, pre")].map((box) => [box.scrollLeft, box.scrollTop]),
-      open: [...part.querySelectorAll("details")].map((box) => box.open),
+      open: new Map([...part.querySelectorAll("details")].map((box, n) => [box.id || n, box.open])),
     };
   }
 
   function restore(part, before) {
+    part.querySelectorAll("details").forEach((box, n) => { box.open = before.open.get(box.id || n) ?? box.open; });
     part.querySelectorAll(".wide, pre").forEach((box, n) => { [box.scrollLeft, box.scrollTop] = before.scroll[n] || [0, 0]; });
-    const folds = part.querySelectorAll("details");
-    if (folds.length === before.open.length) folds.forEach((box, n) => { box.open = before.open[n]; });
-    if (!before.focus) return;
-    const focusable = [...part.querySelectorAll("a[href], button, summary, [tabindex]")];
-    const same = focusable.find((element) => element.textContent === before.focus.text && element.getAttribute("href") === before.focus.href);
-    (same || focusable[before.focus.at])?.focus({ preventScroll: true });
+    const gone = before.focus && refocus(part, before.focus);
+    if (before.height === null) return;
+    // what is worked at stays where it is on the screen, whatever has come or gone above it
+    const active = document.activeElement;
+    scrollBy({ top: active.getBoundingClientRect().top - before.height, behavior: "instant" });
+    if (gone) active.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
+  function refocus(part, focus) { // returns whether what had the focus is gone: then its neighbour has it
+    const all = stops(part);
+    const same = all.filter((one) => named(one) === focus.name);
+    if (!all.length) part.tabIndex = -1;
+    (same[Math.min(focus.rank, same.length - 1)] || all[Math.min(Math.max(focus.at, 0), all.length - 1)] || part).focus({ preventScroll: true });
+    return !same.length;
   }
 
   document.addEventListener("htmx:beforeSwap", (event) => {
