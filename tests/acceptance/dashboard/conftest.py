@@ -198,29 +198,41 @@ def running(served, browser, logins):
 
 
 @pytest.fixture(scope="session")
-def failed(running):
-    """A task of the campaign that has failed for real, and the file that lets it succeed; a worker would take it."""
+def fails(running):
+    """Return a function that adds a task that fails for real, and waits until a worker has run it."""
     from fireworks import Firework, ScriptTask
 
     from launchpad.queue import Queue
 
-    mark = running.place.directory / "mended"
-    found = []
-    with Queue.from_uri(running.uri) as queue:
-        for what, script in (
-            ("disk", f"echo the disk is not there >&2; test -e {mark} && sleep 4"),
-            ("licence", "echo all licences are taken >&2; exit 3"),
-        ):
-            task = Firework(
-                ScriptTask(script=script),
-                name=f"look for the {what}",
-                spec={"_category": "build", "campaign": "silicon", "generation": 0, "_priority": 90},
-            )
-            found += queue.add_wf(task).values()
     worker = running.place.start(*WORKER, log="worker.log")
-    yield found, mark
+
+    def fail(what: str, script: str) -> int:
+        task = Firework(
+            ScriptTask(script=script),
+            name=f"look for the {what}",
+            spec={"_category": "build", "campaign": "silicon", "generation": 0, "_priority": 90},
+        )
+        with Queue.from_uri(running.uri) as queue:
+            (fw_id,) = queue.add_wf(task).values()
+        until = time.monotonic() + 120
+        while running.database.fireworks.find_one({"fw_id": fw_id})["state"] != "FIZZLED":
+            log = (running.place.directory / "worker.log").read_text()
+            assert worker.poll() is None, f"the worker has ended: {log}"
+            assert time.monotonic() < until, f"task {fw_id} has not failed: {log}"
+            time.sleep(0.1)
+        return fw_id
+
+    yield fail
     worker.terminate()
     worker.wait(60)
+
+
+@pytest.fixture(scope="session")
+def failed(running, fails):
+    """Two tasks of the campaign that have failed, and the file that lets the first succeed; a worker would take it."""
+    mark = running.place.directory / "mended"
+    disk = fails("disk", f"echo the disk is not there >&2; test -e {mark} && sleep 4")
+    return [disk, fails("licence", "echo all licences are taken >&2; exit 3")], mark
 
 
 @pytest.fixture(scope="session")

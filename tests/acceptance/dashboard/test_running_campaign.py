@@ -131,7 +131,7 @@ def test_news_take_away_neither_scroll_nor_zoom_nor_what_is_unfolded_nor_focus(r
     assert page.evaluate(zoom) == zoomed, "the zoom is lost"
     assert abs(area.bounding_box()["y"] - seen_at) <= 1, "what is looked at was scrolled away"
     expect(table).to_be_visible()
-    assert summary.evaluate("e => e === document.activeElement"), "the focus is lost"
+    expect(summary).to_be_focused()
 
 
 def test_a_wrong_password_is_told_and_the_right_one_leads_back(running, visit):
