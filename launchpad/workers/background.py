@@ -95,6 +95,11 @@ def request_stop(
         Only these entries.
     """
     asked = 0
+    if everywhere:
+        # also those that are taken for dead: one that was only silent for too long hears of it when it is back
+        of_these = {} if ids is None else {"_id": {"$in": list(ids)}}
+        lives = {"$or": [{"state": {"$ne": "stopped"}}, {"killed": True}]}
+        database.workers.update_many({**lives, **of_these}, {"$set": {"stop": True}})
     for entry in list_workers(database, here=not everywhere):
         if ids is not None and entry["_id"] not in ids:
             continue

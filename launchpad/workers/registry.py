@@ -130,7 +130,8 @@ def list_workers(
 
     now = ServerClock(database.client).now()
     entries = []
-    query: dict[str, Any] = {} if all_states else {"state": {"$ne": "stopped"}}
+    # one that another host took for dead, because it was silent, may live here
+    query: dict[str, Any] = {} if all_states else {"$or": [{"state": {"$ne": "stopped"}}, {"killed": True}]}
     for entry in database.workers.find(query, sort=[("_id", 1)]):
         identity = ProcessIdentity.from_document(entry)
         if here and not (identity and identity.here):
@@ -139,7 +140,9 @@ def list_workers(
         alive = {"alive": True, "dead": False}.get(fate)
         if alive is None:
             alive = now - float(entry.get("heartbeat", 0.0)) < silent_s or None
-        if entry.get("state") == "stopped":
+        if entry.get("state") == "stopped" and not (entry.get("killed") and fate == "alive"):
+            if not all_states:
+                continue
             alive = False
         age = round(max(0.0, now - float(entry.get("heartbeat", 0.0))), 1)
         entries.append({**entry, "alive": alive, "age_s": age})

@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 from queue_help import ALLOWED, check_consistent, completed_once, states, wait_for
 from queue_tasks import Fail, HandsBack, Note, Nothing, Threads
 
-from launchpad.queue import QueueSettings
+from launchpad.queue import QueueSettings, reap
 from launchpad.workers import (
     Supervisor,
     SupervisorSettings,
@@ -24,6 +24,7 @@ from launchpad.workers import (
     request_stop,
     start_background,
 )
+from launchpad.workers.registry import Registration
 
 pytestmark = pytest.mark.database
 
@@ -269,6 +270,26 @@ def test_background_workers_are_listed_and_stopped(
     assert request_stop(queue.db) == 2
     wait_for(lambda: list_workers(queue.db) == [])
     os.waitpid(pid, 0)
+
+
+def test_who_was_taken_for_dead_is_told_to_stop_as_well(queue):
+    """A process of another host was silent for longer than a lease when everybody was told, and comes back."""
+    registration = Registration(queue, "push", ())
+    assert not registration.report("running")
+    elsewhere = {"node": "another/1", "heartbeat": queue.now() - 2.0 * queue.settings.lease_s}
+    mine = queue.workers.find_one_and_update({"_id": registration.id}, {"$set": elsewhere})
+    reap(queue)
+    found = queue.workers.find_one({"_id": registration.id})
+    assert (found["state"], found["killed"]) == ("stopped", True)
+    assert list_workers(queue.db) == []
+    request_stop(queue.db, everywhere=True)
+    # where it lives, that can be seen
+    queue.workers.update_one({"_id": registration.id}, {"$set": {"node": mine["node"]}})
+    (row,) = list_workers(queue.db, here=True)
+    assert row["alive"] is True
+    assert registration.report("running")
+    assert registration.report("stopped"), "it ended by itself"
+    assert list_workers(queue.db) == []
 
 
 def test_server_killed_under_the_workers(tmp_path, worker_environment):
