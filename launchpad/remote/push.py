@@ -25,6 +25,7 @@ from launchpad.remote.exchange import NO_SPACE, Look, ask, look
 from launchpad.remote.ledger import Entry, Ledger
 from launchpad.remote.transport import Transport
 from launchpad.retry import Backoff
+from launchpad.stopping import StopFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +56,9 @@ class PushWorker:
         The way to the site (default: over SSH as the site says).
     report
         Called with the status after every turn.
+    register
+        Called every few seconds, by another thread, with whether it has been told to stop: writes that it lives, and
+        returns whether somebody asks it to stop.
     ensure_database
         Called when the database does not answer; brings a local one back, at the same address.
     """
@@ -67,6 +71,7 @@ class PushWorker:
         *,
         transport: Transport | None = None,
         report: Callable[[dict[str, Any]], None] | None = None,
+        register: Callable[[bool], bool] | None = None,
         ensure_database: Callable[[], str] | None = None,
     ) -> None:
         self.queue = queue
@@ -75,8 +80,9 @@ class PushWorker:
         self.transport = transport or Transport(site)
         queue.enrolment = Enrolment(queue.db, site.campaigns)
         self.report = report
+        self.register = register
         self.ensure_database = ensure_database
-        self.stop = threading.Event()
+        self.stop = StopFlag()
         self.recall = False
         self.last: Look | None = None
         self.trouble: RemoteError | None = None
@@ -120,6 +126,7 @@ class PushWorker:
         """Work until `stop` is set, then end in order."""
         beats = threading.Thread(target=self._beats, name="push heartbeat", daemon=True)
         self._ended = threading.Event()
+        threading.Thread(target=self._hurry, name="push end", daemon=True).start()
         if pulse:
             beats.start()
         pauses = self._backoff()
@@ -144,10 +151,12 @@ class PushWorker:
                         error,
                         extra=event("database.away"),
                     )
-                    self._ensure()
+                    if not self.stop.is_set():
+                        self._ensure()
                 self.stop.wait(pause)
             self._end()
         finally:
+            self.stop.set()
             self._ended.set()
             if pulse:
                 beats.join(timeout=5.0)
@@ -439,11 +448,39 @@ class PushWorker:
                 self.abandon(entry.name, f"{self.site.name}: {what}", kind="drained")
         self._tell()
 
-    def _beats(self) -> None:
-        """Say that the carried launches are alive; no error of the database ends it."""
+    def _hurry(self) -> None:
+        """From the moment at which somebody says stop, a site that does not answer is not waited for at length."""
+        self.stop.wait()
         timing = self.site.timing
-        while not self._ended.wait(min(timing.beat_s, self.queue.settings.heartbeat_s)):
-            self.beat()
+        self.transport.hasten(timing.drain_s, timing.drain_s + timing.connect_s)
+
+    def _beats(self) -> None:
+        """Say that this process and the carried launches are alive; no error of the database ends it.
+
+        Not between two turns: a turn takes as long as the site does, and who is silent for long is taken for dead.
+        """
+        timing, settings = self.site.timing, self.queue.settings
+        every = min(timing.beat_s, settings.heartbeat_s)
+        beat_at = time.monotonic() + every
+        while True:
+            self._register()
+            if self._ended.wait(min(timing.report_s, every)):
+                return
+            if time.monotonic() >= beat_at:
+                beat_at = time.monotonic() + every
+                self.beat()
+
+    def _register(self) -> None:
+        if self.register is None:
+            return
+        try:
+            asked = self.register(self.stop.is_set())
+        except Exception as error:  # noqa: BLE001 - as for heartbeats
+            logger.warning("heartbeat: %s", error, extra=event("heartbeat.missed"))
+            return
+        if asked and not self.stop.is_set():
+            logger.info("told to stop", extra=event("worker.draining"))
+            self.stop.set()
 
     def beat(self) -> None:
         """Renew the heartbeat of every carried launch, and its claims on labels."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from launchpad.queue.settings import QueueSettings
     from launchpad.remote.push import PushWorker
     from launchpad.remote.settings import PushSite
+    from launchpad.workers.registry import Registration
 
 __all__ = ["run_push_worker", "site_status", "start_push_background", "stop_push_worker"]
 
@@ -32,8 +33,6 @@ logger = logging.getLogger("launchpad.remote")
 _BEGIN_S = 10.0
 #: A result is offered to an absent database for this long (s) before the next turn: it waits at the site meanwhile.
 _PATIENCE_S = 20.0
-#: The entry in the list of workers is renewed at most this often (s).
-_REGISTER_S = 5.0
 
 
 def run_push_worker(
@@ -85,18 +84,14 @@ def run_push_worker(
         cores=offer.cores,
         memory_gb=offer.memory_gb,
     )
-    last = 0.0
 
-    def told(status: dict[str, Any]) -> None:
-        nonlocal last
-        if time.monotonic() - last > _REGISTER_S and not worker.stop.is_set():
-            last = time.monotonic()
-            if _register(registration, worker, "running"):
-                worker.stop.set()
-        if report is not None:
-            report(status)
+    def register(stopping: bool) -> bool:
+        state = "draining" if stopping else "running"
+        return registration.report(state, done=worker.done, failed=worker.failed)
 
-    worker = PushWorker(queue, site, ledger, report=told, ensure_database=ensure_database)
+    worker = PushWorker(
+        queue, site, ledger, report=report, register=register, ensure_database=ensure_database
+    )
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in previous:
         signal.signal(number, lambda *_: worker.stop.set())
@@ -106,7 +101,7 @@ def run_push_worker(
             worker.recall = True
             worker.stop.set()
         worker.run()
-        _register(registration, worker, "stopped")
+        _note_end(registration, worker)
         return worker.status()
     finally:
         for number, handler in previous.items():
@@ -132,14 +127,14 @@ def _connect(uri: str, settings: QueueSettings, ensure_database: Callable[[], st
     raise AssertionError  # pragma: no cover - pauses() never ends
 
 
-def _register(registration: Any, worker: PushWorker, state: str) -> bool:
-    """Write the entry in the list of workers; return whether somebody asked it to stop. A lost database is no error."""
+def _note_end(registration: Registration, worker: PushWorker) -> None:
+    """Write the end into the list of workers; with a lost database, the reaper does it later."""
     try:
-        return bool(registration.report(state, done=worker.done, failed=worker.failed))
+        registration.report("stopped", done=worker.done, failed=worker.failed)
     except Exception as error:
         if not worker.queue.database_lost(error):
             raise
-        return False
+        logger.warning("the database is away: %s", error, extra=event("database.away"))
 
 
 def start_push_background(path: Path, site: PushSite, uri: str | None, data: Path | None) -> tuple[int, bool]:

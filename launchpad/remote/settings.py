@@ -69,6 +69,8 @@ class Timing(Settings):
     """See `retry_first_s`."""
     beat_s: float = Field(default=60.0, gt=0)
     """The heartbeats of all carried tasks are renewed in the database this often."""
+    report_s: float = Field(default=2.0, gt=0)
+    """It reports itself to the list of workers, and looks whether it was told to stop, this often."""
     lease_s: float = Field(default=1800.0, gt=0)
     """Tasks at the site are lost to others when no push worker has renewed their heartbeats for this long: the time to
     start one again after it was stopped or killed."""
@@ -83,7 +85,8 @@ class Timing(Settings):
     pilots_s: float = Field(default=60.0, gt=0)
     """The batch system is asked for runners at most this often."""
     drain_s: float = Field(default=60.0, ge=0)
-    """When told to stop, it collects results for this long before it leaves (or, recalling, hands back) the rest."""
+    """When told to stop, it collects results for this long before it leaves (or, recalling, hands back) the rest. A
+    command that is under way has this long as well; all together ends `connect_s` later."""
     unsent_limit_s: float = Field(default=600.0, gt=0)
     """A task that could not be brought to the site for this long is handed back to the queue."""
 

@@ -18,6 +18,7 @@ import stat
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
@@ -94,6 +95,8 @@ class Transport:
         self.calls = 0
         #: what the last call that succeeded wrote beside its answer, such as complaints of 'setup'
         self.said = ""
+        self._until = float("inf")
+        self._give_up: Callable[[], None] | None = None
         if shutil.which("ssh") is None:
             raise ServiceError("there is no ssh on the PATH: install the OpenSSH client.")
 
@@ -152,6 +155,7 @@ class Transport:
                 )
             return
         options += ["-o", "BatchMode=yes"]
+        limit_s = self._within(self.site.timing.connect_s + 10.0)
         # a file, not a pipe: the connection stays in the background, and would keep a pipe open
         with tempfile.TemporaryFile() as said:
             try:
@@ -160,7 +164,7 @@ class Transport:
                     stdin=subprocess.DEVNULL,
                     stdout=said,
                     stderr=said,
-                    timeout=self.site.timing.connect_s + 10.0,
+                    timeout=limit_s,
                     start_new_session=True,  # without a terminal nothing on the way can ask either
                     env=_environment(),
                     check=False,
@@ -168,7 +172,7 @@ class Transport:
             except subprocess.TimeoutExpired as error:
                 raise RemoteError(
                     "network",
-                    f"no connection to {self._where} within {self.site.timing.connect_s + 10.0:g} s.",
+                    f"no connection to {self._where} within {limit_s:.3g} s.",
                 ) from error
             if done.returncode != 0:
                 raise self._refused(_text(said))
@@ -179,6 +183,36 @@ class Transport:
             subprocess.run(
                 self._ssh("-O", "exit"), capture_output=True, timeout=10.0, check=False, env=_environment()
             )
+
+    def hasten(self, under_way_s: float, all_s: float) -> None:
+        """Shorten the limits, because somebody waits for the end; from another thread than that of the calls.
+
+        Parameters
+        ----------
+        under_way_s
+            A call that is under way is given up after this time.
+        all_s
+            So are all others, and none begins later.
+        """
+        self._until = time.monotonic() + all_s
+        give_up = self._give_up
+        if give_up is not None:
+            clock = threading.Timer(under_way_s, give_up)
+            clock.daemon = True
+            clock.start()
+
+    def _within(self, seconds: float) -> float:
+        """Return a limit, shortened to what is left.
+
+        Raises
+        ------
+        RemoteError
+            Nothing is left.
+        """
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise RemoteError("network", f"{self._where} had not answered by the time to end.")
+        return min(seconds, left)
 
     def call(
         self,
@@ -220,7 +254,11 @@ class Transport:
                 late.set()
                 process.kill()
 
-            clock = threading.Timer(self.site.timing.call_s, give_up)
+            began = time.monotonic()
+            self._give_up = (
+                give_up  # before the limit is looked at: `hasten` finds the one or has changed the other
+            )
+            clock = threading.Timer(min(self.site.timing.call_s, self._until - began), give_up)
             clock.daemon = True
             clock.start()
             try:
@@ -231,12 +269,14 @@ class Transport:
                 process.kill() if not isinstance(error, EOFError | BrokenPipeError) else None
                 code = process.wait()
                 if late.is_set():
+                    after_s = min(self.site.timing.call_s, time.monotonic() - began)
                     raise RemoteError(
                         "network",
-                        f"{self._where} did not answer within {self.site.timing.call_s:g} s.",
+                        f"{self._where} did not answer within {after_s:.3g} s.",
                     ) from error
                 raise self._failed(code, _text(said)) from error
             finally:
+                self._give_up = None
                 clock.cancel()
                 for pipe in (process.stdin, process.stdout):
                     with contextlib.suppress(OSError):

@@ -444,7 +444,6 @@ def test_site_and_database_away_at_once(database_uri, queue, worker, gate) -> No
     """The network of this machine is gone, for longer than a task may wait here: nothing ends."""
     made = worker(timing={"unsent_limit_s": 0.2})
     sent(made)
-    made.stop.clear()
     host = parse_uri(database_uri)["nodelist"][0]
     with Proxy(host[0] if host[1] is None else f"{host[0]}:{host[1]}") as link:
         uri = f"{link.through(database_uri)}&serverSelectionTimeoutMS=500"
@@ -516,6 +515,28 @@ def test_no_space_at_the_site(queue, worker, depot, small_disk) -> None:
     made.turn()
     assert made.trouble is None
     assert waiting <= made.last.waiting
+
+
+def test_a_site_that_hangs_hides_no_push_worker_and_keeps_none(queue, worker, tmp_path) -> None:
+    """In the middle of a command that does not end, it says that it lives, hears that it is to stop, and does."""
+    hang = tmp_path / "hang"
+    timing = {"drain_s": 1.0, "connect_s": 3.0, "call_s": 200.0, "report_s": 0.1}
+    made = worker(timing=timing, more_setup=[f"test ! -e {hang} || exec sleep 200"])
+    names = sent(made)
+    told, asked = [], threading.Event()
+    made.register = lambda stopping: told.append((made.transport.calls, stopping)) or asked.is_set()
+    hang.touch()
+    looping = threading.Thread(target=made.run, daemon=True)
+    looping.start()
+    eventually(lambda: len(told) > 10 and told[-1] == told[-10], limit_s=30)
+    asked.set()
+    begin = time.monotonic()
+    looping.join(30)
+    assert not looping.is_alive()
+    assert time.monotonic() - begin < 15.0
+    assert told[-1][1], "it said that it ends"
+    assert made.trouble.kind == "network"
+    assert set(made.ledger.entries) == names, "what is there is kept for the next push worker"
 
 
 def test_a_runner_that_is_drained_hands_back(database_uri, tiny, worker, depot, tmp_path) -> None:
