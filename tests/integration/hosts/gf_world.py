@@ -47,7 +47,7 @@ QUICK = {
 NOTICES = "connectTimeoutMS=1500&socketTimeoutMS=3000&heartbeatFrequencyMS=1000"
 
 
-def eventually(what: Callable[[], Any], limit_s: float = 60.0, step_s: float = 0.05) -> Any:
+def eventually(what: Callable[[], Any], limit_s: float = 120.0, step_s: float = 0.05) -> Any:
     """Return the first true value of a function, asked again and again."""
     end = time.monotonic() + limit_s
     while not (found := what()):
@@ -56,7 +56,7 @@ def eventually(what: Callable[[], Any], limit_s: float = 60.0, step_s: float = 0
     return found
 
 
-def seconds_until(what: Callable[[], Any], limit_s: float = 60.0) -> float:
+def seconds_until(what: Callable[[], Any], limit_s: float = 120.0) -> float:
     """Return how long it takes until a function is true."""
     begin = time.monotonic()
     eventually(what, limit_s, 0.02)
@@ -186,8 +186,12 @@ class World:
         self._workers["server"] = self.server.start(command, log="push.log", **known)
 
     def ended(self, host: Host) -> int:
-        """Wait for the end of the workers of a host; return the exit code of their supervisor."""
-        return self._workers[host.name].wait(30)
+        """Wait for the end of the workers of a host; return the exit code of their supervisor.
+
+        They may take 30 s of their own: 5 of grace, 10 until a task that does not heed it is left, 15 until they are
+        killed; a push worker 25, if its site does not answer.
+        """
+        return self._workers[host.name].wait(90)
 
     def work_with_wrong_clock(self, host: Host, ahead_s: float, *arguments: object) -> None:
         """Start workers on a host whose time of day is wrong."""

@@ -64,7 +64,7 @@ def completed_once(queue, fw_id: int) -> None:
     assert len(firework["launches"]) == 1
 
 
-def wait_for(condition, seconds: float = 20.0, tick=None, what: str = "the condition"):
+def wait_for(condition, seconds: float = 90.0, tick=None, what: str = "the condition"):
     """Wait until a condition holds; return its value."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

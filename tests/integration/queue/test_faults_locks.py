@@ -82,12 +82,12 @@ def test_append_to_a_workflow_that_moves_on(both):
             found = original(fw_id)
             assert found.fw_states
             rocket.start()
-            rocket.join(1.0)
+            rocket.join(4.0)
             return found
 
         side.pad.get_wf_by_fw_id_lzyfw = read_slowly
         side.pad.append_wf(Workflow([Firework(Nothing(), name="late")]), [ids["parent"]])
-        rocket.join(20.0)
+        rocket.join(120.0)
         shown = side.pad.workflows.find_one({})["fw_states"]
         actual = {str(f["fw_id"]): f["state"] for f in side.pad.fireworks.find()}
         assert shown == actual, "the workflow's document has lost an update"

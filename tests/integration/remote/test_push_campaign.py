@@ -101,7 +101,7 @@ def test_killed_everywhere(place, tiny, first_digests, site, gate) -> None:
         assert shown["connected"] is True
         assert shown["carried"] == 0
         os.kill(push.pid, signal.SIGTERM)
-        assert push.wait(60) == 0, log()
+        assert push.wait(120) == 0, log()
         assert "Traceback" not in log()
         assert place.json("push", "status", "site.yaml")["pid"] is None
     finally:

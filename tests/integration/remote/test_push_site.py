@@ -152,7 +152,7 @@ def test_a_transfer_that_is_cut_leaves_nothing_and_is_repeated(described, gate, 
     there = Path(site.directory) / "inbox"
 
     def cut() -> None:
-        eventually(lambda: any(path.stat().st_size > 1_000_000 for path in there.glob(".*")), limit_s=30)
+        eventually(lambda: any(path.stat().st_size > 1_000_000 for path in there.glob(".*")))
         gate.stop()
 
     thread = threading.Thread(target=cut)
@@ -168,7 +168,7 @@ def test_a_transfer_that_is_cut_leaves_nothing_and_is_repeated(described, gate, 
     found = look(transport, bundles=[large], into=inbox)
     assert found.stored == {"b-2"}
     assert (there / "b-2.bundle").read_bytes() == large.read_bytes()
-    eventually(lambda: not list(there.glob(".*")), why="what was cut is removed", limit_s=20)
+    eventually(lambda: not list(there.glob(".*")), why="what was cut is removed")
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_a_site_that_hangs_is_given_up_in_time(described, gate, inbox) -> None:
         look(Transport(site), into=inbox)
     assert raised.value.kind == "network"
     assert "did not answer within 1 s" in str(raised.value)
-    assert time.monotonic() - began < 10.0
+    assert time.monotonic() - began < 50.0, "the command would have ended by itself"
 
 
 def test_greetings_of_a_login_shell_do_not_matter(described, inbox) -> None:
@@ -257,7 +257,7 @@ def depot(tmp_path):
 
 def sent(made) -> set[str]:
     """Look until tasks have been brought; return their names."""
-    eventually(lambda: made.turn() is not None and made.last.waiting, limit_s=30)
+    eventually(lambda: made.turn() is not None and made.last.waiting)
     return set(made.last.waiting)
 
 
@@ -439,7 +439,6 @@ def test_no_room_here_loses_no_result(queue, worker, depot, tmp_path, monkeypatc
     assert (made.done, launch_of(queue, name)["state"]) == (1, "COMPLETED")
 
 
-@pytest.mark.timeout(120)
 def test_site_and_database_away_at_once(database_uri, queue, worker, gate) -> None:
     """The network of this machine is gone, for longer than a task may wait here: nothing ends."""
     made = worker(timing={"unsent_limit_s": 0.2})
@@ -457,15 +456,15 @@ def test_site_and_database_away_at_once(database_uri, queue, worker, gate) -> No
             thread = threading.Thread(target=made.run, kwargs={"pulse": False})
             thread.start()
             try:
-                eventually(lambda: made.trouble is not None, limit_s=30)
+                eventually(lambda: made.trouble is not None)
                 time.sleep(2.0)
                 assert thread.is_alive()
                 gate.start()
                 link.accept()
-                eventually(lambda: made.trouble is None, limit_s=60)
+                eventually(lambda: made.trouble is None)
             finally:
                 made.stop.set()
-                thread.join(60)
+                thread.join(120)
             made.queue = queue
 
 
@@ -528,12 +527,12 @@ def test_a_site_that_hangs_hides_no_push_worker_and_keeps_none(queue, worker, tm
     hang.touch()
     looping = threading.Thread(target=made.run, daemon=True)
     looping.start()
-    eventually(lambda: len(told) > 10 and told[-1] == told[-10], limit_s=30)
+    eventually(lambda: len(told) > 10 and told[-1] == told[-10])
     asked.set()
     begin = time.monotonic()
-    looping.join(30)
+    looping.join(60)
     assert not looping.is_alive()
-    assert time.monotonic() - begin < 15.0
+    assert time.monotonic() - begin < 30.0
     assert told[-1][1], "it said that it ends"
     assert made.trouble.kind == "network"
     assert set(made.ledger.entries) == names, "what is there is kept for the next push worker"
@@ -559,9 +558,9 @@ def test_a_runner_that_is_drained_hands_back(database_uri, tiny, worker, depot, 
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     first = subprocess.Popen(command, env=environment)
     log = depot.scratch / name / "writes.log"
-    eventually(lambda: log.exists() and log.stat().st_size > 10_000, limit_s=60)
+    eventually(lambda: log.exists() and log.stat().st_size > 10_000)
     os.kill(first.pid, signal.SIGTERM)
-    assert first.wait(60) == 0
+    assert first.wait(120) == 0
     assert not list(depot.runners.iterdir())
     assert not list(depot.running.glob("*/*"))
     made.turn()
@@ -570,10 +569,10 @@ def test_a_runner_that_is_drained_hands_back(database_uri, tiny, worker, depot, 
     assert 0 < stored < 1200
     assert launch_of(made.queue, name)["requeue"]["kind"] == "drained", "not counted as a fault"
     # the next one does the rest, and ends when there is nothing more
-    eventually(lambda: (made.turn() or True) and made.last.waiting, limit_s=30)
+    eventually(lambda: (made.turn() or True) and made.last.waiting)
     second = subprocess.Popen(command, env=environment)
-    eventually(lambda: (made.turn() or True) and made.done == 1, limit_s=120)
-    assert second.wait(60) == 0
+    eventually(lambda: (made.turn() or True) and made.done == 1)
+    assert second.wait(120) == 0
     (ended,) = made.queue.launches.find({"state": "COMPLETED"})
     assert ended["action"]["stored_data"]["built"] == 1200 - stored
     assert made.queue.db.structures.count_documents({"stage": "cell"}) == 1200
