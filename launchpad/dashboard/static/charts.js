@@ -204,7 +204,13 @@
         } else cell.textContent = value === null ? "" : typeof value === "number" ? String(Number(value.toPrecision(7))) : value;
       }
     }
+    const active = table.contains(document.activeElement) ? document.activeElement : null;
+    const box = active && active.getBoundingClientRect();
     table.replaceChildren(caption, head.parentNode, body);
+    if (!active) return;
+    // whoever is at a structure stays at it, and sees it if it was in sight
+    const same = [...table.querySelectorAll("a")].find((link) => link.href === active.href);
+    (same || table.closest("[tabindex]"))?.focus({ preventScroll: box.bottom < 0 || box.top > innerHeight });
   }
 
   // ---- fetching ------------------------------------------------------------------------------------------------
