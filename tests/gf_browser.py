@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
 #: No sandbox as root; WebGL on the processor; nothing of the browser's own talks to anybody.
 FLAGS = (
@@ -166,6 +166,26 @@ def settled(page: Page) -> None:
             continue  # it loads itself again, because a map is there now
         if undrawn:
             page.wait_for_timeout(100)
+
+
+def wait_until(page: Page, holds: Callable[[], Any], what: str) -> Any:
+    """Wait until something holds while the page goes on, and return what it is then."""
+    until = time.monotonic() + PATIENCE_MS / 1000
+    while not (found := holds()):
+        assert time.monotonic() < until, f"{page.url}: not within {PATIENCE_MS / 1000:.0f} s: {what}"
+        page.wait_for_timeout(100)
+    return found
+
+
+def another_picture(shown: Locator, before: bytes, what: str) -> bytes:
+    """Wait until something looks otherwise than before, and return its picture."""
+
+    def changed() -> bytes | None:
+        now = shown.screenshot()
+        return now if now != before else None
+
+    picture: bytes = wait_until(shown.page, changed, what)
+    return picture
 
 
 def pictures() -> Path | None:

@@ -142,14 +142,14 @@ def served(new_place):
 
 
 def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text() if log.exists() else "")
         if found:
             return found.group(0)
         assert process.poll() is None, log.read_text()
         time.sleep(0.05)
-    raise AssertionError("the dashboard said no address within 30 s")
+    raise AssertionError("the dashboard said no address within 120 s")
 
 
 @pytest.fixture(scope="session")
@@ -229,10 +229,11 @@ def fails(running):
 
 @pytest.fixture(scope="session")
 def failed(running, fails):
-    """Two tasks of the campaign that have failed, and the file that lets the first succeed; a worker would take it."""
-    mark = running.place.directory / "mended"
-    disk = fails("disk", f"echo the disk is not there >&2; test -e {mark} && sleep 4")
-    return [disk, fails("licence", "echo all licences are taken >&2; exit 3")], mark
+    """Two tasks of the campaign that have failed, the file that lets the first run, and the one that lets it end."""
+    mark, seen = running.place.directory / "mended", running.place.directory / "seen"
+    wait = f"for n in $(seq 1200); do test -e {seen} && exit; sleep 0.1; done; exit 5"
+    disk = fails("disk", f"echo the disk is not there >&2; test -e {mark} && ({wait})")
+    return [disk, fails("licence", "echo all licences are taken >&2; exit 3")], mark, seen
 
 
 @pytest.fixture(scope="session")
@@ -242,7 +243,7 @@ def ended(running, browser, logins):
         _picture_of_the_question(running, browser, logins)
         assert running.campaign.wait(1200) == 0, (running.place.directory / "campaign.log").read_text()
         return running
-    until = time.monotonic() + 200
+    until = time.monotonic() + 600
     while running.database.metrics.count_documents({}) < GENERATIONS:
         assert time.monotonic() < until, (running.place.directory / "campaign.log").read_text()
         time.sleep(0.2)
@@ -255,7 +256,7 @@ def ended(running, browser, logins):
     page.get_by_role("row", name=re.compile("silicon")).get_by_text("cancelled", exact=True).wait_for()
     context.close()
     watch.check()
-    running.campaign.wait(60)
+    running.campaign.wait(180)
     return running
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import gf_browser
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 STATIC = Path(gf_browser.__file__).parents[1] / "launchpad" / "dashboard" / "static"
 SITE = "http://127.0.0.1:9"

@@ -9,7 +9,7 @@ from pathlib import Path
 import gf_browser
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 STATIC = Path(gf_browser.__file__).parents[1] / "launchpad" / "dashboard" / "static"
 PAGE = """<!doctype html><html lang="en" data-refresh="60"><head><title>test</title>
@@ -74,7 +74,7 @@ def site():
 @pytest.fixture
 def page(site, browser):
     context = browser.new_context()
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(gf_browser.PATIENCE_MS)
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{site.server_port}/")
     yield page
