@@ -49,6 +49,24 @@ def log_in(application):
     return enter
 
 
+@pytest.fixture
+def held(monkeypatch):
+    """Hold back what pages have worked out until this event is set."""
+    import threading
+
+    from launchpad.dashboard import derived
+
+    run, go = derived._run, threading.Event()
+
+    def later(group, work, claim, settings):
+        go.wait(120)
+        run(group, work, claim, settings)
+
+    monkeypatch.setattr(derived, "_run", later)
+    yield go
+    go.set()
+
+
 @pytest.fixture(scope="module")
 def uri(tiny_campaign):
     """URI of the database of a campaign that ran."""

@@ -87,7 +87,7 @@ def test_the_page_offers_colours_and_refuses_others(uri, tmp_path_factory):
     client = create_app([group], DashboardSettings(), b"k" * 32, ticket="t" * 32).test_client()
     client.get("/login?ticket=" + "t" * 32)
     root = "/g/si/structures/map/tiny"
-    end = time.monotonic() + 90
+    end = time.monotonic() + 180
     while "HX-Refresh" not in client.get(f"{root}/now").headers:
         assert time.monotonic() < end
         time.sleep(0.3)

@@ -228,7 +228,7 @@ def test_oversized_input_is_refused_quickly(stocked, log_in):
     import time
 
     client = log_in("operator")
-    start = time.monotonic()
+    start = time.process_time()  # of this process, which is the server: others may be busy
     form = "application/x-www-form-urlencoded"
     for path in ("/login", "/g/si/queue/act", "/g/si/api/v1/tasks/actions"):
         for body in (b"a&" * 10**6, b"id=" + b"1" * 300_000):
@@ -245,7 +245,7 @@ def test_oversized_input_is_refused_quickly(stocked, log_in):
     answer = client.post("/g/si/queue/act", data=b"action=pause&" + full, headers=ORIGIN, content_type=form)
     assert answer.status_code == 400
     assert "500" in answer.text
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 TRAVERSALS = (

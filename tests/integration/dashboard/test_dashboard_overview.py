@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -65,7 +66,9 @@ def test_each_launch_is_counted_once_however_often_one_looks(ledger, database):
     assert ledger.hours("si") == pytest.approx(0.03)
 
 
-def test_a_long_history_is_read_beside_the_page(ledger, database):
+def test_a_long_history_is_read_beside_the_page(ledger, database, monkeypatch):
+    go, read_all = threading.Event(), ledger._read_all
+    monkeypatch.setattr(ledger, "_read_all", lambda database: go.wait(60) and read_all(database))
     now = datetime.now(UTC)
     database.fireworks.insert_one(task(1, "COMPLETED"))
     database.launches.insert_many(
@@ -73,9 +76,8 @@ def test_a_long_history_is_read_beside_the_page(ledger, database):
     )
     ledger.look(database)
     assert not ledger.complete
-    end = time.monotonic() + 20
-    while not ledger.complete and time.monotonic() < end:
-        time.sleep(0.05)
+    go.set()
+    ledger._beside.join(60)
     assert ledger.complete
     assert ledger.hours("si") == pytest.approx(1.3)
 
@@ -161,10 +163,8 @@ def test_a_burst_of_launches_is_read_to_its_end_and_pages_do_not_wait_for_it(led
     with ledger._reading:
         ledger.look(database)
         assert ledger.last_hour("si", now.timestamp()) >= 500
-    for _ in range(100):
-        if ledger.complete:
-            break
-        time.sleep(0.1)
+    ledger._beside.join(60)
+    assert ledger.complete
     for _ in range(4):
         ledger.look(database)
     assert ledger.hours("si") == pytest.approx(1.3)

@@ -80,6 +80,7 @@ def costs(uri, numbers):
             if ledger.complete:
                 break
             time.sleep(0.1)
+        assert ledger.complete
         found = {}
         for ask in asked(database, size, browser):
             # what a process of its own works out is not there: it would be counted as well
