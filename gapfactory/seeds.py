@@ -26,6 +26,8 @@ class Stage(IntEnum):
     SPARSE = 4
     #: velocities and thermostat of the molecular dynamics that tries a potential
     STABILITY = 5
+    #: distorted crystal number `index`
+    CRYSTAL = 6
 
 
 def stream(campaign_seed: int, generation: int, stage: Stage, index: int = 0) -> np.random.Generator:
