@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from gapfactory.report import TrainingPoint
     from launchpad.database.dataset import Item, LabelledItem
 
-__all__ = ["final_enthalpies", "training_points"]
+__all__ = ["DISTORTED", "by_origin", "final_enthalpies", "last_frames", "origin_in_words", "training_points"]
 
+#: Origin of distorted cells of known crystals; their `info` names the crystal.
+DISTORTED: Final = "distorted crystal"
 #: Enthalpies are shown of so many generations: they may be a hundred thousand each.
 _GENERATIONS: Final = 6
 _EV_PER_GPA_A3: Final = 1.0 / 160.2176634
@@ -41,7 +43,7 @@ def training_points(
     from gapfactory.report import TrainingPoint
 
     entries = [(g, e) for g, group in sorted(labelled.items()) for e in group]
-    last = _last_frames(database, [e.item for _, e in entries])
+    last = last_frames(database, [e.item for _, e in entries])
     residuals = dict((potential or {}).get("report", {}).get("residuals", {}))
     held_out = ((measured or {}).get("evidence") or {}).get("held_out_errors") or ()
     residuals |= {key: (energy, forces) for key, energy, forces in held_out}
@@ -56,7 +58,7 @@ def training_points(
             TrainingPoint(
                 id=item.id,
                 generation=generation,
-                origin=_origin(item, last),
+                origin=origin_in_words(item, last),
                 held_out=item.role == "test",
                 volume=float(item.atoms.get_volume()) / n,
                 energy=label.energy / n,
@@ -67,18 +69,39 @@ def training_points(
     return tuple(found)
 
 
-def _last_frames(database: Database[Any], items: Sequence[Item]) -> dict[str, int]:
+def last_frames(database: Database[Any], items: Sequence[Item]) -> dict[str, int]:
     """Return the number of the last frame of each converged relaxation that a structure was taken from."""
     wanted = sorted({item.info["relaxation"] for item in items if "relaxation" in item.info})
     rows = database.relaxations.find({"_id": {"$in": wanted}, "status": "converged"}, {"n_frames": 1})
     return {row["_id"]: row["n_frames"] - 1 for row in rows}
 
 
-def _origin(item: Item, last: Mapping[str, int]) -> str:
+def origin_in_words(item: Item, last: Mapping[str, int]) -> str:
+    """Return what a chosen structure is, in words.
+
+    Parameters
+    ----------
+    item
+        The structure.
+    last
+        As `last_frames` returns it.
+    """
+    if item.info.get("crystal"):
+        return DISTORTED
+    snapshot = item.info.get("snapshot")
+    if snapshot is not None:
+        return "end of the relaxation" if snapshot == "end" else f"relaxation at {snapshot}"
     relaxation = item.info.get("relaxation")
     if relaxation is None:
         return "random cell"
     return "minimum" if item.info.get("frame") == last.get(relaxation) else "on the way to a minimum"
+
+
+def by_origin(origin: str) -> tuple[int, str]:
+    """Return a key that sorts origins from the random cell to the minimum, known crystals last."""
+    ends = ("minimum", "end of the relaxation")
+    rank = {"random cell": 0, DISTORTED: 3}.get(origin, 2 if origin in ends else 1)
+    return rank, origin
 
 
 def final_enthalpies(database: Database[Any], campaign: str) -> dict[int, list[float]]:

@@ -13,6 +13,9 @@ from gapfactory.figures.campaign import (
     time_budget,
 )
 from gapfactory.figures.cells import cell_pictures, level_differences
+from gapfactory.figures.crystals import distorted_crystal_errors, occupation_models, polymorph_curves
+from gapfactory.figures.database import database_boxes, database_energy_volume
+from gapfactory.figures.local_energies import local_energy_pictures
 from gapfactory.figures.quality import energy_scatter, learning_curve, phase_curves
 from gapfactory.figures.stability import contact_curves, dynamics_trace
 from gapfactory.figures.structures import hull_plot, similarity_map_plot
@@ -28,6 +31,9 @@ __all__ = [
     "SelectionStage",
     "cell_pictures",
     "contact_curves",
+    "database_boxes",
+    "database_energy_volume",
+    "distorted_crystal_errors",
     "dynamics_trace",
     "energy_distribution",
     "energy_scatter",
@@ -38,7 +44,10 @@ __all__ = [
     "hull_plot",
     "learning_curve",
     "level_differences",
+    "local_energy_pictures",
+    "occupation_models",
     "phase_curves",
+    "polymorph_curves",
     "selection_histograms",
     "similarity_map_plot",
     "time_budget",

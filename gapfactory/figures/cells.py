@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["cell_pictures", "level_differences"]
+__all__ = ["cell_pictures", "draw_atoms", "level_differences"]
 
 #: Atoms are drawn at this fraction of their covalent radius, so that those behind are seen.
 _SIZE = 0.55
@@ -65,6 +65,27 @@ def _view() -> NDArray[np.float64]:
 
 
 def _draw(ax: Axes, title: str, atoms: Atoms) -> None:
+    draw_atoms(ax, atoms)
+    # names come from outside: a dollar sign in one begins no formula
+    ax.set_title(f"{title}\n{_facts(atoms)}", fontsize=7, linespacing=1.3, parse_math=False)
+
+
+def draw_atoms(
+    ax: Axes, atoms: Atoms, *, colours: Sequence[Any] | None = None, sizes: ArrayLike | None = None
+) -> None:
+    """Draw atoms inside their cell, seen a little from above, those in front last.
+
+    Parameters
+    ----------
+    ax
+        Where; its limits and aspect are set.
+    atoms
+        The structure.
+    colours
+        One colour for each atom; by default those of the elements, and contacts that are too short in red.
+    sizes
+        Shape (N,): radius of each atom as a fraction of its covalent radius.
+    """
     from ase.data import covalent_radii
     from ase.data.colors import jmol_colors
     from matplotlib.patches import Circle
@@ -75,41 +96,43 @@ def _draw(ax: Axes, title: str, atoms: Atoms) -> None:
         shown.wrap()
     points = shown.positions @ view.T
     radii = covalent_radii[shown.numbers]
+    drawn = radii * (np.full(len(shown), _SIZE) if sizes is None else np.asarray(sizes, dtype=float))
     if shown.pbc.any():
         corners = np.array([[i >> k & 1 for k in range(3)] for i in range(8)]) @ shown.cell.array @ view.T
         for i, j in _EDGES:
             ax.plot(*corners[[i, j], :2].T, color=GREY, linewidth=0.8, zorder=1, solid_capstyle="round")
     else:
         corners = points
-    for i in range(len(shown)):
-        for j in range(i):
-            ratio = np.linalg.norm(points[i] - points[j]) / (radii[i] + radii[j])
-            if ratio < _BOND:
-                close = ratio < _CLOSE
-                colour, width = (COLOURS[1], 2.4) if close else ("#8a8a8a", 1.2)
-                ax.plot(*points[[i, j], :2].T, color=colour, linewidth=width, zorder=6 if close else 2)
+    _draw_bonds(ax, points, radii, warn=colours is None)
     depth = points[:, 2]
-    for order, k in enumerate(np.argsort(depth)):
+    for order, k in enumerate(np.argsort(depth, kind="stable")):
         circle = Circle(
             tuple(points[k, :2]),
-            _SIZE * radii[k],
-            facecolor=jmol_colors[shown.numbers[k]],
+            float(drawn[k]),
+            facecolor=jmol_colors[shown.numbers[k]] if colours is None else colours[k],
             edgecolor="black",
-            linewidth=0.6,
-            alpha=0.85,
+            linewidth=0.6 if len(shown) < 60 else 0.4,
+            alpha=0.85 if colours is None else 1.0,
             zorder=4 + order / (1 + len(shown)),
         )
         ax.add_patch(circle)
     every = np.concatenate([corners[:, :2], points[:, :2]])
     middle = (every.min(axis=0) + every.max(axis=0)) / 2.0
     # a lone atom does not fill its picture
-    half = np.maximum(np.ptp(every, axis=0) / 2.0 + _SIZE * float(radii.max()) + 0.1, 2.0)
+    half = np.maximum(np.ptp(every, axis=0) / 2.0 + float(drawn.max()) + 0.1, 2.0)
     ax.set_xlim(middle[0] - half[0], middle[0] + half[0])
     ax.set_ylim(middle[1] - half[1], middle[1] + half[1])
     ax.set_aspect("equal")
     ax.set_axis_off()
-    # names come from outside: a dollar sign in one begins no formula
-    ax.set_title(f"{title}\n{_facts(atoms)}", fontsize=7, linespacing=1.3, parse_math=False)
+
+
+def _draw_bonds(ax: Axes, points: NDArray[np.float64], radii: NDArray[np.float64], *, warn: bool) -> None:
+    """Join atoms of one cell that are close; with `warn`, those that are too close in red and in front."""
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1) / (radii[:, None] + radii[None])
+    for i, j in np.argwhere(np.tril(apart < _BOND, -1)):
+        close = warn and apart[i, j] < _CLOSE
+        colour, width = (COLOURS[1], 2.4) if close else ("#8a8a8a", 1.2)
+        ax.plot(*points[[i, j], :2].T, color=colour, linewidth=width, zorder=6 if close else 2)
 
 
 def _facts(atoms: Atoms) -> str:

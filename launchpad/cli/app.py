@@ -8,6 +8,7 @@ import typer
 
 from launchpad.cli import campaign, dashboard, db, notify, push, reference, share, site, worker
 from launchpad.cli.doctor import doctor
+from launchpad.cli.figure import figure
 
 __all__ = ["app"]
 
@@ -38,6 +39,7 @@ app.add_typer(notify.app, name="notify")
 app.add_typer(share.app, name="share")
 app.add_typer(dashboard.app, name="dashboard")
 app.command()(doctor)
+app.command()(figure)
 
 
 def _version(value: bool) -> None:

@@ -1,0 +1,152 @@
+"""`gapfactory figure`: the figures of the 2018 papers for any campaign, as pictures or numbers."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launchpad.cli.options import DataOption, JsonOption, UriOption, connect
+from launchpad.cli.output import print_json, say, table
+
+__all__ = ["figure"]
+
+
+class _Zero(StrEnum):
+    HULL = "hull"
+    PHASE = "phase"
+
+
+class _By(StrEnum):
+    ORIGIN = "origin"
+    COMPONENT = "component"
+    GENERATION = "generation"
+
+
+#: What matplotlib writes by the ending of a file's name.
+_FORMATS = ("png", "pdf", "svg")
+
+
+def figure(
+    name: Annotated[
+        str | None, typer.Argument(help="Which figure; --list names them.", show_default=False)
+    ] = None,
+    campaign: Annotated[str | None, typer.Argument(help="Name of the campaign.", show_default=False)] = None,
+    list_figures: Annotated[bool, typer.Option("--list", help="List the figures and stop.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write, .png, .pdf or .svg \\[default: CAMPAIGN-NAME.png].",
+            show_default=False,
+        ),
+    ] = None,
+    generation: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Potential to show, or last generation to count \\[default: the newest].",
+            show_default=False,
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Another potential beside it: CAMPAIGN@GENERATION, or GENERATION.", show_default=False
+        ),
+    ] = None,
+    structures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Structures to use instead of the campaign's own: extended XYZ or CIF.", show_default=False
+        ),
+    ] = None,
+    crystal: Annotated[
+        Path | None,
+        typer.Option(
+            help="Crystal with occupations (CIF) to draw beside mixed-occupations.", show_default=False
+        ),
+    ] = None,
+    zero: Annotated[
+        _Zero | None,
+        typer.Option(
+            help="Count energies of the database from the convex hull, or from the lowest named phase "
+            "\\[default: energy-boxes hull, energy-volume phase].",
+            show_default=False,
+        ),
+    ] = None,
+    by: Annotated[_By, typer.Option(help="What colours mean in energy-volume.")] = _By.ORIGIN,
+    label: Annotated[
+        bool, typer.Option("--label", help="Compute missing reference energies here, and keep them.")
+    ] = False,
+    as_json: JsonOption = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the numbers as CSV.")] = False,
+    uri: UriOption = None,
+    data: DataOption = None,
+) -> None:
+    """Draw a figure of a campaign, or print its numbers.
+
+    With --json or --csv the numbers are printed, and a picture is written only where --out names one.
+
+    Examples
+    --------
+      gapfactory figure --list
+
+      gapfactory figure energy-boxes si
+
+      gapfactory figure polymorphs si --against si@2 --out curves.pdf
+
+      gapfactory figure distorted-crystals si --csv > errors.csv
+    """
+    from gapfactory.errors import InputError
+    from launchpad.figure_data import FIGURES, gather
+    from launchpad.figure_data.request import Request
+
+    if list_figures:
+        rows = [[key, what] for key, (what, _) in FIGURES.items()]
+        if as_json:
+            print_json([{"name": key, "shows": what} for key, what in rows])
+        else:
+            table("figures", ["name", "what it shows"], rows)
+        return
+    if name is None or campaign is None:
+        raise InputError(
+            "say which figure of which campaign, e.g. 'gapfactory figure energy-boxes si'; --list names them"
+        )
+    if as_json and as_csv:
+        raise InputError("--json and --csv exclude each other")
+    numbers = as_json or as_csv
+    target = out or (None if numbers else Path(f"{campaign}-{name}.png"))
+    if target is not None and target.suffix.lstrip(".") not in _FORMATS:
+        raise InputError(f"--out {target}: the name must end in .png, .pdf or .svg")
+    request = Request(
+        campaign=campaign,
+        generation=generation,
+        against=against,
+        structures=structures,
+        crystal=crystal,
+        zero=None if zero is None else zero.value,
+        by=by.value,
+        label=label,
+    )
+    found = gather(connect(uri, data), name, request)
+    if target is not None:
+        plain = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+        kind = target.suffix.lstrip(".")
+        found.figure.savefig(target, format=kind, metadata=plain[kind])
+    if as_json:
+        print_json({"figure": name, "campaign": campaign, "rows": found.rows, "notes": list(found.notes)})
+        return
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, list(found.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found.rows)
+        return
+    say(f"{target} written ({len(found.rows)} numbers; --json or --csv prints them)")
+    for note in found.notes:
+        say(f"note: {note}")

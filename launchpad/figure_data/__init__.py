@@ -1,0 +1,63 @@
+"""Gather what `gapfactory figure` shows: analysis results of a campaign, as a picture and as rows of numbers."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+from gapfactory.errors import InputError
+
+if TYPE_CHECKING:
+    from pymongo.database import Database
+
+    from launchpad.figure_data.request import Gathered, Request
+
+__all__ = ["FIGURES", "gather"]
+
+#: Figures by name: what is drawn; module and function that gather it.
+FIGURES: Final = {
+    "energy-volume": (
+        "labelled structures over volume, by origin, component or generation (Fig. 1a)",
+        "database.energy_volume",
+    ),
+    "energy-boxes": (
+        "how energies are spread: median, 68 % box, whole range (Fig. 1b)",
+        "database.energy_boxes",
+    ),
+    "distorted-crystals": (
+        "error on distorted crystals of named phases, by generation (Fig. 1c)",
+        "crystals.distorted_crystals",
+    ),
+    "polymorphs": (
+        "energies of polymorphs over volume, reference and potentials (Fig. 2)",
+        "crystals.polymorphs",
+    ),
+    "mixed-occupations": (
+        "models of a crystal with partially occupied sites (Fig. 3)",
+        "crystals.mixed_occupations",
+    ),
+    "local-energies": (
+        "local energies on two structures, one scale of colours (Fig. 4)",
+        "local.local_energies",
+    ),
+}
+
+
+def gather(database: Database[Any], name: str, request: Request) -> Gathered:
+    """Return a figure by its name.
+
+    Raises
+    ------
+    InputError
+        There is no such figure.
+    """
+    if name not in FIGURES:
+        near = difflib.get_close_matches(name, FIGURES, 1)
+        meant = f"; did you mean {near[0]!r}?" if near else "."
+        raise InputError(f"there is no figure {name!r}{meant} There are {', '.join(FIGURES)}")
+    module, _, function = FIGURES[name][1].partition(".")
+    found: Gathered = getattr(importlib.import_module(f"launchpad.figure_data.{module}"), function)(
+        database, request
+    )
+    return found

@@ -1,0 +1,174 @@
+"""`gapfactory figure` on a finished silicon campaign: every figure is drawn or says what it needs."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from gapfactory.errors import EvidenceError, GapFactoryError
+from launchpad.figure_data import FIGURES, gather
+from launchpad.figure_data.request import Request
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture(scope="module")
+def database(tiny_campaign):
+    from launchpad.database.connection import open_database
+    from launchpad.database.location import locate_database
+
+    opened = open_database(locate_database(None, tiny_campaign.data).uri)
+    yield opened
+    opened.client.close()
+
+
+def ask(database, name, **options):
+    return gather(database, name, Request("tiny", **options))
+
+
+def test_figures_are_listed_drawn_and_printed_by_the_command(tiny_campaign):
+    assert {entry["name"] for entry in tiny_campaign.json("figure", "--list")} == set(FIGURES)
+    said = tiny_campaign.good("figure", "energy-boxes", "tiny")
+    assert "tiny-energy-boxes.png written" in said
+    assert (tiny_campaign.directory / "tiny-energy-boxes.png").read_bytes().startswith(PNG)
+    said = tiny_campaign.good(
+        "figure", "polymorphs", "tiny", "--csv", "--against", "tiny@0", "--out", "p.svg"
+    )
+    methods = {row["method"] for row in csv.DictReader(io.StringIO(said))}
+    assert methods == {"reference", "generation 1", "generation 0"}
+    assert b"<svg" in (tiny_campaign.directory / "p.svg").read_bytes()
+    found = tiny_campaign.json("figure", "local-energies", "tiny", "--out", "p.pdf")
+    assert found["figure"] == "local-energies"
+    assert "lowest and of median energy" in found["notes"][0]
+    assert (tiny_campaign.directory / "p.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("energy-boxes",), "which figure of which campaign"),
+        (("energy-boxes", "tiny", "--out", "x.txt"), "must end in .png, .pdf or .svg"),
+        (("energy-boxes", "tiny", "--json", "--csv"), "exclude each other"),
+        (("mixed-occupations", "tiny"), "Give them by --structures FILE"),
+    ],
+)
+def test_the_command_says_what_it_cannot_draw(tiny_campaign, arguments, words):
+    assert words in tiny_campaign.refused("figure", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("energy-box", {}, "did you mean 'energy-boxes'"),
+        ("polymorphs", {"against": "tiny"}, "is not CAMPAIGN@GENERATION"),
+        ("polymorphs", {"against": "tiny@7"}, "no potential of generation 7"),
+        ("local-energies", {"generation": 7}, "no potential of generation 7"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(database, name, options, words):
+    with pytest.raises(GapFactoryError, match=words):
+        ask(database, name, **options)
+
+
+def test_the_database_has_every_label_above_the_lowest_phase(database):
+    rows = ask(database, "energy-volume").rows
+    assert len(rows) == 12
+    assert {row["zero"] for row in rows} == {"Si-diamond"}
+    # diamond of Stillinger and Weber has -4.3364 eV/atom
+    for row in rows:
+        assert row["above_zero_eV_per_atom"] == pytest.approx(row["energy_eV_per_atom"] + 4.3364, abs=2e-3)
+    assert {row["generation"] for row in rows} == {0, 1}
+    assert len(ask(database, "energy-volume", generation=0, by="generation").rows) == 6
+    hull = ask(database, "energy-volume", zero="hull", by="component").rows
+    assert min(row["above_zero_eV_per_atom"] for row in hull) == 0.0
+    boxes = ask(database, "energy-boxes").rows
+    assert sum(box["n"] for box in boxes) == 12
+    assert boxes[0]["origin"] == "random cell"
+
+
+def test_errors_on_distorted_crystals_follow_from_the_seed(database):
+    rows = ask(database, "distorted-crystals").rows
+    assert [(row["phase"], row["potential"], row["n"], row["trained"]) for row in rows] == [
+        ("Si-diamond", "0", 10, 0),
+        ("Si-diamond", "1", 10, 0),
+    ]
+    assert all(row["rmse_meV_per_atom"] > 1 for row in rows)
+    assert ask(database, "distorted-crystals", generation=0).rows == rows[:1]
+
+
+def test_labels_that_were_asked_for_are_kept(database):
+    before = {document["_id"] for document in database.labels.find({}, {"_id": 1})}
+    new = {"_id": {"$nin": sorted(before)}}
+    try:
+        rows = ask(database, "distorted-crystals", label=True).rows
+        assert database.labels.count_documents(new) == 10
+        assert ask(database, "distorted-crystals").rows == rows
+    finally:
+        # other tests read this campaign as it was
+        database.labels.delete_many(new)
+
+
+def test_errors_on_crystals_of_a_file(database, tmp_path):
+    crystals = []
+    for k, energy in enumerate((-8.6, -8.5)):
+        atoms = bulk("Si", a=5.4 + 0.1 * k)
+        atoms.info |= {"phase": "mine", "REF_energy": energy}
+        crystals.append(atoms)
+    write(tmp_path / "c.xyz", crystals, format="extxyz")
+    rows = ask(database, "distorted-crystals", structures=tmp_path / "c.xyz").rows
+    assert [(row["phase"], row["n"]) for row in rows] == [("mine", 2), ("mine", 2)]
+
+
+def test_polymorphs_by_stored_curves_and_by_a_file(database, tmp_path):
+    found = ask(database, "polymorphs")
+    assert "no other potential was fitted to the same data" in found.notes[0]
+    assert {row["method"] for row in found.rows} == {"reference", "generation 1"}
+    stored = {(r["method"], r["volume_A3_per_atom"]): r["energy_eV_per_atom"] for r in found.rows}
+    structures = []
+    for volume in sorted(v for method, v in stored if method == "reference"):
+        atoms = bulk("Si", a=(8.0 * volume) ** (1.0 / 3.0))
+        atoms.info |= {"phase": "Si-diamond", "REF_energy": 2 * stored["reference", volume]}
+        structures.append(atoms)
+    write(tmp_path / "p.xyz", structures, format="extxyz")
+    given = ask(database, "polymorphs", structures=tmp_path / "p.xyz").rows
+    # nothing relaxes in diamond: energies for the same structures are those of the curves
+    for method in ("reference", "generation 1"):
+        mine = [row["energy_eV_per_atom"] for row in given if row["method"] == method]
+        theirs = [energy for (by, _), energy in sorted(stored.items()) if by == method]
+        np.testing.assert_allclose(mine, theirs[: len(mine)], atol=1e-6)
+
+
+def test_mixed_occupations_of_a_file(database, tmp_path):
+    with pytest.raises(EvidenceError, match="--crystal FILE"):
+        ask(database, "mixed-occupations")
+    models = []
+    for k in range(3):
+        atoms = bulk("Si", cubic=True)
+        atoms.set_array("occupancy", np.where(np.arange(8) < 4, 0.75, 1.0))
+        del atoms[k]
+        atoms.info |= {"name": f"m{k}", "REF_energy": -20.0 - 0.1 * k}
+        models.append(atoms)
+    write(tmp_path / "models.xyz", models, format="extxyz")
+    found = ask(database, "mixed-occupations", structures=tmp_path / "models.xyz", against="0")
+    energies = {
+        method: [row["energy_eV_per_atom"] for row in found.rows if row["method"] == method]
+        for method in ("reference", "generation 1", "generation 0")
+    }
+    assert energies["reference"] == pytest.approx([-20.0 / 7, -20.1 / 7, -20.2 / 7])
+    # one vacancy is like another
+    for method in ("generation 1", "generation 0"):
+        assert energies[method] == pytest.approx([energies[method][0]] * 3, abs=1e-8)
+    assert len(found.figure.axes) == 2
+
+
+def test_local_energies_of_one_structure_by_two_potentials(database, tmp_path):
+    write(tmp_path / "si.xyz", bulk("Si"), format="extxyz")
+    rows = ask(database, "local-energies", structures=tmp_path / "si.xyz", against="0").rows
+    assert [row["potential"] for row in rows] == ["generation 1"] * 2 + ["generation 0"] * 2
+    assert rows[0]["local_energy_eV"] == pytest.approx(rows[1]["local_energy_eV"], abs=1e-8)
+    assert rows[0]["site"] == rows[1]["site"] == 0
