@@ -61,6 +61,15 @@ def page(structure: str) -> ResponseReturnValue:
     )
 
 
+@blueprint.get("/beside")
+@needs(Permission.READ)
+def beside() -> ResponseReturnValue:
+    """Show two structures side by side, ``?a=ID&b=ID``, their atoms coloured on one scale."""
+    asked = [request.args.get(name, "") for name in ("a", "b")]
+    subjects = [queries.find(g.group.database, key) for key in asked] if all(asked) else []
+    return render_template("structures_beside.html", asked=asked, subjects=subjects)
+
+
 @blueprint.get("/frames/<path:key>")
 @needs(Permission.READ)
 def frames(key: str) -> ResponseReturnValue:

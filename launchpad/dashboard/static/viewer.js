@@ -1,13 +1,14 @@
 // One structure in three dimensions: cell, bonds, periodic copies, colours by what is known of each atom; and the frames
-// of its relaxation one after the other, beside their energies and volumes.
+// of its relaxation one after the other, beside their energies and volumes. Two structures may stand side by side: then both
+// have the same colours for the same values, and no frames.
 "use strict";
 
-(() => {
-  const place = document.getElementById("viewer");
-  if (!place) return;
+const together = []; // of each structure of the page: what its colours have to span, and how it is drawn again
+
+for (const place of document.querySelectorAll(".viewer")) {
   const controls = document.getElementById("controls");
   const player = document.getElementById("player");
-  const legend = document.getElementById("legend");
+  const legend = place.nextElementSibling;
   const curve = document.getElementById("curve");
   const field = (name) => document.querySelector(`[data-${name}]`);
   // cividis, told apart by everybody, also in grey
@@ -121,7 +122,7 @@
         list.push(atom(bond.i, start, [list.length + 1]), atom(bond.i, add(start, times(0.5, bond.vector)), [list.length]));
       }
     }
-    const finite = own ? own.filter((value) => value !== null) : [];
+    const finite = own ? together.flatMap((view) => view.values(by)) : [];
     const low = finite.length ? Math.min(...finite) : 0, high = finite.length ? Math.max(...finite) : 1;
     const paint = own
       ? { colorfunc: (one) => colour(high > low ? (own[one.properties.n] - low) / (high - low) : 0.5) }
@@ -194,7 +195,7 @@
       const problem = answer && !answer.ok && found.error && found.error.message;
       if (problem || (answer && answer.status === 200)) {
         known.set(frame, problem ? { problem } : found);
-        if (asked === frame) { asked = null; draw(true); }
+        if (asked === frame) { asked = null; for (const view of together) view.draw(); }
         return;
       }
       await new Promise((done) => setTimeout(done, answer && answer.ok ? 700 : 3000));
@@ -305,11 +306,13 @@
     return changed;
   }
   field("reset").addEventListener("click", () => draw(false));
-  field("play").addEventListener("click", turnOnOrOff);
-  field("back").addEventListener("click", () => { play(false); go(shown - 1); });
-  field("on").addEventListener("click", () => { play(false); go(shown + 1); });
-  field("speed").addEventListener("change", () => { if (timer) play(true); });
-  field("frame").addEventListener("input", (event) => { play(false); go(Number(event.target.value)); });
+  if (player) {
+    field("play").addEventListener("click", turnOnOrOff);
+    field("back").addEventListener("click", () => { play(false); go(shown - 1); });
+    field("on").addEventListener("click", () => { play(false); go(shown + 1); });
+    field("speed").addEventListener("change", () => { if (timer) play(true); });
+    field("frame").addEventListener("input", (event) => { play(false); go(Number(event.target.value)); });
+  }
   place.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || !data) return;
     const turn = { ArrowLeft: ["y", -10], ArrowRight: ["y", 10], ArrowUp: ["x", -10], ArrowDown: ["x", 10] }[event.key];
@@ -332,13 +335,23 @@
   fetch(place.dataset.frames, { headers: { Accept: "application/json" } })
     .then((answer) => { if (!answer.ok) throw new Error(`${answer.status}`); return answer.json(); })
     .then((found) => {
-      data = found;
+      data = player ? found : { ...found, frames: [found.frames[found.start]], start: 0 };
       shown = data.start;
-      player.hidden = data.frames.length < 2;
-      field("frame").max = String(data.frames.length - 1);
-      if (!player.hidden) drawCurve();
+      if (player) {
+        player.hidden = data.frames.length < 2;
+        field("frame").max = String(data.frames.length - 1);
+        if (!player.hidden) drawCurve();
+      }
       draw(false);
       ask(); // a browser that comes back has the choices of before
     })
     .catch((error) => { legend.textContent = `The structure could not be fetched: ${error.message}`; });
-})();
+
+  together.push({
+    values: (by) => {
+      const of = data && known.get(data.frames[shown].number);
+      return of && of[by] ? of[by].filter((value) => value !== null) : [];
+    },
+    draw: () => { if (data) draw(true); },
+  });
+}

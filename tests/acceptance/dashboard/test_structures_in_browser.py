@@ -44,3 +44,24 @@ def test_a_relaxation_is_played_and_its_file_is_what_is_shown(ended, visit):
         page.get_by_role("link", name="the whole relaxation").click()
     frames = read(io.StringIO(started.value.path().read_text()), ":", format="extxyz")
     assert len(frames) == 1 + int(page.locator("[data-frame]").get_attribute("max"))
+
+
+def test_two_structures_side_by_side_have_one_scale(ended, visit):
+    from playwright.sync_api import expect
+
+    found = ended.database.labels.find({"status": "done", "kind": "crystal"}, {"structure_hash": 1}).limit(2)
+    hashes = [label["structure_hash"] for label in found]
+    keys = [ended.database.structures.find_one({"hash": h}, {"_id": 1})["_id"] for h in hashes]
+    page = visit("viewer", f"structures/of/{keys[0]}")
+    page.get_by_label("Beside this one").fill(keys[1])
+    page.get_by_role("button", name="Compare their local energies").click()
+    for n in (1, 2):
+        page.wait_for_selector(f"#viewer{n}[data-drawn]")
+        page.wait_for_selector(f"#legend{n} .ramp", timeout=120_000)
+    # once both are known, both say the same two numbers
+    first = page.locator("#legend1").inner_text()
+    expect(page.locator("#legend2")).to_have_text(first, use_inner_text=True)
+    drawn = page.locator("#viewer1").screenshot()
+    page.get_by_label("Colour").select_option("element")
+    expect(page.locator("#legend2")).to_have_text("Si")
+    assert page.locator("#viewer1").screenshot() != drawn
