@@ -81,7 +81,13 @@ def _own_crystals(database: Database[Any], campaign: Campaign) -> list[GivenStru
     if newest is None:
         return []
     return [
-        GivenStructure(e.item.id, e.item.atoms, str(e.item.info["crystal"]), e.label.energy, None)
+        GivenStructure(
+            e.item.id,
+            e.item.atoms,
+            str(e.item.info.get("phase") or e.item.info["crystal"]),
+            e.label.energy,
+            None,
+        )
         for e in labelled_picks(database, campaign, newest["generation"])
         if e.label is not None and e.item.info.get("crystal")
     ]
