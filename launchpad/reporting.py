@@ -250,13 +250,12 @@ def _phases(
     import numpy as np
 
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve
-    from gapfactory.analysis.phases import named_phases
+    from gapfactory.analysis.phases import named_phase
     from gapfactory.report import PhaseEvidence
 
     if campaign.element is None:
         return ()
     newest = metrics[-1]["evidence"]["phases"] if metrics else {}
-    known = {phase.name: phase for phase in named_phases(campaign.element)}
     found = []
     for name in campaign.phase_names():
         measured = newest.get(name)
@@ -266,11 +265,12 @@ def _phases(
             curve = EnergyVolumeCurve(
                 name, "potential", np.array(measured["volumes"]), np.array(measured["energies"]), failures
             )
+        phase = named_phase(name)
         found.append(
             PhaseEvidence(
                 phase=name,
-                label=known[name].label,
-                source=known[name].source,
+                label=phase.label,
+                source=phase.source,
                 potential=curve,
                 reference=reference_curve(database, campaign, name),
                 note=measured["note"] if measured else "",

@@ -101,14 +101,13 @@ def most_stable(
     EvidenceError
         There is neither.
     """
-    from gapfactory.analysis.phases import named_phases
+    from gapfactory.analysis.phases import named_phase
 
     candidates: list[tuple[float, Atoms, str, bool]] = []
-    phases = {p.name: p.atoms for p in named_phases(campaign.element)} if campaign.element else {}
     for name in campaign.phase_names():
         curve = reference_curve(database, campaign, name)
         if curve is not None and len(curve.energies):
-            candidates.append((float(curve.energies.min()), phases[name], name, True))
+            candidates.append((float(curve.energies.min()), named_phase(name).atoms, name, True))
     for entry in labelled_picks(database, campaign, generation):
         atoms = entry.item.atoms
         if entry.label is not None and all(atoms.pbc):

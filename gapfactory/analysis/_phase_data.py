@@ -38,6 +38,8 @@ class PhaseRecord:
     start_volume_factor
         Volume of the structure that curves start from, relative to the published cell: above 1 for phases
         that were measured under pressure, so that a curve is centred near zero pressure.
+    site_labels
+        Names of the independent atoms, in their order, where the literature names them; "" where it does not.
     """
 
     element: str
@@ -52,8 +54,26 @@ class PhaseRecord:
     density: float | None = None
     shortest_contact: float | None = None
     start_volume_factor: float = 1.0
+    site_labels: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Unique name, e.g. ``"Si-diamond"``."""
+        return f"{self.element}-{self.key}"
+
+    @property
+    def multiplicities(self) -> tuple[int, ...]:
+        """Atoms on each site in the conventional cell, as the source's Wyckoff symbols say."""
+        return tuple(int(site[0].rstrip("abcdefghijklmnopqrstuvwxyz")) for site in self.sites)
+
+    @property
+    def n_atoms(self) -> int:
+        """Atoms in the primitive cell."""
+        return sum(self.multiplicities) // _LATTICE_POINTS.get(self.space_group, 1)
 
 
+#: lattice points in the conventional cell of the centred space groups below (hexagonal axes for R)
+_LATTICE_POINTS = {63: 2, 64: 2, 141: 2, 166: 3, 227: 4, 229: 2}
 _THIRD, _TWO_THIRDS = 1.0 / 3.0, 2.0 / 3.0
 
 RECORDS: tuple[PhaseRecord, ...] = (
@@ -202,7 +222,42 @@ RECORDS: tuple[PhaseRecord, ...] = (
         "the optimisation that both potential and reference make before energies are compared, not a measured "
         "structure of boron.",
     ),
+    PhaseRecord(
+        "B",
+        "beta-B105",
+        "β-B$_{105}$",
+        166,
+        1,
+        (10.96, 10.96, 23.89, 90, 90, 120),
+        (
+            ("3b", 0.0, 0.0, 0.5),
+            ("6c", 0.0, 0.0, 0.3848),
+            ("18h", 0.05707, -0.05707, 0.32723),
+            ("18h", 0.4239, -0.4239, 0.0656),
+            ("18h", 0.27277, -0.27277, 0.11453),
+            ("18h", 0.10233, -0.10233, -0.30143),
+            ("18h", 0.1703, -0.1703, 0.028),
+            ("18h", 0.12963, -0.12963, -0.23283),
+            ("18h", 0.2255, -0.2255, -0.2188),
+            ("18h", 0.0878, -0.0878, 0.013),
+            ("18h", 0.05517, -0.05517, -0.05767),
+            ("36i", 0.08397, 0.43254, 0.01363),
+            ("36i", 0.11523, 0.40456, 0.08717),
+            ("36i", 0.03653, 0.34826, -0.20383),
+            ("36i", 0.0016, 0.1728, 0.1761),
+        ),
+        "D. Geist, R. Kloss, H. Follner, Acta Crystallogr. B 26 (1970) 1800; AFLOW A_hR105_166_bc9h4i",
+        "Hexagonal axes; the cell used is the rhombohedral one with 105 atoms. The model with every site full, that of "
+        "Fig. 4a of Deringer et al. 2018. Site B15 is the single atom at the cell's centre and B13 its six neighbours, "
+        "as that paper describes them; the real crystal has B13 occupied to about 3/4 only.",
+        site_labels=("B15", "", "", "", "B13", *[""] * 10),
+    ),
 )
 
 #: phases named by the papers that are not offered, by element, each with the reason
-MISSING: dict[str, dict[str, str]] = {}
+MISSING: dict[str, dict[str, str]] = {
+    "B": {
+        "beta-B106": "β-boron with vacancies on site B13 and atoms on site B16 (Fig. 2 of Deringer et al. 2018): no "
+        "source of the coordinates of B16 to B20 was found whose numbers could be checked; beta-B105 is offered."
+    }
+}

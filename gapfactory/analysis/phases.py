@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from gapfactory.analysis._phase_data import PhaseRecord
+    from gapfactory.build.occupation import OccupiedCrystal
 
 __all__ = [
     "NamedPhase",
     "elements_with_phases",
     "missing_phases",
+    "named_phase",
     "named_phases",
     "names_of_phases",
+    "occupied_phase",
     "primitive_cell",
 ]
 
@@ -94,7 +97,7 @@ def _build(record: PhaseRecord) -> NamedPhase:
     from ase.spacegroup import crystal
     from ase.spacegroup.spacegroup import SpacegroupError
 
-    name = _name(record)
+    name = record.name
     try:
         atoms = crystal(
             [record.element] * len(record.sites),
@@ -108,13 +111,17 @@ def _build(record: PhaseRecord) -> NamedPhase:
         raise EvidenceError(f"{name}: the sites cannot be expanded: {error}") from error
     # the expansion tags atoms with their site; a wrong coordinate shows as a wrong multiplicity
     multiplicities = [int((atoms.arrays["spacegroup_kinds"] == k).sum()) for k in range(len(record.sites))]
-    published = [int(site[0].rstrip("abcdefghijklmnopqrstuvwxyz")) for site in record.sites]
+    published = list(record.multiplicities)
     if multiplicities != published:
         raise EvidenceError(f"{name}: sites expand to {multiplicities} atoms, the source says {published}")
     primitive, number = primitive_cell(atoms)
     if number != record.space_group:
         raise EvidenceError(
             f"{name}: spglib finds space group {number}, the source says {record.space_group}"
+        )
+    if len(primitive) != record.n_atoms:
+        raise EvidenceError(
+            f"{name}: {len(primitive)} atoms in the primitive cell, where its sites make {record.n_atoms}"
         )
     contact, radius = _shortest_contact(primitive), covalent_radii[atomic_numbers[record.element]]
     if contact < 1.6 * radius:
@@ -162,15 +169,64 @@ def named_phases(element: str) -> tuple[NamedPhase, ...]:
     return tuple(_build(r) for r in RECORDS if r.element == element)
 
 
-def names_of_phases(element: str) -> tuple[str, ...]:
-    """Return the names of the named phases of an element, in the same order; none is built."""
+def named_phase(name: str) -> NamedPhase:
+    """Return one phase by its full name, e.g. ``"Si-diamond"``; no other one is built.
+
+    Raises
+    ------
+    EvidenceError
+        No phase has this name.
+    """
     from gapfactory.analysis._phase_data import RECORDS
 
-    return tuple(_name(r) for r in RECORDS if r.element == element)
+    for record in RECORDS:
+        if record.name == name:
+            return _build(record)
+    raise EvidenceError(f"no named phase {name!r}; there are: {', '.join(r.name for r in RECORDS)}")
 
 
-def _name(record: PhaseRecord) -> str:
-    return f"{record.element}-{record.key}"
+def occupied_phase(name: str) -> OccupiedCrystal:
+    """Return a named phase as a crystal with sites, all full, in its published conventional cell.
+
+    Sites are called as in the literature where the record knows it, else by Wyckoff symbol and number.
+
+    Raises
+    ------
+    EvidenceError
+        No phase has this name.
+    """
+    from gapfactory.analysis._phase_data import RECORDS
+    from gapfactory.build.occupation import crystal_from_sites
+
+    record = next((r for r in RECORDS if r.name == name), None)
+    if record is None:
+        raise EvidenceError(f"no named phase {name!r}; there are: {', '.join(r.name for r in RECORDS)}")
+    labels = record.site_labels or ("",) * len(record.sites)
+    return crystal_from_sites(
+        record.space_group,
+        record.cell,
+        [
+            (label or f"{site[0]}-{i + 1}", record.element, site[1:])
+            for i, (label, site) in enumerate(zip(labels, record.sites, strict=True))
+        ],
+        setting=record.setting,
+        source=record.source,
+    )
+
+
+def names_of_phases(element: str, *, most_atoms: int | None = None) -> tuple[str, ...]:
+    """Return the names of the named phases of an element, in the same order; none is built.
+
+    Parameters
+    ----------
+    most_atoms
+        Leave out phases with more atoms in their primitive cell.
+    """
+    from gapfactory.analysis._phase_data import RECORDS
+
+    return tuple(
+        r.name for r in RECORDS if r.element == element and (most_atoms is None or r.n_atoms <= most_atoms)
+    )
 
 
 def missing_phases(element: str) -> dict[str, str]:

@@ -84,7 +84,11 @@ class EvidenceSettings(Settings):
     """What the potential is judged by and never trained on."""
 
     phases: Literal["all", "none"] | tuple[str, ...] = "all"
-    """Named phases of the element: all that are tabulated, none, or a list of names."""
+    """Named phases of the element: all that are tabulated with at most `largest_phase` atoms, none, or a list of
+    names."""
+    largest_phase: int = Field(default=48, ge=1)
+    """Atoms in the primitive cell of the phases that "all" stands for. A larger one (β-boron: 105) would cost the
+    reference more than the campaign, and is judged by only where it is named."""
     curves: EnergyVolumeSettings = EnergyVolumeSettings()
     """Energy-volume curves of the phases, and when a phase passes."""
     stability: StabilitySettings = StabilitySettings()
@@ -316,8 +320,10 @@ class Campaign(Settings):
             raise ValueError(msg)
         if wanted == "none" or self.element is None:
             return ()
+        if wanted == "all":
+            return names_of_phases(self.element, most_atoms=self.evidence.largest_phase)
         known = names_of_phases(self.element)
-        return known if wanted == "all" else tuple(self._phase(name, known) for name in wanted)
+        return tuple(self._phase(name, known) for name in wanted)
 
     def _phase(self, name: str, known: tuple[str, ...]) -> str:
         """Return the full name of a phase given as ``Si-diamond`` or ``diamond``."""

@@ -183,11 +183,10 @@ def crystal_of(symbol: str, most_atoms: int) -> Atoms | None:
     """Return a crystal of an element: its first named phase that is small enough, else ASE's, else None."""
     from ase.build import bulk
 
-    from gapfactory.analysis.phases import named_phases
+    from gapfactory.analysis.phases import named_phase, names_of_phases
 
-    for phase in named_phases(symbol):
-        if len(phase.atoms) <= most_atoms:
-            return phase.atoms
+    for name in names_of_phases(symbol, most_atoms=most_atoms):
+        return named_phase(name).atoms
     try:
         found: Atoms = bulk(symbol)
     except (ValueError, RuntimeError, KeyError, NotImplementedError):

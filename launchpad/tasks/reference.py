@@ -52,7 +52,7 @@ class ReferenceTask(CampaignTask):
 
 def curve_volumes(campaign: Campaign, phase: str) -> list[float]:
     """Return the volumes (Å^3/atom) at which a named phase is computed, ascending."""
-    atoms = _phase_atoms(campaign, phase)
+    atoms = _phase_atoms(phase)
     return [
         float(atoms.get_volume() / len(atoms) * factor)
         for factor in sorted(campaign.evidence.curves.volume_factors)
@@ -68,7 +68,7 @@ def curve_key(campaign: Campaign, phase: str) -> str:
     from gapfactory.structures import structure_hash
 
     how = [
-        structure_hash(_phase_atoms(campaign, phase)),
+        structure_hash(_phase_atoms(phase)),
         settings_hash(campaign.reference, "crystal"),
         campaign.evidence.curves.relax.digest(),
         curve_volumes(campaign, phase),
@@ -77,10 +77,10 @@ def curve_key(campaign: Campaign, phase: str) -> str:
     return hashlib.sha256(json.dumps(how).encode()).hexdigest()
 
 
-def _phase_atoms(campaign: Campaign, name: str) -> Any:
-    from gapfactory.analysis.phases import named_phases
+def _phase_atoms(name: str) -> Any:
+    from gapfactory.analysis.phases import named_phase
 
-    return next(phase.atoms for phase in named_phases(str(campaign.element)) if phase.name == name)
+    return named_phase(name).atoms
 
 
 def _label_phase(context: TaskContext, phase: str) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _compute_points(
     from gapfactory.reference import energy_volume_reference, settings_hash
 
     campaign, database = context.campaign, context.database
-    atoms, settings = _phase_atoms(campaign, phase), campaign.evidence.curves.relax
+    atoms, settings = _phase_atoms(phase), campaign.evidence.curves.relax
     done: dict[float, CurvePointRecord] = {}
 
     def keep(record: CurvePointRecord) -> None:

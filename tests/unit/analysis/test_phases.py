@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.data import atomic_numbers, reference_states
 from ase.neighborlist import neighbor_list
 
 from gapfactory.analysis import _phase_data, phases
 from gapfactory.analysis._phase_data import RECORDS
-from gapfactory.analysis.phases import elements_with_phases, missing_phases, named_phases
+from gapfactory.analysis.matching import MatchSettings, same_structure
+from gapfactory.analysis.phases import (
+    elements_with_phases,
+    missing_phases,
+    named_phase,
+    named_phases,
+    names_of_phases,
+)
 from gapfactory.errors import EvidenceError
 
 ALL = [p for element in ("B", "C", "Si", "Ti") for p in named_phases(element)]
@@ -30,6 +41,7 @@ GEOMETRY = {
     "B-alpha-B12": (12, None, 1.9),
     "B-gamma-B28": (28, None, 1.9),
     "B-alpha-Ga": (4, 1, 1.8),
+    "B-beta-B105": (105, None, 2.1),
 }
 
 
@@ -68,6 +80,55 @@ def test_gamma_boron_is_icosahedra_and_pairs():
     assert sorted(counts) == [2] * 4 + [6] * 24
     assert distance[counts[i] == 2].max() == pytest.approx(1.736, abs=0.002)
     assert distance.min() == pytest.approx(1.664, abs=0.002)
+
+
+def test_beta_boron_is_icosahedra_and_a_single_atom():
+    """The single atom and the six around it, and 48 atoms in icosahedra: 12 whole and 36 shared among 8 corners."""
+    phase = BY_NAME["B-beta-B105"]
+    # rhombohedral cell: 10.17 Å and 65.2 degrees
+    assert phase.atoms.cell.lengths() == pytest.approx([10.171] * 3, abs=1e-3)
+    assert phase.atoms.cell.angles() == pytest.approx([65.2] * 3, abs=1e-3)
+    i, j, distance = neighbor_list("ijd", phase.atoms, 1.95)
+    counts = np.bincount(i)
+    # every atom has the five neighbours of an icosahedron and one outside at least; the single atom has six
+    assert counts.min() == 6
+    assert distance.min() == pytest.approx(1.607, abs=1e-3)
+    single = [k for k in range(105) if counts[k] == 6 and np.ptp(distance[i == k]) < 1e-3]
+    assert len(single) == 1
+    around = j[i == single[0]]
+    assert distance[i == single[0]] == pytest.approx(1.695, abs=1e-3)
+    assert len(set(around)) == 6
+    # measured density: 2.33 to 2.35; the full model has 105 atoms where the crystal has nearly 107
+    assert phase.density == pytest.approx(2.275, abs=1e-3)
+
+
+@pytest.mark.skipif(find_spec("pymatgen") is None, reason="needs pymatgen")
+def test_beta_boron_agrees_with_the_copy_in_pymatgen():
+    """The AFLOW prototype as another project carries it: same cell, same positions."""
+    root = Path(find_spec("pymatgen").submodule_search_locations[0])
+    stored = root / "analysis" / "prototypes" / "aflow_prototypes.json.gz"
+    if not stored.is_file():
+        pytest.skip("this pymatgen keeps its prototypes elsewhere")
+    entries = json.loads(gzip.decompress(stored.read_bytes()))
+    sites = next(e["snl"] for e in entries if e["tags"]["aflow"] == "A_hR105_166_bc9h4i")
+    theirs = Atoms(
+        "B105",
+        cell=sites["lattice"]["matrix"],
+        scaled_positions=[s["abc"] for s in sites["sites"]],
+        pbc=True,
+    )
+    strict = MatchSettings(volume_tolerance=1e-4, strain_tolerance=1e-4, site_tolerance=1e-3)
+    assert same_structure(BY_NAME["B-beta-B105"].atoms, theirs, strict)
+
+
+def test_large_phases_are_left_out_where_asked():
+    assert names_of_phases("B") == tuple(p.name for p in named_phases("B"))
+    assert "B-beta-B105" in names_of_phases("B", most_atoms=105)
+    assert set(names_of_phases("B", most_atoms=104)) == set(names_of_phases("B")) - {"B-beta-B105"}
+    assert names_of_phases("Ti", most_atoms=1) == ("Ti-bcc",)
+    assert named_phase("Ti-bcc").atoms == BY_NAME["Ti-bcc"].atoms
+    with pytest.raises(EvidenceError, match="no named phase 'Ti-fcc'"):
+        named_phase("Ti-fcc")
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda r: f"{r.element}-{r.key}")

@@ -12,7 +12,7 @@ from gapfactory.analysis.phases import named_phases
 from gapfactory.build.supercell import nearly_cubic_supercell
 from gapfactory.errors import InputError
 
-CRYSTALS = {p.name: p.atoms for element in ("B", "C", "Si", "Ti") for p in named_phases(element)}
+CRYSTALS = {p.name: p.atoms for e in ("B", "C", "Si", "Ti") for p in named_phases(e) if len(p.atoms) <= 64}
 CRYSTALS |= {"fcc": bulk("Cu"), "bcc": bulk("Fe"), "conventional": bulk("Si", cubic=True)}
 
 

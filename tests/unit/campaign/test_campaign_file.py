@@ -35,6 +35,14 @@ def test_one_line_is_a_complete_campaign_of_the_papers_size() -> None:
     assert campaign.relax.pressure_scale_GPa * campaign.relax.pressure_beta == pytest.approx(0.2)
 
 
+def test_all_phases_are_those_of_a_size_that_a_reference_can_afford() -> None:
+    assert parse_campaign("element: B").phase_names() == ("B-alpha-B12", "B-gamma-B28", "B-alpha-Ga")
+    named = parse_campaign("element: B\nevidence: {phases: [beta-B105, alpha-B12]}")
+    assert named.phase_names() == ("B-beta-B105", "B-alpha-B12")
+    larger = parse_campaign("element: B\nevidence: {largest_phase: 105}")
+    assert "B-beta-B105" in larger.phase_names()
+
+
 @pytest.mark.parametrize(
     ("element", "radius", "volume", "separation", "cutoffs"),
     [
