@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from gapfactory.build.cells import BuiltCell, build_cell
 from gapfactory.build.clusters import bond_lengths, dimers, isolated_atoms
+from gapfactory.build.measure import Measured, measure, measured_settings
+from gapfactory.build.objects import Unit
 from gapfactory.build.settings import BuildSettings, DimerSettings
 from gapfactory.build.volumes import atom_counts, minimum_separations, volume_per_atom
 
@@ -11,11 +13,15 @@ __all__ = [
     "BuildSettings",
     "BuiltCell",
     "DimerSettings",
+    "Measured",
+    "Unit",
     "atom_counts",
     "bond_lengths",
     "build_cell",
     "dimers",
     "isolated_atoms",
+    "measure",
+    "measured_settings",
     "minimum_separations",
     "volume_per_atom",
 ]

@@ -101,8 +101,12 @@ def shortest_lattice_vector(lattice: Any) -> Any:
 
 
 @compiled
-def shortest_ratio(lattice: Any, fractional: Any, separation: Any) -> Any:
-    """Smallest distance over minimum separation of all pairs, atoms with their own images included."""
+def shortest_ratio(lattice: Any, fractional: Any, instances: Any, separation: Any) -> Any:
+    """Smallest distance over minimum separation of all pairs, atoms with their own images included.
+
+    Two atoms of one instance, i.e. of one copy of a unit, count with each other's further images only; coordinates
+    are not wrapped, so that the difference of theirs is the vector within the unit.
+    """
     n = fractional.shape[0]
     own = np.inf
     largest = 0.0
@@ -121,13 +125,17 @@ def shortest_ratio(lattice: Any, fractional: Any, separation: Any) -> Any:
             f0 = fractional[j, 0] - fractional[i, 0]
             f1 = fractional[j, 1] - fractional[i, 1]
             f2 = fractional[j, 2] - fractional[i, 2]
-            f0 -= np.rint(f0)
-            f1 -= np.rint(f1)
-            f2 -= np.rint(f2)
+            w0, w1, w2 = np.rint(f0), np.rint(f1), np.rint(f2)
+            f0 -= w0
+            f1 -= w1
+            f2 -= w2
+            together = instances[i] == instances[j]
             nearest = np.inf
             for a in range(-n0, n0 + 1):
                 for b in range(-n1, n1 + 1):
                     for c in range(-n2, n2 + 1):
+                        if together and a == w0 and b == w1 and c == w2:
+                            continue
                         g0, g1, g2 = f0 + a, f1 + b, f2 + c
                         x = g0 * lattice[0, 0] + g1 * lattice[1, 0] + g2 * lattice[2, 0]
                         y = g0 * lattice[0, 1] + g1 * lattice[1, 1] + g2 * lattice[2, 1]
@@ -135,6 +143,114 @@ def shortest_ratio(lattice: Any, fractional: Any, separation: Any) -> Any:
                         nearest = min(nearest, x * x + y * y + z * z)
             best = min(best, np.sqrt(nearest) / separation[i, j])
     return best
+
+
+@compiled
+def _cartesian(lattice: Any, fractional: Any) -> Any:
+    result = np.zeros((fractional.shape[0], 3))
+    for o in range(fractional.shape[0]):
+        for a in range(3):
+            for k in range(3):
+                result[o, a] += fractional[o, k] * lattice[k, a]
+    return result
+
+
+@compiled
+def _solve3(matrix: Any, right: Any) -> Any:
+    """Solve a symmetric positive definite system of three equations by Cramer's rule."""
+    a, b, c = matrix[0, 0], matrix[0, 1], matrix[0, 2]
+    d, e, f = matrix[1, 1], matrix[1, 2], matrix[2, 2]
+    p, q, r = d * f - e * e, c * e - b * f, b * e - c * d
+    s, t, u = a * f - c * c, b * c - a * e, a * d - b * b
+    determinant = a * p + b * q + c * r
+    result = np.empty(3)
+    result[0] = (p * right[0] + q * right[1] + r * right[2]) / determinant
+    result[1] = (q * right[0] + s * right[1] + t * right[2]) / determinant
+    result[2] = (r * right[0] + t * right[1] + u * right[2]) / determinant
+    return result
+
+
+@compiled
+def _move_body(lattice: Any, inverse: Any, points: Any, shifts: Any) -> None:
+    """Move a body by the mean shift of its touched atoms and turn it as their shifts about its centre ask.
+
+    The turn is the one that fits those shifts best; it is limited to half a radian.
+    """
+    m = points.shape[0]
+    position = _cartesian(lattice, points)
+    shift = _cartesian(lattice, shifts)
+    centre = np.zeros(3)
+    mean = np.zeros(3)
+    touched = 0
+    for o in range(m):
+        for a in range(3):
+            centre[a] += position[o, a] / m
+            mean[a] += shift[o, a]
+        if _norm2(shift[o]) > 0.0:
+            touched += 1
+    if touched == 0:
+        return
+    for a in range(3):
+        mean[a] /= touched
+    torque = np.zeros(3)
+    inertia = np.zeros((3, 3))
+    for o in range(m):
+        for a in range(3):
+            position[o, a] -= centre[a]
+        x, y, z = position[o, 0], position[o, 1], position[o, 2]
+        if _norm2(shift[o]) > 0.0:
+            u, v, w = shift[o, 0] - mean[0], shift[o, 1] - mean[1], shift[o, 2] - mean[2]
+            torque[0] += y * w - z * v
+            torque[1] += z * u - x * w
+            torque[2] += x * v - y * u
+        for a in range(3):
+            inertia[a, a] += _norm2(position[o]) * touched / m
+            for b in range(3):
+                inertia[a, b] -= position[o, a] * position[o, b] * touched / m
+    trace = inertia[0, 0] + inertia[1, 1] + inertia[2, 2]
+    for a in range(3):  # a line does not resist turning about itself
+        inertia[a, a] += 1e-3 * trace
+    turn = _solve3(inertia, torque)
+    angle = np.sqrt(_norm2(turn))
+    axis = turn / angle if angle > 0.0 else turn
+    angle = min(angle, 0.5)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    for o in range(m):
+        x, y, z = position[o, 0], position[o, 1], position[o, 2]
+        along = (axis[0] * x + axis[1] * y + axis[2] * z) * (1.0 - cosine)
+        position[o, 0] = (
+            cosine * x + sine * (axis[1] * z - axis[2] * y) + along * axis[0] + centre[0] + mean[0]
+        )
+        position[o, 1] = (
+            cosine * y + sine * (axis[2] * x - axis[0] * z) + along * axis[1] + centre[1] + mean[1]
+        )
+        position[o, 2] = (
+            cosine * z + sine * (axis[0] * y - axis[1] * x) + along * axis[2] + centre[2] + mean[2]
+        )
+    points[:] = _cartesian(inverse, position)
+
+
+@compiled
+def _confine(lattice: Any, inverse: Any, half_axes: Any, points: Any) -> None:
+    """Bring the centre of a body back into an ellipsoid about the origin, along the ellipsoid's radius."""
+    m = points.shape[0]
+    position = _cartesian(lattice, points)
+    centre = np.zeros(3)
+    for o in range(m):
+        for a in range(3):
+            centre[a] += position[o, a] / m
+    reach = 0.0
+    for a in range(3):
+        reach += (centre[a] / half_axes[a]) ** 2
+    reach = np.sqrt(reach)
+    if reach <= 1.0:
+        return
+    for a in range(3):
+        if np.isfinite(half_axes[a]):
+            back = centre[a] * (1.0 - 1.0 / reach)
+            for o in range(m):
+                position[o, a] -= back
+    points[:] = _cartesian(inverse, position)
 
 
 @compiled
@@ -146,6 +262,10 @@ def push(
     translations: Any,
     points: Any,
     members: Any,
+    orders: Any,
+    bodies: Any,
+    instances: Any,
+    half_axes: Any,
     separation: Any,
     step: float,
     stall: int,
@@ -154,7 +274,8 @@ def push(
 
     Every pair nearer than d1 moves apart along its connection by sqrt(d1^2 - d^2) / 2 each, times `step`;
     displacements are averaged over the operations, so each orbit moves as one (AIRSS's put-and-shake,
-    described in its manual). Progress is fewer contacts or less total overlap.
+    described in its manual); a body of several atoms moves and turns as a whole. Progress is fewer contacts or less
+    total overlap.
 
     Parameters
     ----------
@@ -163,9 +284,17 @@ def push(
     rotations, inverse_rotations, translations
         Operations on fractional coordinates, (g, 3, 3), (g, 3, 3), (g, 3).
     points
-        One fractional point per orbit, (o, 3).
+        One fractional point per orbit of atoms, (o, 3).
     members
         Atom on which operation g puts the point of orbit o, (o, g).
+    orders
+        Number of operations that act on each orbit, (o,): all, or only the identity for one without symmetry.
+    bodies
+        Body of each point, (o,), ascending; the points of one body keep their distances.
+    instances
+        Copy of a unit that each atom belongs to, (n,); pairs of one copy are pushed apart only from further images.
+    half_axes
+        Points are kept within the ellipsoid about the origin with these half axes, (3,), Å; infinite: free.
     separation
         Minimum separations, (n, n), Å.
     step, stall
@@ -177,7 +306,8 @@ def push(
         Coordinates with the least overlap seen, (n, 3), their orbit points, and the number of steps done.
     """
     n = separation.shape[0]
-    n_orbits, order = members.shape
+    n_orbits = members.shape[0]
+    confined = np.isfinite(half_axes).any()
     heights = _heights(lattice)
     largest = separation.max()
     n0 = int(largest / heights[0] + 0.5)
@@ -185,6 +315,7 @@ def push(
     n2 = int(largest / heights[2] + 0.5)
     fractional = np.zeros((n, 3))
     displacement = np.zeros((n, 3))
+    shifts = np.zeros((n_orbits, 3))
     current = points.copy()
     best_points = points.copy()
     best_overlap = np.inf
@@ -192,7 +323,7 @@ def push(
     steps = 0
     while True:
         for o in range(n_orbits):
-            for g in range(order):
+            for g in range(orders[o]):
                 i = members[o, g]
                 for a in range(3):
                     fractional[i, a] = translations[g, a]
@@ -207,9 +338,11 @@ def push(
                 f0 = fractional[j, 0] - fractional[i, 0]
                 f1 = fractional[j, 1] - fractional[i, 1]
                 f2 = fractional[j, 2] - fractional[i, 2]
-                f0 -= np.rint(f0)
-                f1 -= np.rint(f1)
-                f2 -= np.rint(f2)
+                w0, w1, w2 = np.rint(f0), np.rint(f1), np.rint(f2)
+                f0 -= w0
+                f1 -= w1
+                f2 -= w2
+                together = instances[i] == instances[j]
                 for a in range(-n0, n0 + 1):
                     for b in range(-n1, n1 + 1):
                         for c in range(-n2, n2 + 1):
@@ -218,7 +351,7 @@ def push(
                             y = g0 * lattice[0, 1] + g1 * lattice[1, 1] + g2 * lattice[2, 1]
                             z = g0 * lattice[0, 2] + g1 * lattice[1, 2] + g2 * lattice[2, 2]
                             d2 = x * x + y * y + z * z
-                            if d2 >= limit2:
+                            if d2 >= limit2 or (together and a == w0 and b == w1 and c == w2):
                                 continue
                             d = np.sqrt(d2)
                             overlap += 1.0 - d / limit
@@ -243,7 +376,7 @@ def push(
         moved = 0.0
         for o in range(n_orbits):
             shift = np.zeros(3)
-            for g in range(order):
+            for g in range(orders[o]):
                 i = members[o, g]
                 for a in range(3):
                     part = 0.0
@@ -252,14 +385,28 @@ def push(
                     for b in range(3):
                         shift[b] += inverse_rotations[g, b, a] * part
             for a in range(3):
-                shift[a] *= step / order
+                shift[a] *= step / orders[o]
+                shifts[o, a] = shift[a]
                 current[o, a] += shift[a]
                 moved = max(moved, abs(shift[a]))
+        first = 0
+        while first < n_orbits:
+            last = first + 1
+            while last < n_orbits and bodies[last] == bodies[first]:
+                last += 1
+            if last - first > 1:
+                for o in range(first, last):
+                    for a in range(3):
+                        current[o, a] -= shifts[o, a]
+                _move_body(lattice, inverse, current[first:last], shifts[first:last])
+            if confined:
+                _confine(lattice, inverse, half_axes, current[first:last])
+            first = last
         steps += 1
         if moved < 1e-12:  # only sites without freedom overlap
             break
     for o in range(n_orbits):
-        for g in range(order):
+        for g in range(orders[o]):
             i = members[o, g]
             for a in range(3):
                 fractional[i, a] = translations[g, a]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Site", "choose", "fill", "sites"]
+__all__ = ["LOOSE", "Site", "choose", "fill", "fill_general", "fillings", "sites"]
 
 _TRANSLATIONS = np.array(list(product((-1, 0, 1), repeat=3)), dtype=float)
 _WIDE_TRANSLATIONS = np.array(list(product((-2, -1, 0, 1, 2), repeat=3)), dtype=float)
@@ -32,6 +32,8 @@ _SMALL_VECTORS = np.array(
     sorted((v for v in product(range(-3, 4), repeat=3) if any(v)), key=lambda v: (sum(c * c for c in v), v)),
     float,
 )
+#: ways to fill the sites with one species that are looked at, and draws of ways that fit together
+_WAYS, _WAY_DRAWS = 5000, 100
 #: parameters of a generic point: no small linear relation with integer coefficients
 _GENERIC = np.array([0.1234567, 0.3141593, 0.7182818])
 _TOLERANCE = 1e-6
@@ -59,6 +61,10 @@ class Site:
     def dimension(self) -> int:
         """Number of free parameters; a site without any can be occupied once."""
         return len(self.directions)
+
+
+#: Where an atom without symmetry is: anywhere, and only the identity acts on it.
+LOOSE = Site(1, np.zeros(3), np.eye(3))
 
 
 def _primitive_basis(vectors: NDArray[np.float64], dimension: int) -> NDArray[np.float64]:
@@ -142,6 +148,16 @@ def sites(number: int) -> tuple[Site, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=230)
+def _uses(number: int) -> dict[int, int]:
+    """Return multiplicity -> how often sites of it can be used, -1 for any number of times."""
+    uses: dict[int, int] = {}
+    for site in sites(number):
+        before = uses.get(site.multiplicity, 0)
+        uses[site.multiplicity] = -1 if site.dimension or before < 0 else before + 1
+    return uses
+
+
 @lru_cache(maxsize=65536)
 def fill(number: int, counts: tuple[int, ...]) -> tuple[tuple[int, ...], ...] | None:
     """Return multiplicities that add up to the atoms of each species, or None when the group cannot.
@@ -156,10 +172,7 @@ def fill(number: int, counts: tuple[int, ...]) -> tuple[tuple[int, ...], ...] | 
     counts
         Atoms of each species.
     """
-    uses: dict[int, int] = {}  # multiplicity -> how often it can be used; -1: any number of times
-    for site in sites(number):
-        before = uses.get(site.multiplicity, 0)
-        uses[site.multiplicity] = -1 if site.dimension or before < 0 else before + 1
+    uses = _uses(number)
     sizes = sorted(uses, reverse=True)
 
     @cache
@@ -184,6 +197,73 @@ def fill(number: int, counts: tuple[int, ...]) -> tuple[tuple[int, ...], ...] | 
     return tuple(tuple(size for which, size in found if which == k) for k in range(len(counts)))
 
 
+def fill_general(number: int, counts: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return multiplicities of general positions only; what is left of each species is loose (multiplicity 0)."""
+    order = space_group(number).order
+    return tuple((order,) * (n // order) + (0,) * (n % order) for n in counts)
+
+
+@lru_cache(maxsize=65536)
+def _ways(number: int, count: int, most: int) -> tuple[tuple[int, ...], ...]:
+    """Return the ways to place atoms of one species on at most `most` sites, multiplicities descending."""
+    uses = _uses(number)
+    sizes = sorted(uses, reverse=True)
+    found: list[tuple[int, ...]] = []
+
+    def search(left: int, start: int, taken: tuple[int, ...]) -> None:
+        if left == 0:
+            found.append(taken)
+            return
+        for k in range(start, len(sizes)):
+            size = sizes[k]
+            # the rest cannot be larger than this one
+            if len(found) >= _WAYS or size * (most - len(taken)) < left:
+                return
+            if size <= left and not 0 <= uses[size] <= taken.count(size):
+                search(left - size, k, (*taken, size))
+
+    search(count, 0, ())
+    return tuple(found)
+
+
+def fillings(
+    rng: np.random.Generator, number: int, counts: tuple[int, ...], extra: int
+) -> tuple[tuple[int, ...], ...] | None:
+    """Draw multiplicities with up to `extra` more sites per species than `fill` needs; None where that has no answer.
+
+    The number of sites of each species is drawn first, uniformly among those possible, then one of its ways.
+
+    Parameters
+    ----------
+    rng
+        Source of the draws; without `extra` nothing is drawn.
+    number
+        International number of the space group.
+    counts
+        Atoms of each species.
+    extra
+        Additional inequivalent sites of each species at most.
+    """
+    fewest = fill(number, counts)
+    if fewest is None or not extra:
+        return fewest
+    uses = _uses(number)
+    by_sites: list[list[list[tuple[int, ...]]]] = []
+    for n, row in zip(counts, fewest, strict=True):
+        ways = _ways(number, n, len(row) + extra)
+        lengths = sorted({len(way) for way in ways})
+        by_sites.append([[way for way in ways if len(way) == length] for length in lengths])
+    for _ in range(_WAY_DRAWS):
+        drawn = []
+        for groups in by_sites:
+            ways_of_length = groups[int(rng.integers(len(groups)))]
+            drawn.append(ways_of_length[int(rng.integers(len(ways_of_length)))])
+        together = [size for way in drawn for size in way]
+        if all(uses[size] < 0 or together.count(size) <= uses[size] for size in set(together)):
+            return tuple(drawn)
+    return fewest
+
+
 def choose(
     rng: np.random.Generator, number: int, multiplicities: Sequence[Sequence[int]]
 ) -> list[list[Site]]:
@@ -196,13 +276,16 @@ def choose(
     number
         International number of the space group.
     multiplicities
-        Of each species, from `fill`.
+        Of each species, from `fill`, `fillings` or `fill_general`.
     """
     free = list(sites(number))
     result: list[list[Site]] = []
     for wanted in multiplicities:
         row: list[Site] = []
         for size in wanted:
+            if size == 0:
+                row.append(LOOSE)
+                continue
             candidates = [k for k, s in enumerate(free) if s.multiplicity == size]
             pick = candidates[int(rng.integers(len(candidates)))]
             row.append(free[pick])

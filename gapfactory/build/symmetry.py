@@ -6,20 +6,24 @@ symmetry operations" counts in AIRSS and in Bernstein et al. 2019.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import numpy as np
 
 from gapfactory._spglib import quiet_spglib
+from gapfactory.build.settings import CrystalSystem
 
 _T = TypeVar("_T")
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SpaceGroup", "groups_by_order", "space_group"]
+    from gapfactory.build.settings import BuildSettings, SymmetrySettings
+
+__all__ = ["SpaceGroup", "candidates", "crystal_system", "groups_by_order", "is_symmorphic", "space_group"]
 
 #: Rows: primitive vectors in units of the conventional ones, by centring letter (R: hexagonal axes, obverse).
 _PRIMITIVE: dict[str, tuple[tuple[float, float, float], ...]] = {
@@ -44,6 +48,13 @@ _BY_ORDER: dict[int, tuple[tuple[int, int], ...]] = {
     24: ((191, 194), (200, 220)),
     48: ((221, 230),),
 }
+
+#: Last space group of each crystal system.
+_LAST_OF_SYSTEM: dict[CrystalSystem, int] = dict(
+    zip(get_args(CrystalSystem), (2, 15, 74, 142, 167, 194, 230), strict=True)
+)
+#: International short symbols without screw axes and glide planes: centring letter, then the point group.
+_SYMMORPHIC = re.compile(r"[PABCIFR][-0-9/m]+")
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,67 @@ class SpaceGroup:
 def groups_by_order(order: int) -> tuple[int, ...]:
     """Return the numbers of the space groups whose point group has this order (empty when there are none)."""
     return tuple(n for low, high in _BY_ORDER.get(order, ()) for n in range(low, high + 1))
+
+
+def candidates(settings: BuildSettings) -> tuple[tuple[int, ...], ...]:
+    """Return the allowed space groups in classes: first a class is drawn, then a group of it.
+
+    A class holds the groups with one number of operations, or, where groups are chosen by anything else, all groups.
+
+    Parameters
+    ----------
+    settings
+        Range of operations and symmetry; `symmetry.operations` takes the place of the range, and so do groups, point
+        groups or crystal systems given without it.
+    """
+    return _classes(settings.symmetry, settings.symmetry_operations_min, settings.symmetry_operations_max)
+
+
+@lru_cache(maxsize=64)
+def _classes(wanted: SymmetrySettings, least: int, most: int) -> tuple[tuple[int, ...], ...]:
+    by_kind = wanted.space_groups is not None or bool(wanted.point_groups or wanted.crystal_systems)
+    if wanted.operations is not None:
+        orders: tuple[int, ...] = wanted.operations
+    elif by_kind:
+        orders = tuple(_BY_ORDER)
+    else:
+        orders = tuple(range(least, most + 1))
+    classes = [tuple(n for n in groups_by_order(order) if _allowed(n, wanted)) for order in orders]
+    if by_kind:
+        classes = [tuple(sorted(n for groups in classes for n in groups))]
+    return tuple(groups for groups in classes if groups)
+
+
+def _allowed(number: int, wanted: SymmetrySettings) -> bool:
+    return (
+        (wanted.space_groups is None or number in wanted.space_groups)
+        and (wanted.crystal_systems is None or crystal_system(number) in wanted.crystal_systems)
+        and (wanted.point_groups is None or _names()[number][1] in wanted.point_groups)
+        and (not wanted.symmorphic or is_symmorphic(number))
+    )
+
+
+def crystal_system(number: int) -> CrystalSystem:
+    """Return the crystal system of a space group."""
+    return next(system for system, last in _LAST_OF_SYSTEM.items() if number <= last)
+
+
+def is_symmorphic(number: int) -> bool:
+    """Return whether a space group is one of the 73 without screw axes and glide planes."""
+    return _SYMMORPHIC.fullmatch(_names()[number][0]) is not None
+
+
+@lru_cache(maxsize=1)
+def _names() -> dict[int, tuple[str, str]]:
+    """Return space-group number -> international short symbol, symbol of the point group."""
+    import spglib
+
+    halls = _hall_numbers()
+    with quiet_spglib():
+        types = {number: _known(spglib.get_spacegroup_type(hall)) for number, hall in halls.items()}
+    return {
+        number: (kind.international_short, kind.pointgroup_international) for number, kind in types.items()
+    }
 
 
 def _known(entry: _T | None) -> _T:
