@@ -6,7 +6,7 @@ Comput. Mater. 5, 99 (2019). Own implementation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,8 @@ class BuiltCell:
         Smallest distance over minimum separation, over all pairs and periodic images.
     attempts
         Attempts used, at least 1.
+    rotations, translations
+        The operations imposed, x -> R x + t on fractional coordinates (columns) of the cell, (g, 3, 3) and (g, 3).
     """
 
     atoms: Atoms
@@ -76,6 +78,8 @@ class BuiltCell:
     symmetry_operations: int
     shortest_ratio: float
     attempts: int
+    rotations: NDArray[np.float64]
+    translations: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -188,39 +192,54 @@ def build_cell(
         group = space_group(groups[int(rng.integers(len(groups)))])
         allowed = min(settings.slack, settings.slack_start + settings.slack_step * (attempt - 1))
         wanted = 1.0 - allowed - _ROUNDING
-        lattice, fractional, ratio = _attempt(rng, plan, group, wanted, settings)
-        best = max(best, ratio)
-        if ratio >= wanted:
+        tried = _attempt(rng, plan, group, wanted, settings)
+        best = max(best, tried.ratio)
+        if tried.ratio >= wanted:
             return BuiltCell(
-                atoms=_atoms(plan, lattice, fractional),
+                atoms=_atoms(plan, tried.lattice, tried.fractional),
                 volume_range=contents.volume_range,
                 space_group=group.number,
                 symmetry_operations=group.order,
-                shortest_ratio=ratio,
+                shortest_ratio=tried.ratio,
                 attempts=attempt,
+                rotations=tried.rotations,
+                translations=tried.translations,
             )
     raise BuildError(_reason(contents, separations, settings, best))
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """The smallest distance over minimum separation that an attempt reached, and what it made.
+
+    The arrays are lattice (3, 3), coordinates (n, 3) and operations (g, 3, 3) and (g, 3).
+    """
+
+    ratio: float
+    lattice: NDArray[np.float64]
+    fractional: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
+    rotations: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3, 3)))
+    translations: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
+
+
 def _attempt(
     rng: np.random.Generator, plan: _Plan, group: SpaceGroup, wanted: float, settings: BuildSettings
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Return lattice, fractional coordinates and shortest ratio of one attempt (below `wanted`: failed)."""
+) -> _Tried:
+    """Draw lattice and positions and push the atoms apart; a ratio below `wanted` is a failure."""
     from gapfactory.build import _kernels
 
-    nowhere = np.zeros((len(plan.symbols), 3))
     largest_own = float(np.diag(plan.separations).max())
     lattice, transformation, own_ratio = np.eye(3), np.eye(3), 0.0
     for _ in range(_LATTICES):
         drawn = draw_lattice(rng, group, plan.contents.volume, settings)
-        if drawn is None:
-            continue
+        if drawn is None:  # the group does not go with the conditions on the cell
+            break
         lattice, transformation = drawn
         own_ratio = float(_kernels.shortest_lattice_vector(lattice)) / largest_own
         if own_ratio >= wanted:
             break
     if own_ratio < wanted:
-        return lattice, nowhere, own_ratio
+        return _Tried(own_ratio, lattice)
     # operations and sites in the basis of the lattice: x_old = T^T x_new
     forward = transformation.T
     back = np.rint(np.linalg.inv(forward))
@@ -229,7 +248,7 @@ def _attempt(
     limits = half_axes(plan.contents, settings)
     placed = _place(rng, group, _draw_sites(rng, group, plan, settings), plan, lattice, back, limits)
     if placed is None:
-        return lattice, nowhere, 0.0
+        return _Tried(0.0, lattice)
     fractional, _, _ = _kernels.push(
         lattice,
         np.linalg.inv(lattice),
@@ -247,7 +266,7 @@ def _attempt(
         settings.push_stall,
     )
     ratio = float(_kernels.shortest_ratio(lattice, fractional, placed.instances, plan.separations))
-    return lattice, fractional, ratio
+    return _Tried(ratio, lattice, fractional, rotations, translations % 1.0)
 
 
 def half_axes(contents: Contents, settings: BuildSettings) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ _DRAWS = 1000
 #: relative deviation of a metric that still obeys an operation
 _SAME_METRIC = 1e-5
 #: rounds of imposing conditions and symmetry in turn, and the relative change that ends them
-_ROUNDS, _SETTLED = 500, 1e-13
+_ROUNDS, _SETTLED = 150, 1e-13
 _PERMUTATIONS = np.array([(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)])
 
 

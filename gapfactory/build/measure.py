@@ -103,5 +103,5 @@ def measured_settings(settings: BuildSettings, structures: Sequence[Atoms]) -> B
     if settings.shape.cell is None:
         from gapfactory.build.settings import VolumeSettings
 
-        changes["volume"] = VolumeSettings(per_atom=found.volume_per_atom)  # type: ignore[arg-type]
+        changes["volume"] = VolumeSettings(per_atom=found.volume_per_atom)
     return settings.model_copy(update=changes)

@@ -44,7 +44,10 @@ def _integers(value: Any) -> Any:
 
 _LARGEST = 1000
 
+# the text in an annotation is what the reference of the campaign file calls the type
 #: A positive number, kept as (v, v), or [low, high].
-Interval = Annotated[tuple[float, float], BeforeValidator(_interval), AfterValidator(_ordered)]
+Interval = Annotated[
+    tuple[float, float], "number or [low, high]", BeforeValidator(_interval), AfterValidator(_ordered)
+]
 #: Positive integers: 4, "2-8", or a list of these; kept ascending.
-Integers = Annotated[tuple[int, ...], BeforeValidator(_integers)]
+Integers = Annotated[tuple[int, ...], "integer, range or list", BeforeValidator(_integers)]

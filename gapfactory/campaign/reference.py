@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -70,8 +71,19 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for inner in get_args(annotation) for model in _models(inner)]
 
 
+def _annotated(annotation: Any) -> list[Any]:
+    """Return the annotated types within a type; a text among their annotations is how they are called."""
+    if get_origin(annotation) is Annotated:
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in _annotated(inner)]
+
+
 def _type(field: FieldInfo) -> str:
     text = str(field.annotation) if get_args(field.annotation) else getattr(field.annotation, "__name__", "")
+    for inner in _annotated(field.annotation):
+        plain = getattr(inner.__origin__, "__name__", str(inner.__origin__))
+        text = text.replace(str(inner), next((m for m in inner.__metadata__ if isinstance(m, str)), plain))
+    text = re.sub(r"^typing\.Optional\[(.*)\]$", r"\1 or None", text)
     for old, new in (
         ("typing.", ""),
         ("NoneType", "nothing"),

@@ -109,7 +109,7 @@ def build_rows(r: dict[str, Any]) -> list[Row]:
                 f"random cells, {name} ({r['element']}, {g['cells']} made)",
                 f"{g['cells_per_second']:.0f} cells/s on {cores} cores; 10 000 in {wall:.1f} s",
                 f"{times(PAPER_CELLS_CORE_SECONDS / (wall * cores))} per core than the paper's 5 min on 16 cores; "
-                + judged(wall, 60, "s on 2 cores"),
+                + judged(wall, 30, "s on 2 cores"),
             )
         )
     for key, name in (

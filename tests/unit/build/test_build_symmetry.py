@@ -9,6 +9,7 @@ from ase.geometry import minkowski_reduce
 
 from gapfactory._spglib import quiet_spglib
 from gapfactory.build.lattice import random_lattice, reduce_lattice
+from gapfactory.build.settings import ShapeSettings
 from gapfactory.build.sites import fill, sites
 from gapfactory.build.symmetry import groups_by_order, space_group
 
@@ -46,7 +47,7 @@ def test_spglib_recognises_every_group_on_a_random_lattice() -> None:
     rng = np.random.default_rng(1)
     for number in ALL:
         group = space_group(number)
-        lattice = random_lattice(rng, group, 100.0)
+        lattice = random_lattice(rng, group, 100.0, ShapeSettings())
         assert np.linalg.det(lattice) == pytest.approx(100.0)
         # the lattice obeys the group: rotations are isometries
         cartesian = lattice.T @ group.rotations @ np.linalg.inv(lattice.T)
@@ -111,7 +112,7 @@ def test_impossible_fillings_are_found_quickly() -> None:
 def test_reduction_keeps_the_lattice() -> None:
     rng = np.random.default_rng(3)
     for number in (1, 2, 5, 12, 71, 146, 194, 225, 229) * 10:
-        lattice = random_lattice(rng, space_group(number), 60.0)
+        lattice = random_lattice(rng, space_group(number), 60.0, ShapeSettings())
         reduced, transformation = reduce_lattice(lattice)
         assert np.array_equal(transformation, np.rint(transformation))
         assert np.linalg.det(reduced) == pytest.approx(60.0)
