@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapfactory.build.lattice import draw_lattice, fits_cell
+from gapfactory.build.lattice import draw_lattice, obeyed
 from gapfactory.build.objects import atom, random_rotation
 from gapfactory.build.sites import LOOSE, choose, fill, fill_general, fillings
 from gapfactory.build.symmetry import SpaceGroup, candidates, space_group
@@ -177,9 +177,7 @@ def build_cell(
     separations = draw_separations(rng, contents.species, settings)
     _check_packing(contents, separations, settings)
     plan = _plan(contents, separations)
-    classes = candidates(settings)
-    if settings.shape.cell is not None:
-        classes = tuple(g for g in (tuple(n for n in c if fits_cell(n, settings)) for c in classes) if g)
+    classes = obeyed(candidates(settings), settings.shape)
     general = settings.symmetry.positions == "general"
     feasible = _feasible(classes, plan.counts, len(contents.units), general)
     if not feasible:

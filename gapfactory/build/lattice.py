@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gapfactory.build.settings import BuildSettings, ShapeSettings
     from gapfactory.build.symmetry import SpaceGroup
 
-__all__ = ["draw_lattice", "fits_cell", "random_lattice", "reduce_lattice"]
+__all__ = ["draw_lattice", "obeyed", "random_lattice", "reduce_lattice"]
 
 _DRAWS = 1000
 #: relative deviation of a metric that still obeys an operation
@@ -129,9 +129,15 @@ def reduce_lattice(lattice: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
     return reduced, transformation
 
 
-def fits_cell(number: int, settings: BuildSettings) -> bool:
-    """Return whether the fixed cell, if there is one, obeys a space group in some choice of its axes."""
-    return settings.shape.cell is None or len(_orientations(_fixed(settings.shape), number)) > 0
+def obeyed(classes: tuple[tuple[int, ...], ...], shape: ShapeSettings) -> tuple[tuple[int, ...], ...]:
+    """Return the classes of space groups with those left that a fixed cell obeys in some choice of its axes."""
+    return classes if shape.cell is None else _obeyed(classes, _fixed(shape))
+
+
+@lru_cache(maxsize=64)
+def _obeyed(classes: tuple[tuple[int, ...], ...], cell: tuple[float, ...]) -> tuple[tuple[int, ...], ...]:
+    kept = (tuple(number for number in groups if len(_orientations(cell, number))) for groups in classes)
+    return tuple(groups for groups in kept if groups)
 
 
 def _fixed(shape: ShapeSettings) -> tuple[float, ...]:

@@ -99,8 +99,12 @@ def pyxtal_cells(count: int, factor: float, limit: float) -> tuple[list[Cell], d
         if not crystal.valid:
             ends["failed"] += 1
             continue
+        seconds = time.perf_counter() - start
         ends["made"] += 1
-        made.append(Cell(primitive(crystal), order, time.perf_counter() - start))
+        atoms = primitive(crystal)
+        if len(atoms) != size:
+            raise RuntimeError(f"PyXtal made {len(atoms)} atoms where {size} were asked for")
+        made.append(Cell(atoms, order, seconds))
     return made, ends
 
 
