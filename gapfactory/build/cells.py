@@ -70,6 +70,11 @@ class BuiltCell:
         Attempts used, at least 1.
     rotations, translations
         The operations imposed, x -> R x + t on fractional coordinates (columns) of the cell, (g, 3, 3) and (g, 3).
+    group
+        Symbol of the group: Hermann-Mauguin, of a cluster Schoenflies (then `space_group` is 0). Cells of free atoms in
+        three periodic directions leave it empty.
+    bodies
+        Number of the body that each atom belongs to; empty where every atom is placed by itself.
     """
 
     atoms: Atoms
@@ -80,6 +85,8 @@ class BuiltCell:
     attempts: int
     rotations: NDArray[np.float64]
     translations: NDArray[np.float64]
+    group: str = ""
+    bodies: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,16 @@ def build_cell(
     BuildError
         No cell within `settings.tries` attempts; the text says what stood in the way and what to change.
     """
+    if settings.start is not None:
+        from gapfactory.build.shaken import build_shaken
+
+        return build_shaken(rng, species=species, settings=settings)
+    if settings.units or settings.confinement is not None:
+        from gapfactory.build.bodies import build_of_bodies
+
+        return build_of_bodies(
+            rng, composition=composition, species=species, generation=generation, settings=settings
+        )
     contents = draw_contents(
         rng, composition=composition, species=species, generation=generation, settings=settings
     )

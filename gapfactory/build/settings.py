@@ -10,6 +10,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from gapfactory.build.body_settings import (  # noqa: TC001 - pydantic reads
+    ConfinementSettings,
+    StartSettings,
+    UnitSettings,
+)
 from gapfactory.build.settings_types import Integers, Interval  # noqa: TC001  (pydantic reads them)
 from gapfactory.settings import Settings
 
@@ -299,6 +304,15 @@ class BuildSettings(Settings):
     shape: ShapeSettings = ShapeSettings()
     """Shape of the cell."""
 
+    units: tuple[UnitSettings, ...] = ()
+    """Groups of atoms that are placed as bodies; the other atoms of the composition are placed one by one."""
+
+    confinement: ConfinementSettings | None = None
+    """Clusters and slabs; none: crystals."""
+
+    start: StartSettings | None = None
+    """A given structure that is shaken, instead of a random one; composition, volume and symmetry are its own."""
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         for low, high in (
@@ -311,6 +325,14 @@ class BuildSettings(Settings):
                     f"{low} = {getattr(self, low)} is above {high} = {getattr(self, high)}: "
                     f"lower {low} or raise {high}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _start_alone(self) -> Self:
+        if self.start is not None and (self.units or self.confinement or self.symmetry != SymmetrySettings()):
+            raise ValueError(
+                "start has its own units and periodicity, and no symmetry: leave out `units`, `confinement`, `symmetry`"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LOOSE", "Site", "choose", "fill", "fill_general", "fillings", "sites"]
+__all__ = ["LOOSE", "Site", "choose", "fill", "fill_general", "fillings", "sites", "sites_of"]
 
 _TRANSLATIONS = np.array(list(product((-1, 0, 1), repeat=3)), dtype=float)
 _WIDE_TRANSLATIONS = np.array(list(product((-2, -1, 0, 1, 2), repeat=3)), dtype=float)
@@ -131,14 +131,18 @@ def _subsites(group: SpaceGroup, parent: Site) -> list[Site]:
 
 @lru_cache(maxsize=230)
 def sites(number: int) -> tuple[Site, ...]:
-    """Return the positions of a space group, general position first, each class of equivalent sites once.
+    """Return the positions of a space group in its standard setting, see `sites_of`.
 
     Parameters
     ----------
     number
         International number of the space group, 1-230.
     """
-    group = space_group(number)
+    return sites_of(space_group(number))
+
+
+def sites_of(group: SpaceGroup) -> tuple[Site, ...]:
+    """Return the positions of a group, general position first, each class of equivalent sites once."""
     found = [Site(group.order, np.zeros(3), np.eye(3))]
     for parent in found:  # grows while it is walked
         for site in _subsites(group, parent):

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
     from gapfactory.build.settings import BuildSettings, SymmetrySettings
 
-__all__ = ["SpaceGroup", "candidates", "crystal_system", "groups_by_order", "is_symmorphic", "space_group"]
+__all__ = [
+    "SpaceGroup",
+    "candidates",
+    "crystal_system",
+    "group_symbol",
+    "groups_by_order",
+    "is_symmorphic",
+    "space_group",
+]
 
 #: Rows: primitive vectors in units of the conventional ones, by centring letter (R: hexagonal axes, obverse).
 _PRIMITIVE: dict[str, tuple[tuple[float, float, float], ...]] = {
@@ -167,6 +175,11 @@ def _hall_numbers() -> dict[int, int]:
         for hall in range(1, 531):
             first.setdefault(int(_known(spglib.get_spacegroup_type(hall)).number), hall)
     return first
+
+
+def group_symbol(number: int) -> str:
+    """Return the short Hermann-Mauguin symbol of a space group in its standard setting, e.g. ``"R-3m"``."""
+    return _names()[number][0]
 
 
 @lru_cache(maxsize=230)
