@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from launchpad.cli import campaign, dashboard, db, notify, push, reference, share, site, worker
+from launchpad.cli.build import build
 from launchpad.cli.doctor import doctor
 from launchpad.cli.figure import figure
 
@@ -38,6 +39,7 @@ app.add_typer(db.app, name="db")
 app.add_typer(notify.app, name="notify")
 app.add_typer(share.app, name="share")
 app.add_typer(dashboard.app, name="dashboard")
+app.command()(build)
 app.command()(doctor)
 app.command()(figure)
 

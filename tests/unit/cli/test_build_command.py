@@ -1,0 +1,51 @@
+"""`gapfactory build`: from a seed file to structures."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from ase.io import read
+from typer.testing import CliRunner
+
+from launchpad.cli.app import app
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SEED = "#SPECIES=Si%NUM=4\n#VARVOL=20\n#SYMMOPS=1-2\n#NFORM=1\n#MINSEP=2.0\n#SLACK=0.2\nKPOINTS_MP_SPACING 0.05\n"
+
+
+def call(*words: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, ["build", *words])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, done.output
+    return done.stdout
+
+
+def test_structures_summary_and_picture(tmp_path: Path) -> None:
+    seed, out, picture = tmp_path / "Si.cell", tmp_path / "cells.extxyz", tmp_path / "cells.png"
+    seed.write_text(SEED)
+    words = (str(seed), "-n", "6", "--seed", "3", "-o", str(out))
+    summary = json.loads(call(*words, "--picture", str(picture), "--json"))
+    assert (summary["built"], summary["failed"], summary["atoms"]) == (6, 0, {"4": 6})
+    assert summary["passed_over"] == ["KPOINTS_MP_SPACING"]
+    first = out.read_text()
+    frames = read(out, index=":")
+    assert [frame.info["index"] for frame in frames] == list(range(6))
+    assert {frame.info["symmetry_operations"] for frame in frames} <= {1, 2}
+    assert picture.stat().st_size > 1000
+    text = call(*words)
+    assert out.read_text() == first
+    assert "passed over: KPOINTS_MP_SPACING" in text
+
+
+def test_none_built_is_a_failure_with_its_reason(tmp_path: Path) -> None:
+    seed, out = tmp_path / "Si.cell", tmp_path / "cells.extxyz"
+    seed.write_text("#SPECIES=Si%NUM=4\n#VARVOL=5\n#MINSEP=2.4\n")
+    text = call(str(seed), "-n", "2", "-o", str(out), "--json", code=1)
+    summary = json.loads(text)
+    assert (summary["built"], summary["failed"], summary["file"]) == (0, 2, None)
+    assert "cannot be met" in next(iter(summary["reasons"]))
+    assert not out.exists()
