@@ -34,6 +34,9 @@ _SAME_METRIC = 1e-3
 #: Å, tried in turn when a candidate's smaller cell is sought: shaken atoms hide it from a sharp tolerance
 _REDUCTION_TOLERANCES = (0.2, 0.1, 0.03, 1e-3)
 
+#: Å, when a target's primitive cell is sought: minima have atoms off their places by about a hundredth of an Å
+_TARGET_TOLERANCE = 0.03
+
 
 class MatchSettings(Settings):
     """When two crystals count as the same structure.
@@ -203,7 +206,7 @@ def _prepared(atoms: Atoms) -> _Target:
 
     if not len(atoms) or not all(atoms.pbc) or atoms.cell.rank != 3:
         raise InputError(f"target {atoms.symbols!s} must have atoms and be periodic in three directions")
-    smallest = _reduced(_plain(atoms), 1e-3)
+    smallest = _reduced(_plain(atoms), _TARGET_TOLERANCE)
     niggli_reduce(smallest)
     standard, _ = smallest.cell.standard_form()
     smallest.set_cell(standard, scale_atoms=True)

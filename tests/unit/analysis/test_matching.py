@@ -83,6 +83,16 @@ def test_small_strain_and_shaken_atoms(name):
     assert all(m is not None and m.strain > 1e-3 for m in matches)
 
 
+def test_a_target_that_is_itself_a_minimum():
+    """A repeated cell, its atoms off their places by what a relaxation leaves: found from either side."""
+    rng = np.random.default_rng(10)
+    for name in ("Si-beta-tin", "C-lonsdaleite", "B-alpha-Ga"):
+        single, double = PHASES[name], PHASES[name] * (1, 2, 1)
+        double.positions += rng.normal(scale=0.003, size=(len(double), 3))
+        assert same_structure(double, single)
+        assert same_structure(single, double)
+
+
 def test_large_strain_is_another_structure():
     diamond = PHASES["Si-diamond"]
     stretched = diamond.copy()
