@@ -37,8 +37,8 @@ class GivenStructure:
     energy
         ``REF_energy``, eV, or None.
     partial
-        Shape (N,): whether the atom sits on a site that is partially occupied: ``occupancy`` below 1, a column of
-        an extended XYZ file or the occupations of a CIF. None where the file does not say.
+        Shape (N,): whether the atom sits on a site that is partially occupied, by a column ``occupancy`` of an
+        extended XYZ file; None where there is none.
     """
 
     id: str
@@ -87,24 +87,11 @@ def _given(number: int, atoms: Atoms) -> GivenStructure:
 
     info: dict[str, Any] = atoms.info
     energy = info.get(ENERGY_KEY)
-    occupancy = _occupancy(atoms)
+    occupancy = atoms.arrays.get(OCCUPANCY_KEY)
     return GivenStructure(
         id=str(info.get(ID_KEY, info.get("name", number))),
         atoms=AseAtoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc),
         group=str(info.get("phase", info.get(CONFIG_TYPE_KEY, ""))),
         energy=None if energy is None else float(energy),
-        partial=None if occupancy is None else occupancy < 1.0 - 1e-6,
+        partial=None if occupancy is None else np.asarray(occupancy, dtype=float) < 1.0 - 1e-6,
     )
-
-
-def _occupancy(atoms: Atoms) -> NDArray[np.float64] | None:
-    """Return the occupation of each atom's site, shape (N,), or None where the file does not say."""
-    if OCCUPANCY_KEY in atoms.arrays:
-        return np.asarray(atoms.arrays[OCCUPANCY_KEY], dtype=float)
-    # of a CIF: the occupations of each kind of site by species
-    kinds = atoms.info.get("occupancy")
-    if not isinstance(kinds, dict) or "spacegroup_kinds" not in atoms.arrays:
-        return None
-    # a site that several species share is partial for each of them
-    shares = {str(kind): max(float(share) for share in of.values()) for kind, of in kinds.items()}
-    return np.array([shares.get(str(kind), 1.0) for kind in atoms.arrays["spacegroup_kinds"]])

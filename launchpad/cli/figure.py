@@ -12,6 +12,7 @@ import typer
 
 from launchpad.cli.options import DataOption, JsonOption, UriOption, connect
 from launchpad.cli.output import print_json, say, table
+from launchpad.cli.relabel import changes_from
 
 __all__ = ["figure"]
 
@@ -69,7 +70,17 @@ def figure(
     crystal: Annotated[
         Path | None,
         typer.Option(
-            help="Crystal with occupations (CIF) to draw beside mixed-occupations.", show_default=False
+            help="For mixed-occupations: crystal with occupations (CIF) to draw, and to draw models from.",
+            show_default=False,
+        ),
+    ] = None,
+    models: Annotated[int, typer.Option(min=1, help="Models to draw from the crystal.")] = 10,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="How models are drawn, key=value (setting, atoms, minimum_separation ...); repeatable.",
+            show_default=False,
         ),
     ] = None,
     zero: Annotated[
@@ -102,6 +113,8 @@ def figure(
       gapfactory figure polymorphs si --against si@2 --out curves.pdf
 
       gapfactory figure distorted-crystals si --csv > errors.csv
+
+      gapfactory figure mixed-occupations b --crystal beta.cif --set atoms=104
     """
     from gapfactory.errors import InputError
     from launchpad.figure_data import FIGURES, gather
@@ -130,6 +143,8 @@ def figure(
         against=against,
         structures=structures,
         crystal=crystal,
+        models=models,
+        discrete=changes_from(None, changes, None) if changes else {},
         zero=None if zero is None else zero.value,
         by=by.value,
         label=label,

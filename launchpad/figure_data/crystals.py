@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
+    from ase import Atoms
+    from numpy.typing import NDArray
     from pymongo.database import Database
 
     from gapfactory.analysis.distorted_errors import TestCrystal
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve
+    from gapfactory.build.discrete import DiscreteModels
     from gapfactory.campaign import Campaign
     from gapfactory.io.structures import GivenStructure
     from launchpad.figure_data.request import Potential, Request
@@ -271,18 +275,23 @@ def mixed_occupations(database: Database[Any], request: Request) -> Gathered:
     """Return Fig. 3: energies of discrete models of a crystal with partially occupied sites."""
     from gapfactory.analysis.mixed_occupation import mixed_occupation
     from gapfactory.figures import occupation_models
-    from gapfactory.io.structures import read_structures
+    from gapfactory.io.structures import GivenStructure, read_structures
 
     campaign = opened(database, request)
     first = shown_potential(database, request)
-    if request.structures is None:
-        raise EvidenceError(
-            f"campaign {campaign.name!r} has no models of a crystal with partially occupied sites. Give them by "
-            "--structures FILE: extended XYZ, one model after the other, with REF_energy where there is one; and the "
-            "crystal to draw by --crystal FILE (CIF), or a column 'occupancy' in the first file"
-        )
     second = None if request.against is None else other_potential(database, request, first)
-    given, notes = read_structures(request.structures), []
+    crystal = None if request.crystal is None else _occupied(request)
+    if request.structures is not None:
+        given, notes = read_structures(request.structures), []
+    elif crystal is not None:
+        drawn = crystal.draws(request.models, seed=campaign.seed)
+        given = [GivenStructure(f"model-{k}", m.atoms, "", None, m.partial) for k, m in enumerate(drawn, 1)]
+        notes = [f"{len(given)} models were drawn from {request.crystal} by the campaign's seed"]
+    else:
+        raise EvidenceError(
+            f"campaign {campaign.name!r} has no models of a crystal with partially occupied sites. Give the crystal by "
+            "--crystal FILE (CIF with occupations), from which models are drawn, or models by --structures FILE"
+        )
     energies = {s.id: s.energy for s in given if s.energy is not None}
     wanted = [s for s in given if s.energy is None]
     energies |= stored_energies(database, campaign, wanted)
@@ -305,9 +314,8 @@ def mixed_occupations(database: Database[Any], request: Request) -> Gathered:
         (s.id, len(s.atoms), energies[s.id] / len(s.atoms) if s.id in energies else None) for s in given
     ]
     data = mixed_occupation(models, predicted)
-    pictured = given if request.crystal is None else read_structures(request.crystal)
-    drawn = next((s for s in pictured if s.partial is not None), None)
-    if drawn is None:
+    shown, partial = _picture(crystal, given)
+    if shown is None:
         notes.append(
             "the crystal is not drawn: give a CIF with occupations by --crystal FILE, or a column 'occupancy'"
         )
@@ -316,5 +324,41 @@ def mixed_occupations(database: Database[Any], request: Request) -> Gathered:
         f"rank correlation {a.rank_correlation:.2f}"
         for a in data.agreement
     ]
-    figure = occupation_models(data, drawn.atoms if drawn else None, drawn.partial if drawn else None)
-    return Gathered(figure, data.rows(), tuple(notes))
+    return Gathered(occupation_models(data, shown, partial), data.rows(), tuple(notes))
+
+
+def _occupied(request: Request) -> DiscreteModels:
+    """Return the models of the crystal that was given.
+
+    Raises
+    ------
+    InputError
+        The file is no CIF of a crystal, or no models of it can be made as they were asked for.
+    """
+    from pydantic import ValidationError
+
+    from gapfactory.build.discrete import DiscreteModels, DiscreteSettings
+    from gapfactory.build.occupation import read_occupied_crystal
+
+    try:
+        settings = DiscreteSettings.model_validate({"setting": "as-given", **request.discrete})
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or '--set'}: {e['msg']}" for e in error.errors())
+        raise InputError(f"{wrong}. There are: {', '.join(DiscreteSettings.model_fields)}") from error
+    return DiscreteModels(read_occupied_crystal(str(request.crystal)), settings)
+
+
+def _picture(
+    crystal: DiscreteModels | None, given: Sequence[GivenStructure]
+) -> tuple[Atoms | None, NDArray[np.bool_] | None]:
+    """Return all sites of the crystal and which of them are partial; else the first model that says it, or nothing."""
+    import numpy as np
+    from ase import Atoms
+
+    if crystal is None:
+        first = next((s for s in given if s.partial is not None), None)
+        return (first.atoms, first.partial) if first is not None else (None, None)
+    whole = crystal.crystal
+    symbols = [whole.sites[k].occupants[0][0] for k in whole.site_of]
+    atoms = Atoms(symbols, cell=whole.cell, scaled_positions=whole.positions, pbc=True)
+    return atoms, np.isin(np.arange(len(atoms)), crystal.partial)

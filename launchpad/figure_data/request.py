@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from gapfactory.errors import InputError, NotFoundError, PotentialError
@@ -10,6 +10,7 @@ from launchpad.database.campaigns import campaign_of, require_campaign
 from launchpad.database.potentials import cached_potential, latest_potential, require_potential
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ase import Atoms
@@ -46,7 +47,11 @@ class Request:
     structures
         File with structures, or None.
     crystal
-        File with the crystal that models of mixed occupations stand for, or None.
+        CIF of the crystal that models of mixed occupations stand for, or None.
+    models
+        How many models are drawn from it where no file has any.
+    discrete
+        How: fields of `gapfactory.build.discrete.DiscreteSettings`.
     zero
         What energies of the database are counted from; None: as the paper does in this figure.
     by
@@ -60,6 +65,8 @@ class Request:
     against: str | None = None
     structures: Path | None = None
     crystal: Path | None = None
+    models: int = 10
+    discrete: Mapping[str, Any] = field(default_factory=dict)
     zero: Literal["hull", "phase"] | None = None
     by: Literal["origin", "component", "generation"] = "origin"
     label: bool = False

@@ -10,10 +10,11 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
-from gapfactory.errors import EvidenceError, GapFactoryError
+from gapfactory.errors import EvidenceError, GapFactoryError, InputError
 from launchpad.figure_data import FIGURES, gather
 from launchpad.figure_data.request import Request
 
+ANGLES = ("alpha", "beta", "gamma")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -54,7 +55,7 @@ def test_figures_are_listed_drawn_and_printed_by_the_command(tiny_campaign):
         (("energy-boxes",), "which figure of which campaign"),
         (("energy-boxes", "tiny", "--out", "x.txt"), "must end in .png, .pdf or .svg"),
         (("energy-boxes", "tiny", "--json", "--csv"), "exclude each other"),
-        (("mixed-occupations", "tiny"), "Give them by --structures FILE"),
+        (("mixed-occupations", "tiny"), "Give the crystal by --crystal FILE"),
     ],
 )
 def test_the_command_says_what_it_cannot_draw(tiny_campaign, arguments, words):
@@ -164,6 +165,34 @@ def test_mixed_occupations_of_a_file(database, tmp_path):
     for method in ("generation 1", "generation 0"):
         assert energies[method] == pytest.approx([energies[method][0]] * 3, abs=1e-8)
     assert len(found.figure.axes) == 2
+
+
+def test_models_are_drawn_from_a_crystal(database, tmp_path):
+    sites = bulk("Si", cubic=True).get_scaled_positions()
+    rows = [f"Si{k} Si {x} {y} {z} {0.75 if k < 4 else 1.0}" for k, (x, y, z) in enumerate(sites)]
+    names = ("label", "type_symbol", "fract_x", "fract_y", "fract_z", "occupancy")
+    cell = [
+        f"_cell_length_{axis} 5.43\n_cell_angle_{angle} 90" for axis, angle in zip("abc", ANGLES, strict=True)
+    ]
+    text = [
+        "data_x",
+        *cell,
+        "_space_group_name_H-M_alt 'P 1'",
+        "loop_",
+        *(f"_atom_site_{n}" for n in names),
+        *rows,
+    ]
+    (tmp_path / "x.cif").write_text("\n".join(text) + "\n", encoding="utf-8")
+    how = {"crystal": tmp_path / "x.cif", "models": 4, "discrete": {"atoms": 7}}
+    found = ask(database, "mixed-occupations", **how)
+    assert [(row["model"], row["n_atoms"]) for row in found.rows] == [(f"model-{k}", 7) for k in (1, 2, 3, 4)]
+    assert "4 of 4 models have no reference energy" in " ".join(found.notes)
+    left, _ = found.figure.axes
+    # all sites are drawn, not those of one model
+    assert "4 atoms on full sites (light), 4 on partial ones (black)" in left.get_title(loc="left")
+    assert ask(database, "mixed-occupations", **how).rows == found.rows
+    with pytest.raises(InputError, match=r"atom: .*There are: setting"):
+        ask(database, "mixed-occupations", crystal=tmp_path / "x.cif", discrete={"atom": 7})
 
 
 def test_local_energies_of_one_structure_by_two_potentials(database, tmp_path):

@@ -10,28 +10,6 @@ from ase.io import write
 from gapfactory.errors import InputError
 from gapfactory.io.structures import read_structures
 
-#: a made-up rock salt with one site full, one half empty and one shared by two species
-CIF = """data_x
-_cell_length_a 4
-_cell_length_b 4
-_cell_length_c 4
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_space_group_name_H-M_alt 'P 1'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-B1 B 0 0 0 1.0
-B2 B 0.5 0.5 0.5 0.25
-Si1 Si 0.5 0 0 0.6
-C1 C 0.5 0 0 0.4
-"""
-
 
 def test_extended_xyz_with_and_without_labels(tmp_path):
     first, second = bulk("Si"), bulk("Si", cubic=True)
@@ -46,14 +24,6 @@ def test_extended_xyz_with_and_without_labels(tmp_path):
     assert set(one.atoms.arrays) == {"numbers", "positions"}
     assert (two.id, two.group, two.energy, two.partial) == ("2", "cubic", None, None)
     assert np.array_equal(two.atoms.positions, second.positions)
-
-
-def test_occupations_of_a_cif(tmp_path):
-    path = tmp_path / "x.cif"
-    path.write_text(CIF, encoding="utf-8")
-    (found,) = read_structures(path)
-    assert len(found.atoms) == 3
-    assert found.partial.tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(
