@@ -9,8 +9,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import PotentialError
+from gapfactory.protocols.planner import recipe_of
 from launchpad.database.curves import curve_of
 from launchpad.database.dataset import noise_items, pick_items, with_labels
+from launchpad.diagnostics import diagnostic_searches
 from launchpad.tasks.reference import curve_key
 
 if TYPE_CHECKING:
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve
     from gapfactory.analysis.errors import ErrorRecord
     from gapfactory.campaign import Campaign
+    from gapfactory.protocols.recipe import GenerationRecipe
     from gapfactory.reference import Label, LabelNoise
-    from launchpad.database.dataset import LabelledItem
+    from launchpad.database.dataset import Item, LabelledItem
 
-__all__ = ["assess", "labelled_picks", "noise_of_labels", "reference_curve"]
+__all__ = ["assess", "labelled_picks", "noise_of_labels", "origin_of", "reference_curve"]
 
 
 def assess(
@@ -53,7 +56,8 @@ def assess(
     """
     say = progress or (lambda _: None)
     labelled = labelled_picks(database, campaign, generation)
-    held_out = [e for e in labelled if e.item.role == "test"]
+    recipe = recipe_of(campaign, generation)
+    held_out = [e for e in labelled if e.item.held_out_of(recipe)]
     energies = [e.label.energy / len(e.item.atoms) for e in labelled if e.label is not None]
     records, unusable = _records(held_out, calculator)
     rows = _errors(records, min(energies, default=None), campaign)
@@ -75,7 +79,54 @@ def assess(
         "noise": None if noise is None else asdict(noise),
         "window": _window(records, min(energies, default=0.0), campaign),
         "levels": levels,
+        "energies": _boxes(labelled, generation),
+        "crystals": _crystals(labelled, calculator, recipe),
+        "searches": diagnostic_searches(database, campaign, generation),
     }
+
+
+def origin_of(item: Item) -> str:
+    """Return where a pick came from.
+
+    ``cell`` as it was made; ``step N`` and ``end`` of a relaxation, or ``frame`` where a funnel chose it; ``crystal``.
+    """
+    if "crystal" in item.info:
+        return "crystal"
+    return str(item.info.get("snapshot", "frame" if "frame" in item.info else "cell"))
+
+
+def _boxes(labelled: Sequence[LabelledItem], generation: int) -> dict[str, Any]:
+    """Return the distribution of the reference energies of this generation's picks, by origin."""
+    from gapfactory.analysis.energy_distribution import energy_box
+
+    found: dict[str, list[float]] = {}
+    for entry in labelled:
+        if entry.item.generation == generation and entry.label is not None:
+            found.setdefault(origin_of(entry.item), []).append(entry.label.energy / len(entry.item.atoms))
+    return {origin: energy_box(energies).as_dict() for origin, energies in sorted(found.items())}
+
+
+def _crystals(
+    labelled: Sequence[LabelledItem], calculator: Calculator, recipe: GenerationRecipe
+) -> dict[str, Any]:
+    """Return the energy error on each group of distorted crystals, and whether it was trained on (PRL, Fig. 1c)."""
+    import numpy as np
+
+    groups: dict[str, list[LabelledItem]] = {}
+    for entry in labelled:
+        if "crystal" in entry.item.info:
+            groups.setdefault(entry.item.info["crystal"], []).append(entry)
+    found = {}
+    for name, entries in sorted(groups.items()):
+        records, _ = _records(entries, calculator)
+        errors = [(r.energy_potential - r.energy_reference) / r.n_atoms for r in records]
+        found[name] = {
+            "n": len(entries),
+            "usable": len(errors),
+            "energy_rmse_meV": float(1000 * np.sqrt(np.mean(np.square(errors)))) if errors else None,
+            "trained": name in recipe.trained_crystals,
+        }
+    return found
 
 
 def labelled_picks(database: Database[Any], campaign: Campaign, generation: int) -> list[LabelledItem]:

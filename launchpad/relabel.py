@@ -116,6 +116,10 @@ def relabel(
         "reference": settings_from(source, changes),
         "schedule": {"generations": 1, "quorum": source.schedule.quorum},
         "stop": {"label_budget": len(train) + len(test)},
+        # whatever chose them: here they are given
+        "protocol": "de-novo-2019",
+        "crystals": {},
+        "final_fit": None,
     }
     content["select"] |= {
         "labels_per_generation": len(train),

@@ -106,8 +106,8 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
     # read as stored: checking the settings takes longer than all the rest
     settings = record["settings"]
     schedule = settings["schedule"]
-    planned = 0 if settings.get("source") else schedule["cells_per_generation"]
     generation = record["generation"]
+    planned = _relaxations_planned(record, generation)
     # evidence and fit reports are large, and this is asked every second
     metrics = list(
         database.metrics.find(
@@ -130,7 +130,7 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
         "labels": labels,
         "tasks": queries.task_counts(database, name, generation),
         "relaxations": queries.relaxation_counts(database, name, generation),
-        "relaxations_planned": planned if generation else 0,
+        "relaxations_planned": planned,
         "potential": None
         if potential is None
         else {"generation": potential["generation"], "digest": potential["digest"]},
@@ -147,6 +147,17 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
         "created": record["created"].isoformat(),
         "updated": record["updated"].isoformat(),
     }
+
+
+def _relaxations_planned(record: dict[str, Any], generation: int) -> int:
+    """Return how many cells a generation relaxes; settings are checked only where they say more than one number."""
+    settings = record["settings"]
+    if not generation or settings.get("source"):
+        return 0
+    # campaigns of earlier versions have no components
+    if settings.get("components") or settings["protocol"] != "de-novo-2019":
+        return campaigns.campaign_of(record).cells_of(generation)
+    return int(settings["schedule"]["cells_per_generation"])
 
 
 def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict[str, Any] | None) -> int:

@@ -45,6 +45,7 @@ def training_points(
     entries = [(g, e) for g, group in sorted(labelled.items()) for e in group]
     last = last_frames(database, [e.item for _, e in entries])
     residuals = dict((potential or {}).get("report", {}).get("residuals", {}))
+    trained_on = set((potential or {}).get("trained_on", ()))
     held_out = ((measured or {}).get("evidence") or {}).get("held_out_errors") or ()
     residuals |= {key: (energy, forces) for key, energy, forces in held_out}
     found = []
@@ -59,7 +60,7 @@ def training_points(
                 id=item.id,
                 generation=generation,
                 origin=origin_in_words(item, last),
-                held_out=item.role == "test",
+                held_out=item.role == "test" and item.id not in trained_on,
                 volume=float(item.atoms.get_volume()) / n,
                 energy=label.energy / n,
                 energy_error=energy_error,

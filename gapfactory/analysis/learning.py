@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from gapfactory.analysis.energy_distribution import EnergyBox
     from gapfactory.analysis.errors import ErrorRecord
 
 __all__ = [
@@ -147,6 +148,9 @@ class Evidence:
     phase_errors
         Absolute energy error (eV/atom) per named phase, where known; reported, never a criterion: a
         campaign does not know which phases exist.
+    ends
+        Energies of the structures that this generation's relaxations ended in, by the reference; None where all
+        ends are not labelled.
     """
 
     generation: int
@@ -154,6 +158,7 @@ class Evidence:
     n_structures: int
     energy_rmse: float
     phase_errors: tuple[tuple[str, float], ...] = ()
+    ends: EnergyBox | None = None
 
 
 def low_energy_rmse(records: Sequence[ErrorRecord], lowest_energy: float, window: float) -> tuple[int, float]:

@@ -10,15 +10,17 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gapfactory.protocols.de_novo import picks_of, plan_generation
 from gapfactory.protocols.plan import TaskKind
+from gapfactory.protocols.planner import generations_of, plan_generation, recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gapfactory.campaign.model import Campaign
+    from gapfactory.protocols.plan import PlannedTask
+    from gapfactory.protocols.recipe import GenerationRecipe
 
-__all__ = ["CostEstimate", "CostRow", "estimate"]
+__all__ = ["CostEstimate", "CostRow", "GenerationRow", "estimate", "generation_rows"]
 
 #: Seconds to make one random cell.
 BUILD_S = 0.002
@@ -62,6 +64,44 @@ class CostRow:
 
 
 @dataclass(frozen=True)
+class GenerationRow:
+    """What one generation, or several equal ones, do.
+
+    Attributes
+    ----------
+    generations
+        E.g. ``0`` or ``1-24``.
+    title
+        What they are for.
+    cells
+        Random cells of each, by component.
+    relaxed
+        Whether they are relaxed, and under which mean pressure.
+    labels
+        New labels of each, by what they are of.
+    fit
+        Which crystals are in the fit, and its SOAP settings.
+    """
+
+    generations: str
+    title: str
+    cells: dict[str, int]
+    relaxed: str
+    labels: dict[str, int]
+    fit: str
+
+    def words(self) -> list[str]:
+        """Return the row as texts of a table."""
+        cells, labels = (
+            f"{sum(numbers.values())}: {', '.join(f'{n} {name}' for name, n in numbers.items())}"
+            if numbers
+            else ""
+            for numbers in (self.cells, self.labels)
+        )
+        return [self.generations, self.title, cells, self.relaxed, labels, self.fit]
+
+
+@dataclass(frozen=True)
 class CostEstimate:
     """The plan of a whole campaign.
 
@@ -77,6 +117,8 @@ class CostEstimate:
         As set.
     atom_labels
         Isolated atoms and dimers.
+    generations
+        What each generation does.
     fit_memory_gb, select_memory_gb
         Peak memory of the last fit and of a selection, GB.
     warnings
@@ -88,6 +130,7 @@ class CostEstimate:
     labels: int
     label_budget: int
     atom_labels: int
+    generations: tuple[GenerationRow, ...]
     fit_memory_gb: float
     select_memory_gb: float
     warnings: tuple[str, ...]
@@ -102,24 +145,66 @@ class CostEstimate:
         return {**asdict(self), "core_hours": self.core_hours}
 
 
+def generation_rows(campaign: Campaign) -> tuple[GenerationRow, ...]:
+    """Return what the generations of a campaign do; equal ones that follow each other share a row."""
+    found: list[tuple[int, int, GenerationRow]] = []
+    for generation in range(generations_of(campaign)):
+        row = _row(campaign, recipe_of(campaign, generation))
+        if found and found[-1][2] == row:
+            found[-1] = (found[-1][0], generation, row)
+        else:
+            found.append((generation, generation, row))
+    return tuple(
+        replace(row, generations=str(first) if first == last else f"{first}-{last}")
+        for first, last, row in found
+    )
+
+
+def _row(campaign: Campaign, recipe: GenerationRecipe) -> GenerationRow:
+    relax, soap = recipe.relax, recipe.gap.soap
+    pressure = 0.0 if relax is None else relax.pressure_scale_GPa * relax.pressure_beta
+    crystals = sum(campaign.crystals[name].count for name in recipe.crystals)
+    labels: dict[str, int]
+    if recipe.picks == "snapshots":
+        labels = dict.fromkeys((*(f"step {step}" for step in recipe.early_steps), "end"), recipe.n_labelled)
+    elif recipe.picks == "cells":
+        labels = {"cell": recipe.n_cells}
+    else:
+        labels = {"training": recipe.train, "held-out": recipe.test}
+    with_crystals = f"with {', '.join(recipe.trained_crystals)}; " if recipe.trained_crystals else ""
+    return GenerationRow(
+        generations="",
+        title=recipe.title,
+        cells={part.component: part.stop - part.start for part in recipe.cells},
+        relaxed="" if relax is None else f"mean pressure {pressure:g} GPa" if pressure else "no pressure",
+        labels={key: n for key, n in (*labels.items(), ("crystal", crystals)) if n},
+        fit=f"{with_crystals}SOAP {soap.atom_sigma:g} Å {soap.n_max}/{soap.l_max}",
+    )
+
+
 def estimate(campaign: Campaign) -> CostEstimate:
     """Estimate tasks, labels, core-hours and memory of a campaign that uses its whole budget."""
     from gapfactory.potentials.gap.memory import evaluation_time, load_time
 
-    generations = labels = 0
+    recipes = [recipe_of(campaign, generation) for generation in range(generations_of(campaign))]
+    generations, labels = len(recipes), sum(recipe.labels for recipe in recipes)
     trained: list[int] = []
-    while generations < campaign.schedule.generations and any(picks_of(campaign, generations)):
-        train, test = picks_of(campaign, generations)
-        trained.append(sum(trained[-1:]) + train)
-        labels, generations = labels + train + test, generations + 1
+    for recipe in recipes:
+        late = sum(campaign.crystals[name].count for name in recipe.trained_crystals)
+        early = sum(campaign.crystals[name].count for name in recipes[0].trained_crystals)
+        trained.append(sum(r.train for r in recipes[: recipe.generation + 1]) + late - early)
     tasks: dict[TaskKind, int] = dict.fromkeys(TaskKind, 0)
-    for generation in range(min(generations, 2)):
-        repeat = 1 if generation == 0 else generations - 1
-        for task in plan_generation(campaign, generation):
-            tasks[task.kind] += repeat
-    atoms = (campaign.build.atoms_min + campaign.build.atoms_max) / 2
-    initial, later = campaign.cells_of(0), campaign.cells_of(1)
-    relaxations = later * (generations - 1)
+    counted: dict[tuple[int, int, str, bool], list[PlannedTask]] = {}
+    for recipe in recipes:
+        shape = (recipe.n_cells, recipe.labels, recipe.picks, recipe.relax is None)
+        if shape not in counted:
+            counted[shape] = list(plan_generation(campaign, recipe.generation))
+        for task in counted[shape]:
+            tasks[task.kind] += 1
+    atoms = _mean_atoms(recipes)
+    initial = recipes[0].n_cells
+    later = max((recipe.n_cells for recipe in recipes[1:]), default=0)
+    relaxations = sum(recipe.n_cells for recipe in recipes if recipe.relax is not None)
     n_species = len(campaign.species_table)
     pairs = n_species * (n_species + 1) // 2
     atom_labels = n_species + campaign.dimers.bond_lengths * pairs
@@ -131,9 +216,11 @@ def estimate(campaign: Campaign) -> CostEstimate:
         STEP_S + atoms * evaluated(uncertainty=campaign.relax.max_uncertainty is not None)
     )
     single, basis = _single_point(campaign, atoms)
-    fit_s, fit_gb = _fits(campaign, trained, atoms)
+    fit_s, fit_gb = _fits(campaign, recipes, trained, atoms)
     cells = initial + relaxations
-    frames = campaign.select.frames_histogram_per_label * sum(picks_of(campaign, 0)) * (generations - 1)
+    frames = 0.0
+    if recipes[0].picks == "funnel":
+        frames = campaign.select.frames_histogram_per_label * recipes[0].labels * (generations - 1)
     hour = 3600.0
     noise = campaign.select.noise_cells
     rows = (
@@ -151,7 +238,9 @@ def estimate(campaign: Campaign) -> CostEstimate:
             "select",
             tasks[TaskKind.SELECT],
             generations,
-            (initial + 0.25 * relaxations + frames) * atoms * DESCRIBE_S / hour,
+            (initial + 0.25 * relaxations + frames) * atoms * DESCRIBE_S / hour
+            if recipes[0].picks == "funnel"
+            else 0.0,
             f"{1000 * DESCRIBE_S:g} ms an atom",
         ),
         CostRow(
@@ -193,6 +282,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
         labels=labels,
         label_budget=campaign.stop.label_budget,
         atom_labels=atom_labels,
+        generations=generation_rows(campaign),
         fit_memory_gb=fit_gb,
         select_memory_gb=0.3 + min(max(initial, later), 10_000) ** 2 * 4e-9,
         warnings=_warnings(campaign, fit_gb),
@@ -214,13 +304,25 @@ def _stability(campaign: Campaign, generations: int, per_atom: float) -> float:
     return runs * steps * (DYNAMICS_S + wanted.n_atoms * per_atom)
 
 
+def _mean_atoms(recipes: Sequence[GenerationRecipe]) -> float:
+    """Return the atoms of a cell, over all components by their numbers of cells."""
+    parts = [part for recipe in recipes for part in recipe.cells]
+    cells = sum(part.stop - part.start for part in parts)
+    if not cells:
+        return 1.0
+    atoms = ((part.stop - part.start) * (part.build.atoms_min + part.build.atoms_max) / 2 for part in parts)
+    return sum(atoms) / cells
+
+
 def _mean_volume(campaign: Campaign) -> float:
     from gapfactory.build import volume_per_atom
 
     table = campaign.species_table
+    builds = [component.build for component in campaign.components.values()] or [campaign.build]
     return sum(
-        weight * volume_per_atom([table[s] for s in formula], list(formula.values()), campaign.build)
+        weight * volume_per_atom([table[s] for s in formula], list(formula.values()), build) / len(builds)
         for formula, weight in campaign.formulas
+        for build in builds
     )
 
 
@@ -239,12 +341,14 @@ def _single_point(campaign: Campaign, atoms: float) -> tuple[float, str]:
     seconds = DFT_FIXED_S + DFT_POINT_S * engine.relative_cost * work
     return (
         seconds,
-        f"{seconds:.1f} s a label: {atoms:g} atoms, {points:.0f} k-points, {reference.cutoff_eV:g} eV",
+        f"{seconds:.1f} s a label: {atoms:.3g} atoms, {points:.0f} k-points, {reference.cutoff_eV:g} eV",
     )
 
 
-def _fits(campaign: Campaign, trained: Sequence[int], atoms: float) -> tuple[float, float]:
-    """Return the seconds of all fits, given the labels of each, and the memory (GB) of the last one."""
+def _fits(
+    campaign: Campaign, recipes: Sequence[GenerationRecipe], trained: Sequence[int], atoms: float
+) -> tuple[float, float]:
+    """Return the seconds of all fits, given the labels of each, and the memory (GB) of the largest."""
     from gapfactory.potentials.gap import estimate_memory
 
     fits = [
@@ -253,11 +357,11 @@ def _fits(campaign: Campaign, trained: Sequence[int], atoms: float) -> tuple[flo
             atoms_per_structure=atoms,
             volume_per_atom=_mean_volume(campaign),
             species=tuple(campaign.species_table.values()),
-            settings=campaign.gap,
+            settings=recipe.gap,
         )
-        for n in trained
+        for recipe, n in zip(recipes, trained, strict=True)
     ]
-    return sum(fit.cpu_s for fit in fits), fits[-1].peak_bytes / 1e9
+    return sum(fit.cpu_s for fit in fits), max(fit.peak_bytes for fit in fits) / 1e9
 
 
 def _warnings(campaign: Campaign, fit_gb: float) -> tuple[str, ...]:
@@ -283,7 +387,7 @@ def _warnings(campaign: Campaign, fit_gb: float) -> tuple[str, ...]:
         )
     if campaign.phase_names() == ():
         found.append("there is no named phase to judge by; the verdict rests on held-out structures alone")
-    if campaign.select.held_out_per_generation == 0:
+    if campaign.protocol == "de-novo-2019" and campaign.select.held_out_per_generation == 0:
         found.append(
             "no structures are held out: errors can only be stated for the training set and named phases"
         )

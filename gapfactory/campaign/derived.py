@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gapfactory.build.settings import BuildSettings
     from gapfactory.campaign.model import Campaign
 
 __all__ = ["derived_values"]
@@ -17,24 +18,31 @@ def derived_values(campaign: Campaign) -> dict[str, Any]:
 
     table = campaign.species_table
     species = tuple(table.values())
-    separations = minimum_separations(species, campaign.build)
+
+    def of_cells(build: BuildSettings) -> dict[str, Any]:
+        separations = minimum_separations(species, build)
+        return {
+            "volume_per_atom_A3": {
+                "".join(f"{s}{n if n > 1 else ''}" for s, n in formula.items()): round(
+                    volume_per_atom([table[s] for s in formula], list(formula.values()), build), 4
+                )
+                for formula, _ in campaign.formulas
+            },
+            "minimum_separation_A": {
+                f"{first.symbol}-{second.symbol}": round(float(separations[i, j]), 4)
+                for i, first in enumerate(species)
+                for j, second in enumerate(species)
+                if i <= j
+            },
+        }
+
+    components = {name: of_cells(component.build) for name, component in sorted(campaign.components.items())}
     return {
         "species": {
             symbol: {"characteristic_radius_A": item.radius, "bonding": item.bonding}
             for symbol, item in table.items()
         },
-        "volume_per_atom_A3": {
-            "".join(f"{s}{n if n > 1 else ''}" for s, n in formula.items()): round(
-                volume_per_atom([table[s] for s in formula], list(formula.values()), campaign.build), 4
-            )
-            for formula, _ in campaign.formulas
-        },
-        "minimum_separation_A": {
-            f"{first.symbol}-{second.symbol}": round(float(separations[i, j]), 4)
-            for i, first in enumerate(species)
-            for j, second in enumerate(species)
-            if i <= j
-        },
+        **({"components": components} if components else of_cells(campaign.build)),
         "cutoffs_A": {term.name: round(term.cutoff, 4) for term in terms(species, campaign.gap)},
         "phases_judged_by": list(campaign.phase_names()),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -167,11 +167,18 @@ def _fields(model: type[BaseModel], parents: Sequence[Any], location: Sequence[A
     """Return the valid keys of the nested model at `parents`."""
     current: Any = model
     for part in parents:
+        if get_origin(current) is dict:
+            # a name that the file gives
+            current = get_args(current)[1]
+            continue
         if not (isinstance(current, type) and issubclass(current, BaseModel)):
             return []
         field = current.model_fields.get(str(part))
         if field is None:
             return []
+        if get_origin(field.annotation) is dict:
+            current = field.annotation
+            continue
         candidates = [field.annotation, *_flatten(field.annotation)]
         models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
         tagged = [
@@ -181,7 +188,7 @@ def _fields(model: type[BaseModel], parents: Sequence[Any], location: Sequence[A
         if not chosen:
             return []
         current = chosen[0]
-    return list(current.model_fields)
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
 
 
 def _flatten(annotation: Any) -> list[Any]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from gapfactory.analysis.energy_distribution import DistributionSettings  # noqa: TC001 - pydantic
 from gapfactory.analysis.energy_volume import EnergyVolumeSettings
 from gapfactory.analysis.learning import ConvergenceSettings
 from gapfactory.analysis.stability_settings import StabilitySettings
@@ -19,6 +20,7 @@ from gapfactory.build.settings import BuildSettings, DimerSettings
 from gapfactory.descriptors.settings import SimilaritySettings
 from gapfactory.elements import Bonding, Species, species
 from gapfactory.potentials.gap.settings import GapSettings
+from gapfactory.protocols.settings import ComponentSettings, CrystalSettings, SnapshotSettings
 from gapfactory.reference import GpawSettings, ReferenceSettings
 from gapfactory.search.settings import RelaxSettings
 from gapfactory.select.settings import SelectSettings
@@ -61,11 +63,12 @@ class ScheduleSettings(Settings):
     """Sizes of the loop."""
 
     cells_per_generation: int = Field(default=10_000, ge=1)
-    """Random cells made and relaxed in every generation (paper: 10 000)."""
+    """Random cells made and relaxed in every generation (paper: 10 000). Where the campaign has `components`, theirs
+    count instead."""
     initial_cells: int | None = Field(default=None, ge=1)
     """Random cells of the first generation, which are not relaxed; by default as many as later."""
     generations: int = Field(default=25, ge=1)
-    """Generations at the most, the initial one included."""
+    """Generations at the most, the initial one included, and with `boron-2018` those after the last search."""
     quorum: float = Field(default=0.95, gt=0, le=1)
     """Fraction of a generation's labels that must succeed for the campaign to go on without a person. It decides
     whether there is a potential, not what it is: it may be changed on a campaign that was halted by it."""
@@ -78,6 +81,9 @@ class StopSettings(Settings):
     """Labels of random-search structures at the most, training and held-out together (paper: 2500)."""
     convergence: ConvergenceSettings = ConvergenceSettings()
     """When the campaign ends earlier, on structures that it was not trained on."""
+    energy_distribution: DistributionSettings | None = None
+    """`boron-2018`: the search ends before the last generation when the energies it finds no longer change; by default
+    it does not, and the energies are reported only."""
 
 
 class EvidenceSettings(Settings):
@@ -135,8 +141,8 @@ class Campaign(Settings):
     """Formula units with their weights, e.g. `{TiO2: 3, Ti2O3: 1}`."""
     preset: str | None = None
     """The preset that the file started from (`gapfactory campaign init --list`)."""
-    protocol: Literal["de-novo-2019"] = "de-novo-2019"
-    """The recipe."""
+    protocol: Literal["de-novo-2019", "boron-2018"] = "de-novo-2019"
+    """The recipe: `de-novo-2019` labels what a funnel selects, `boron-2018` snapshots of every relaxation."""
     source: SourceSettings | None = None
     """The structures of another campaign, labelled again at another level; written by `gapfactory campaign relabel`.
     Such a campaign has one generation, without cells and selection."""
@@ -149,7 +155,10 @@ class Campaign(Settings):
     stop: StopSettings = StopSettings()
     """When the campaign ends by itself."""
     build: BuildSettings = BuildSettings()
-    """Random cells."""
+    """Random cells, where there is one kind of them."""
+    components: dict[str, ComponentSettings] = Field(default_factory=dict)
+    """Several kinds of random cells by name, instead of `build`; null takes one of a preset away. Cells are numbered by
+    component in the order of their names."""
     dimers: DimerSettings = DimerSettings()
     """Dimers of the first generation."""
     relax: RelaxSettings = RelaxSettings()
@@ -158,8 +167,15 @@ class Campaign(Settings):
     """The descriptor and kernel that compare whole cells."""
     select: SelectSettings = SelectSettings()
     """The selection funnel."""
+    snapshots: SnapshotSettings = SnapshotSettings()
+    """`boron-2018`: which structures of a relaxation are labelled."""
+    crystals: dict[str, CrystalSettings] = Field(default_factory=dict)
+    """`boron-2018`: groups of distorted crystals by name; null takes one of a preset away."""
     gap: GapSettings = GapSettings()
     """The potential."""
+    final_fit: dict[str, Any] | None = None
+    """`boron-2018`: what is different from `gap` in a last fit to the same data, e.g. `{soap: {atom_sigma: 0.5}}`; by
+    default there is none."""
     reference: ReferenceSettings = GpawSettings()
     """The reference method and its settings."""
     evidence: EvidenceSettings = EvidenceSettings()
@@ -173,6 +189,20 @@ class Campaign(Settings):
         if value is not None and not re.fullmatch(r"[A-Z][a-z]?", value):
             msg = "give one chemical symbol such as Si; formulas belong into 'composition', e.g. {TiO2: 1}"
             raise ValueError(msg)
+        return value
+
+    @field_validator("components", "crystals", mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+    @field_validator("components", "crystals")
+    @classmethod
+    def _plain_names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", name):
+                msg = f"{name!r} is no name: take letters, digits, dash and underscore"
+                raise ValueError(msg)
         return value
 
     @field_validator("composition")
@@ -202,30 +232,18 @@ class Campaign(Settings):
             msg = f"species {sorted(foreign)} are not in the composition {sorted(self.species_table)}"
             raise ValueError(msg)
         self._require_cells()
-        per_generation = self.select.labels_per_generation + self.select.held_out_per_generation
-        if self.stop.label_budget < per_generation:
-            msg = (
-                f"stop.label_budget is {self.stop.label_budget}, less than the {per_generation} labels of "
-                "a single "
-                "generation; raise it or lower select.labels_per_generation"
-            )
-            raise ValueError(msg)
         if self.source is not None and self.schedule.generations != 1:
             msg = "a campaign with a 'source' has one generation: set schedule.generations to 1"
             raise ValueError(msg)
-        for key, generation in (("initial_cells", 0), ("cells_per_generation", 1)):
-            if self.source is not None:
-                break
-            cells = self.cells_of(generation)
-            if cells < per_generation:
-                msg = (
-                    f"schedule.{key} is {cells}, but {per_generation} of them are to be labelled; make "
-                    "more cells or "
-                    "label fewer"
-                )
-                raise ValueError(msg)
+        if self.protocol == "boron-2018":
+            self._require_snapshots()
+        else:
+            self._require_funnel()
         wanted = self.stop.convergence
         judged = wanted.energy_error_in_eV is not None or wanted.plateau_improvement is not None
+        if judged and self.protocol == "boron-2018":
+            msg = "stop.convergence needs held-out structures; 'boron-2018' has stop.energy_distribution instead"
+            raise ValueError(msg)
         if judged and not self.select.held_out_per_generation:
             msg = "stop.convergence needs evidence: set select.held_out_per_generation to 5 or more"
             raise ValueError(msg)
@@ -236,20 +254,99 @@ class Campaign(Settings):
             )
             raise ValueError(msg)
         self.phase_names()
+        self._require_targets()
         self._require_fittable()
         return self
+
+    def _require_funnel(self) -> None:
+        """Refuse sizes of the funnel that contradict each other, and what only the other protocol knows."""
+        for key in ("crystals", "final_fit"):
+            if getattr(self, key):
+                msg = f"{key!r} needs 'protocol: boron-2018'; leave it out, or change the protocol"
+                raise ValueError(msg)
+        per_generation = self.select.labels_per_generation + self.select.held_out_per_generation
+        if self.stop.label_budget < per_generation:
+            msg = (
+                f"stop.label_budget is {self.stop.label_budget}, less than the {per_generation} labels of "
+                "a single "
+                "generation; raise it or lower select.labels_per_generation"
+            )
+            raise ValueError(msg)
+        for key, generation in (("initial_cells", 0), ("cells_per_generation", 1)):
+            if self.source is not None:
+                break
+            cells = self.cells_of(generation)
+            if cells < per_generation:
+                where = "components have" if self.components else f"schedule.{key} is"
+                msg = (
+                    f"{where} {cells}, but {per_generation} of them are to be labelled; make "
+                    "more cells or "
+                    "label fewer"
+                )
+                raise ValueError(msg)
+
+    def _require_snapshots(self) -> None:
+        """Refuse snapshots, crystals and a number of labels that cannot be."""
+        from gapfactory.protocols.boron import closing
+        from gapfactory.protocols.planner import recipe_of
+
+        if self.source is not None:
+            msg = "a campaign with a 'source' makes no snapshots: its protocol is 'de-novo-2019'"
+            raise ValueError(msg)
+        after = closing(self)
+        if self.schedule.generations <= len(after):
+            msg = (
+                f"schedule.generations is {self.schedule.generations}, but {len(after)} come after the last search "
+                f"({', '.join(after)}): raise it"
+            )
+            raise ValueError(msg)
+        kept = min(self.relax.keep_first_steps, self.relax.max_steps - 1)
+        for step in self.snapshots.early_steps:
+            if not 0 <= step <= kept:
+                msg = (
+                    f"snapshots.early_steps has {step}, but steps 0 to {kept} are kept of every relaxation: raise "
+                    "relax.keep_first_steps or relax.max_steps"
+                )
+                raise ValueError(msg)
+        for name, group in self.crystals.items():
+            try:
+                self.crystal_phase(name)
+            except ValueError as error:
+                msg = f"crystals.{name}.phase is {group.phase!r}: {error}, or take it away ('{name}: null')"
+                raise ValueError(msg) from error
+        _ = self.final_gap
+        labels = sum(recipe_of(self, g).labels for g in range(self.schedule.generations))
+        if labels > self.stop.label_budget:
+            msg = (
+                f"stop.label_budget is {self.stop.label_budget}, but the campaign labels {labels} structures: raise "
+                "it, or make fewer cells, generations or crystals"
+            )
+            raise ValueError(msg)
 
     def _require_cells(self) -> None:
         """Refuse a range of atoms that holds no multiple of a formula unit."""
         from gapfactory.build import atom_counts
         from gapfactory.errors import InputError
 
-        for formula, _ in self.formulas:
+        builds = {f"components.{name}.build": c.build for name, c in self.components.items()}
+        for where, build in (builds or {"build": self.build}).items():
+            for formula, _ in self.formulas:
+                try:
+                    atom_counts(formula, build)
+                except InputError as error:
+                    name = "".join(
+                        f"{symbol}{count if count != 1 else ''}" for symbol, count in formula.items()
+                    )
+                    msg = f"{where}.atoms_min and {where}.atoms_max do not suit {name}: {error}"
+                    raise ValueError(msg) from error
+
+    def _require_targets(self) -> None:
+        """Refuse a diagnostic search for a phase that is not tabulated."""
+        for name, component in self.components.items():
             try:
-                atom_counts(formula, self.build)
-            except InputError as error:
-                name = "".join(f"{symbol}{count if count != 1 else ''}" for symbol, count in formula.items())
-                msg = f"build.atoms_min and build.atoms_max do not suit {name}: {error}"
+                self.target_phases(name)
+            except ValueError as error:
+                msg = f"components.{name}.targets is {list(component.targets)}: {error}"
                 raise ValueError(msg) from error
 
     def _require_fittable(self) -> None:
@@ -293,13 +390,58 @@ class Campaign(Settings):
         """Atomic numbers of the campaign's elements, ascending."""
         return tuple(sorted(item.number for item in self.species_table.values()))
 
+    @cached_property
+    def final_gap(self) -> GapSettings:
+        """Settings of the last fit: those of the potential with what `final_fit` changes.
+
+        Raises
+        ------
+        ValueError
+            A key of `final_fit` is unknown, or its value cannot be used.
+        """
+        from pydantic import ValidationError
+
+        from gapfactory.campaign.load import merge
+
+        try:
+            return GapSettings.model_validate(merge(self.gap.model_dump(mode="json"), self.final_fit or {}))
+        except ValidationError as error:
+            found = error.errors(include_url=False)[0]
+            key = ".".join(("final_fit", *map(str, found["loc"])))
+            msg = f"{key}: {found['msg'].removeprefix('Value error, ')}"
+            raise ValueError(msg) from error
+
     def cells_of(self, generation: int) -> int:
         """Return how many random cells a generation makes."""
-        if self.source is not None:
-            return 0
-        if generation == 0 and self.schedule.initial_cells is not None:
-            return self.schedule.initial_cells
-        return self.schedule.cells_per_generation
+        from gapfactory.protocols.planner import recipe_of
+
+        return recipe_of(self, generation).n_cells
+
+    def crystal_phase(self, name: str) -> str:
+        """Return the full name of the phase of a group of distorted crystals.
+
+        Raises
+        ------
+        ValueError
+            It is not tabulated.
+        """
+        return self._known_phase(self.crystals[name].phase)
+
+    def target_phases(self, component: str) -> tuple[str, ...]:
+        """Return the full names of the phases that a diagnostic search looks for.
+
+        Raises
+        ------
+        ValueError
+            One is not tabulated.
+        """
+        return tuple(self._known_phase(name) for name in self.components[component].targets)
+
+    def _known_phase(self, name: str) -> str:
+        """Return the full name of a tabulated phase of the element."""
+        from gapfactory.analysis.phases import names_of_phases
+
+        return self._phase(name, names_of_phases(self.element) if self.element is not None else ())
 
     def phase_names(self) -> tuple[str, ...]:
         """Return the names of the phases to judge by.
@@ -330,7 +472,5 @@ class Campaign(Settings):
         for full in (name, f"{self.element}-{name}"):
             if full in known:
                 return full
-        msg = (
-            f"no named phase {name!r} for {self.element} to judge by; there are: {', '.join(known) or 'none'}"
-        )
+        msg = f"no named phase {name!r} for {self.element or 'compounds'}; there are: {', '.join(known) or 'none'}"
         raise ValueError(msg)

@@ -17,7 +17,8 @@ __all__ = ["campaign_reference"]
 HEAD = """# The campaign file
 
 Generated from the model by `python -m gapfactory.campaign.reference docs/reference/campaign-file.md`; a test keeps it
-up to date. A campaign file is YAML; `element: Si` alone is complete. Keys are nested as the headings say:
+up to date. A campaign file is YAML; `element: Si` alone is complete. Keys are nested as the headings say; NAME in a
+heading stands for names that the file gives:
 
 ```yaml
 element: Si
@@ -54,9 +55,9 @@ def _section(path: str, model: type[BaseModel], lines: list[str]) -> None:
     rows = []
     for name, field in model.model_fields.items():
         models = [m for m in _models(field.annotation) if m is not None]
-        if models and get_origin(field.annotation) is not dict:
-            nested += [(f"{path}.{name}".strip("."), m) for m in models]
-        else:
+        named = get_origin(field.annotation) is dict
+        nested += [(f"{path}.{name}{'.NAME' if named else ''}".strip("."), m) for m in models]
+        if not models or named:
             rows.append(f"| `{name}` | {_type(field)} | {_default(field)} | {_text(field)} |")
     if rows:
         lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows, ""]
@@ -89,6 +90,7 @@ def _type(field: FieldInfo) -> str:
         ("NoneType", "nothing"),
         ("|", "or"),
         ("gapfactory.campaign.model.", ""),
+        ("gapfactory.protocols.settings.", ""),
     ):
         text = text.replace(old, new)
     bounds = [str(m) for m in field.metadata if type(m).__name__ in {"Gt", "Ge", "Lt", "Le"}]

@@ -1,3 +1,3 @@
-"""Published recipes as pure planners: the state of a campaign in, the next tasks out."""
+"""Published recipes, pure: what a generation does, the tasks that do it, and whether another one follows."""
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gapfactory.analysis.learning import decide_stop
-from gapfactory.protocols.plan import Decision, PlannedTask, TaskKind, chunks
+from gapfactory.protocols.plan import Decision
+from gapfactory.protocols.recipe import GenerationRecipe, cell_ranges, relax_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from gapfactory.analysis.learning import Evidence
     from gapfactory.campaign import Campaign
 
-__all__ = ["decide", "picks_of", "plan_generation"]
+__all__ = ["decide", "generations", "recipe"]
 
 
-def picks_of(campaign: Campaign, generation: int) -> tuple[int, int]:
+def _picks(campaign: Campaign, generation: int) -> tuple[int, int]:
     """Return how many structures generation `generation` labels for training and for testing.
 
     The last generation before the label budget is spent gets what is left, in the same proportion.
@@ -40,63 +41,29 @@ def picks_of(campaign: Campaign, generation: int) -> tuple[int, int]:
     return left - few_test, few_test
 
 
-def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, ...]:
-    """Return the tasks of one generation, parents before children.
+def recipe(campaign: Campaign, generation: int) -> GenerationRecipe:
+    """Return the recipe of one generation, 0 for the first."""
+    train, test = _picks(campaign, generation)
+    first, given = generation == 0, campaign.source is not None
+    return GenerationRecipe(
+        generation=generation,
+        title="first labels" if first else "search",
+        cells=() if given else cell_ranges(campaign, generation),
+        relax=None if first else relax_settings(campaign, generation),
+        picks="given" if given else "funnel",
+        train=train,
+        test=test,
+        noise=campaign.select.noise_cells if first else 0,
+        gap=campaign.gap,
+    )
 
-    Parameters
-    ----------
-    campaign
-        The resolved campaign.
-    generation
-        0 for the first.
-    """
-    tasks: list[PlannedTask] = []
 
-    def add(key: str, kind: TaskKind, parents: Sequence[str] = (), **parameters: int | str) -> str:
-        tasks.append(PlannedTask(key, kind, dict(parameters), tuple(parents)))
-        return key
-
-    execution = campaign.execution
-    evidence: list[str] = []
-    labelled: list[str] = []
-    if generation == 0:
-        labelled.append(add("reference-atoms", TaskKind.REFERENCE, what="atoms"))
-        evidence += [
-            add(f"reference-phase-{name}", TaskKind.REFERENCE, what="phase", phase=name)
-            for name in campaign.phase_names()
-        ]
-    cells = campaign.cells_of(generation)
-    chosen: tuple[str, ...] = ()
-    built = {
-        start: add(f"build-{start:06d}", TaskKind.BUILD, start=start, stop=stop)
-        for start, stop in chunks(cells, execution.build_chunk)
-    }
-    pool = list(built.values())
-    if generation:
-        size = execution.build_chunk
-        pool = [
-            add(
-                f"relax-{start:06d}",
-                TaskKind.RELAX,
-                [built[first] for first in range(start // size * size, stop, size)],
-                start=start,
-                stop=stop,
-            )
-            for start, stop in chunks(cells, execution.relax_chunk)
-        ]
-    if campaign.source is None:
-        chosen = (add("select", TaskKind.SELECT, pool),)
-    train, test = picks_of(campaign, generation)
-    labelled += [
-        add(f"reference-{start:06d}", TaskKind.REFERENCE, chosen, what="picks", start=start, stop=stop)
-        for start, stop in chunks(train + test, execution.reference_chunk)
-    ]
-    if generation == 0 and campaign.select.noise_cells:
-        # the noise of the labels bounds the errors that the fit may assume, so the fit waits for it
-        labelled.append(add("reference-noise", TaskKind.REFERENCE, chosen, what="noise"))
-    fit = add("fit", TaskKind.FIT, labelled)
-    add("assess", TaskKind.ASSESS, (fit, *evidence))
-    return tuple(tasks)
+def generations(campaign: Campaign) -> int:
+    """Return how many generations a campaign has that spends its whole budget."""
+    for generation in range(campaign.schedule.generations):
+        if not any(_picks(campaign, generation)):
+            return generation
+    return campaign.schedule.generations
 
 
 def decide(campaign: Campaign, generation: int, history: Sequence[Evidence]) -> Decision:
@@ -111,7 +78,7 @@ def decide(campaign: Campaign, generation: int, history: Sequence[Evidence]) -> 
     history
         What every assessed generation was measured on, none of it in its training set.
     """
-    spent = sum(sum(picks_of(campaign, earlier)) for earlier in range(generation + 1))
+    spent = sum(sum(_picks(campaign, earlier)) for earlier in range(generation + 1))
     stop = decide_stop(
         history,
         label_budget=campaign.stop.label_budget,

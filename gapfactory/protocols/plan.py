@@ -50,10 +50,22 @@ class PlannedTask:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the assessment of a generation decides."""
+    """What the assessment of a generation decides.
+
+    Attributes
+    ----------
+    action
+        Whether the campaign goes on.
+    reason
+        Why, in words that go into the report.
+    go_to
+        With ``continue``: the generation that is next where that is not the following one; those in between are left
+        out.
+    """
 
     action: Literal["continue", "stop"]
     reason: str
+    go_to: int | None = None
 
 
 def chunks(total: int, size: int) -> list[tuple[int, int]]:

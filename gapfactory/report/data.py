@@ -225,7 +225,7 @@ class TrainingPoint:
     id, generation
         Its name, and which generation chose it.
     origin
-        What it is: ``"random cell"``, ``"minimum"``, ``"on the way to a minimum"``.
+        What it is: ``"random cell"``, ``"minimum"``, ``"on the way to a minimum"``, ``"distorted crystal"``.
     held_out
         Never trained on.
     volume, energy

@@ -51,6 +51,8 @@ class RelaxSettings(MinimiserSettings):
     """p0 of Eq. 5, in GPa."""
     pressure_beta: float = Field(default=0.2, ge=0)
     """beta of Eq. 5: the pressure is exponentially distributed with mean beta p0."""
+    pressure_from_generation: int = Field(default=1, ge=1)
+    """The first generation that is relaxed under pressure; earlier ones are relaxed at none."""
     keep_first_steps: int = Field(default=10, ge=0)
     """Every frame up to this step is kept (step 0 is the starting structure)."""
     thinning_ratio: float = Field(default=1.25, ge=1)

@@ -159,6 +159,11 @@ def plan(file: FileArgument, as_json: JsonOption = False) -> None:
         ["work", "tasks", "items", "core-hours", "how estimated"],
         [[row.what, row.tasks, row.items, float(f"{row.core_hours:.2g}"), row.basis] for row in cost.rows],
     )
+    table(
+        "generations",
+        ["generation", "what", "cells", "relaxed", "labels", "fit"],
+        [row.words() for row in cost.generations],
+    )
     say(f"labels: {cost.labels} (of a budget of {cost.label_budget}), dimers and atoms {cost.atom_labels}")
     say(f"core-hours: about {cost.core_hours:.2g}; on 2 cores about {_duration(cost.core_hours / 2)}")
     say(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from gapfactory.campaign import Campaign
+    from gapfactory.protocols.recipe import GenerationRecipe
     from gapfactory.reference import EngineSettings
     from launchpad.database.labels import StoredLabel
 
@@ -73,6 +74,10 @@ class Item:
     def kind(self) -> Literal["crystal", "isolated", "dimer"]:
         """What the reference method must know about it."""
         return self.role if self.role in ("isolated", "dimer") else "crystal"
+
+    def held_out_of(self, recipe: GenerationRecipe) -> bool:
+        """Whether the potential of a generation is not trained on it: distorted crystals may join later."""
+        return self.role == "test" and self.info.get("crystal") not in recipe.trained_crystals
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,11 @@ def atom_items(database: Database[Any], campaign: Campaign) -> list[Item]:
 
 
 def pick_items(database: Database[Any], campaign: Campaign, generation: int) -> list[Item]:
-    """Return what a generation's funnel chose: training picks, then held-out picks, in the order of choice."""
+    """Return what a generation chose: training picks, then held-out picks, in the order of choice."""
+    from gapfactory.protocols.planner import recipe_of
+
+    if recipe_of(campaign, generation).picks == "none":
+        return []
     selection = require_selection(database, campaign.name, generation)
     return [
         *_chosen(database, selection["train"], "train", generation),

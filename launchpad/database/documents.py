@@ -89,11 +89,11 @@ class CampaignDocument(_Document):
 
 
 class StructureDocument(_Document):
-    """A structure that is kept as such: cells, selected frames, isolated atoms, dimers."""
+    """A structure that is kept as such: cells, selected frames, distorted crystals, isolated atoms, dimers."""
 
     campaign: str
     generation: int = Field(ge=0)
-    stage: Literal["cell", "frame", "isolated", "dimer"]
+    stage: Literal["cell", "frame", "distorted", "isolated", "dimer"]
     index: int = Field(ge=0)
     composition: str
     hash: str
@@ -220,5 +220,7 @@ class MetricsDocument(_Document):
     labels: int
     decision: Literal["continue", "stop"]
     reason: str
+    #: the next generation where it is not the following one
+    go_to: int | None = None
     evidence: dict[str, Any]
     created: datetime = Field(default_factory=now)

@@ -23,6 +23,7 @@ __all__ = [
     "damaged_files",
     "fetch_potential",
     "latest_potential",
+    "preceding_potential",
     "read_file",
     "release_file",
     "require_potential",
@@ -173,6 +174,24 @@ def require_potential(database: Database[Any], campaign: str, generation: int) -
         )
         raise NotFoundError(msg)
     return dict(document)
+
+
+def preceding_potential(database: Database[Any], campaign: str, generation: int) -> dict[str, Any]:
+    """Return the record of the potential that a generation begins with.
+
+    It is that of the generation before, or where this was left out, of the newest one before it.
+
+    Raises
+    ------
+    NotFoundError
+        There is none.
+    """
+    document = database.potentials.find_one({"_id": generation_id(campaign, generation - 1)})
+    if document is not None:
+        return dict(document)
+    earlier = {"campaign": campaign, "generation": {"$lt": generation}}
+    found = list(database.potentials.find(earlier).sort("generation", -1).limit(1))
+    return dict(found[0]) if found else require_potential(database, campaign, generation - 1)
 
 
 def latest_potential(database: Database[Any], campaign: str) -> dict[str, Any] | None:

@@ -158,14 +158,16 @@ def _core_hours(database: Database[Any]) -> float:
 
 def planned_for(campaign: Campaign, generation: int) -> dict[str, float]:
     """Return what a generation is going to add to what has a limit and can be told before."""
-    from gapfactory.protocols.de_novo import picks_of
+    from gapfactory.protocols.planner import recipe_of
     from launchpad.database.dataset import make_atoms
 
-    picks = sum(picks_of(campaign, generation))
+    recipe = recipe_of(campaign, generation)
+    picks = recipe.labels
+    crystals = sum(campaign.crystals[name].count for name in recipe.crystals)
     # from generation 1 on, chosen frames are structures of their own; the first one labels atoms and dimers too
     beside = 0 if generation else sum(len(atoms) for _, atoms in make_atoms(campaign))
     return {
-        "structures": float(campaign.cells_of(generation) + (picks if generation else beside)),
+        "structures": float(recipe.n_cells + (picks if generation else beside + crystals)),
         "labels": float(picks + beside),
     }
 

@@ -42,6 +42,7 @@ LOCAL = frozenset({"label_claims"})
 
 _OPEN = {str(CampaignState.SUBMITTED), str(CampaignState.RUNNING)}
 _FRAME = re.compile(r"/relaxation/\d{6,}/frame/\d{4,}")
+_DISTORTED = re.compile(r"/distorted/\d{6,}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Largest reason of a campaign that is halted (characters).
 _LONGEST_REASON = 50_000
@@ -223,10 +224,11 @@ def _structure(permit: Permit, statement: Statement) -> None:
         _must(stage == "cell" and document["generation"] == generation, f"stage {stage!r}")
         _must(task["start"] <= index < task["stop"], f"index {index}")
     elif permit.kind is TaskKind.SELECT:
-        _must(stage == "frame" and document["generation"] == generation, f"stage {stage!r}")
+        _must(stage in {"frame", "distorted"} and document["generation"] == generation, f"stage {stage!r}")
         key = document["_id"]
         before = generation_id(name, generation)
-        _must(key.startswith(before) and _FRAME.fullmatch(key[len(before) :]), f"key {key!r}")
+        pattern = _FRAME if stage == "frame" else _DISTORTED
+        _must(key.startswith(before) and pattern.fullmatch(key[len(before) :]), f"key {key!r}")
     else:
         _must(task["what"] == "atoms" and stage in {"isolated", "dimer"}, f"stage {stage!r}")
         _must(document["generation"] == 0, "another generation")

@@ -15,7 +15,7 @@ from gapfactory.protocols.plan import TaskKind
 from launchpad.database.campaigns import campaign_of, require_campaign
 from launchpad.database.dataset import all_items, atom_items, label_key, noise_items, pick_items, store_atoms
 from launchpad.database.documents import generation_id, own_label_id
-from launchpad.database.potentials import BUCKET
+from launchpad.database.potentials import BUCKET, preceding_potential
 from launchpad.database.privileges import SHARES
 from launchpad.database.sharing import accepted_groups
 
@@ -208,12 +208,17 @@ def _build(_: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Nee
 
 
 def _relax(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
-    before = generation_id(campaign.name, task["generation"] - 1)
+    before = preceding_potential(database, campaign.name, task["generation"])["_id"]
+    asked: tuple[Filter, ...] = ({"_id": before},)
+    if before != generation_id(campaign.name, task["generation"] - 1):
+        # the generation before was left out: the task asks for its potential first, then for the newest
+        earlier = {"campaign": campaign.name, "generation": {"$lt": task["generation"]}}
+        asked = (*asked, {"_id": generation_id(campaign.name, task["generation"] - 1)}, earlier)
     return Need(
         (
             Slice("structures", ({**_range(campaign, task), "stage": "cell"},)),
             Slice("relaxations", (_range(campaign, task),), ("index",)),
-            Slice("potentials", ({"_id": before},)),
+            Slice("potentials", asked),
             *_files_of(database, before),
         )
     )
@@ -230,16 +235,18 @@ def _files_of(database: Database[Any], potential: str, *, more: tuple[Filter, ..
 
 
 def _select(_: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
+    from gapfactory.protocols.planner import recipe_of
+
     generation = task["generation"]
     key = generation_id(campaign.name, generation)
     of = {"campaign": campaign.name, "generation": generation}
     slices = [Slice("selections", ({"_id": key},), ())]
-    if generation == 0:
+    if recipe_of(campaign, generation).relax is None:
         slices.append(Slice("structures", ({**of, "stage": "cell"},)))
     else:
         fields = (
             "composition", "status", "n_frames", "numbers", "enthalpies", "energies", "cells", "left_known_space",
-            "positions", "index",
+            "positions", "steps", "index",
         )  # fmt: skip
         slices.append(Slice("relaxations", (of, {"_id": prefix(f"{key}/relaxation/")}), fields))
     return Need(tuple(slices))

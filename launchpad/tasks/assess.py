@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fireworks import explicit_serialize
 
-from gapfactory.protocols.de_novo import decide, picks_of
+from gapfactory.protocols.planner import decide, recipe_of
 from gapfactory.seeds import Stage
 from launchpad.assessment import assess
 from launchpad.database.campaigns import require_campaign, set_state
-from launchpad.database.documents import MetricsDocument, generation_id
+from launchpad.database.dataset import pick_items
+from launchpad.database.documents import MetricsDocument, SelectionDocument, generation_id
 from launchpad.database.potentials import cached_potential, require_potential
-from launchpad.database.results import metrics_of, save_metrics
+from launchpad.database.results import metrics_of, save_metrics, save_selection
 from launchpad.operations.quotas import exceeded, planned_for
 from launchpad.stability import measure_stability, stability_wanted
 from launchpad.states import CampaignState
 from launchpad.tasks.base import CampaignTask, TaskContext
 from launchpad.workflows.generation import submit_generation
 
-__all__ = ["AssessTask"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pymongo.database import Database
+
+    from gapfactory.analysis.energy_distribution import EnergyBox
+    from gapfactory.campaign import Campaign
+
+__all__ = ["AssessTask", "labels_spent"]
 
 
 @explicit_serialize
@@ -34,14 +43,17 @@ class AssessTask(CampaignTask):
         if stored is None:
             stored = self._measure(context, key)
         if stored["decision"] == "continue":
-            reason = _over_quota(context)
+            reason = _over_quota(context, _following(stored))
             if reason and set_state(database, campaign.name, CampaignState.HALTED, reason):
                 # `resume` runs this task again, which then acts on what is stored
                 return {"halted": True, "reason": reason}
             # it may have been cancelled while this was measured
             acted = require_campaign(database, campaign.name)["state"] != CampaignState.CANCELLED
             if acted:
-                submit_generation(context.queue, campaign, generation + 1)
+                following = _following(stored)
+                for left_out in range(generation + 1, following):
+                    save_selection(database, _nothing(campaign.name, left_out, stored["reason"]))
+                submit_generation(context.queue, campaign, following)
         else:
             acted = set_state(database, campaign.name, CampaignState.DONE, stored["reason"])
         if not acted and require_campaign(database, campaign.name)["state"] == CampaignState.CANCELLED:
@@ -58,30 +70,28 @@ class AssessTask(CampaignTask):
         def potential(of: int) -> Any:
             return load_potential(cached_potential(database, require_potential(database, campaign.name, of)))
 
-        newest = potential(generation)
+        newest, recipe = potential(generation), recipe_of(campaign, generation)
+        # what this generation chose is judged by the potential before; one without choices has no such judgement
+        judged = generation > 0 and recipe.picks != "none"
         evidence = assess(
             database,
             campaign,
             generation,
             newest,
-            potential(generation - 1) if generation else None,
+            potential(generation - 1) if judged else None,
         )
         earlier = [m for m in metrics_of(database, campaign.name) if m["generation"] < generation]
-        labels = sum(sum(picks_of(campaign, g)) for g in range(generation + 1))
+        labels = labels_spent(database, campaign, generation)
+        newest_entry = {"generation": generation, "labels": labels, "evidence": evidence}
         history = [
             Evidence(
                 generation=entry["generation"],
                 n_labels=entry["labels"],
-                n_structures=entry["window"]["n"],
-                energy_rmse=_number(entry["window"]["energy_rmse_eV"]),
+                n_structures=entry["evidence"]["window"]["n"],
+                energy_rmse=_number(entry["evidence"]["window"]["energy_rmse_eV"]),
+                ends=_ends(entry["evidence"]),
             )
-            for entry in (
-                *(
-                    {"generation": m["generation"], "labels": m["labels"], "window": m["evidence"]["window"]}
-                    for m in earlier
-                ),
-                {"generation": generation, "labels": labels, "window": evidence["window"]},
-            )
+            for entry in (*earlier, newest_entry)
         ]
         decision = decide(campaign, generation, history)
         if stability_wanted(campaign, decision.action):
@@ -96,14 +106,49 @@ class AssessTask(CampaignTask):
             decision=decision.action,
             reason=decision.reason,
             evidence=evidence,
+            go_to=decision.go_to,
         )
         save_metrics(database, document)
         return document.to_bson()
 
 
-def _over_quota(context: TaskContext) -> str:
+def _following(stored: Mapping[str, Any]) -> int:
+    """Return the generation that a stored decision goes on with."""
+    go_to = stored.get("go_to")
+    return int(stored["generation"]) + 1 if go_to is None else int(go_to)
+
+
+def _nothing(campaign: str, generation: int, reason: str) -> SelectionDocument:
+    """Return the selection of a generation that is left out."""
+    from gapfactory.select import SelectionReport
+
+    report = SelectionReport((), (), (), {}, (f"left out: {reason}",))
+    key = generation_id(campaign, generation)
+    return SelectionDocument(
+        id=key, campaign=campaign, generation=generation, train=[], test=[], report=report.to_json()
+    )
+
+
+def labels_spent(database: Database[Any], campaign: Campaign, generation: int) -> int:
+    """Return the labels up to a generation: as planned where a funnel chose, as chosen where all are taken."""
+    spent = 0
+    for earlier in range(generation + 1):
+        recipe = recipe_of(campaign, earlier)
+        every = recipe.picks in {"cells", "snapshots"}
+        spent += len(pick_items(database, campaign, earlier)) if every else recipe.labels
+    return spent
+
+
+def _ends(evidence: Mapping[str, Any]) -> EnergyBox | None:
+    from gapfactory.analysis.energy_distribution import EnergyBox
+
+    # assessments of earlier versions do not have it
+    box = evidence.get("energies", {}).get("end")
+    return None if box is None else EnergyBox.from_dict(box)
+
+
+def _over_quota(context: TaskContext, following: int) -> str:
     """Return which quota does not allow the next generation; nothing where that is on the queue already."""
-    following = context.generation + 1
     key = f"add:{generation_id(context.campaign.name, following)}"
     if context.queue.journal.find_one({"_id": key}, {"_id": 1}) is not None:
         return ""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
 
+from gapfactory.protocols.planner import recipe_of
 from gapfactory.seeds import Stage
 from launchpad.database.documents import StructureDocument, structure_id
 from launchpad.database.packing import pack_atoms
@@ -44,6 +45,7 @@ class BuildTask(CampaignTask):
 
         campaign, generation = context.campaign, context.generation
         start, stop = self["start"], self["stop"]
+        recipe = recipe_of(campaign, generation)
         done = existing_indices(
             context.database, "structures", campaign.name, generation, start, stop, stage="cell"
         )
@@ -51,13 +53,13 @@ class BuildTask(CampaignTask):
         for index in range(start, stop):
             if index in done:
                 continue
-            rng = context.rng(Stage.CELL, index)
+            rng, mine = context.rng(Stage.CELL, index), recipe.cell_range(index)
             cell = build_cell(
                 rng,
                 composition=draw_composition(campaign, rng),
                 species=campaign.species_table,
                 generation=generation,
-                settings=campaign.build,
+                settings=mine.build,
             )
             batch.append(
                 StructureDocument(
@@ -74,6 +76,7 @@ class BuildTask(CampaignTask):
                         "space_group": cell.space_group,
                         "shortest_ratio": cell.shortest_ratio,
                         "attempts": cell.attempts,
+                        "component": mine.component,
                     },
                 )
             )

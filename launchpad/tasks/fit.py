@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fireworks import explicit_serialize
 
 from gapfactory.errors import StateError
-from gapfactory.protocols.de_novo import picks_of
+from gapfactory.protocols.planner import recipe_of
 from gapfactory.seeds import Stage
 from launchpad.assessment import noise_of_labels
 from launchpad.database.campaigns import set_state
@@ -21,6 +21,7 @@ from launchpad.tasks.base import CampaignTask, TaskContext
 
 if TYPE_CHECKING:
     from gapfactory.potentials.gap import GapFit, GapSettings, LabelledStructure
+    from gapfactory.protocols.recipe import GenerationRecipe
     from launchpad.database.dataset import LabelledItem
 
 __all__ = ["FitTask"]
@@ -46,7 +47,7 @@ class FitTask(CampaignTask):
                 context.database, campaign, pick_items(context.database, campaign, earlier)
             )
         _require_quorum(context, entries)
-        data = _training_data(entries, generation)
+        data = _training_data(entries, recipe_of(campaign, generation))
         began = time.monotonic()
         fit = fit_gap(
             data,
@@ -72,7 +73,7 @@ class FitTask(CampaignTask):
 
 def _settings(context: TaskContext) -> GapSettings:
     """Return the settings of the fit, with no energy error below the measured noise of the labels."""
-    settings = context.campaign.gap
+    settings = recipe_of(context.campaign, context.generation).gap
     noise = noise_of_labels(context.database, context.campaign)
     if noise is None:
         return settings
@@ -95,9 +96,11 @@ def _require_quorum(context: TaskContext, entries: list[LabelledItem]) -> None:
     atoms = [e for e in entries if e.item.role == "isolated"]
     mine = [e for e in entries if e.item.generation == generation and e.item.kind == "crystal"]
     lost_atoms, lost = ([(e.item.id, e.label) for e in g if _failed(e) and e.label] for g in (atoms, mine))
-    wanted = campaign.schedule.quorum * min(len(mine), sum(picks_of(campaign, generation)))
+    planned = recipe_of(campaign, generation).labels
+    wanted = campaign.schedule.quorum * min(len(mine), planned)
     # in floating point 0.56 times 25 is a little more than 14
-    if not lost_atoms and mine and len(mine) - len(lost) >= wanted - 1e-9:
+    enough = bool(mine or not planned) and len(mine) - len(lost) >= wanted - 1e-9
+    if not lost_atoms and enough:
         return
     kinds = Counter(label.fault for _, label in (*lost_atoms, *lost) if label.fault)
     first = (*lost_atoms, *lost)[:1]
@@ -122,7 +125,7 @@ def _counted(kinds: Counter[str]) -> str:
     return f" ({found})" if found else ""
 
 
-def _training_data(entries: list[LabelledItem], generation: int) -> list[LabelledStructure]:
+def _training_data(entries: list[LabelledItem], recipe: GenerationRecipe) -> list[LabelledStructure]:
     from gapfactory.potentials.gap import LabelledStructure
 
     data = [
@@ -135,7 +138,9 @@ def _training_data(entries: list[LabelledItem], generation: int) -> list[Labelle
             kind=entry.item.kind,
         )
         for entry in entries
-        if entry.item.role != "test" and entry.label is not None and entry.label.usable_in(generation)
+        if not entry.item.held_out_of(recipe)
+        and entry.label is not None
+        and entry.label.usable_in(recipe.generation)
     ]
     return sorted(data, key=lambda structure: structure.id)
 

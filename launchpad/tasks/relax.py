@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
 
-from gapfactory.errors import NotFoundError
+from gapfactory.errors import NotFoundError, StateError
+from gapfactory.protocols.planner import recipe_of
 from gapfactory.seeds import Stage
 from launchpad.database.documents import RelaxationDocument, structure_id
 from launchpad.database.packing import pack_array, unpack_atoms
-from launchpad.database.potentials import cached_potential, require_potential
+from launchpad.database.potentials import cached_potential, preceding_potential
 from launchpad.database.results import existing_indices, save_relaxation, structure_documents
 from launchpad.tasks.base import CampaignTask, TaskContext
 
@@ -36,6 +37,10 @@ class RelaxTask(CampaignTask):
 
         campaign, generation = context.campaign, context.generation
         start, stop = self["start"], self["stop"]
+        settings = recipe_of(campaign, generation).relax
+        if settings is None:
+            msg = f"generation {generation} relaxes no cells"
+            raise StateError(msg)
         done = existing_indices(context.database, "relaxations", campaign.name, generation, start, stop)
         cells = structure_documents(context.database, campaign.name, generation, "cell", start, stop)
         if len(cells) != stop - start:
@@ -44,18 +49,18 @@ class RelaxTask(CampaignTask):
                 "are; rerun their build task"
             )
             raise NotFoundError(msg)
-        record = require_potential(context.database, campaign.name, generation - 1)
+        record = preceding_potential(context.database, campaign.name, generation)
         evaluate = batch_evaluator(
             load_potential(cached_potential(context.database, record)),
-            uncertainty=campaign.relax.max_uncertainty is not None,
+            uncertainty=settings.max_uncertainty is not None,
         )
         counts = {"converged": 0, "unconverged": 0, "failed": 0}
         missing = [cell for cell in cells if cell["index"] not in done]
         for ended in relax_each(
             [unpack_atoms(cell["atoms"]) for cell in missing],
-            [draw_pressure(context.rng(Stage.PRESSURE, cell["index"]), campaign.relax) for cell in missing],
+            [draw_pressure(context.rng(Stage.PRESSURE, cell["index"]), settings) for cell in missing],
             evaluate,
-            campaign.relax,
+            settings,
         ):
             counts[ended.trajectory.status] += 1
             save_relaxation(

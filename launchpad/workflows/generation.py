@@ -31,7 +31,7 @@ def generation_workflow(campaign: Campaign, generation: int) -> Workflow:
     """Translate the plan of one generation; ids count from 1 until the queue gives its own."""
     from fireworks import Firework, Workflow
 
-    from gapfactory.protocols.de_novo import plan_generation
+    from gapfactory.protocols.planner import plan_generation
     from launchpad.tasks import TASKS
 
     plan = plan_generation(campaign, generation)

@@ -59,7 +59,7 @@ class View:
     needs_generation: bool = False
 
 
-STAGES: Final = ("cell", "frame", "isolated", "dimer")
+STAGES: Final = ("cell", "frame", "distorted", "isolated", "dimer")
 #: Filters of all stored structures; the order is that of their keys.
 STORED: Final = (
     Column("campaign", "campaign", "Campaign", "exact"),

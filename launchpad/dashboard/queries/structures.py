@@ -415,6 +415,7 @@ def _path(known: Known, cell: str | None, there: bool) -> tuple[Step, ...]:
         steps.append(Step("Random cell", text, cell if there else None, "relaxation", tasks.get("build")))
     else:
         kinds = {"isolated": ("Isolated atom", "for the offsets"), "dimer": ("Dimer", "for the offsets")}
+        kinds["distorted"] = ("Distorted crystal", "of a known phase")
         steps.append(Step(*kinds.get(subject.kind, ("Structure", "brought in as it is")), None, "made"))
     if relaxation is not None:
         here = relaxation["_id"] == subject.id

@@ -10,7 +10,7 @@ import pytest
 from gapfactory.campaign import campaign_from_mapping
 from gapfactory.campaign.cost import estimate
 from gapfactory.errors import CampaignFileError, InputError, NotFoundError, StateError
-from gapfactory.protocols.de_novo import plan_generation
+from gapfactory.protocols.planner import plan_generation
 from launchpad import service
 from launchpad.cli.relabel import changes_from
 from launchpad.database.campaigns import campaign_of, require_campaign

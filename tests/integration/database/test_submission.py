@@ -9,7 +9,7 @@ from pymongo.collection import Collection
 
 from gapfactory.campaign import parse_campaign
 from gapfactory.errors import StateError
-from gapfactory.protocols.de_novo import plan_generation
+from gapfactory.protocols.planner import plan_generation
 from launchpad.database.campaigns import campaign_of, create_campaign, require_campaign, science_digest
 from launchpad.queue import Queue
 from launchpad.workflows.generation import submit_generation

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from gapfactory.analysis.learning import Evidence
 from gapfactory.campaign import Campaign, campaign_from_mapping
 from gapfactory.campaign.cost import estimate
-from gapfactory.protocols.de_novo import decide, picks_of, plan_generation
 from gapfactory.protocols.plan import TaskKind, chunks
+from gapfactory.protocols.planner import decide, plan_generation, recipe_of
 
 
 def small(**more: object) -> Campaign:
@@ -61,7 +61,7 @@ def test_the_plan_is_a_single_ordered_graph_that_ends_in_assess(generation: int)
 
 def test_the_budget_is_spent_exactly() -> None:
     campaign = small(stop={"label_budget": 50})
-    per_generation = [sum(picks_of(campaign, g)) for g in range(5)]
+    per_generation = [recipe_of(campaign, g).labels for g in range(5)]
     assert per_generation == [21, 21, 8, 0, 0]
     assert decide(campaign, 1, []).action == "continue"
     decision = decide(campaign, 2, [])

@@ -9,6 +9,7 @@ from ase import Atoms
 
 from gapfactory.campaign import campaign_from_mapping
 from gapfactory.errors import StateError
+from gapfactory.protocols.planner import recipe_of
 from launchpad.database.dataset import Item, LabelledItem
 from launchpad.database.labels import StoredLabel
 from launchpad.database.packing import pack_atoms
@@ -33,8 +34,8 @@ def said(monkeypatch):
     return reasons
 
 
-def context(n, **schedule):
-    campaign = campaign_from_mapping(
+def campaign(n, **schedule):
+    return campaign_from_mapping(
         {
             "preset": "quickstart-Si-analytic",
             "name": "made-up",
@@ -43,7 +44,10 @@ def context(n, **schedule):
             "stop": {"label_budget": n},
         }
     )
-    return SimpleNamespace(campaign=campaign, generation=0, database=None)
+
+
+def context(n, **schedule):
+    return SimpleNamespace(campaign=campaign(n, **schedule), generation=0, database=None)
 
 
 def picks(good, bad):
@@ -96,6 +100,6 @@ def test_nothing_is_fitted_before_everything_is_decided(said) -> None:
 def test_a_late_label_is_no_part_of_earlier_training_sets() -> None:
     late = stored(enters=2)
     assert [late.usable_in(generation) for generation in (1, 2, 3)] == [False, True, True]
-    assert fit._training_data([entry("a", label=late)], 1) == []
+    assert fit._training_data([entry("a", label=late)], recipe_of(campaign(1), 1)) == []
     assert not stored("failed", retry_in=3).wanted_in(2)
     assert stored("failed", retry_in=3).wanted_in(3)

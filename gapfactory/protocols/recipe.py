@@ -1,0 +1,157 @@
+"""The recipe of one generation: which cells, relaxed how, which structures are labelled, which potential is fitted.
+
+Planner, tasks, cost estimate and reports ask the recipe; only the protocols know how they come to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from gapfactory.build.settings import BuildSettings
+    from gapfactory.campaign import Campaign
+    from gapfactory.potentials.gap.settings import GapSettings
+    from gapfactory.search.settings import RelaxSettings
+
+__all__ = ["CellRange", "GenerationRecipe", "cell_ranges", "diagnostic_ranges", "relax_settings"]
+
+
+@dataclass(frozen=True)
+class CellRange:
+    """The cells ``start <= i < stop`` of a generation, which one component of the campaign makes.
+
+    Attributes
+    ----------
+    component
+        Name of the component.
+    start, stop
+        Indices of the cells.
+    build
+        How they are made.
+    labelled
+        Whether their structures may be labelled; those of a diagnostic search are only relaxed.
+    """
+
+    component: str
+    start: int
+    stop: int
+    build: BuildSettings
+    labelled: bool = True
+
+
+@dataclass(frozen=True)
+class GenerationRecipe:
+    """What one generation does.
+
+    Attributes
+    ----------
+    generation
+        0 for the first.
+    title
+        What it is for, in a word or two.
+    cells
+        Random cells by component, in the order of their indices; empty where none are made.
+    relax
+        How the cells are relaxed with the potential before; None: they are labelled as they were made.
+    picks
+        How structures are chosen to be labelled: ``funnel`` (histogram and CUR), ``cells`` (all that were made),
+        ``snapshots`` (of every relaxation), ``given`` (chosen before the campaign began), ``none``.
+    train, test
+        Structures labelled for training and for testing, at most; distorted crystals are among them.
+    noise
+        Training structures labelled once more to measure the noise of the labels.
+    early_steps
+        With ``snapshots``: optimiser steps after which a structure is taken, besides the end of the relaxation.
+    crystals
+        Names of the groups of distorted crystals that this generation makes and labels.
+    trained_crystals
+        Names of those in the training set of its potential.
+    gap
+        Settings of its potential.
+    """
+
+    generation: int
+    title: str
+    cells: tuple[CellRange, ...]
+    relax: RelaxSettings | None
+    picks: Literal["funnel", "cells", "snapshots", "given", "none"]
+    train: int
+    test: int
+    gap: GapSettings
+    noise: int = 0
+    early_steps: tuple[int, ...] = ()
+    crystals: tuple[str, ...] = ()
+    trained_crystals: tuple[str, ...] = ()
+
+    @property
+    def n_cells(self) -> int:
+        """Random cells of all components."""
+        return self.cells[-1].stop if self.cells else 0
+
+    @property
+    def labels(self) -> int:
+        """Labels for training and for testing, at most."""
+        return self.train + self.test
+
+    @property
+    def n_labelled(self) -> int:
+        """Cells whose structures may be labelled; they are the first ones."""
+        return max((part.stop for part in self.cells if part.labelled), default=0)
+
+    def cell_range(self, index: int) -> CellRange:
+        """Return the range that holds cell number `index`.
+
+        Raises
+        ------
+        IndexError
+            The generation has no such cell.
+        """
+        for found in self.cells:
+            if found.start <= index < found.stop:
+                return found
+        msg = f"generation {self.generation} has {self.n_cells} cells, none has the number {index}"
+        raise IndexError(msg)
+
+
+#: Name of the component of a campaign that names none.
+PLAIN = "random"
+
+
+def cell_ranges(campaign: Campaign, generation: int) -> tuple[CellRange, ...]:
+    """Return the cells of a generation by component, in the order of the components' names.
+
+    Those of diagnostic searches come last, so that they change no other cell.
+    """
+    initial = generation == 0
+    labelled = {name: c for name, c in campaign.components.items() if c.labelled}
+    if not labelled:
+        schedule = campaign.schedule
+        cells = schedule.initial_cells if initial else None
+        found = [CellRange(PLAIN, 0, cells or schedule.cells_per_generation, campaign.build)]
+    else:
+        found = []
+        for name, component in sorted(labelled.items()):
+            start = found[-1].stop if found else 0
+            cells = component.initial_cells if initial else None
+            found.append(CellRange(name, start, start + (cells or component.cells), component.build))
+    return (*found, *diagnostic_ranges(campaign, generation, found[-1].stop))
+
+
+def diagnostic_ranges(campaign: Campaign, generation: int, start: int = 0) -> tuple[CellRange, ...]:
+    """Return the cells of the diagnostic searches of a generation, numbered from `start` on."""
+    found: list[CellRange] = []
+    for name, component in sorted(campaign.components.items()):
+        wanted = component.generations is None or generation in component.generations
+        if not component.labelled and generation and wanted:
+            found.append(CellRange(name, start, start + component.cells, component.build, labelled=False))
+            start += component.cells
+    return tuple(found)
+
+
+def relax_settings(campaign: Campaign, generation: int) -> RelaxSettings:
+    """Return how the cells of a generation are relaxed: before the generation of the first pressure, at none."""
+    relax = campaign.relax
+    if generation >= relax.pressure_from_generation:
+        return relax
+    return relax.model_copy(update={"pressure_scale_GPa": 0.0})
