@@ -31,7 +31,7 @@ gap:
 final_fit: {soap: {n_max: 4, l_max: 3}}
 reference: {engine: ase, calculator: stillinger-weber}
 evidence: {phases: [diamond], stability: {duration_ps: 0.04, nve_ps: 0.02, n_atoms: 8, contacts_to: 0.6}}
-execution: {build_chunk: 6, relax_chunk: 3, reference_chunk: 4}
+execution: {build_chunk: 6, relax_chunk: 3, reference_chunk: 12}
 %(more)s
 """
 FREE = "  free: {cells: 3, initial_cells: 6, build: {atoms_max: 4}}"
@@ -173,11 +173,12 @@ def test_the_letter_and_again_after_kills(place, stored, tmp_path) -> None:
     kills = 0
     while process.poll() is None and time.monotonic() < soon:
         time.sleep(1.2)
-        workers = [w["pid"] for w in place.json("worker", "list") if w["kind"] == "worker"]
-        for pid in workers[: kills < 3]:
+        listed = place.json("worker", "list") if kills < 3 else []
+        for pid in [worker["pid"] for worker in listed if worker["kind"] == "worker"][:1]:
             os.kill(pid, signal.SIGKILL)
             kills += 1
     assert process.wait(200) == 0, place.log()
+    assert kills == 3
     database = stored(place)
     first = place.json("campaign", "digest", "small")
     assert labels_by_origin(database, 0) == {"cell": 12, "crystal": 3}
