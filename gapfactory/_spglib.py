@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["quiet_spglib", "space_group_number"]
 
 
-#: filters of warnings belong to the whole process: threads that set and restore them must not overlap
-_FILTERS = threading.Lock()
+#: filters of warnings belong to the whole process: threads that set and restore them must not
+#: overlap, one that does so within itself may
+_FILTERS = threading.RLock()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from gapfactory.protocols.planner import recipe_of
 from launchpad.database.curves import curve_of
 from launchpad.database.dataset import noise_items, pick_items, with_labels
 from launchpad.diagnostics import diagnostic_searches
+from launchpad.separations import measured_on
 from launchpad.tasks.reference import curve_key
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def assess(
         "energies": _boxes(labelled, generation),
         "crystals": _crystals(labelled, calculator, recipe),
         "searches": diagnostic_searches(database, campaign, generation),
+        "measured": measured_on(campaign, labelled),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gapfactory.build.cells import BuiltCell, build_cell
 from gapfactory.build.clusters import bond_lengths, dimers, isolated_atoms
-from gapfactory.build.measure import Measured, measure, measured_settings
+from gapfactory.build.measure import Measured, best_structures, measure, measured_settings
 from gapfactory.build.objects import Unit
 from gapfactory.build.settings import BuildSettings, DimerSettings
 from gapfactory.build.volumes import atom_counts, minimum_separations, volume_per_atom
@@ -16,6 +16,7 @@ __all__ = [
     "Measured",
     "Unit",
     "atom_counts",
+    "best_structures",
     "bond_lengths",
     "build_cell",
     "dimers",

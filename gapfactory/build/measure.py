@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gapfactory.build.settings import BuildSettings
 
-__all__ = ["Measured", "measure", "measured_settings"]
+__all__ = ["Measured", "best_structures", "measure", "measured_settings"]
 
 
 @dataclass(frozen=True)
@@ -84,24 +84,41 @@ def _shortest(atoms: Atoms) -> dict[str, float]:
     return found
 
 
-def measured_settings(settings: BuildSettings, structures: Sequence[Atoms]) -> BuildSettings:
-    """Return the settings with pairs and volume as in the structures; those without `separations.auto` unchanged.
+def best_structures(
+    structures: Sequence[tuple[str, Atoms, float]], number: int
+) -> list[tuple[str, Atoms, float]]:
+    """Return the structures that are lowest in energy per atom, `number` of each composition, ordered by id.
 
-    Pairs that the structures do not have keep their values. The volume is the mean of the structures and varied like
-    any single value; a fixed cell keeps its own. Without structures nothing changes.
-
-    Raises
-    ------
-    InputError
-        See `measure`.
+    Parameters
+    ----------
+    structures
+        Id, structure, energy in eV. Those that are not periodic in three directions are left out: they have no volume.
+    number
+        How many of each composition (reduced formula); equal energies are ordered by id.
     """
-    if not settings.separations.auto or not structures:
+    by_composition: dict[str, list[tuple[float, str, Atoms, float]]] = {}
+    for key, atoms, energy in structures:
+        if all(atoms.pbc):
+            formula = atoms.symbols.formula.reduce()[0].format("hill")
+            by_composition.setdefault(formula, []).append((energy / len(atoms), key, atoms, energy))
+    best = []
+    for group in by_composition.values():
+        best += [entry[1:] for entry in sorted(group, key=lambda entry: entry[:2])[:number]]
+    return sorted(best, key=lambda entry: entry[0])
+
+
+def measured_settings(settings: BuildSettings, found: Measured | None) -> BuildSettings:
+    """Return the settings with pairs and volume as measured; those without `separations.auto` unchanged.
+
+    Pairs that were not measured keep their values. The volume is varied like any single value; a fixed cell keeps its
+    own. Where nothing was measured nothing changes.
+    """
+    if not settings.separations.auto or found is None:
         return settings
-    found = measure(structures)
     pairs = dict(settings.separations.pairs) | {name: (d, d) for name, d in found.separations.items()}
     changes: dict[str, object] = {"separations": settings.separations.model_copy(update={"pairs": pairs})}
     if settings.shape.cell is None:
         from gapfactory.build.settings import VolumeSettings
 
-        changes["volume"] = VolumeSettings(per_atom=found.volume_per_atom)
+        changes["volume"] = VolumeSettings(per_atom=(found.volume_per_atom, found.volume_per_atom))
     return settings.model_copy(update=changes)

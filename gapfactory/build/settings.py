@@ -118,8 +118,13 @@ class SeparationSettings(Settings):
     """Of pairs of species, e.g. {B-B: 1.6, B-O: [1.3, 1.6]}; a range is drawn from for each cell."""
 
     auto: bool = False
-    """Take pairs and volume from the best structures found so far (AUTO), as soon as there are any; until then, and for
-    pairs that these do not have, the other values hold."""
+    """Take pairs and volume from the best structures found so far (AUTO): every generation of a campaign measures them
+    on the labelled structures of the generations before. In the first generation, and for pairs that the best ones do
+    not have, the other values hold."""
+
+    auto_structures: int = Field(10, ge=1)
+    """For `auto`: how many structures of each composition are the best, i.e. lowest in energy per atom by the
+    reference. Distorted crystals are not among them: they were given, not found."""
 
     @field_validator("pairs")
     @classmethod

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapfactory.protocols.plan import TaskKind
 from gapfactory.protocols.planner import generations_of, plan_generation, recipe_of
+from gapfactory.protocols.recipe import builds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -384,6 +385,12 @@ def _warnings(campaign: Campaign, fit_gb: float) -> tuple[str, ...]:
             f"a k-point density of {reference.kpoint_density:g} leaves a label noise of tens of meV/atom "
             "for small "
             "cells; 2.5 or more is advised"
+        )
+    auto = [name for name, build in builds(campaign).items() if build.separations.auto]
+    if auto:
+        found.append(
+            f"separations.auto ({', '.join(auto)}): generation 0 uses the stated separations and volume; each "
+            "later one measures them on the lowest labelled structures of those before"
         )
     if campaign.phase_names() == ():
         found.append("there is no named phase to judge by; the verdict rests on held-out structures alone")

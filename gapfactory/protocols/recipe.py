@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from gapfactory.potentials.gap.settings import GapSettings
     from gapfactory.search.settings import RelaxSettings
 
-__all__ = ["CellRange", "GenerationRecipe", "cell_ranges", "diagnostic_ranges", "relax_settings"]
+__all__ = [
+    "CellRange",
+    "GenerationRecipe",
+    "builds",
+    "cell_ranges",
+    "diagnostic_ranges",
+    "relax_settings",
+]
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,15 @@ class GenerationRecipe:
 
 #: Name of the component of a campaign that names none.
 PLAIN = "random"
+
+
+def builds(campaign: Campaign) -> dict[str, BuildSettings]:
+    """Return how cells are made, by component; a campaign that labels another one's structures makes none."""
+    if campaign.source is not None:
+        return {}
+    labelled = any(component.labelled for component in campaign.components.values())
+    plain = {} if labelled else {PLAIN: campaign.build}
+    return plain | {name: component.build for name, component in sorted(campaign.components.items())}
 
 
 def cell_ranges(campaign: Campaign, generation: int) -> tuple[CellRange, ...]:

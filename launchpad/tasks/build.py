@@ -11,6 +11,7 @@ from gapfactory.seeds import Stage
 from launchpad.database.documents import StructureDocument, structure_id
 from launchpad.database.packing import pack_atoms
 from launchpad.database.results import existing_indices, save_structures
+from launchpad.separations import measured_before
 from launchpad.tasks.base import CampaignTask, TaskContext
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class BuildTask(CampaignTask):
 
     def work(self, context: TaskContext) -> dict[str, Any]:
         """Make the cells that are missing."""
-        from gapfactory.build import build_cell
+        from gapfactory.build import build_cell, measured_settings
         from gapfactory.structures import composition_of, structure_hash
 
         campaign, generation = context.campaign, context.generation
@@ -49,17 +50,20 @@ class BuildTask(CampaignTask):
         done = existing_indices(
             context.database, "structures", campaign.name, generation, start, stop, stage="cell"
         )
+        auto = any(part.build.separations.auto for part in recipe.cells)
+        measured = measured_before(context.database, campaign.name, generation) if auto else {}
         batch: list[StructureDocument] = []
         for index in range(start, stop):
             if index in done:
                 continue
             rng, mine = context.rng(Stage.CELL, index), recipe.cell_range(index)
+            found = measured.get(mine.component)
             cell = build_cell(
                 rng,
                 composition=draw_composition(campaign, rng),
                 species=campaign.species_table,
                 generation=generation,
-                settings=mine.build,
+                settings=measured_settings(mine.build, found.values if found else None),
             )
             batch.append(
                 StructureDocument(
@@ -77,6 +81,8 @@ class BuildTask(CampaignTask):
                         "shortest_ratio": cell.shortest_ratio,
                         "attempts": cell.attempts,
                         "component": mine.component,
+                        # absent where the stated separations hold
+                        **({"separations_of": found.generation} if found else {}),
                     },
                 )
             )
@@ -84,4 +90,5 @@ class BuildTask(CampaignTask):
                 save_structures(context.database, batch)
                 batch = []
         save_structures(context.database, batch)
-        return {"built": stop - start - len(done)}
+        said = {"separations": "measured" if measured else "as stated"} if auto else {}
+        return {"built": stop - start - len(done), **said}

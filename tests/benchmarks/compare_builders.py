@@ -192,9 +192,11 @@ def draw(sets: dict[str, dict[str, list[float]]], path: Path) -> None:
 
     colours = dict(zip(sets, ("#1b6ca8", "#d1495b", "#66a182"), strict=False))
     figure, axes = plt.subplots(2, 2, figsize=(9.0, 6.4), constrained_layout=True)
+    # every cell is in a bin: the widest of PyXtal's are three times as large as ours
+    volumes = np.arange(5.0, np.ceil(max(max(data["volume"]) for data in sets.values())) + 0.5, 0.5)
     for name, data in sets.items():
         style = {"histtype": "step", "density": True, "color": colours[name], "linewidth": 1.6, "label": name}
-        axes[0, 0].hist(data["volume"], bins=np.linspace(5, 20, 46), **style)
+        axes[0, 0].hist(data["volume"], bins=volumes, **style)
         axes[0, 1].hist(data["aspect"], bins=np.linspace(1, 6, 41), **style)
     width = 0.8 / len(sets)
     for k, (name, data) in enumerate(sets.items()):

@@ -14,7 +14,15 @@ from ase.neighborlist import neighbor_list
 from pydantic import ValidationError
 
 from gapfactory._spglib import quiet_spglib
-from gapfactory.build import BuildSettings, BuiltCell, atom_counts, build_cell, measure, measured_settings
+from gapfactory.build import (
+    BuildSettings,
+    BuiltCell,
+    atom_counts,
+    best_structures,
+    build_cell,
+    measure,
+    measured_settings,
+)
 from gapfactory.build.cells import _plan
 from gapfactory.build.sites import fill, fillings, sites
 from gapfactory.build.symmetry import candidates, crystal_system, is_symmorphic, space_group
@@ -188,10 +196,10 @@ def test_separations_and_volume_measured_from_structures() -> None:
     assert both.separations["O-Ti"] == pytest.approx(2.1)
     assert both.volume_per_atom == pytest.approx(2.1**3 * (1 + 1.1**3) / 2)
     written = BuildSettings(separations={"value": 1.0, "pairs": {"O-Ti": 1.9, "B-B": 1.5}})
-    assert measured_settings(written, [rock_salt]) is written
+    assert measured_settings(written, found) is written
     auto = BuildSettings(separations={"value": 1.0, "pairs": {"O-Ti": 1.9, "B-B": 1.5}, "auto": True})
-    assert measured_settings(auto, []) is auto
-    taken = measured_settings(auto, [rock_salt])
+    assert measured_settings(auto, None) is auto
+    taken = measured_settings(auto, found)
     assert taken.separations.pairs["O-Ti"] == pytest.approx((2.1, 2.1))
     assert taken.separations.pairs["B-B"] == (1.5, 1.5)
     assert taken.volume.per_atom == pytest.approx((2.1**3, 2.1**3))
@@ -202,6 +210,24 @@ def test_separations_and_volume_measured_from_structures() -> None:
         measure([])
     with pytest.raises(InputError, match="not periodic"):
         measure([Atoms("Ti")])
+
+
+def test_the_best_structures_are_the_lowest_of_each_composition() -> None:
+    def crystal(symbols: str) -> Atoms:
+        return Atoms(symbols, cell=[5.0] * 3, pbc=True, positions=np.eye(len(symbols), 3))
+
+    lone = Atoms("BB", positions=np.eye(2, 3))
+    pool = [
+        ("d", crystal("BB"), -6.0),  # -3.0 eV/atom
+        ("c", crystal("B"), -3.0),  # as low, and the id decides
+        ("b", crystal("BBB"), -8.0),
+        ("a", crystal("BO"), -1.0),
+        ("e", crystal("BBOO"), -3.0),
+        ("f", lone, -99.0),
+    ]
+    assert [key for key, _, _ in best_structures(pool, 1)] == ["c", "e"]
+    assert [key for key, _, _ in best_structures(pool[::-1], 2)] == ["a", "c", "d", "e"]
+    assert best_structures([("f", lone, -99.0)], 3) == []
 
 
 # contents
