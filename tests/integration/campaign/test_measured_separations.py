@@ -13,7 +13,7 @@ element: Si
 name: auto
 seed: 5
 schedule: {cells_per_generation: 10, initial_cells: 16, generations: 3}
-select: {noise_cells: 0, labels_per_generation: 6, held_out_per_generation: 1}
+select: {minima: all, noise_cells: 0, labels_per_generation: 6, held_out_per_generation: 1}
 stop: {label_budget: 21}
 build:
   atoms_min: 2
@@ -25,7 +25,7 @@ execution: {reference_chunk: 12, build_chunk: 4}
 relax: {max_steps: 20}
 gap:
   two_body: {n_sparse: 8}
-  three_body: {enabled: false}
+  three_body: {n_sparse: 10}
   soap: {enabled: false}
 reference: {engine: ase, calculator: stillinger-weber}
 evidence: {phases: [diamond], stability: {duration_ps: 0.02, nve_ps: 0.02, n_atoms: 8}}
