@@ -24,7 +24,6 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 #: every module with compiled functions; what one of them says is part of the name of every cached result
 KERNELS = (
     "gapfactory.build._kernels",
-    "gapfactory.build._rigid",
     "gapfactory.descriptors._kernels",
     "gapfactory.potentials.gap.engine._dot_product",
     "gapfactory.potentials.gap.engine._exp",

@@ -13,7 +13,7 @@ import numpy as np
 
 from gapfactory.compiled import compiled
 
-__all__ = ["minkowski", "push", "shortest_lattice_vector", "shortest_ratio"]
+__all__ = ["minkowski", "outside", "push", "shortest_lattice_vector", "shortest_ratio"]
 
 
 @compiled
@@ -101,8 +101,10 @@ def shortest_lattice_vector(lattice: Any) -> Any:
 
 
 @compiled
-def shortest_ratio(lattice: Any, fractional: Any, instances: Any, separation: Any) -> Any:
+def shortest_ratio(lattice: Any, fractional: Any, instances: Any, movable: Any, separation: Any) -> Any:
     """Smallest distance over minimum separation of all pairs, atoms with their own images included.
+
+    Pairs of which neither can move are left out.
 
     Two atoms of one instance, i.e. of one copy of a unit, count with each other's further images only; coordinates
     are not wrapped, so that the difference of theirs is the vector within the unit.
@@ -111,9 +113,12 @@ def shortest_ratio(lattice: Any, fractional: Any, instances: Any, separation: An
     own = np.inf
     largest = 0.0
     for i in range(n):
-        own = min(own, 1.0 / separation[i, i])
+        if movable[i] > 0.0:
+            own = min(own, 1.0 / separation[i, i])
         for j in range(n):
             largest = max(largest, separation[i, j])
+    if own == np.inf:
+        return own
     best = shortest_lattice_vector(lattice) * own
     heights = _heights(lattice)
     reach = best * largest
@@ -122,6 +127,8 @@ def shortest_ratio(lattice: Any, fractional: Any, instances: Any, separation: An
     n2 = int(reach / heights[2] + 0.5)
     for i in range(n):
         for j in range(i + 1, n):
+            if movable[i] + movable[j] == 0.0:
+                continue
             f0 = fractional[j, 0] - fractional[i, 0]
             f1 = fractional[j, 1] - fractional[i, 1]
             f2 = fractional[j, 2] - fractional[i, 2]
@@ -156,101 +163,78 @@ def _cartesian(lattice: Any, fractional: Any) -> Any:
 
 
 @compiled
-def _solve3(matrix: Any, right: Any) -> Any:
-    """Solve a symmetric positive definite system of three equations by Cramer's rule."""
-    a, b, c = matrix[0, 0], matrix[0, 1], matrix[0, 2]
-    d, e, f = matrix[1, 1], matrix[1, 2], matrix[2, 2]
-    p, q, r = d * f - e * e, c * e - b * f, b * e - c * d
-    s, t, u = a * f - c * c, b * c - a * e, a * d - b * b
-    determinant = a * p + b * q + c * r
-    result = np.empty(3)
-    result[0] = (p * right[0] + q * right[1] + r * right[2]) / determinant
-    result[1] = (q * right[0] + s * right[1] + t * right[2]) / determinant
-    result[2] = (r * right[0] + t * right[1] + u * right[2]) / determinant
-    return result
+def _limited(v: Any, most: float) -> Any:
+    """Return the vector, no longer than this."""
+    length = np.sqrt(_norm2(v))
+    return v * (most / length) if length > most else v
 
 
 @compiled
 def _move_body(lattice: Any, inverse: Any, points: Any, shifts: Any) -> None:
-    """Move a body by the mean shift of its touched atoms and turn it as their shifts about its centre ask.
+    """Move a body by the sum of the shifts that its atoms ask for, and turn it by their moment about its centre.
 
-    The turn is the one that fits those shifts best; it is limited to half a radian.
+    Neither moves an atom further than the largest of these shifts.
     """
     m = points.shape[0]
     position = _cartesian(lattice, points)
     shift = _cartesian(lattice, shifts)
     centre = np.zeros(3)
-    mean = np.zeros(3)
-    touched = 0
     for o in range(m):
         for a in range(3):
             centre[a] += position[o, a] / m
-            mean[a] += shift[o, a]
-        if _norm2(shift[o]) > 0.0:
-            touched += 1
-    if touched == 0:
-        return
-    for a in range(3):
-        mean[a] /= touched
-    torque = np.zeros(3)
-    inertia = np.zeros((3, 3))
+    whole, moment = np.zeros(3), np.zeros(3)
+    largest, arm, radius = 0.0, 0.0, 0.0
     for o in range(m):
+        x, y, z = position[o, 0] - centre[0], position[o, 1] - centre[1], position[o, 2] - centre[2]
+        away = x * x + y * y + z * z
+        radius = max(radius, np.sqrt(away))
+        length = np.sqrt(_norm2(shift[o]))
+        if length == 0.0:
+            continue
+        largest = max(largest, length)
+        arm += away
         for a in range(3):
-            position[o, a] -= centre[a]
-        x, y, z = position[o, 0], position[o, 1], position[o, 2]
-        if _norm2(shift[o]) > 0.0:
-            u, v, w = shift[o, 0] - mean[0], shift[o, 1] - mean[1], shift[o, 2] - mean[2]
-            torque[0] += y * w - z * v
-            torque[1] += z * u - x * w
-            torque[2] += x * v - y * u
-        for a in range(3):
-            inertia[a, a] += _norm2(position[o]) * touched / m
-            for b in range(3):
-                inertia[a, b] -= position[o, a] * position[o, b] * touched / m
-    trace = inertia[0, 0] + inertia[1, 1] + inertia[2, 2]
-    for a in range(3):  # a line does not resist turning about itself
-        inertia[a, a] += 1e-3 * trace
-    turn = _solve3(inertia, torque)
+            whole[a] += shift[o, a]
+        moment[0] += y * shift[o, 2] - z * shift[o, 1]
+        moment[1] += z * shift[o, 0] - x * shift[o, 2]
+        moment[2] += x * shift[o, 1] - y * shift[o, 0]
+    if largest == 0.0:
+        return
+    whole = _limited(whole, largest)
+    turn = np.zeros(3)
+    if arm > 0.0:
+        turn = _limited(moment / arm, largest / radius)
     angle = np.sqrt(_norm2(turn))
     axis = turn / angle if angle > 0.0 else turn
-    angle = min(angle, 0.5)
     cosine, sine = np.cos(angle), np.sin(angle)
     for o in range(m):
-        x, y, z = position[o, 0], position[o, 1], position[o, 2]
+        x, y, z = position[o, 0] - centre[0], position[o, 1] - centre[1], position[o, 2] - centre[2]
         along = (axis[0] * x + axis[1] * y + axis[2] * z) * (1.0 - cosine)
-        position[o, 0] = (
-            cosine * x + sine * (axis[1] * z - axis[2] * y) + along * axis[0] + centre[0] + mean[0]
-        )
-        position[o, 1] = (
-            cosine * y + sine * (axis[2] * x - axis[0] * z) + along * axis[1] + centre[1] + mean[1]
-        )
-        position[o, 2] = (
-            cosine * z + sine * (axis[0] * y - axis[1] * x) + along * axis[2] + centre[2] + mean[2]
-        )
+        position[o, 0] = cosine * x + sine * (axis[1] * z - axis[2] * y) + along * axis[0]
+        position[o, 1] = cosine * y + sine * (axis[2] * x - axis[0] * z) + along * axis[1]
+        position[o, 2] = cosine * z + sine * (axis[0] * y - axis[1] * x) + along * axis[2]
+        for a in range(3):
+            position[o, a] += centre[a] + whole[a]
     points[:] = _cartesian(inverse, position)
 
 
 @compiled
-def _confine(lattice: Any, inverse: Any, half_axes: Any, points: Any) -> None:
-    """Bring the centre of a body back into an ellipsoid about the origin, along the ellipsoid's radius."""
-    m = points.shape[0]
-    position = _cartesian(lattice, points)
-    centre = np.zeros(3)
-    for o in range(m):
-        for a in range(3):
-            centre[a] += position[o, a] / m
-    reach = 0.0
+def outside(half_axes: Any, x: Any, correction: Any) -> Any:
+    """How far (Å) a point is outside the ellipsoid about the origin; an infinite half axis does not confine.
+
+    `correction` receives the displacement that brings it back to the wall along the finite axes.
+    """
+    scaled = 0.0
     for a in range(3):
-        reach += (centre[a] / half_axes[a]) ** 2
-    reach = np.sqrt(reach)
-    if reach <= 1.0:
-        return
+        correction[a] = 0.0
+        scaled += (x[a] / half_axes[a]) ** 2
+    if scaled <= 1.0:
+        return 0.0
+    factor = 1.0 / np.sqrt(scaled) - 1.0
     for a in range(3):
-        if np.isfinite(half_axes[a]):
-            back = centre[a] * (1.0 - 1.0 / reach)
-            for o in range(m):
-                position[o, a] -= back
-    points[:] = _cartesian(inverse, position)
+        if half_axes[a] < np.inf:
+            correction[a] = factor * x[a]
+    return np.sqrt(_norm2(correction))
 
 
 @compiled
@@ -265,6 +249,7 @@ def push(
     orders: Any,
     bodies: Any,
     instances: Any,
+    movable: Any,
     half_axes: Any,
     separation: Any,
     step: float,
@@ -281,10 +266,13 @@ def push(
     ----------
     lattice, inverse
         Rows and their inverse, (3, 3).
-    rotations, inverse_rotations, translations
-        Operations on fractional coordinates, (g, 3, 3), (g, 3, 3), (g, 3).
+    rotations, inverse_rotations
+        Rotations of the operations on fractional coordinates, (g, 3, 3).
+    translations
+        Their translations for each orbit, (o, g, 3), lattice translations included, so that every copy of a body is
+        whole.
     points
-        One fractional point per orbit of atoms, (o, 3).
+        One fractional point per orbit of atoms, (o, 3); of a body that operations leave in place, one per atom.
     members
         Atom on which operation g puts the point of orbit o, (o, g).
     orders
@@ -293,8 +281,11 @@ def push(
         Body of each point, (o,), ascending; the points of one body keep their distances.
     instances
         Copy of a unit that each atom belongs to, (n,); pairs of one copy are pushed apart only from further images.
+    movable
+        1.0 for each atom that moves, 0.0 for others, (n,): those leave the whole way to their partners, and contacts
+        among them are left alone.
     half_axes
-        Points are kept within the ellipsoid about the origin with these half axes, (3,), Å; infinite: free.
+        Atoms are brought into the ellipsoid about the origin with these half axes, (3,), Å; infinite: free.
     separation
         Minimum separations, (n, n), Å.
     step, stall
@@ -316,6 +307,7 @@ def push(
     fractional = np.zeros((n, 3))
     displacement = np.zeros((n, 3))
     shifts = np.zeros((n_orbits, 3))
+    correction = np.zeros(3)
     current = points.copy()
     best_points = points.copy()
     best_overlap = np.inf
@@ -326,13 +318,17 @@ def push(
             for g in range(orders[o]):
                 i = members[o, g]
                 for a in range(3):
-                    fractional[i, a] = translations[g, a]
+                    fractional[i, a] = translations[o, g, a]
                     for b in range(3):
                         fractional[i, a] += rotations[g, a, b] * current[o, b]
         displacement[:] = 0.0
         overlap = 0.0
         for i in range(n):
             for j in range(i + 1, n):
+                if movable[i] + movable[j] == 0.0:
+                    continue
+                share_i = movable[i] / (movable[i] + movable[j])
+                share_j = 1.0 - share_i
                 limit = separation[i, j]
                 limit2 = limit * limit
                 f0 = fractional[j, 0] - fractional[i, 0]
@@ -357,13 +353,21 @@ def push(
                             overlap += 1.0 - d / limit
                             if d < 1e-8:  # coincident: no direction; whatever else acts must part them
                                 continue
-                            amount = 0.5 * np.sqrt(limit2 - d2) / d
-                            displacement[i, 0] -= amount * x
-                            displacement[i, 1] -= amount * y
-                            displacement[i, 2] -= amount * z
-                            displacement[j, 0] += amount * x
-                            displacement[j, 1] += amount * y
-                            displacement[j, 2] += amount * z
+                            amount = np.sqrt(limit2 - d2) / d
+                            displacement[i, 0] -= share_i * amount * x
+                            displacement[i, 1] -= share_i * amount * y
+                            displacement[i, 2] -= share_i * amount * z
+                            displacement[j, 0] += share_j * amount * x
+                            displacement[j, 1] += share_j * amount * y
+                            displacement[j, 2] += share_j * amount * z
+        if confined:
+            position = _cartesian(lattice, fractional)
+            for i in range(n):
+                out = outside(half_axes, position[i], correction)
+                if out > 1e-9:
+                    overlap += out / largest
+                    for a in range(3):  # twice the way: a wall does not meet one half-way as a partner does
+                        displacement[i, a] += 2.0 * correction[a]
         if overlap < best_overlap * (1.0 - 1e-3):
             since = 0
         else:
@@ -399,8 +403,6 @@ def push(
                     for a in range(3):
                         current[o, a] -= shifts[o, a]
                 _move_body(lattice, inverse, current[first:last], shifts[first:last])
-            if confined:
-                _confine(lattice, inverse, half_axes, current[first:last])
             first = last
         steps += 1
         if moved < 1e-12:  # only sites without freedom overlap
@@ -409,7 +411,7 @@ def push(
         for g in range(orders[o]):
             i = members[o, g]
             for a in range(3):
-                fractional[i, a] = translations[g, a]
+                fractional[i, a] = translations[o, g, a]
                 for b in range(3):
                     fractional[i, a] += rotations[g, a, b] * best_points[o, b]
     return fractional, best_points, steps

@@ -1,74 +1,136 @@
-"""Clusters and slabs: their groups, and the boxes that hold them.
+"""Clusters and slabs: their groups, and the room that holds them.
 
 A slab has the symmetry of one of the 80 layer groups: those settings of space groups whose operations neither mix z
 with x and y nor shift it. A cluster has the symmetry of a point group about its middle, five-fold ones included.
+
+Both are built in cells as all others, with their middle at the origin; what is not periodic has a period there that
+is longer than anything reaches, and gets its box with the vacuum at the end.
 """
 
 from __future__ import annotations
 
-from functools import cache, lru_cache, partial
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gapfactory._spglib import quiet_spglib
-from gapfactory.build.placing import Place, Setting, Symmetry, cartesian, places_of
-from gapfactory.build.sites import sites_of
-from gapfactory.build.symmetry import SpaceGroup
+from gapfactory.build.symmetry import SymmetryGroup
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapfactory.build.body_settings import ConfinementSettings
+    from gapfactory.build.sites import Site
 
-__all__ = ["cluster_setting", "cluster_symmetries", "slab_setting", "slab_symmetries"]
+__all__ = ["OPEN", "Room", "cluster_groups", "confined_groups", "draw_layer", "room_of", "slab_groups"]
 
 _SAME = 1e-6
 #: smallest angle (degrees) between the two vectors of a slab's cell, and largest ratio of their lengths, when drawn
 _SHARPEST, _ASPECT = 35.0, 3.0
+#: Å beyond the room, and how many times as long as the room a period is that stands for none
+_FAR, _TIMES = 100.0, 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class Room:
+    """Where atoms may be: in an ellipsoid about the origin, of which a slab has one axis only.
+
+    Parameters
+    ----------
+    half_axes
+        (3,), Å; infinite along periodic directions.
+    box
+        Edges of the cell of the result along the other directions, vacuum included, (3,), Å; 0 along periodic ones.
+    periodic
+        Along which vectors of the cell the structure repeats, (3,).
+    """
+
+    half_axes: NDArray[np.float64]
+    box: NDArray[np.float64]
+    periodic: NDArray[np.bool_]
+
+    @property
+    def periods(self) -> NDArray[np.float64]:
+        """The periods that stand for none while a structure is built, (3,), Å; 0 along periodic directions."""
+        return np.where(self.periodic, 0.0, _FAR + 2 * _TIMES * self.half_axes)
+
+    def point(self, rng: np.random.Generator, site: Site) -> NDArray[np.float64]:
+        """Return a random point of a site within the room, in the basis of the group, (3,)."""
+        if self.periodic.all():
+            return np.asarray(site.origin + rng.random(site.dimension) @ site.directions)
+        if self.periodic.any():
+            point = site.origin + rng.random(site.dimension) @ site.directions
+            height = self.half_axes[2] * (2 * rng.random() - 1) if site.directions[:, 2].any() else 0.0
+            point[2] = height / self.periods[2]
+            return np.asarray(point)
+        if site.dimension == 0:
+            return np.zeros(3)
+        direction = rng.normal(size=site.dimension)
+        direction *= rng.random() ** (1 / site.dimension) / np.linalg.norm(direction)
+        return np.asarray(direction @ site.directions * self.half_axes / self.periods)
+
+
+#: A crystal fills space.
+OPEN = Room(np.full(3, np.inf), np.zeros(3), np.ones(3, dtype=bool))
+
+
+def room_of(settings: ConfinementSettings | None, volume: float, n_atoms: int) -> Room:
+    """Return the room of a structure whose atoms have this volume (Å^3)."""
+    if settings is None:
+        return OPEN
+    if settings.kind == "slab":
+        atom = (volume / n_atoms) ** (1 / 3)
+        width = max(0.0, volume ** (1 / 3) - atom) if settings.width is None else settings.width
+        # a flat layer is a slab too thin to matter: a half axis must not be zero
+        half_axes = np.array([np.inf, np.inf, max(width / 2, 1e-9)])
+        return Room(half_axes, np.array([0, 0, width + settings.vacuum]), np.array([True, True, False]))
+    if settings.half_axes is not None:
+        half_axes = np.array(settings.half_axes)
+    elif settings.radius is not None:
+        half_axes = np.full(3, settings.radius)
+    elif settings.radius_per_root is not None:
+        half_axes = np.full(3, settings.radius_per_root * n_atoms ** (1 / 3))
+    else:
+        half_axes = np.full(3, (3 * volume / (4 * np.pi)) ** (1 / 3))
+    return Room(half_axes, 2 * half_axes + settings.vacuum, np.zeros(3, dtype=bool))
+
+
+def confined_groups(settings: ConfinementSettings) -> dict[int, tuple[SymmetryGroup, ...]]:
+    """Return the groups of a slab or cluster by order."""
+    if settings.kind == "slab":
+        return slab_groups(keep_sides=settings.keep_sides)
+    return cluster_groups(diagonal_only=settings.half_axes is not None)
 
 
 # --- slabs -----------------------------------------------------------------------------------------------------------
 
 
 @cache
-def _layer_groups() -> tuple[Symmetry, ...]:
+def _layer_groups() -> tuple[SymmetryGroup, ...]:
     """Return every setting of spglib's table that is a layer group with its layers normal to c, each once."""
     import spglib
 
-    found: dict[bytes, Symmetry] = {}
+    found: dict[bytes, SymmetryGroup] = {}
     for hall in range(1, 531):
         with quiet_spglib():
             kind = spglib.get_spacegroup_type(hall)
             database = spglib.get_symmetry_from_database(hall)
         if kind is None or database is None:
             raise AssertionError("every Hall number from 1 to 530 is in spglib's database")
-        group = _layered(int(kind.number), database["rotations"], database["translations"])
+        name = f"{kind.international_short} ({kind.choice})" if kind.choice else str(kind.international_short)
+        group = _layered(name, int(kind.number), database["rotations"], database["translations"])
         if group is None:
             continue
         key = np.hstack([group.rotations.reshape(-1, 9), np.rint(24 * group.translations) % 24])
-        key = key[np.lexsort(key.T)]
-        w = group.rotations
-        lattice = np.linalg.cholesky(np.einsum("nji,njk->ik", w, w) / len(w))
-        name = f"{kind.international_short} ({kind.choice})" if kind.choice else str(kind.international_short)
-        matrices = cartesian(group, lattice)
-        found.setdefault(
-            key.tobytes(), Symmetry(name, group.number, matrices, partial(_layer_places, group), group)
-        )
+        found.setdefault(key[np.lexsort(key.T)].tobytes(), group)
     return tuple(found.values())
 
 
-def _layer_places(group: SpaceGroup) -> tuple[Place, ...]:
-    """Return the places in the layer at z = 0; those half-way between layers do not exist."""
-    return places_of(
-        group,
-        [site for site in sites_of(group) if site.directions[:, 2].any() or abs(site.origin[2]) < _SAME],
-    )
-
-
 def _layered(
-    number: int, rotations: NDArray[np.int_], translations: NDArray[np.float64]
-) -> SpaceGroup | None:
+    name: str, number: int, rotations: NDArray[np.int_], translations: NDArray[np.float64]
+) -> SymmetryGroup | None:
     """Return the group on its primitive cell, or None where an operation mixes or shifts z."""
     if rotations[:, 2, :2].any() or rotations[:, :2, 2].any():
         return None
@@ -84,57 +146,38 @@ def _layered(
         shift = (np.rint(24 * (inverse @ translation)) / 24) % 1.0
         seen.setdefault(reduced.tobytes(), (reduced, shift, np.asarray(rotation, dtype=np.int64)))
     parts = list(zip(*seen.values(), strict=True))
-    return SpaceGroup(number, np.array(parts[0]), np.array(parts[1]), np.array(parts[2]), primitive)
+    return SymmetryGroup(
+        "layer", name, number, np.array(parts[0]), np.array(parts[1]), np.array(parts[2]), primitive
+    )
 
 
 @lru_cache(maxsize=8)
-def slab_symmetries(*, keep_sides: bool = False) -> dict[int, tuple[Symmetry, ...]]:
+def slab_groups(*, keep_sides: bool = False) -> dict[int, tuple[SymmetryGroup, ...]]:
     """Return the layer groups by order; `keep_sides`: only those that never turn the layer upside down."""
-    result: dict[int, tuple[Symmetry, ...]] = {}
-    for symmetry in _layer_groups():
-        if not keep_sides or (symmetry.matrices[:, 2, 2] > 0).all():
-            result[symmetry.order] = (*result.get(symmetry.order, ()), symmetry)
+    result: dict[int, tuple[SymmetryGroup, ...]] = {}
+    for group in _layer_groups():
+        if not keep_sides or (group.rotations[:, 2, 2] > 0).all():
+            result[group.order] = (*result.get(group.order, ()), group)
     return result
 
 
-def slab_setting(
-    rng: np.random.Generator, symmetry: Symmetry, volume: float, n_atoms: int, settings: ConfinementSettings
-) -> Setting:
-    """Draw the cell of a slab: c along z, of the length width + vacuum; the middle of the slab is at z = 0.
+def draw_layer(
+    rng: np.random.Generator, group: SymmetryGroup, volume: float, n_atoms: int, room: Room
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the lattice of a slab (rows, Å) and T, with lattice = T @ (lattice of the group); c is along z.
 
     The area is that of the volume (Å^3) at a thickness of the width plus the size of one atom: flat layers have one.
     """
-    group = symmetry.group
-    if group is None:
-        raise AssertionError("a slab has a layer group")
-    atom = (volume / n_atoms) ** (1 / 3)
-    width = max(0.0, volume ** (1 / 3) - atom) if settings.width is None else settings.width
-    area = volume / (width + atom)
+    area = volume / (2 * room.half_axes[2] + (volume / n_atoms) ** (1 / 3))
     ratio = _ASPECT ** rng.uniform(-1, 1)
     angle = np.radians(rng.uniform(_SHARPEST, 180 - _SHARPEST))
     metric = np.array([[ratio, np.cos(angle), 0], [np.cos(angle), 1 / ratio, 0], [0, 0, 1.0]])
     w = group.rotations
-    metric = np.einsum("nji,jk,nkl->il", w, metric, w) / len(w)
-    lattice = np.linalg.cholesky(metric)
+    lattice = np.linalg.cholesky(np.einsum("nji,jk,nkl->il", w, metric, w) / len(w))
     lattice[:2] *= np.sqrt(area / abs(np.linalg.det(lattice[:2, :2])))
-    lattice[2] = [0, 0, width + settings.vacuum]
-
-    def draw(rng: np.random.Generator, place: Place) -> NDArray[np.float64]:
-        point = (place.origin + rng.random(place.dimension) @ place.directions) @ lattice
-        height = width * (rng.random() - 0.5)
-        point[2] = height if place.directions[:, 2].any() else 0.0
-        return np.asarray(point)
-
-    # a flat layer is a slab too thin to matter: a half axis must not be zero
-    half_axes = np.array([np.inf, np.inf, max(width / 2, 1e-9)])
-    return Setting(
-        _reduced_in_plane(lattice),
-        np.array([True, True, False]),
-        cartesian(group, lattice),
-        group.translations @ lattice,
-        half_axes,
-        draw,
-    )
+    lattice[2] = [0, 0, room.periods[2]]
+    reduced = _reduced_in_plane(lattice)
+    return reduced, np.rint(reduced @ np.linalg.inv(lattice))
 
 
 def _reduced_in_plane(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -202,74 +245,14 @@ def _closure(generators: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.array(found)
 
 
-def _cluster_places(matrices: NDArray[np.float64]) -> tuple[Place, ...]:
-    """Return the subspaces that operations leave in place, each class of equivalent ones once, as `Place`s."""
-    found = [np.eye(3)]  # projectors
-    for parent in found:
-        for matrix in matrices[1:]:
-            # points of the parent's subspace that the operation leaves in place
-            values, vectors = np.linalg.eigh(
-                (np.eye(3) - parent) + parent @ (matrix - np.eye(3)).T @ (matrix - np.eye(3)) @ parent
-            )
-            basis = vectors[:, np.abs(values) < _SAME]
-            new = basis @ basis.T
-            images = matrices @ new @ matrices.transpose(0, 2, 1)
-            if all(np.abs(images - old).max(axis=(1, 2)).min() > _SAME for old in found):
-                found.append(new)
-    result = []
-    for projector in found:
-        stays = np.abs(matrices @ projector - projector).max(axis=(1, 2)) < _SAME
-        stabiliser = tuple(int(k) for k in np.flatnonzero(stays))
-        values, vectors = np.linalg.eigh(projector)
-        result.append(
-            Place(
-                len(matrices) // len(stabiliser), stabiliser, np.zeros(3), vectors[:, values > 0.5].T.copy()
-            )
-        )
-    return tuple(result)
-
-
 @cache
-def cluster_symmetries(*, diagonal_only: bool = False) -> dict[int, tuple[Symmetry, ...]]:
+def cluster_groups(*, diagonal_only: bool = False) -> dict[int, tuple[SymmetryGroup, ...]]:
     """Return the point groups by order; `diagonal_only`: those that map each of the axes x, y and z on itself."""
-    result: dict[int, tuple[Symmetry, ...]] = {}
+    result: dict[int, tuple[SymmetryGroup, ...]] = {}
     for name, generators in _generators().items():
         matrices = _closure(generators)
         if diagonal_only and np.abs(matrices * (1 - np.eye(3))).max() > _SAME:
             continue
-        symmetry = Symmetry(name, 0, matrices, partial(_cluster_places, matrices))
-        result[symmetry.order] = (*result.get(symmetry.order, ()), symmetry)
+        group = SymmetryGroup("point", name, 0, matrices, np.zeros((len(matrices), 3)), matrices, np.eye(3))
+        result[group.order] = (*result.get(group.order, ()), group)
     return result
-
-
-def cluster_setting(
-    rng: np.random.Generator, symmetry: Symmetry, volume: float, n_atoms: int, settings: ConfinementSettings
-) -> Setting:
-    """Return the box of a cluster: a cube of the largest diameter + vacuum; the middle of the cluster is the origin."""
-    del rng
-    if settings.half_axes is not None:
-        half_axes = np.array(settings.half_axes)
-    elif settings.radius is not None:
-        half_axes = np.full(3, settings.radius)
-    elif settings.radius_per_root is not None:
-        half_axes = np.full(3, settings.radius_per_root * n_atoms ** (1 / 3))
-    else:
-        half_axes = np.full(3, (3 * volume / (4 * np.pi)) ** (1 / 3))
-
-    def draw(rng: np.random.Generator, place: Place) -> NDArray[np.float64]:
-        d = place.dimension
-        if d == 0:
-            return np.zeros(3)
-        direction = rng.normal(size=d)
-        direction *= rng.random() ** (1 / d) / np.linalg.norm(direction)
-        return np.asarray(direction @ place.directions * half_axes)
-
-    edges = 2 * half_axes + settings.vacuum
-    return Setting(
-        np.diag(edges if settings.half_axes is not None else np.full(3, edges.max())),
-        np.zeros(3, dtype=bool),
-        symmetry.matrices,
-        np.zeros((symmetry.order, 3)),
-        half_axes,
-        draw,
-    )

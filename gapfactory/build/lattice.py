@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapfactory.build.settings import BuildSettings, ShapeSettings
-    from gapfactory.build.symmetry import SpaceGroup
+    from gapfactory.build.symmetry import SymmetryGroup
 
 __all__ = ["draw_lattice", "obeyed", "random_lattice", "reduce_lattice"]
 
@@ -33,7 +33,7 @@ _PERMUTATIONS = np.array([(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1),
 
 
 def draw_lattice(
-    rng: np.random.Generator, group: SpaceGroup, volume: float, settings: BuildSettings
+    rng: np.random.Generator, group: SymmetryGroup, volume: float, settings: BuildSettings
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Return the lattice of one attempt (rows, Å, right-handed) and T, with lattice = T @ (lattice of the group).
 
@@ -72,7 +72,7 @@ def draw_lattice(
 
 
 def random_lattice(
-    rng: np.random.Generator, group: SpaceGroup, volume: float, shape: ShapeSettings
+    rng: np.random.Generator, group: SymmetryGroup, volume: float, shape: ShapeSettings
 ) -> NDArray[np.float64]:
     """Return the primitive vectors (rows, Å) of a random lattice with the symmetry of the group.
 
@@ -172,7 +172,7 @@ def _orientations(cell: tuple[float, ...], number: int) -> NDArray[np.float64]:
 def _conditioned(
     lattice: NDArray[np.float64],
     permutation: NDArray[np.float64],
-    group: SpaceGroup,
+    group: SymmetryGroup,
     volume: float,
     codes: tuple[float, ...],
 ) -> NDArray[np.float64] | None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapfactory.build.bodies import Bodies
 from gapfactory.build.body_settings import AtomShake
+from gapfactory.build.confinement import OPEN, Room
 from gapfactory.build.lattice import draw_lattice, reduce_lattice
-from gapfactory.build.placing import Setting
+from gapfactory.build.placing import Bodies, Setting
 from gapfactory.build.symmetry import space_group
 from gapfactory.build.units import random_rotation
 from gapfactory.build.volumes import draw_separations, volume_interval
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from ase import Atoms
     from numpy.typing import NDArray
 
     from gapfactory.build.body_settings import StartSettings
@@ -152,20 +153,23 @@ def build_shaken(
             f"no species given for {', '.join(missing)} of the starting structure: add them to the composition"
         )
     kinds = tuple(species[s] for s in sorted(set(start.symbols)))
-    separations = np.ascontiguousarray(draw_separations(rng, kinds, settings))
+    symbols = [kind.symbol for kind in kinds]
+    separations = draw_separations(rng, kinds, settings)
     best = 0.0
     for attempt in range(1, settings.tries + 1):
         allowed = min(settings.slack, settings.slack_start + settings.slack_step * (attempt - 1))
         wanted = 1.0 - allowed - _ROUNDING
         draft = _Draft(start)
         _change(rng, draft, start)
-        bodies = _shaken(rng, draft, start, kinds, settings)
-        if start.pushed:
-            bodies = bodies.pushed(separations, settings.push_stall)
-        ratio = bodies.ratio(separations)
+        bodies, cell = _shaken(rng, draft, start, kinds, settings)
+        species_of = np.array([symbols.index(symbol) for symbol in draft.symbols])
+        pairs = np.ascontiguousarray(separations[np.ix_(species_of, species_of)])
+        fractional = bodies.pushed(pairs, settings.push_stall) if start.pushed else bodies.points
+        ratio = bodies.ratio(fractional, pairs)
         best = max(best, ratio)
         if ratio >= wanted:
-            return _built(rng, bodies, draft, start, kinds, ratio, attempt)
+            atoms = _atoms(rng, bodies.whole(fractional), cell, draft, start)
+            return _built(atoms, bodies, draft, ratio, attempt)
     raise BuildError(
         f"minimum separations of {separations.min():.3f} to {separations.max():.3f} Å (slack {settings.slack}) cannot "
         f"be met by the shaken structure of {len(start.symbols)} atoms (best of {settings.tries} attempts: {best:.3f} "
@@ -207,8 +211,8 @@ def _shaken(
     start: StartSettings,
     kinds: tuple[Species, ...],
     settings: BuildSettings,
-) -> Bodies:
-    """Strain the cell and displace atoms and units."""
+) -> tuple[Bodies, NDArray[np.float64]]:
+    """Strain the cell and displace atoms and units; return them, and the cell of the result (rows, Å)."""
     periodic = np.array(start.periodic)
     new_cell = draft.cell is None and periodic.all()
     if draft.cell is not None:
@@ -231,10 +235,8 @@ def _shaken(
         span = np.ptp(draft.positions, axis=0) + 20.0
         old = cell = np.diag(span)
     inverse = np.linalg.inv(old)
-    symbols = [kind.symbol for kind in kinds]
     groups = [np.flatnonzero(draft.units == unit) for unit in dict.fromkeys(draft.units.tolist())]
-    largest = max(map(len, groups))
-    centres, offsets, sizes, species, movable = [], [], [], [], []
+    moved, movable = [], []
     for group in groups:
         shake: AtomShake = draft.shakes[group[0]]
         middle = draft.positions[group].mean(axis=0)
@@ -247,32 +249,35 @@ def _shaken(
                 centre = centre + _displacement(rng, shake, start.position_amplitude)
             if len(group) > 1 and (shake.anywhere or shake.angle != 0):
                 atoms = atoms @ random_rotation(rng, None if shake.anywhere else shake.angle).T
-        centres.append(centre)
-        offsets.append(np.vstack([atoms, np.zeros((largest - len(group), 3))]))
-        sizes.append(len(group))
-        species.append([symbols.index(draft.symbols[i]) for i in group] + [0] * (largest - len(group)))
-        movable.append(0.0 if shake.fixed or shake.no_move else 1.0)
+        moved.append(centre + atoms)
+        movable += [0.0 if shake.fixed or shake.no_move else 1.0] * len(group)
     draft.keep(np.concatenate(groups))
-    number = np.arange(len(groups))
-    setting = Setting(
-        cell,
-        periodic,
-        np.eye(3)[None],
-        np.zeros((1, 3)),
-        np.full(3, np.inf),
-        lambda rng, place: place.origin + rng.random(place.dimension) @ place.directions,
-    )
+    positions = np.concatenate(moved)
+    setting = _without_symmetry(cell, periodic, positions)
+    n = len(positions)
     return Bodies(
         setting,
-        number,
-        np.zeros(len(groups), dtype=np.int64),
-        number[:, None],
-        np.array(centres),
-        np.array(offsets),
-        np.array(sizes),
-        np.array(species),
+        positions @ np.linalg.inv(setting.lattice),
+        np.arange(n)[:, None],
+        np.zeros((n, 1, 3)),
+        np.ones(n, dtype=np.int64),
+        np.repeat(np.arange(len(groups)), list(map(len, groups))),
+        np.repeat([0, *np.cumsum(list(map(len, groups)))[:-1]], list(map(len, groups))),
         np.array(movable),
-    )
+    ), cell
+
+
+def _without_symmetry(
+    cell: NDArray[np.float64], periodic: NDArray[np.bool_], positions: NDArray[np.float64]
+) -> Setting:
+    """Return the cell with vectors along which nothing repeats made longer than anything reaches."""
+    lattice = cell.copy()
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    span = float(np.linalg.norm(np.ptp(positions, axis=0)))
+    for k in np.flatnonzero(~periodic):
+        lattice[k] *= (4 * span + 100.0) / heights[k]
+    room = OPEN if periodic.all() else Room(OPEN.half_axes, OPEN.box, periodic)
+    return Setting(lattice, np.eye(3)[None], np.zeros((1, 3)), room)
 
 
 def _strained(rng: np.random.Generator, cell: NDArray[np.float64], amplitude: float) -> NDArray[np.float64]:
@@ -301,36 +306,36 @@ def _displacement(rng: np.random.Generator, shake: AtomShake, default: float) ->
     return np.asarray(result)
 
 
-def _built(
+def _atoms(
     rng: np.random.Generator,
-    bodies: Bodies,
+    positions: NDArray[np.float64],
+    cell: NDArray[np.float64],
     draft: _Draft,
     start: StartSettings,
-    kinds: tuple[Species, ...],
-    ratio: float,
-    attempt: int,
-) -> BuiltCell:
+) -> Atoms:
+    """Return the structure, its atoms displaced once more and sorted by species, with those that are fixed marked."""
     from ase import Atoms
     from ase.constraints import FixAtoms
 
-    from gapfactory.build.cells import BuiltCell
-
-    positions, species, which = bodies.expanded()
     fixed = np.array([shake.fixed for shake in draft.shakes])
     if start.break_amplitude > 0:
         directions = rng.normal(size=positions.shape)
         directions *= (rng.random(len(positions)) ** (1 / 3) / np.linalg.norm(directions, axis=1))[:, None]
         positions = positions + start.break_amplitude * directions * ~fixed[:, None]
-    lattice = bodies.setting.lattice
-    order = np.argsort(species, kind="stable")
-    atoms = Atoms(
-        numbers=np.array([kind.number for kind in kinds])[species][order],
-        cell=lattice,
-        positions=positions[order],
-        pbc=start.periodic,
-    )
+    order = _by_species(draft)
+    atoms = Atoms(list(draft.symbols[order]), cell=cell, positions=positions[order], pbc=start.periodic)
     if fixed.any():
         atoms.set_constraint(FixAtoms(mask=fixed[order]))
+    return atoms
+
+
+def _by_species(draft: _Draft) -> NDArray[np.int64]:
+    return np.argsort(draft.symbols.astype(str), kind="stable")
+
+
+def _built(atoms: Atoms, bodies: Bodies, draft: _Draft, ratio: float, attempt: int) -> BuiltCell:
+    from gapfactory.build.cells import BuiltCell
+
     return BuiltCell(
         atoms=atoms,
         volume_range="narrow",
@@ -341,5 +346,5 @@ def _built(
         rotations=np.eye(3)[None],
         translations=np.zeros((1, 3)),
         group="P1",
-        bodies=tuple(int(b) for b in which[order]),
+        bodies=tuple(int(b) for b in bodies.bodies[_by_species(draft)]),
     )

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapfactory.build.symmetry import SpaceGroup, space_group
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["LOOSE", "Site", "choose", "fill", "fill_general", "fillings", "sites", "sites_of"]
+    from gapfactory.build.symmetry import SymmetryGroup
+
+__all__ = ["LOOSE", "Allowed", "Site", "choose", "fill", "fill_general", "fillings", "sites"]
 
 _TRANSLATIONS = np.array(list(product((-1, 0, 1), repeat=3)), dtype=float)
 _WIDE_TRANSLATIONS = np.array(list(product((-2, -1, 0, 1, 2), repeat=3)), dtype=float)
@@ -34,6 +34,8 @@ _SMALL_VECTORS = np.array(
 )
 #: ways to fill the sites with one species that are looked at, and draws of ways that fit together
 _WAYS, _WAY_DRAWS = 5000, 100
+#: draws of sites for bodies of several kinds, some of which may want the same one
+_CHOICES = 20
 #: parameters of a generic point: no small linear relation with integer coefficients
 _GENERIC = np.array([0.1234567, 0.3141593, 0.7182818])
 _TOLERANCE = 1e-6
@@ -46,16 +48,20 @@ class Site:
     Parameters
     ----------
     multiplicity
-        Number of atoms in the primitive cell.
+        Number of bodies on it in the primitive cell.
     origin
-        A point of the subspace, (3,), fractional.
+        A point of the subspace, (3,), in the basis of the group.
     directions
-        Rows: integer basis of the subspace, (d, 3), d = 0-3. u uniform in [0, 1)^d gives uniform points.
+        Rows: basis of the subspace, (d, 3), d = 0-3: integer, so that u uniform in [0, 1)^d gives uniform points; of a
+        point group orthonormal.
+    stabiliser
+        Numbers of the operations that leave each of its points in place.
     """
 
     multiplicity: int
     origin: NDArray[np.float64]
     directions: NDArray[np.float64]
+    stabiliser: tuple[int, ...]
 
     @property
     def dimension(self) -> int:
@@ -64,7 +70,10 @@ class Site:
 
 
 #: Where an atom without symmetry is: anywhere, and only the identity acts on it.
-LOOSE = Site(1, np.zeros(3), np.eye(3))
+LOOSE = Site(1, np.zeros(3), np.eye(3), (0,))
+
+#: Numbers of the sites of a group on which each kind of body fits; None: on all of them.
+Allowed = tuple[frozenset[int] | None, ...]
 
 
 def _primitive_basis(vectors: NDArray[np.float64], dimension: int) -> NDArray[np.float64]:
@@ -80,18 +89,19 @@ def _primitive_basis(vectors: NDArray[np.float64], dimension: int) -> NDArray[np
     raise AssertionError("a lattice plane of a space group has a primitive basis of short vectors")
 
 
-def _orbit_size(group: SpaceGroup, point: NDArray[np.float64]) -> int:
-    images = group.rotations @ point + group.translations
-    delta = images - images[0]
-    same = np.abs(delta - np.rint(delta)).max(axis=1) < _TOLERANCE
-    return group.order // int(same.sum())
+def _site(group: SymmetryGroup, origin: NDArray[np.float64], directions: NDArray[np.float64]) -> Site:
+    """Return the site with this subspace."""
+    point = origin + _GENERIC[: len(directions)] @ directions
+    moved = group.rotations @ point + group.translations - point
+    stays = np.flatnonzero(np.abs(moved - np.rint(moved)).max(axis=1) < _TOLERANCE)
+    return Site(group.order // len(stays), origin, directions, tuple(int(k) for k in stays))
 
 
 def _generic_point(site: Site) -> NDArray[np.float64]:
     return site.origin + _GENERIC[: site.dimension] @ site.directions
 
 
-def _equivalent(group: SpaceGroup, one: Site, other: Site) -> bool:
+def _equivalent(group: SymmetryGroup, one: Site, other: Site) -> bool:
     """Whether an operation of the group, lattice translations included, maps `one` into `other`."""
     images = group.rotations @ _generic_point(one) + group.translations - other.origin
     images -= np.rint(images)
@@ -102,7 +112,7 @@ def _equivalent(group: SpaceGroup, one: Site, other: Site) -> bool:
     return bool((np.abs(flat).max(axis=1) < _TOLERANCE).any())
 
 
-def _subsites(group: SpaceGroup, parent: Site) -> list[Site]:
+def _subsites(group: SymmetryGroup, parent: Site) -> list[Site]:
     """Return the subspaces of a site that one more operation leaves fixed (with repetitions)."""
     result = []
     inside = _SMALL_VECTORS[
@@ -123,94 +133,121 @@ def _subsites(group: SpaceGroup, parent: Site) -> list[Site]:
         fixed = inside[np.abs(inside @ (group.rotations[k] - np.eye(3)).T).max(axis=1) < _TOLERANCE]
         directions = _primitive_basis(fixed, dimension)
         origins = (parent.origin + parameters[solved] @ parent.directions) % 1.0
-        for origin in np.unique(origins.round(6), axis=0, return_index=True)[1]:
-            site = Site(0, origins[origin], directions)
-            result.append(Site(_orbit_size(group, _generic_point(site)), site.origin, directions))
+        first = np.unique(origins.round(6), axis=0, return_index=True)[1]
+        result += [_site(group, origin, directions) for origin in origins[first]]
     return result
 
 
-@lru_cache(maxsize=230)
-def sites(number: int) -> tuple[Site, ...]:
-    """Return the positions of a space group in its standard setting, see `sites_of`.
+@lru_cache(maxsize=512)
+def sites(group: SymmetryGroup) -> tuple[Site, ...]:
+    """Return the positions of a group, general position first, each class of equivalent sites once.
 
-    Parameters
-    ----------
-    number
-        International number of the space group, 1-230.
+    Those of a layer group are in the layer at z = 0: half-way between layers there is nothing.
     """
-    return sites_of(space_group(number))
-
-
-def sites_of(group: SpaceGroup) -> tuple[Site, ...]:
-    """Return the positions of a group, general position first, each class of equivalent sites once."""
-    found = [Site(group.order, np.zeros(3), np.eye(3))]
+    if group.kind == "point":
+        return _about_the_origin(group)
+    found = [Site(group.order, np.zeros(3), np.eye(3), (0,))]
     for parent in found:  # grows while it is walked
         for site in _subsites(group, parent):
             alike = (s for s in found if (s.multiplicity, s.dimension) == (site.multiplicity, site.dimension))
             if not any(_equivalent(group, site, old) for old in alike):
                 found.append(site)
+    if group.kind == "layer":
+        found = [s for s in found if s.directions[:, 2].any() or abs(s.origin[2]) < _TOLERANCE]
     return tuple(found)
 
 
-@lru_cache(maxsize=230)
-def _uses(number: int) -> dict[int, int]:
-    """Return multiplicity -> how often sites of it can be used, -1 for any number of times."""
-    uses: dict[int, int] = {}
-    for site in sites(number):
-        before = uses.get(site.multiplicity, 0)
-        uses[site.multiplicity] = -1 if site.dimension or before < 0 else before + 1
-    return uses
+def _about_the_origin(group: SymmetryGroup) -> tuple[Site, ...]:
+    """Return the subspaces that operations of a point group leave in place."""
+    matrices = group.rotations
+    found = [np.eye(3)]  # projectors
+    for parent in found:
+        for matrix in matrices[1:]:
+            # points of the parent's subspace that the operation leaves in place
+            moved = (matrix - np.eye(3)) @ parent
+            values, vectors = np.linalg.eigh((np.eye(3) - parent) + moved.T @ moved)
+            basis = vectors[:, np.abs(values) < _TOLERANCE]
+            new = basis @ basis.T
+            images = matrices @ new @ matrices.transpose(0, 2, 1)
+            if all(np.abs(images - old).max(axis=(1, 2)).min() > _TOLERANCE for old in found):
+                found.append(new)
+    result = []
+    for projector in found:
+        stays = np.flatnonzero(np.abs(matrices @ projector - projector).max(axis=(1, 2)) < _TOLERANCE)
+        values, vectors = np.linalg.eigh(projector)
+        directions = vectors[:, values > 0.5].T.copy()
+        result.append(Site(group.order // len(stays), np.zeros(3), directions, tuple(int(k) for k in stays)))
+    return tuple(result)
 
 
 @lru_cache(maxsize=65536)
-def fill(number: int, counts: tuple[int, ...]) -> tuple[tuple[int, ...], ...] | None:
-    """Return multiplicities that add up to the atoms of each species, or None when the group cannot.
+def _uses(group: SymmetryGroup, allowed: Allowed) -> dict[tuple[int, tuple[bool, ...]], int]:
+    """Return how often sites of one multiplicity that take the same kinds can be used, -1 for any number of times."""
+    uses: dict[tuple[int, tuple[bool, ...]], int] = {}
+    for number, site in enumerate(sites(group)):
+        alike = (site.multiplicity, tuple(where is None or number in where for where in allowed))
+        before = uses.get(alike, 0)
+        uses[alike] = -1 if site.dimension or before < 0 else before + 1
+    return uses
+
+
+def _anywhere(counts: Sequence[object], allowed: Allowed) -> Allowed:
+    return allowed or (None,) * len(counts)
+
+
+@lru_cache(maxsize=65536)
+def fill(
+    group: SymmetryGroup, counts: tuple[int, ...], allowed: Allowed = ()
+) -> tuple[tuple[int, ...], ...] | None:
+    """Return multiplicities that add up to the number of each kind of body, or None when the group cannot.
 
     The largest multiplicities come first, so that general positions are preferred (AIRSS's rule). Sites
     without free parameters are used once.
 
     Parameters
     ----------
-    number
-        International number of the space group.
+    group
+        The group.
     counts
-        Atoms of each species.
+        Number of each kind: atoms of a species, units.
+    allowed
+        Where each kind fits; empty: all of them everywhere.
     """
-    uses = _uses(number)
-    sizes = sorted(uses, reverse=True)
+    uses = _uses(group, _anywhere(counts, allowed))
+    classes = sorted(uses, reverse=True)
 
     @cache
-    def search(
-        species: int, left: int, start: int, used: tuple[int, ...]
-    ) -> tuple[tuple[int, int], ...] | None:
-        """Return (species, multiplicity) of every remaining orbit, those of one species descending."""
+    def search(kind: int, left: int, start: int, used: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
+        """Return (kind, multiplicity) of every remaining orbit, those of one kind descending."""
         if left == 0:
-            return () if species + 1 == len(counts) else search(species + 1, counts[species + 1], 0, used)
-        for k in range(start, len(sizes)):
-            if sizes[k] > left or used[k] == 0:
+            return () if kind + 1 == len(counts) else search(kind + 1, counts[kind + 1], 0, used)
+        for k in range(start, len(classes)):
+            size, takes = classes[k]
+            if size > left or used[k] == 0 or not takes[kind]:
                 continue
             rest = used if used[k] < 0 else (*used[:k], used[k] - 1, *used[k + 1 :])
-            tail = search(species, left - sizes[k], k, rest)
+            tail = search(kind, left - size, k, rest)
             if tail is not None:
-                return ((species, sizes[k]), *tail)
+                return ((kind, size), *tail)
         return None
 
-    found = search(0, counts[0], 0, tuple(uses[size] for size in sizes))
+    found = search(0, counts[0], 0, tuple(uses[one] for one in classes))
     if found is None:
         return None
     return tuple(tuple(size for which, size in found if which == k) for k in range(len(counts)))
 
 
-def fill_general(number: int, counts: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Return multiplicities of general positions only; what is left of each species is loose (multiplicity 0)."""
-    order = space_group(number).order
-    return tuple((order,) * (n // order) + (0,) * (n % order) for n in counts)
+def fill_general(group: SymmetryGroup, counts: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return multiplicities of general positions only; what is left of each kind is loose (multiplicity 0)."""
+    return tuple((group.order,) * (n // group.order) + (0,) * (n % group.order) for n in counts)
 
 
 @lru_cache(maxsize=65536)
-def _ways(number: int, count: int, most: int) -> tuple[tuple[int, ...], ...]:
-    """Return the ways to place atoms of one species on at most `most` sites, multiplicities descending."""
-    uses = _uses(number)
+def _ways(
+    group: SymmetryGroup, count: int, most: int, where: frozenset[int] | None
+) -> tuple[tuple[int, ...], ...]:
+    """Return the ways to place bodies of one kind on at most `most` sites, multiplicities descending."""
+    uses = {size: n for (size, takes), n in _uses(group, (where,)).items() if takes[0]}
     sizes = sorted(uses, reverse=True)
     found: list[tuple[int, ...]] = []
 
@@ -231,30 +268,32 @@ def _ways(number: int, count: int, most: int) -> tuple[tuple[int, ...], ...]:
 
 
 def fillings(
-    rng: np.random.Generator, number: int, counts: tuple[int, ...], extra: int
+    rng: np.random.Generator,
+    group: SymmetryGroup,
+    counts: tuple[int, ...],
+    extra: int,
+    allowed: Allowed = (),
 ) -> tuple[tuple[int, ...], ...] | None:
-    """Draw multiplicities with up to `extra` more sites per species than `fill` needs; None where that has no answer.
+    """Draw multiplicities with up to `extra` more sites per kind than `fill` needs; None where that has no answer.
 
-    The number of sites of each species is drawn first, uniformly among those possible, then one of its ways.
+    The number of sites of each kind is drawn first, uniformly among those possible, then one of its ways.
 
     Parameters
     ----------
     rng
         Source of the draws; without `extra` nothing is drawn.
-    number
-        International number of the space group.
-    counts
-        Atoms of each species.
+    group, counts, allowed
+        As for `fill`.
     extra
-        Additional inequivalent sites of each species at most.
+        Additional inequivalent sites of each kind at most.
     """
-    fewest = fill(number, counts)
+    fewest = fill(group, counts, allowed)
     if fewest is None or not extra:
         return fewest
-    uses = _uses(number)
+    uses = {size: n for (size, _), n in _uses(group, (None,)).items()}
     by_sites: list[list[list[tuple[int, ...]]]] = []
-    for n, row in zip(counts, fewest, strict=True):
-        ways = _ways(number, n, len(row) + extra)
+    for n, row, where in zip(counts, fewest, _anywhere(counts, allowed), strict=True):
+        ways = _ways(group, n, len(row) + extra, where)
         lengths = sorted({len(way) for way in ways})
         by_sites.append([[way for way in ways if len(way) == length] for length in lengths])
     for _ in range(_WAY_DRAWS):
@@ -269,31 +308,52 @@ def fillings(
 
 
 def choose(
-    rng: np.random.Generator, number: int, multiplicities: Sequence[Sequence[int]]
-) -> list[list[Site]]:
+    rng: np.random.Generator,
+    group: SymmetryGroup,
+    multiplicities: Sequence[Sequence[int]],
+    allowed: Allowed = (),
+) -> list[list[Site]] | None:
     """Draw a site for each wanted multiplicity uniformly; one without free parameters is used at most once.
+
+    None where a few draws found no way to share sites that several kinds of bodies want.
 
     Parameters
     ----------
     rng
         Source of the draws.
-    number
-        International number of the space group.
+    group, allowed
+        As for `fill`.
     multiplicities
-        Of each species, from `fill`, `fillings` or `fill_general`.
+        Of each kind, from `fill`, `fillings` or `fill_general`.
     """
-    free = list(sites(number))
+    for _ in range(_CHOICES):
+        chosen = _choice(rng, group, multiplicities, _anywhere(multiplicities, allowed))
+        if chosen is not None:
+            return chosen
+    return None
+
+
+def _choice(
+    rng: np.random.Generator,
+    group: SymmetryGroup,
+    multiplicities: Sequence[Sequence[int]],
+    allowed: Allowed,
+) -> list[list[Site]] | None:
+    every = sites(group)
+    free = list(range(len(every)))
     result: list[list[Site]] = []
-    for wanted in multiplicities:
+    for wanted, where in zip(multiplicities, allowed, strict=True):
         row: list[Site] = []
         for size in wanted:
             if size == 0:
                 row.append(LOOSE)
                 continue
-            candidates = [k for k, s in enumerate(free) if s.multiplicity == size]
+            candidates = [k for k in free if every[k].multiplicity == size and (where is None or k in where)]
+            if not candidates:
+                return None
             pick = candidates[int(rng.integers(len(candidates)))]
-            row.append(free[pick])
-            if free[pick].dimension == 0:
-                del free[pick]
+            row.append(every[pick])
+            if every[pick].dimension == 0:
+                free.remove(pick)
         result.append(row)
     return result

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar, get_args
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from gapfactory.build.settings import BuildSettings, SymmetrySettings
 
 __all__ = [
-    "SpaceGroup",
+    "SymmetryGroup",
     "candidates",
     "crystal_system",
-    "group_symbol",
     "groups_by_order",
     "is_symmorphic",
+    "on_lattice",
     "space_group",
 ]
 
@@ -65,32 +65,52 @@ _LAST_OF_SYSTEM: dict[CrystalSystem, int] = dict(
 _SYMMORPHIC = re.compile(r"[PABCIFR][-0-9/m]+")
 
 
-@dataclass(frozen=True)
-class SpaceGroup:
-    """Operations x -> R x + t on fractional coordinates (columns) of the primitive cell, identity first.
+@dataclass(frozen=True, eq=False)
+class SymmetryGroup:
+    """Operations x -> R x + t on coordinates (columns) in the basis of the group, identity first.
 
     Parameters
     ----------
+    kind
+        ``space``; ``layer`` (nothing mixes or shifts z) or ``point`` (about the origin), see
+        `gapfactory.build.confinement`.
+    name
+        Hermann-Mauguin symbol, of a point group Schoenflies'.
     number
-        International number, 1-230.
+        International number of the space group, 1-230; 0 for a point group.
     rotations, translations
-        Shapes (n, 3, 3), integer, and (n, 3), in [0, 1).
+        Shapes (n, 3, 3) and (n, 3). In the basis of the primitive cell, integer and in [0, 1); of a point group
+        orthogonal, and 0.
     conventional_rotations
         The same rotations in the conventional basis, (n, 3, 3), integer: they constrain the lattice.
     primitive
         Rows: primitive vectors in units of the conventional ones, (3, 3).
     """
 
+    kind: Literal["space", "layer", "point"]
+    name: str
     number: int
-    rotations: NDArray[np.int64]
+    rotations: NDArray[Any]
     translations: NDArray[np.float64]
-    conventional_rotations: NDArray[np.int64]
+    conventional_rotations: NDArray[Any]
     primitive: NDArray[np.float64]
 
     @property
     def order(self) -> int:
         """Number of operations, i.e. order of the point group."""
         return len(self.rotations)
+
+    @cached_property
+    def orthogonal(self) -> NDArray[np.float64]:
+        """The rotations as orthogonal matrices on some lattice that has them, (n, 3, 3)."""
+        w = self.conventional_rotations
+        metric = np.einsum("nji,njk->ik", w, w) / len(w)
+        return on_lattice(self.rotations, self.primitive @ np.linalg.cholesky(metric))
+
+
+def on_lattice(rotations: NDArray[Any], lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return rotations of fractional coordinates, (n, 3, 3), as Cartesian ones on a lattice (rows) that has them."""
+    return np.asarray(lattice.T @ rotations @ np.linalg.inv(lattice.T))
 
 
 def groups_by_order(order: int) -> tuple[int, ...]:
@@ -177,13 +197,8 @@ def _hall_numbers() -> dict[int, int]:
     return first
 
 
-def group_symbol(number: int) -> str:
-    """Return the short Hermann-Mauguin symbol of a space group in its standard setting, e.g. ``"R-3m"``."""
-    return _names()[number][0]
-
-
 @lru_cache(maxsize=230)
-def space_group(number: int) -> SpaceGroup:
+def space_group(number: int) -> SymmetryGroup:
     """Return a space group in its standard setting, reduced to the primitive cell.
 
     Parameters
@@ -196,8 +211,8 @@ def space_group(number: int) -> SpaceGroup:
     hall = _hall_numbers()[number]
     with quiet_spglib():
         database = _known(spglib.get_symmetry_from_database(hall))
-        letter = _known(spglib.get_spacegroup_type(hall)).international_short[0]
-    primitive = np.array(_PRIMITIVE[letter], dtype=float)
+        name = str(_known(spglib.get_spacegroup_type(hall)).international_short)
+    primitive = np.array(_PRIMITIVE[name[0]], dtype=float)
     # fractional columns: x_conventional = P^T x_primitive
     to_conventional = primitive.T
     to_primitive = np.linalg.inv(to_conventional)
@@ -216,4 +231,12 @@ def space_group(number: int) -> SpaceGroup:
         # multiples of 1/24 in every primitive cell: remove the noise of the inverse
         shift = np.rint(24 * (to_primitive @ translation)) / 24
         translations.append(shift % 1.0)
-    return SpaceGroup(number, np.array(rotations), np.array(translations), np.array(conventional), primitive)
+    return SymmetryGroup(
+        "space",
+        name,
+        number,
+        np.array(rotations),
+        np.array(translations),
+        np.array(conventional),
+        primitive,
+    )

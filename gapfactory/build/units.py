@@ -1,4 +1,4 @@
-"""Units: groups of atoms that are placed by symmetry as one body; their own symmetry and how they fit a site.
+"""Units: atoms that are placed by symmetry as one body; their own symmetry and how they fit a site.
 
 A unit on a special position must be mapped onto itself by the operations that leave the position in place. Its own
 point group P (all orthogonal matrices that permute its atoms) is found from its positions; the orientations Q with
@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
     from gapfactory.elements import Species
 
-__all__ = ["Unit", "orientations", "oriented", "random_rotation", "symmetrised", "unit_from_file", "unit_of"]
+__all__ = [
+    "Unit",
+    "atom",
+    "orientations",
+    "oriented",
+    "random_rotation",
+    "symmetrised",
+    "unit_from_file",
+    "unit_of",
+]
 
 #: positions of a unit that differ by less (Å) are the same under an operation
 _TOLERANCE = 1e-3
@@ -57,6 +66,11 @@ class Unit:
     settings: UnitSettings
 
     @property
+    def size(self) -> int:
+        """Number of atoms."""
+        return len(self.symbols)
+
+    @property
     def counts(self) -> dict[str, int]:
         """Atoms of each species."""
         return {symbol: self.symbols.count(symbol) for symbol in sorted(set(self.symbols))}
@@ -65,6 +79,12 @@ class Unit:
     def point_group(self) -> NDArray[np.float64]:
         """The orthogonal matrices that permute the atoms, (n, 3, 3); for linear units those of finite order found."""
         return _point_group(self.symbols, self.positions.tobytes())
+
+
+@lru_cache(maxsize=128)
+def atom(symbol: str) -> Unit:
+    """Return the unit that is one atom."""
+    return Unit(symbol, (symbol,), np.zeros((1, 3)), UnitSettings(name=symbol))
 
 
 def unit_of(settings: UnitSettings, species: Mapping[str, Species]) -> Unit:

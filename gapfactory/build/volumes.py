@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gapfactory.build.objects import Unit
     from gapfactory.build.settings import BuildSettings
     from gapfactory.elements import Species
 
@@ -52,32 +51,17 @@ class Contents:
         Volume of the cell in Å^3.
     volume_range
         Which range the volume was drawn from; "given" for one in absolute units that is not varied.
-    units, unit_counts
-        Units of several atoms and how many of each.
     """
 
     species: tuple[Species, ...]
     counts: tuple[int, ...]
     volume: float
     volume_range: VolumeRange
-    units: tuple[Unit, ...] = ()
-    unit_counts: tuple[int, ...] = ()
 
     @property
     def n_atoms(self) -> int:
         """Number of atoms in the cell."""
         return sum(self.counts)
-
-    @property
-    def free_counts(self) -> tuple[int, ...]:
-        """Number of atoms of each species that belong to no unit."""
-        held = [
-            sum(
-                n * unit.symbols.count(s.symbol) for unit, n in zip(self.units, self.unit_counts, strict=True)
-            )
-            for s in self.species
-        ]
-        return tuple(n - inside for n, inside in zip(self.counts, held, strict=True))
 
 
 def volume_interval(

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from gapfactory._spglib import quiet_spglib
 from gapfactory.build import BuildSettings, BuiltCell, build_cell, minimum_separations
 from gapfactory.build.body_settings import ConfinementSettings, UnitSettings
-from gapfactory.build.confinement import cluster_symmetries, slab_symmetries
+from gapfactory.build.confinement import cluster_groups, slab_groups
 from gapfactory.elements import species
 from gapfactory.seeds import Stage, stream
 
@@ -45,7 +45,7 @@ def build(index: int, confinement: ConfinementSettings, **changes: object) -> tu
 
 
 def test_point_groups_have_their_known_orders() -> None:
-    orders = {s.name: s.order for groups in cluster_symmetries().values() for s in groups}
+    orders = {g.name: g.order for groups in cluster_groups().values() for g in groups}
     known = {"C1": 1, "Ci": 2, "Cs": 2, "C5": 5, "C3v": 6, "D5d": 20, "D6h": 24, "S4": 4, "S12": 12, "T": 12}
     known |= {"Td": 24, "Th": 24, "O": 24, "Oh": 48, "I": 60, "Ih": 120}
     assert {name: orders[name] for name in known} == known
@@ -54,10 +54,8 @@ def test_point_groups_have_their_known_orders() -> None:
 def test_layer_groups_are_all_there() -> None:
     """spglib's own table of layer groups names all 80 from the operations of a general position."""
     found = set()
-    for groups in slab_symmetries().values():
-        for symmetry in groups:
-            group = symmetry.group
-            assert group is not None
+    for groups in slab_groups().values():
+        for group in groups:
             w = group.rotations
             metric = np.einsum(
                 "nji,jk,nkl->il", w, np.diag([1.0, 1.7, 9.0]) + 0.21 * (1 - np.eye(3)), w
@@ -86,8 +84,8 @@ def test_clusters_are_inside_their_sphere_and_have_their_symmetry() -> None:
         relative = atoms.positions - atoms.cell.array.sum(axis=0) / 2
         assert np.linalg.norm(relative, axis=1).max() <= 3.6 + 2e-6
         group = next(
-            s for groups in cluster_symmetries().values() for s in groups if s.name == cell.group
-        ).matrices
+            s for groups in cluster_groups().values() for s in groups if s.name == cell.group
+        ).rotations
         assert len(group) == cell.symmetry_operations <= settings.symmetry_operations_max
         for matrix in group:
             moved = np.linalg.norm((relative @ matrix.T)[:, None] - relative[None], axis=2)
@@ -150,7 +148,7 @@ def test_slabs_keep_width_and_vacuum_and_never_mix_z(width: float) -> None:
 
 
 def test_the_sides_of_a_surface_stay() -> None:
-    assert all((s.matrices[:, 2, 2] > 0).all() for g in slab_symmetries(keep_sides=True).values() for s in g)
+    assert all((s.rotations[:, 2, 2] > 0).all() for g in slab_groups(keep_sides=True).values() for s in g)
     # 17 plane groups have 17 layer groups that keep the sides
     cell, _ = build(1, ConfinementSettings(kind="slab", width=3.0, keep_sides=True))
     assert cell.symmetry_operations in (1, 2, 3, 4)

@@ -77,15 +77,15 @@ def test_special_positions_are_the_wyckoff_positions() -> None:
         227: 9,
         230: 8,
     }
-    assert {n: len(sites(n)) for n in letters} == letters
-    assert sum(len(sites(n)) for n in ALL) == 1731
+    assert {n: len(sites(space_group(n))) for n in letters} == letters
+    assert sum(len(sites(space_group(n))) for n in ALL) == 1731
 
 
 def test_points_of_a_site_have_its_multiplicity() -> None:
     rng = np.random.default_rng(2)
     for number in (5, 12, 62, 82, 122, 146, 148, 167, 190, 199, 227):
         group = space_group(number)
-        for site in sites(number):
+        for site in sites(space_group(number)):
             point = site.origin + rng.random(site.dimension) @ site.directions
             images = (group.rotations @ point + group.translations) % 1.0
             delta = images[:, None] - images[None]
@@ -94,19 +94,19 @@ def test_points_of_a_site_have_its_multiplicity() -> None:
 
 
 def test_fill_uses_general_positions_first_and_fixed_ones_once() -> None:
-    assert fill(1, (7,)) == ((1,) * 7,)
-    assert fill(19, (10,)) is None  # P2_12_12_1 has the general position only
-    assert fill(19, (8,)) == ((4, 4),)
-    assert fill(47, (9,)) == ((8, 1),)
-    assert fill(2, (8, 1)) == ((2, 2, 2, 2), (1,))
+    assert fill(space_group(1), (7,)) == ((1,) * 7,)
+    assert fill(space_group(19), (10,)) is None  # P2_12_12_1 has the general position only
+    assert fill(space_group(19), (8,)) == ((4, 4),)
+    assert fill(space_group(47), (9,)) == ((8, 1),)
+    assert fill(space_group(2), (8, 1)) == ((2, 2, 2, 2), (1,))
     # Ia-3d has no more than two 8-fold and two 12-fold fixed sites; 16-fold along the threefold axis
-    assert fill(230, (8, 8, 8)) is None
-    assert fill(230, (16, 16)) == ((16,), (16,))
+    assert fill(space_group(230), (8, 8, 8)) is None
+    assert fill(space_group(230), (16, 16)) == ((16,), (16,))
 
 
 def test_impossible_fillings_are_found_quickly() -> None:
-    assert fill(47, (198, 198, 199)) is not None
-    assert fill(62, (196, 196, 199)) is None
+    assert fill(space_group(47), (198, 198, 199)) is not None
+    assert fill(space_group(62), (196, 196, 199)) is None
 
 
 def test_reduction_keeps_the_lattice() -> None:

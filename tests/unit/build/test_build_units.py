@@ -16,7 +16,7 @@ from gapfactory._spglib import quiet_spglib
 from gapfactory.analysis.phases import named_phases
 from gapfactory.build import BuildSettings, BuiltCell, build_cell, minimum_separations
 from gapfactory.build.body_settings import UnitSettings
-from gapfactory.build.confinement import cluster_symmetries
+from gapfactory.build.confinement import cluster_groups
 from gapfactory.build.units import orientations, oriented, random_rotation, unit_from_file, unit_of
 from gapfactory.elements import Species, species
 from gapfactory.errors import BuildError, InputError
@@ -121,7 +121,7 @@ def test_a_unit_fits_the_sites_of_subgroups_of_its_own_symmetry(name: str, fits:
     """An icosahedron has neither four-fold nor six-fold axes; the answer does not depend on the axes of the site."""
     rng = np.random.default_rng(5)
     unit = unit_of(B12, B)
-    group = next(s for groups in cluster_symmetries().values() for s in groups if s.name == name).matrices
+    group = next(s for groups in cluster_groups().values() for s in groups if s.name == name).rotations
     turn = random_rotation(rng)
     site = turn @ group @ turn.T
     assert bool(orientations(unit, site)) == fits
@@ -171,6 +171,30 @@ def test_units_on_special_positions_only() -> None:
         assert rotations_found(cell) % cell.symmetry_operations == 0
         assert ratio_between_bodies(cell, B, settings) >= 1 - settings.slack - 1e-8
     assert orders >= {2, 3, 4, 6, 8, 12}
+
+
+def test_extra_sites_put_units_on_special_positions() -> None:
+    """Four icosahedra in P-1: two general orbits, or with two more sites also some on centres of inversion."""
+    found = set()
+    for index in range(12):
+        settings = BuildSettings(
+            atoms_min=50,
+            atoms_max=50,
+            symmetry={"space_groups": [2], "extra_sites": 2},
+            units=(UnitSettings(count=4),),
+        )
+        cell = build(index, settings, unit={"B": 50})
+        assert rotations_found(cell) % 2 == 0
+        assert operations_hold(cell)
+        assert ratio_between_bodies(cell, B, settings) >= 1 - settings.slack - 1e-8
+        bodies = np.array(cell.bodies)
+        scaled = cell.atoms.get_scaled_positions(wrap=False)
+        units = [body for body in set(cell.bodies) if (bodies == body).sum() == 12]
+        assert len(units) == 4
+        centres = np.array([scaled[bodies == body].mean(axis=0) for body in units])
+        delta = centres @ cell.rotations[1].T + cell.translations[1] - centres
+        found.add(int((np.abs(delta - np.rint(delta)).max(axis=1) < 1e-6).sum()))
+    assert found == {0, 2, 4}
 
 
 def test_molecules_with_free_atoms() -> None:
@@ -284,5 +308,5 @@ def test_what_cannot_be_is_said() -> None:
     lonely = BuildSettings(
         atoms_min=12, atoms_max=12, symmetry_operations_min=48, symmetry_operations_max=48, units=(B12,)
     )
-    with pytest.raises(BuildError, match="no group with 48 to 48 operations holds 1 B12"):
+    with pytest.raises(BuildError, match="no space group with 48 to 48 operations holds 1 B12"):
         build(0, lonely)

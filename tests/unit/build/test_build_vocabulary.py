@@ -23,7 +23,6 @@ from gapfactory.build import (
     measure,
     measured_settings,
 )
-from gapfactory.build.cells import _plan
 from gapfactory.build.sites import fill, fillings, sites
 from gapfactory.build.symmetry import candidates, crystal_system, is_symmorphic, space_group
 from gapfactory.build.volumes import draw_contents, draw_separations, volume_per_atom
@@ -315,7 +314,7 @@ def test_symmorphic_groups_have_a_point_of_full_symmetry() -> None:
     symmorphic = [n for n in range(1, 231) if is_symmorphic(n)]
     assert len(symmorphic) == 73
     for n in (*range(1, 60), 75, 143, 146, 155, 160, 168, 191, 194, 197, 199, 216, 220, 225, 227, 229, 230):
-        assert is_symmorphic(n) == (min(s.multiplicity for s in sites(n)) == 1), n
+        assert is_symmorphic(n) == (min(s.multiplicity for s in sites(space_group(n))) == 1), n
 
 
 def test_the_groups_asked_for_are_imposed() -> None:
@@ -357,9 +356,10 @@ def test_general_positions_only() -> None:
 
 def test_extra_sites_bring_special_positions() -> None:
     rng = np.random.default_rng(1)
-    assert fill(47, (16,)) == ((8, 8),)
-    assert fillings(rng, 47, (16,), 0) == ((8, 8),)
-    drawn = Counter(fillings(rng, 47, (16,), 2) for _ in range(300))
+    pmmm = space_group(47)
+    assert fill(pmmm, (16,)) == ((8, 8),)
+    assert fillings(rng, pmmm, (16,), 0) == ((8, 8),)
+    drawn = Counter(fillings(rng, pmmm, (16,), 2) for _ in range(300))
     lengths = Counter(len(row[0]) for row in drawn.elements())
     assert set(lengths) == {2, 3, 4}
     assert min(lengths.values()) > 60
@@ -367,7 +367,7 @@ def test_extra_sites_bring_special_positions() -> None:
         assert sum(row) == 16
         assert list(row) == sorted(row, reverse=True)
     # eight sites of multiplicity 1 in Pmmm, none with freedom: shared between the species
-    for ways in (fillings(rng, 47, (6, 6), 6) for _ in range(200)):
+    for ways in (fillings(rng, pmmm, (6, 6), 6) for _ in range(200)):
         assert ways is not None
         assert sum(row.count(1) for row in ways) <= 8
     special = [
@@ -452,44 +452,6 @@ def test_conditions_on_the_cell() -> None:
         assert_symmetric(cell)
     with pytest.raises(BuildError, match=r"cellcon = .* does not go with the symmetry"):
         build(0, shape={"cellcon": [0, 0, 0, 80, 85, 95]}, symmetry={"crystal_systems": ["cubic"]}, tries=3)
-
-
-# units: the core places them, whatever they are made of
-
-
-def test_units_keep_their_shape_and_distance() -> None:
-    """Three or four rigid tetrahedra by symmetry, with single atoms between them."""
-    from gapfactory.build import Unit
-    from gapfactory.build.cells import _attempt
-    from gapfactory.build.volumes import Contents
-
-    corners = 1.05 * np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / 3**0.5
-    tetrahedron = Unit(("B",) * 4, corners)
-    bond = float(np.linalg.norm(corners[0] - corners[1]))
-    boron = species("B")
-    rng = np.random.default_rng(2)
-    made = 0
-    for number, units, free in ((143, 3, 3), (2, 4, 2), (19, 4, 4), (7, 2, 0)):
-        atoms = 4 * units + free
-        contents = Contents((boron,), (atoms,), 13.0 * atoms, "given", (tetrahedron,), (units,))
-        assert contents.free_counts == (free,)
-        plan = _plan(contents, np.array([[2.0]]))
-        for _ in range(6):
-            tried = _attempt(rng, plan, space_group(number), 1.0 - 1e-9, BuildSettings())
-            if tried.ratio < 1.0 - 1e-9:
-                continue
-            made += 1
-            built = Atoms("B" * atoms, cell=tried.lattice, scaled_positions=tried.fractional, pbc=True)
-            i, j, d = neighbor_list("ijd", built, 2.0 - 1e-6)
-            inside = (i // 4 == j // 4) & (i < 4 * units) & (j < 4 * units)
-            assert inside.all()  # nothing else is nearer than 2 Å
-            assert d == pytest.approx(bond)
-            assert len(d) == 12 * units
-            data = (built.cell.array, built.get_scaled_positions(), built.numbers)
-            with quiet_spglib():
-                found = spglib.get_symmetry(data, symprec=1e-3)
-            assert len(np.unique(found["rotations"], axis=0)) % space_group(number).order == 0
-    assert made >= 16
 
 
 # settings
