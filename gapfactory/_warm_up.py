@@ -36,19 +36,16 @@ def _crystals(*numbers: int) -> list[Atoms]:
 
 def _cells() -> None:
     from gapfactory.build import BuildSettings, build_cell
-    from gapfactory.build.body_settings import ConfinementSettings
     from gapfactory.elements import species
 
     silicon = species("Si", radius=1.11, bonding="covalent")
-    cluster = ConfinementSettings(kind="cluster")
-    for settings in (BuildSettings(), BuildSettings(confinement=cluster, symmetry_operations_max=1)):
-        build_cell(
-            np.random.default_rng(0),
-            composition={"Si": 1},
-            species={"Si": silicon},
-            generation=0,
-            settings=settings,
-        )
+    build_cell(
+        np.random.default_rng(0),
+        composition={"Si": 1},
+        species={"Si": silicon},
+        generation=0,
+        settings=BuildSettings(),
+    )
 
 
 def _similarity() -> None:

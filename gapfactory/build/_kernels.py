@@ -13,7 +13,7 @@ import numpy as np
 
 from gapfactory.compiled import compiled
 
-__all__ = ["minkowski", "outside", "push", "shortest_lattice_vector", "shortest_ratio"]
+__all__ = ["minkowski", "push", "shortest_lattice_vector", "shortest_ratio"]
 
 
 @compiled
@@ -219,7 +219,7 @@ def _move_body(lattice: Any, inverse: Any, points: Any, shifts: Any) -> None:
 
 
 @compiled
-def outside(half_axes: Any, x: Any, correction: Any) -> Any:
+def _outside(half_axes: Any, x: Any, correction: Any) -> Any:
     """How far (Å) a point is outside the ellipsoid about the origin; an infinite half axis does not confine.
 
     `correction` receives the displacement that brings it back to the wall along the finite axes.
@@ -363,7 +363,7 @@ def push(
         if confined:
             position = _cartesian(lattice, fractional)
             for i in range(n):
-                out = outside(half_axes, position[i], correction)
+                out = _outside(half_axes, position[i], correction)
                 if out > 1e-9:
                     overlap += out / largest
                     for a in range(3):  # twice the way: a wall does not meet one half-way as a partner does

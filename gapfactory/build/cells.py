@@ -369,7 +369,6 @@ def _built(
     by_species = np.argsort(plan.kinds, kind="stable")
     numbers = np.array([s.number for s in plan.contents.species])[plan.kinds]
     with_units = any(unit.size > 1 for unit in plan.units)
-    copies = np.unique(bodies.instances, return_inverse=True)[1]
     return BuiltCell(
         atoms=Atoms(
             numbers=numbers[by_species], cell=cell, positions=positions[by_species], pbc=room.periodic
@@ -382,7 +381,7 @@ def _built(
         rotations=setting.rotations,
         translations=np.where(room.periodic, translations % 1.0, translations),
         group=group.name,
-        bodies=tuple(int(b) for b in copies[by_species]) if with_units else (),
+        bodies=tuple(int(b) for b in bodies.copies[by_species]) if with_units else (),
     )
 
 

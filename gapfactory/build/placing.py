@@ -119,7 +119,7 @@ class Bodies:
     bodies
         Body of each point, (o,), ascending.
     instances
-        Copy of a body that each atom belongs to, (n,).
+        First atom of the copy of a body that each atom belongs to, (n,).
     movable
         Whether each atom is pushed, (n,): 1.0 or 0.0.
     """
@@ -132,6 +132,13 @@ class Bodies:
     bodies: NDArray[np.int64]
     instances: NDArray[np.int64]
     movable: NDArray[np.float64]
+
+    @property
+    def copies(self) -> NDArray[np.int64]:
+        """Number of the copy of a body that each atom belongs to, from 0, (n,)."""
+        if (self.instances == np.arange(len(self.instances))).all():
+            return self.instances
+        return np.unique(self.instances, return_inverse=True)[1]
 
     def pushed(self, separations: NDArray[np.float64], stall: int) -> NDArray[np.float64]:
         """Return the fractional coordinates of all atoms, (n, 3), pushed apart and into the room.
@@ -171,10 +178,11 @@ class Bodies:
 
         s = self.setting
         if np.isfinite(s.room.half_axes).any():
-            spare = np.empty(3)
-            for atom in fractional @ s.lattice:
-                if _kernels.outside(s.room.half_axes, atom, spare) > _ON_THE_WALL:
-                    return 0.0
+            positions = fractional @ s.lattice
+            reach = np.linalg.norm(positions / s.room.half_axes, axis=1)
+            across = np.linalg.norm(positions[:, np.isfinite(s.room.half_axes)], axis=1)
+            if (across * (1.0 - 1.0 / np.maximum(reach, 1.0))).max() > _ON_THE_WALL:
+                return 0.0
         ratio = float(
             _kernels.shortest_ratio(s.lattice, fractional, self.instances, self.movable, separations)
         )
@@ -182,7 +190,7 @@ class Bodies:
 
     def whole(self, fractional: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return Cartesian positions, (n, 3), of bodies that are whole and have their centres in the cell."""
-        _, copy = np.unique(self.instances, return_inverse=True)
+        copy = self.copies
         centre = np.zeros((copy.max() + 1, 3))
         np.add.at(centre, copy, fractional)
         centre /= np.bincount(copy)[:, None]

@@ -164,12 +164,12 @@ class SymmetrySettings(Settings):
     """Only the 73 symmorphic groups, which have neither screw axes nor glide planes (SYMMORPHIC)."""
 
     positions: Literal["any", "general"] = "any"
-    """`any`: special positions too, as few as the numbers of atoms allow. `general`: as many atoms as possible on
-    general positions, and the rest anywhere without symmetry (SYMMOPS=~n)."""
+    """`any`: special positions too, as few as the numbers of atoms allow. `general`: all units and as many atoms as
+    possible on general positions, and the rest of the atoms anywhere without symmetry (SYMMOPS=~n)."""
 
     extra_sites: int = Field(0, ge=0, le=48)
-    """Each species may have up to this many more inequivalent sites than the fewest, i.e. more special positions
-    (ADJGEN)."""
+    """Each species, and each kind of unit, may have up to this many more inequivalent sites than the fewest, i.e. more
+    special positions (ADJGEN)."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
