@@ -192,10 +192,13 @@ def draw(sets: dict[str, dict[str, list[float]]], path: Path) -> None:
 
     colours = dict(zip(sets, ("#1b6ca8", "#d1495b", "#66a182"), strict=False))
     figure, axes = plt.subplots(2, 2, figsize=(9.0, 6.4), constrained_layout=True)
-    # every cell is in a bin: the widest of PyXtal's are three times as large as ours
-    volumes = np.arange(5.0, np.ceil(max(max(data["volume"]) for data in sets.values())) + 0.5, 0.5)
+    # every cell is in a bin: PyXtal's are from half to three times as large as ours
+    every = np.concatenate([data["volume"] for data in sets.values()])
+    volumes = np.arange(np.floor(every.min()), np.ceil(every.max()) + 0.5, 0.5)
+    dashes = dict(zip(sets, ("-", "-", "--"), strict=False))
     for name, data in sets.items():
         style = {"histtype": "step", "density": True, "color": colours[name], "linewidth": 1.6, "label": name}
+        style["linestyle"] = dashes[name]
         axes[0, 0].hist(data["volume"], bins=volumes, **style)
         axes[0, 1].hist(data["aspect"], bins=np.linspace(1, 6, 41), **style)
     width = 0.8 / len(sets)
