@@ -122,6 +122,8 @@ def _summary(seed: Seed, target: Path | None, cells: list[BuiltCell], failures: 
         "attempts": sum(cell.attempts for cell in cells),
         "shortest_ratio": min((cell.shortest_ratio for cell in cells), default=None),
         "passed_over": list(seed.passed_over),
+        # there is nothing to measure on: the stated separations hold
+        "auto_unused": any(variant.settings.separations.auto for variant in seed.variants),
         "reasons": dict(Counter(failures).most_common(_REASONS)),
     }
 
@@ -137,6 +139,8 @@ def _show(summary: dict[str, Any]) -> None:
     table(f"build {summary['seed_file']}", ["what", "value"], rows)
     if summary["passed_over"]:
         say(f"not about the structure, passed over: {', '.join(summary['passed_over'])}")
+    if summary["auto_unused"]:
+        say("MINSEP=AUTO: only a campaign has earlier structures to measure; the stated separations hold")
     for reason, count in summary["reasons"].items():
         say(f"{count} not built: {reason}")
 

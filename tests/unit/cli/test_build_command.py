@@ -39,6 +39,10 @@ def test_structures_summary_and_picture(tmp_path: Path) -> None:
     text = call(*words)
     assert out.read_text() == first
     assert "passed over: KPOINTS_MP_SPACING" in text
+    assert "AUTO" not in text
+    seed.write_text(SEED.replace("MINSEP=2.0", "MINSEP=2.0 AUTO"))
+    assert "the stated separations hold" in " ".join(call(*words).split())
+    assert out.read_text() == first
 
 
 def test_none_built_is_a_failure_with_its_reason(tmp_path: Path) -> None:
