@@ -35,7 +35,7 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _TELL_POLICY = """addEventListener("securitypolicyviolation", e => console.error(
   `the policy forbids ${e.violatedDirective}: ${e.blockedURI} ${e.sourceFile}:${e.lineNumber}`));"""
 #: What is in sight and neither drawn nor said to have nothing to draw.
-_UNDRAWN = """() => [...document.querySelectorAll("[data-chart], #viewer, #map, #waiting")].filter(e => {
+_UNDRAWN = """() => [...document.querySelectorAll("[data-chart], .viewer, #map, #waiting")].filter(e => {
   const box = e.getBoundingClientRect();
   if (box.top > innerHeight || box.bottom < 0) return false;
   if (!e.dataset.chart) return !e.dataset.drawn;

@@ -49,6 +49,8 @@ def database_energy_volume(
     groups = [p.origin if by == "origin" else p.component for p in data.points]
     marks = [p.component if by != "component" else p.origin for p in data.points]
     generations = sorted({p.generation for p in data.points})
+    # distorted crystals come from no search
+    unnamed = "of no component" if len(data.components) > 1 else "structures"
     mappable = None
     for k, mark in enumerate(m for m in (*data.components, *data.origins) if m in set(marks)):
         for i, group in enumerate(_in_order(data, by)):
@@ -57,7 +59,7 @@ def database_energy_volume(
             )
             if not mask.any():
                 continue
-            name = ", ".join(n for n in (group, mark) if n) or "structures"
+            name = ", ".join(n for n in (group, mark) if n) or unnamed
             drawn = ax.scatter(
                 volumes[mask],
                 data.heights[mask],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import abort, current_app, g, make_response, request
 
 from gapfactory.errors import NotFoundError, ServiceError
+from launchpad.dashboard.charts.published import ASK_POTENTIALS, PUBLISHED
 from launchpad.dashboard.derived import Work, ask, content, wait
 from launchpad.dashboard.queries.campaigns import data_state
 from launchpad.database.documents import generation_id
@@ -22,6 +23,7 @@ __all__ = [
     "all_charts",
     "later",
     "picture",
+    "published",
     "read_part",
     "rows_of_chosen",
     "send_part",
@@ -113,6 +115,32 @@ def all_charts(campaign: str) -> Result:
     """
     state = data_state(g.group.database, campaign)
     return _ask(f"charts/{campaign}", "charts", {"campaign": campaign}, state, settings().charts_s)
+
+
+def published(campaign: str, name: str, *, waits: bool = False) -> Result:
+    """Return the figures of the 2018 papers, one or several that are worked out together.
+
+    Parts ``<name>.json``, ``<name>.csv`` and, of what can be drawn, ``<name>.png`` and ``<name>.svg``.
+
+    Parameters
+    ----------
+    name
+        A figure that is among them, as `gapfactory figure` calls it.
+    waits
+        Whether who asks waits for it, `picture_wait_s` at most.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such campaign.
+    """
+    state = data_state(g.group.database, campaign)
+    heavy = name in ASK_POTENTIALS
+    names = [key for key in PUBLISHED if (key in ASK_POTENTIALS) is heavy]
+    key = f"figures/{campaign}/{'potentials' if heavy else 'stored'}"
+    every_s = settings().figures_s if heavy else settings().charts_s
+    work = Work(key, "figures", {"campaign": campaign, "names": names}, state, every_s)
+    return wait(g.group, work, settings()) if waits else ask(g.group, work, settings())
 
 
 def picture(campaign: str, key: str, kind: str) -> Result:

@@ -121,10 +121,11 @@ class Claim:
 
 
 def _works() -> dict[str, Callable[..., Made]]:
-    from launchpad.dashboard.works import charts, maps, rows, values
+    from launchpad.dashboard.works import charts, maps, published, rows, values
 
     return {
         "charts": charts.all_charts,
+        "figures": published.published_figures,
         "picture": charts.picture,
         "rows": rows.write_rows,
         "map": maps.draw_map,

@@ -96,7 +96,7 @@ class Work:
     """
 
     id: str
-    kind: Literal["charts", "picture", "rows", "map", "values"]
+    kind: Literal["charts", "figures", "picture", "rows", "map", "values"]
     arguments: Mapping[str, Any]
     of: str | None = ""
     every_s: float = 0.0

@@ -90,6 +90,9 @@ class DashboardSettings(Settings):
     charts_s: float = Field(default=30.0, ge=0)
     """Charts of a campaign that changes all the time are computed at most this often, while somebody looks at them."""
 
+    figures_s: float = Field(default=300.0, ge=0)
+    """The same of a figure for which all potentials of a campaign are asked."""
+
     map_points: int = Field(default=1000, ge=10, le=5000)
     """Points of a similarity map; its making grows with the cube of their number."""
 

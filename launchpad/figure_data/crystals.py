@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gapfactory.io.structures import GivenStructure
     from launchpad.figure_data.request import Potential, Request
 
-__all__ = ["distorted_crystals", "mixed_occupations", "polymorphs"]
+__all__ = ["distorted_crystals", "mixed_occupations", "phase_label", "polymorphs"]
 
 
 def distorted_crystals(database: Database[Any], request: Request) -> Gathered:
@@ -72,7 +72,7 @@ def distorted_crystals(database: Database[Any], request: Request) -> Gathered:
     errors = distorted_errors(crystals, predicted, {names[g]: ids for g, ids in trained_on.items()})
     if refused := sum(e.unusable for e in errors.errors):
         notes.append(f"{refused} energies were refused by a potential and are in no average")
-    labels = {phase: _phase_label(phase) for phase in errors.phases}
+    labels = {phase: phase_label(phase) for phase in errors.phases}
     return Gathered(distorted_crystal_errors(errors, labels=labels), errors.rows(), tuple(notes))
 
 
@@ -143,7 +143,7 @@ def _made_crystals(campaign: Campaign, notes: list[str]) -> list[GivenStructure]
     return found
 
 
-def _phase_label(name: str) -> str:
+def phase_label(name: str) -> str:
     """Return the label of a named phase for figures, or the name itself where it is none."""
     from gapfactory.analysis.phases import named_phases
 
@@ -201,7 +201,7 @@ def polymorphs(database: Database[Any], request: Request) -> Gathered:
     else:
         curves = _stored_curves(database, campaign, shown, notes)
     phases = dict.fromkeys(curve.phase for curve in curves)
-    data = gathered(curves, labels=[(phase, _phase_label(phase)) for phase in phases])
+    data = gathered(curves, labels=[(phase, phase_label(phase)) for phase in phases])
     return Gathered(polymorph_curves(data), data.rows(), tuple(notes))
 
 
@@ -320,8 +320,9 @@ def mixed_occupations(database: Database[Any], request: Request) -> Gathered:
             "the crystal is not drawn: give a CIF with occupations by --crystal FILE, or a column 'occupancy'"
         )
     notes += [
-        f"{a.potential}: RMSE {1000 * a.rmse:.2f} meV/atom over {a.n} models, {1000 * a.bias:+.2f} of it in the mean, "
-        f"rank correlation {a.rank_correlation:.2f}"
+        f"{a.potential}: RMSE {1000 * a.rmse:.2f} meV/atom over {a.n} models, {1000 * a.bias:+.2f} of it in the mean"
+        # of two models, or of equal ones, there is no order
+        + (f", rank correlation {a.rank_correlation:.2f}" if a.rank_correlation == a.rank_correlation else "")
         for a in data.agreement
     ]
     return Gathered(occupation_models(data, shown, partial), data.rows(), tuple(notes))

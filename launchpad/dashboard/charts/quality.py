@@ -15,6 +15,7 @@ from launchpad.dashboard.charts.style import (
     decades,
     figure,
     panels,
+    plotly_text,
     points,
 )
 
@@ -131,7 +132,7 @@ def energy_volume(data: ReportData) -> dict[str, Any] | None:
     curves = [c for e in data.phases for c in (e.potential, e.reference) if c is not None and len(c.volumes)]
     if not curves:
         return None
-    labels = {e.phase: e.label for e in data.phases}
+    labels = {e.phase: plotly_text(e.label) for e in data.phases}
     phases = list(dict.fromkeys(c.phase for c in curves))
     references = [c for c in curves if c.method == "reference"] or curves
     zero = min(float(c.energies.min()) for c in references)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from gapfactory.report.sections import plain
@@ -21,6 +22,7 @@ __all__ = [
     "decades",
     "figure",
     "panels",
+    "plotly_text",
     "points",
 ]
 
@@ -36,6 +38,11 @@ _MANY: Final = 800
 def coloured(index: int) -> str:
     """Return the colour of the series with this index."""
     return COLOURS[index % len(COLOURS)]
+
+
+def plotly_text(label: str) -> str:
+    """Return a label that was written for matplotlib, ``B$_{12}$``, as Plotly reads it."""
+    return re.sub(r"\$_\{?(\w+)\}?\$", r"<sub>\1</sub>", label)
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from flask import (
     Blueprint,
     abort,
     g,
+    make_response,
     render_template,
     request,
 )
@@ -25,6 +26,7 @@ __all__ = ["blueprint"]
 blueprint = Blueprint("campaigns", __name__, url_prefix="/g/<group>/campaigns")
 
 _PICTURES: Final = {"png": "image/png", "svg": "image/svg+xml"}
+_PUBLISHED_AS: Final = {**_PICTURES, "json": "application/json", "csv": "text/csv; charset=utf-8"}
 #: Key -> title of what has a chart, in the order of the page; the report's own title comes with the chart.
 _ORDER: Final = {
     "learning_curve": "Learning curve",
@@ -137,6 +139,55 @@ def picture(campaign: str, key: str, kind: str) -> ResponseReturnValue:
 def _known(key: str) -> None:
     if key not in _ORDER and key not in _MORE:
         abort(404, f"There is no figure {key!r}.")
+
+
+@blueprint.get("/<campaign>/figures/")
+@needs(Permission.READ)
+def figures(campaign: str) -> ResponseReturnValue:
+    """Show the figures of the 2018 papers, which come after the page, and what the diagnostic searches found."""
+    from launchpad.dashboard.charts.published import PUBLISHED
+    from launchpad.database.campaigns import require_campaign
+    from launchpad.figure_data.searches import search_rows
+
+    require_campaign(g.group.database, campaign)
+    return render_template(
+        "campaign_figures.html",
+        campaign=campaign,
+        charts={key: known.title for key, known in PUBLISHED.items()},
+        searches=search_rows(g.group.database, campaign),
+    )
+
+
+@blueprint.get("/<campaign>/figures/searches.csv")
+@needs(Permission.READ)
+def searches(campaign: str) -> ResponseReturnValue:
+    """Return the table of searches."""
+    from gapfactory.report.write import csv_table
+    from launchpad.database.campaigns import require_campaign
+    from launchpad.figure_data.searches import search_rows
+
+    require_campaign(g.group.database, campaign)
+    rows = search_rows(g.group.database, campaign)
+    answer = make_response(csv_table(tuple(rows[0]) if rows else (), [row.values() for row in rows]))
+    answer.mimetype = "text/csv; charset=utf-8"
+    answer.headers["Content-Disposition"] = f'attachment; filename="{campaign}-searches.csv"'
+    return answer
+
+
+@blueprint.get("/<campaign>/figures/<key>.<kind>")
+@needs(Permission.READ)
+def published(campaign: str, key: str, kind: str) -> ResponseReturnValue:
+    """Return a figure for the page's script, its numbers, or its picture; who follows a link waits for it."""
+    from launchpad.dashboard.charts.published import PUBLISHED
+
+    if key not in PUBLISHED or kind not in _PUBLISHED_AS:
+        abort(404, f"There is no figure {key}.{kind}.")
+    link = kind != "json"
+    result = background.published(campaign, key, waits=link)
+    if link and result.made is None and result.state == "computing":
+        abort(503, "The figure is still being worked out; load it again in a moment.")
+    file = f"{campaign}-{key}.csv" if kind == "csv" else ""
+    return background.send_part(result, f"{key}.{kind}", _PUBLISHED_AS[kind], file=file)
 
 
 @blueprint.get("/<campaign>/settings")

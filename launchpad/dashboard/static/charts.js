@@ -44,6 +44,9 @@
     return { tickmode: "array", tickvals: unique.map((mark) => bend(mark, limit)), ticktext: unique.map((mark) => String(mark)) };
   }
 
+  // of a box whose numbers are given as such
+  const counted = ["lowerfence", "q1", "median", "q3", "upperfence"];
+
   function bent(figure) {
     const { axes, linear_to: limit } = figure.layout.meta.bent;
     const layout = { ...figure.layout };
@@ -52,9 +55,12 @@
       for (const name of Object.keys(layout).filter((key) => key.startsWith(`${axis}axis`))) {
         const reference = axis + name.slice(5);
         const mine = data.filter((trace) => (trace[`${axis}axis`] || axis) === reference);
-        const values = mine.flatMap((trace) => trace[axis] || []).filter((value) => value !== null);
+        const values = mine.flatMap((trace) => (trace.q1 ? counted.flatMap((key) => trace[key]) : trace[axis] || [])).filter((value) => value !== null);
         layout[name] = { ...layout[name], ...bendTicks(values, limit), range: undefined, zeroline: true };
-        for (const trace of mine) {
+        for (const trace of mine.filter((one) => one.q1)) {
+          for (const key of counted) trace[key] = trace[key].map((value) => bend(value, limit));
+        }
+        for (const trace of mine.filter((one) => !one.q1)) {
           // what is shown at the pointer are the numbers themselves
           const shown = trace[axis].map(short);
           trace[axis] = trace[axis].map((value) => bend(value, limit));
@@ -148,6 +154,7 @@
     if (!chart.figure) {
       if (plot.hasChildNodes()) Plotly.purge(plot);
       plot.replaceChildren();
+      plot.style.height = "";
       button.hidden = true;
       offerColours(section, null);
       return;
@@ -161,6 +168,8 @@
     if (state.linear) figure = straight(figure);
     else if (meta.bent) figure = bent(figure);
     const mode = state.linear ? "linear" : "as drawn";
+    // when the window changes its size, a chart takes the height of its place
+    plot.style.height = `${figure.layout.height}px`;
     await Plotly.react(plot, withColours(figure.data), withColours(themed({ ...figure.layout }, mode, plot.clientWidth)), config);
     plot.setAttribute("data-drawn", String(Date.now()));
     if (!state.listening) {

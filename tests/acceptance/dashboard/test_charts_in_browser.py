@@ -17,6 +17,11 @@ DRAWN = (
 )
 
 
+#: Charts by their heights, and by that of the place that the page keeps for them.
+HEIGHTS = """() => [...document.querySelectorAll('.plot[data-drawn]')].map(e =>
+  [e.closest('section').id, e.layout.height, e.getBoundingClientRect().height, e._fullLayout.height])"""
+
+
 @pytest.fixture
 def page(ended, visit):
     return visit("viewer", "campaigns/silicon/", color_scheme="light")
@@ -39,6 +44,20 @@ def test_something_is_drawn_and_stays_inside_the_page(ended, visit, colour):
         assert shown.locator(".xtitle, .x2title").first.text_content(), f"{key} has an axis without a name"
         assert shown.bounding_box()["width"] <= page.locator(f"#{key}").bounding_box()["width"] + 1, key
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+@pytest.mark.parametrize("path", ["campaigns/silicon/", "campaigns/silicon/figures/"])
+def test_charts_keep_their_height_when_the_window_changes(ended, visit, path):
+    page = visit("viewer", path)
+    for chart in page.locator("[data-chart]").all()[:4]:
+        chart.scroll_into_view_if_needed()
+        gf_browser.settled(page)
+    before = page.evaluate(HEIGHTS)
+    assert len(before) >= 2
+    page.set_viewport_size({"width": 500, "height": 700})
+    page.wait_for_timeout(1500)
+    for name, wanted, place, drawn in page.evaluate(HEIGHTS):
+        assert wanted == place == drawn >= 240, name
 
 
 def test_zoom_survives_the_other_colours(page):

@@ -45,10 +45,12 @@ PAGES = {
     "overview": "",
     "campaigns": "campaigns/",
     "campaign": "campaigns/silicon/",
+    "campaign_figures": "campaigns/silicon/figures/",
     "campaign_settings": "campaigns/silicon/settings?from=0&to=1",
     "campaign_recoveries": "campaigns/silicon/recoveries",
     "structures": "structures/",
     "structure": "structures/of/silicon/g001/relaxation/000001",
+    "structures_beside": "structures/beside?a=silicon/g001/relaxation/000001&b=silicon/g001/relaxation/000002",
     "structure_map": "structures/map/silicon/1",
     "queue": "queue",
     "task": "tasks/{licence}",
@@ -111,6 +113,8 @@ def test_no_page_is_left_out(ended, visit, routes):
         values = {name: EXAMPLES.get(name) for name in rule.arguments} | {"group": ended.group}
         if rule.endpoint.startswith("campaigns.") and "key" in values:
             values |= {"key": "learning_curve", "kind": "svg"}
+            if rule.endpoint == "campaigns.published":
+                values |= {"key": "polymorphs"}
         assert None not in values.values(), f"{rule.rule}: give an example of its variable parts above"
         address = bound.build(rule.endpoint, {k: v for k, v in values.items() if k in rule.arguments})
         answer = page.request.get(ended.address + address, max_redirects=0)
@@ -146,11 +150,16 @@ def test_every_page_passes_the_audit_and_fits_a_phone(ended, failed, visit, name
     if name == "structures":  # the table is worked out when somebody looks at it for the first time
         page.locator("#structures tbody tr").first.wait_for()
     draw_all(page)
+    if name == "structures_beside":  # colours are worked out when somebody looks for the first time
+        page.locator("#legend1 .ramp").wait_for()
+        page.locator("#legend2 .ramp").wait_for()
     wrong = audit(page)
     if pictures():
         screenshot(page, name)
         if name == "campaign":
             screenshot(page, "campaign-charts", highest=6000)
+        elif name == "campaign_figures":
+            screenshot(page, name, highest=3000)
     page.evaluate(IN, "dark")
     if name == "campaign":
         screenshot(page, "campaign-dark")
@@ -193,7 +202,18 @@ def test_the_first_stop_skips_the_menu(ended, visit):
 
 
 @pytest.mark.parametrize(
-    "name", ["overview", "campaign", "structures", "structure", "queue", "task", "workers"]
+    "name",
+    [
+        "overview",
+        "campaign",
+        "campaign_figures",
+        "structures",
+        "structure",
+        "structures_beside",
+        "queue",
+        "task",
+        "workers",
+    ],
 )
 def test_everything_can_be_reached_and_seen_with_the_keyboard(ended, failed, visit, name):
     page = visit("operator", PAGES[name].format(licence=failed[0][1]))
