@@ -189,6 +189,8 @@ def _distorted_crystals(rows: Sequence[Row], labels: Mapping[str, str]) -> dict[
         # "4 + C" stands beside "4": they are names, in the order in which they were fitted
         axis("potential of generation", type="category", categoryorder="array", categoryarray=potentials),
         axis("RMSE of energies (meV/atom)", type="log", **decades(min(values), max(values))),
+        # also of a single phase one sees which it is
+        showlegend=True,
         meta={"logarithmic": ["yaxis"]},
     )
 

@@ -126,6 +126,7 @@ def test_boxes_are_those_of_the_command_and_do_not_cover_each_other():
 def test_errors_are_in_the_order_of_the_fits_hollow_where_trained_and_absent_where_refused():
     found = drawn("distorted-crystals")
     assert found["layout"]["xaxis"]["categoryarray"] == ["4", "4 + C", "final"]
+    assert found["layout"]["showlegend"]
     alpha, beta = found["data"]
     assert alpha["x"] == ["4", "4 + C", "final"]
     # an error of nothing is drawn at the least one
