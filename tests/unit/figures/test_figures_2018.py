@@ -46,7 +46,7 @@ def overview(**how):
     [
         ("origin", ["random cell, loose (5)", "minimum, loose (10)", "random cell, tight (5)"]),
         ("component", ["loose, random cell (5)", "tight, random cell (5)", "distorted crystal (1)"]),
-        ("generation", ["loose (15)", "tight (15)", "structures (1)"]),
+        ("generation", ["loose (15)", "tight (15)", "of no component (1)"]),
     ],
 )
 def test_every_labelled_structure_is_drawn_over_its_volume(by, entries):
