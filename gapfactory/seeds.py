@@ -28,6 +28,8 @@ class Stage(IntEnum):
     STABILITY = 5
     #: distorted crystal number `index`
     CRYSTAL = 6
+    #: discrete model number `index` of a partially occupied crystal; the generation is the number of its group
+    MODEL = 7
 
 
 def stream(campaign_seed: int, generation: int, stage: Stage, index: int = 0) -> np.random.Generator:

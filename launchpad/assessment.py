@@ -15,6 +15,7 @@ from launchpad.database.dataset import noise_items, pick_items, with_labels
 from launchpad.diagnostics import diagnostic_searches
 from launchpad.separations import measured_on
 from launchpad.tasks.reference import curve_key
+from launchpad.training_set import last_frames, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     from gapfactory.campaign import Campaign
     from gapfactory.protocols.recipe import GenerationRecipe
     from gapfactory.reference import Label, LabelNoise
-    from launchpad.database.dataset import Item, LabelledItem
+    from launchpad.database.dataset import LabelledItem
 
-__all__ = ["assess", "labelled_picks", "noise_of_labels", "origin_of", "reference_curve"]
+__all__ = ["assess", "labelled_picks", "noise_of_labels", "reference_curve"]
 
 
 def assess(
@@ -80,31 +81,24 @@ def assess(
         "noise": None if noise is None else asdict(noise),
         "window": _window(records, min(energies, default=0.0), campaign),
         "levels": levels,
-        "energies": _boxes(labelled, generation),
+        "energies": _boxes(database, labelled, generation),
         "crystals": _crystals(labelled, calculator, recipe),
         "searches": diagnostic_searches(database, campaign, generation),
         "measured": measured_on(campaign, labelled),
     }
 
 
-def origin_of(item: Item) -> str:
-    """Return where a pick came from.
-
-    ``cell`` as it was made; ``step N`` and ``end`` of a relaxation, or ``frame`` where a funnel chose it; ``crystal``.
-    """
-    if "crystal" in item.info:
-        return "crystal"
-    return str(item.info.get("snapshot", "frame" if "frame" in item.info else "cell"))
-
-
-def _boxes(labelled: Sequence[LabelledItem], generation: int) -> dict[str, Any]:
+def _boxes(database: Database[Any], labelled: Sequence[LabelledItem], generation: int) -> dict[str, Any]:
     """Return the distribution of the reference energies of this generation's picks, by origin."""
     from gapfactory.analysis.energy_distribution import energy_box
 
+    mine = [entry for entry in labelled if entry.item.generation == generation]
+    last = last_frames(database, [entry.item for entry in mine])
     found: dict[str, list[float]] = {}
-    for entry in labelled:
-        if entry.item.generation == generation and entry.label is not None:
-            found.setdefault(origin_of(entry.item), []).append(entry.label.energy / len(entry.item.atoms))
+    for entry in mine:
+        if entry.label is not None:
+            energy = entry.label.energy / len(entry.item.atoms)
+            found.setdefault(origin_of(entry.item, last), []).append(energy)
     return {origin: energy_box(energies).as_dict() for origin, energies in sorted(found.items())}
 
 

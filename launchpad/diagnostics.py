@@ -6,26 +6,29 @@ from typing import TYPE_CHECKING, Any
 
 from gapfactory.protocols.planner import recipe_of
 from launchpad.database.packing import unpack_array
-from launchpad.database.potentials import preceding_potential
+from launchpad.database.potentials import relaxing_potential
 from launchpad.database.results import frame_atoms
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from pymongo.database import Database
 
-    from gapfactory.analysis.rediscovery import Minimum
+    from gapfactory.analysis.rediscovery import Minimum, SearchCount
     from gapfactory.campaign import Campaign
     from gapfactory.protocols.recipe import CellRange
 
-__all__ = ["diagnostic_searches"]
+__all__ = ["diagnostic_searches", "search_counts"]
 
 
 def diagnostic_searches(database: Database[Any], campaign: Campaign, generation: int) -> dict[str, Any]:
-    """Return what the diagnostic searches of a generation found with the potential before, by component.
+    """Return what the diagnostic searches of a generation found, by component.
 
     Returns
     -------
     dict
-        Per component: ``cells``; ``ends``, relaxations that did not fail; ``targets``, per phase as
+        Per component: ``cells``; ``ends``, relaxations that did not fail; ``potential`` and ``labels``, the generation
+        of the potential that relaxed them and how many structures that was trained on; ``targets``, per phase as
         `gapfactory.analysis.rediscovery.Rediscovery.as_dict` counts it.
     """
     from gapfactory.analysis.phases import named_phase
@@ -36,20 +39,25 @@ def diagnostic_searches(database: Database[Any], campaign: Campaign, generation:
         return {}
     found = {}
     for part in looked:
-        ends = _ends(database, campaign, generation, part)
+        potential = relaxing_potential(database, campaign.name, generation, after_fit=part.after_fit)
+        labels = len(potential["trained_on"])
+        ends = _ends(database, campaign, generation, part, labels)
         targets = {name: named_phase(name).atoms for name in campaign.target_phases(part.component)}
         found[part.component] = {
             "cells": part.stop - part.start,
             "ends": len(ends),
+            "potential": potential["generation"],
+            "labels": labels,
             "targets": {result.target: result.as_dict() for result in rediscovery(ends, targets)},
         }
     return found
 
 
-def _ends(database: Database[Any], campaign: Campaign, generation: int, part: CellRange) -> list[Minimum]:
+def _ends(
+    database: Database[Any], campaign: Campaign, generation: int, part: CellRange, labels: int
+) -> list[Minimum]:
     from gapfactory.analysis.rediscovery import Minimum
 
-    labels = len(preceding_potential(database, campaign.name, generation)["trained_on"])
     query = {
         "campaign": campaign.name,
         "generation": generation,
@@ -62,3 +70,36 @@ def _ends(database: Database[Any], campaign: Campaign, generation: int, part: Ce
         enthalpy = float(unpack_array(relaxation["enthalpies"])[-1]) / len(atoms)
         found.append(Minimum(relaxation["_id"], atoms, labels, enthalpy))
     return found
+
+
+def search_counts(metrics: Iterable[Mapping[str, Any]]) -> list[SearchCount]:
+    """Return how often each target was found, one row for each search and target, in the order of the generations.
+
+    Parameters
+    ----------
+    metrics
+        ``generation`` and ``evidence.searches`` of each assessment.
+    """
+    from gapfactory.analysis.rediscovery import SearchCount
+
+    rows = []
+    for entry in metrics:
+        for search, found in sorted(entry.get("evidence", {}).get("searches", {}).items()):
+            for target, counts in found["targets"].items():
+                labels = [row["labels"] for row in counts["by_labels"]]
+                rows.append(
+                    SearchCount(
+                        generation=entry["generation"],
+                        search=search,
+                        # assessments of an earlier version do not say it; all were with the one before
+                        potential=found.get("potential", entry["generation"] - 1),
+                        labels=found.get("labels", labels[0] if labels else None),
+                        target=target,
+                        cells=found["cells"],
+                        attempts=counts["attempts"],
+                        found=counts["found"],
+                        rate_low_95=counts["rate_low_95"],
+                        rate_high_95=counts["rate_high_95"],
+                    )
+                )
+    return rows

@@ -118,6 +118,7 @@ def relabel(
         "stop": {"label_budget": len(train) + len(test)},
         # whatever chose them: here they are given
         "protocol": "de-novo-2019",
+        "components": {},
         "crystals": {},
         "final_fit": None,
     }

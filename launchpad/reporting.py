@@ -12,6 +12,7 @@ from launchpad.database.campaigns import campaign_of, require_campaign
 from launchpad.database.dataset import atom_items, noise_items, pick_items, with_labels
 from launchpad.database.potentials import fetch_potential, latest_potential, require_potential
 from launchpad.database.results import metrics_of
+from launchpad.diagnostics import search_counts
 from launchpad.operations.removals import removals_of
 from launchpad.selection_stages import selection_stages
 from launchpad.stability import stored_stability
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
+    from gapfactory.analysis.distorted_errors import DistortedErrors
     from gapfactory.analysis.errors import ErrorRow
     from gapfactory.analysis.learning import LearningPoint, PowerLaw
     from gapfactory.analysis.levels import LevelComparison
@@ -103,6 +105,8 @@ def collect_report(database: Database[Any], name: str, *, similarity: bool = Tru
         selection=selection_stages(database, name),
         hull=_hull(campaign, labelled),
         training=training_points(database, labelled, potential, metrics[-1] if metrics else None),
+        crystals=_crystals(metrics),
+        searches=tuple(search_counts(metrics)),
         enthalpies=final_enthalpies(database, name),
         similarity=_similarity(campaign, labelled) if similarity else None,
         failures=_failures(database, campaign, everything),
@@ -389,6 +393,31 @@ def _quarantined(entries: Sequence[LabelledItem]) -> tuple[Quarantined, ...]:
         for e in entries
         if e.label is not None and e.label.status == "failed"
     )
+
+
+def _crystals(metrics: list[dict[str, Any]]) -> DistortedErrors | None:
+    """Return the errors of every potential on the campaign's distorted crystals."""
+    from gapfactory.analysis.distorted_errors import DistortedErrors, PhaseError
+
+    # assessments of earlier versions do not have them
+    measured = {str(m["generation"]): m["evidence"].get("crystals", {}) for m in metrics}
+    nan = float("nan")
+    errors = [
+        PhaseError(
+            phase=name,
+            potential=generation,
+            n=row["usable"],
+            rmse=nan if row["energy_rmse_meV"] is None else row["energy_rmse_meV"] / 1000.0,
+            bias=nan,
+            unusable=row["n"] - row["usable"],
+            trained=row["usable"] if row["trained"] else 0,
+        )
+        for generation, groups in measured.items()
+        for name, row in groups.items()
+    ]
+    names = tuple(dict.fromkeys(e.phase for e in errors))
+    shown = tuple(dict.fromkeys(e.potential for e in errors))
+    return DistortedErrors(tuple(errors), names, shown) if errors else None
 
 
 def _levels(metrics: list[dict[str, Any]]) -> LevelComparison | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from gapfactory.errors import StateError
@@ -13,6 +14,7 @@ from launchpad.database.connection import durable
 from launchpad.database.dataset import all_items, with_labels
 from launchpad.database.documents import generation_id, label_id
 from launchpad.database.labels import count_done
+from launchpad.diagnostics import search_counts
 from launchpad.operations.quotas import planned_for, require_quota
 from launchpad.operations.removals import removals_of
 from launchpad.states import CampaignState
@@ -112,7 +114,14 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
     metrics = list(
         database.metrics.find(
             {"campaign": name},
-            {"generation": 1, "labels": 1, "decision": 1, "reason": 1, "evidence.headline": 1},
+            {
+                "generation": 1,
+                "labels": 1,
+                "decision": 1,
+                "reason": 1,
+                "evidence.headline": 1,
+                "evidence.searches": 1,
+            },
         ).sort("generation", 1)
     )
     potential = database.potentials.find_one(
@@ -144,6 +153,7 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
             }
             for m in metrics
         ],
+        "searches": [asdict(found) for found in search_counts(metrics)],
         "created": record["created"].isoformat(),
         "updated": record["updated"].isoformat(),
     }

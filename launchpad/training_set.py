@@ -12,12 +12,28 @@ if TYPE_CHECKING:
     from gapfactory.report import TrainingPoint
     from launchpad.database.dataset import Item, LabelledItem
 
-__all__ = ["DISTORTED", "by_origin", "final_enthalpies", "last_frames", "origin_in_words", "training_points"]
+__all__ = [
+    "DISTORTED",
+    "by_origin",
+    "final_enthalpies",
+    "last_frames",
+    "origin_in_words",
+    "origin_of",
+    "training_points",
+]
 
 #: Origin of distorted cells of known crystals; their `info` names the crystal.
 DISTORTED: Final = "distorted crystal"
 #: Enthalpies are shown of so many generations: they may be a hundred thousand each.
 _GENERATIONS: Final = 6
+#: Origins in words; the others are snapshots, e.g. ``step 5``.
+_IN_WORDS: Final = {
+    "cell": "random cell",
+    "frame": "on the way to a minimum",
+    "minimum": "minimum",
+    "end": "end of the relaxation",
+    "crystal": DISTORTED,
+}
 _EV_PER_GPA_A3: Final = 1.0 / 160.2176634
 
 
@@ -48,6 +64,7 @@ def training_points(
     trained_on = set((potential or {}).get("trained_on", ()))
     held_out = ((measured or {}).get("evidence") or {}).get("held_out_errors") or ()
     residuals |= {key: (energy, forces) for key, energy, forces in held_out}
+    components = {entry.item.info.get("component") for _, entry in entries}
     found = []
     for generation, entry in entries:
         item, label = entry.item, entry.label
@@ -59,12 +76,13 @@ def training_points(
             TrainingPoint(
                 id=item.id,
                 generation=generation,
-                origin=origin_in_words(item, last),
+                origin=origin_in_words(origin_of(item, last)),
                 held_out=item.role == "test" and item.id not in trained_on,
                 volume=float(item.atoms.get_volume()) / n,
                 energy=label.energy / n,
                 energy_error=energy_error,
                 force_error=force_error,
+                component=str(item.info.get("component") or "") if len(components) > 1 else "",
             )
         )
     return tuple(found)
@@ -77,8 +95,11 @@ def last_frames(database: Database[Any], items: Sequence[Item]) -> dict[str, int
     return {row["_id"]: row["n_frames"] - 1 for row in rows}
 
 
-def origin_in_words(item: Item, last: Mapping[str, int]) -> str:
-    """Return what a chosen structure is, in words.
+def origin_of(item: Item, last: Mapping[str, int]) -> str:
+    """Return what a chosen structure is, as stored metrics name it.
+
+    ``cell`` as it was made; ``crystal``; a snapshot, ``step N`` or ``end``; or what a funnel took of a relaxation: its
+    ``minimum`` or a ``frame`` on the way.
 
     Parameters
     ----------
@@ -88,14 +109,18 @@ def origin_in_words(item: Item, last: Mapping[str, int]) -> str:
         As `last_frames` returns it.
     """
     if item.info.get("crystal"):
-        return DISTORTED
-    snapshot = item.info.get("snapshot")
-    if snapshot is not None:
-        return "end of the relaxation" if snapshot == "end" else f"relaxation at {snapshot}"
+        return "crystal"
+    if item.info.get("snapshot") is not None:
+        return str(item.info["snapshot"])
     relaxation = item.info.get("relaxation")
     if relaxation is None:
-        return "random cell"
-    return "minimum" if item.info.get("frame") == last.get(relaxation) else "on the way to a minimum"
+        return "cell"
+    return "minimum" if item.info.get("frame") == last.get(relaxation) else "frame"
+
+
+def origin_in_words(origin: str) -> str:
+    """Return an origin as `origin_of` tells it in words."""
+    return _IN_WORDS.get(origin, f"relaxation at {origin}")
 
 
 def by_origin(origin: str) -> tuple[int, str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gapfactory.analysis.matching import MatchSettings
 
-__all__ = ["Minimum", "Rediscovery", "rate_interval", "rediscovery"]
+__all__ = ["Minimum", "Rediscovery", "SearchCount", "rate_interval", "rediscovery"]
 
 #: two standard deviations of the normal distribution
 _Z = 1.959963984540054
@@ -104,6 +104,42 @@ class Rediscovery:
             "rank": self.rank,
             "by_labels": [{"labels": n, "attempts": a, "found": f} for n, a, f in self.by_labels],
         }
+
+
+@dataclass(frozen=True)
+class SearchCount:
+    """How often a diagnostic search of one generation found one target.
+
+    Parameters
+    ----------
+    generation, search, target
+        Which generation, component of the campaign, and named phase.
+    potential, labels
+        Generation of the potential that relaxed the cells, and how many structures that was trained on.
+    cells, attempts, found
+        Cells made; relaxations that did not fail; those that ended in the target.
+    rate_low_95, rate_high_95
+        Interval of the rate found/attempts.
+    """
+
+    generation: int
+    search: str
+    potential: int
+    labels: int | None
+    target: str
+    cells: int
+    attempts: int
+    found: int
+    rate_low_95: float
+    rate_high_95: float
+
+    def sentence(self) -> str:
+        """Return it in words."""
+        labels = "" if self.labels is None else f", {self.labels} structures"
+        return (
+            f"{self.target} was found {self.found} times in {self.attempts} relaxations of search {self.search} with "
+            f"the potential of generation {self.potential}{labels}"
+        )
 
 
 def rate_interval(found: int, attempts: int) -> tuple[float, float]:

@@ -127,7 +127,7 @@ def _plan(
     return _Plan(contents, tuple(u for u, _ in bodies), tuple(n for _, n in bodies), kinds, pairs, room)
 
 
-def _formula_unit(composition: Mapping[str, int], units: Sequence[Unit]) -> Mapping[str, int]:
+def formula_unit(composition: Mapping[str, int], units: Sequence[Unit]) -> Mapping[str, int]:
     """Return the composition, scaled to the size of a unit that stands for it.
 
     A unit that is as large as several formula units, and of which as many are wanted as the atoms allow, takes the
@@ -276,7 +276,7 @@ def build_cell(
     units = tuple(unit_of(unit, species) for unit in settings.units)
     contents = draw_contents(
         rng,
-        composition=_formula_unit(composition, units),
+        composition=formula_unit(composition, units),
         species=species,
         generation=generation,
         settings=settings,

@@ -7,9 +7,9 @@ states its own in the report. Treat the hours as right within a factor of two or
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gapfactory.campaign import sizes
 from gapfactory.protocols.plan import TaskKind
 from gapfactory.protocols.planner import generations_of, plan_generation, recipe_of
 from gapfactory.protocols.recipe import builds
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gapfactory.protocols.plan import PlannedTask
     from gapfactory.protocols.recipe import GenerationRecipe
 
-__all__ = ["CostEstimate", "CostRow", "GenerationRow", "estimate", "generation_rows"]
+__all__ = ["CostEstimate", "CostRow", "GenerationRow", "estimate", "generation_rows", "label_seconds"]
 
 #: Seconds to make one random cell.
 BUILD_S = 0.002
@@ -33,8 +33,9 @@ EVALUATIONS, STEP_S = 91, 6e-5
 TASK_S, STORE_S, CHILD_S = 0.1, 0.002, 0.5
 #: Seconds that ASE takes for one evaluation, and for a step of molecular dynamics that is watched.
 CALL_S, DYNAMICS_S = 4e-4, 1e-3
-#: Seconds of a plane-wave single point: per k-point, atom and (300 eV)^-1.5 of cutoff.
-DFT_FIXED_S, DFT_POINT_S = 1.0, 0.04
+#: Seconds of a plane-wave single point: for itself, per k-point, and per k-point, atom, Å^3 of the cell and
+#: (300 eV)^-1.5 of cutoff; from so many atoms on, orthogonal bands cost more than their Fourier transforms.
+DFT_FIXED_S, DFT_POINT_S, DFT_WORK_S, DFT_BANDS = 1.0, 0.05, 7e-5, 60.0
 #: Seconds of a single point by an analytic potential.
 ANALYTIC_S = 0.02
 
@@ -185,40 +186,41 @@ def _row(campaign: Campaign, recipe: GenerationRecipe) -> GenerationRow:
 
 def estimate(campaign: Campaign) -> CostEstimate:
     """Estimate tasks, labels, core-hours and memory of a campaign that uses its whole budget."""
+    from gapfactory.analysis.phases import named_phase
     from gapfactory.potentials.gap.memory import evaluation_time, load_time
 
     recipes = [recipe_of(campaign, generation) for generation in range(generations_of(campaign))]
     generations, labels = len(recipes), sum(recipe.labels for recipe in recipes)
-    trained: list[int] = []
-    for recipe in recipes:
-        late = sum(campaign.crystals[name].count for name in recipe.trained_crystals)
-        early = sum(campaign.crystals[name].count for name in recipes[0].trained_crystals)
-        trained.append(sum(r.train for r in recipes[: recipe.generation + 1]) + late - early)
     tasks: dict[TaskKind, int] = dict.fromkeys(TaskKind, 0)
-    counted: dict[tuple[int, int, str, bool], list[PlannedTask]] = {}
+    counted: dict[tuple[int, int, int, str, bool], list[PlannedTask]] = {}
     for recipe in recipes:
-        shape = (recipe.n_cells, recipe.labels, recipe.picks, recipe.relax is None)
+        shape = (recipe.n_cells, recipe.n_before_fit, recipe.labels, recipe.picks, recipe.relax is None)
         if shape not in counted:
             counted[shape] = list(plan_generation(campaign, recipe.generation))
         for task in counted[shape]:
             tasks[task.kind] += 1
-    atoms = _mean_atoms(recipes)
     initial = recipes[0].n_cells
     later = max((recipe.n_cells for recipe in recipes[1:]), default=0)
     relaxations = sum(recipe.n_cells for recipe in recipes if recipe.relax is not None)
     n_species = len(campaign.species_table)
     pairs = n_species * (n_species + 1) // 2
     atom_labels = n_species + campaign.dimers.bond_lengths * pairs
-    curves = len(campaign.phase_names()) * len(campaign.evidence.curves.volume_factors)
-    volume, elements = _mean_volume(campaign), tuple(campaign.species_table.values())
-    evaluated = partial(evaluation_time, volume_per_atom=volume, species=elements, settings=campaign.gap)
-    per_atom, load = evaluated(), load_time(elements, campaign.gap)
-    relaxation = min(EVALUATIONS, campaign.relax.max_steps + 1) * (
-        STEP_S + atoms * evaluated(uncertainty=campaign.relax.max_uncertainty is not None)
-    )
-    single, basis = _single_point(campaign, atoms)
-    fit_s, fit_gb = _fits(campaign, recipes, trained, atoms)
+    chosen = [cells for recipe in recipes for cells in sizes.labelled(campaign, recipe)]
+    phases = [
+        sizes.Cells(len(campaign.evidence.curves.volume_factors), len(atoms), atoms.get_volume() / len(atoms))
+        for atoms in (named_phase(name).atoms for name in campaign.phase_names())
+    ]
+    curves = len(phases) * len(campaign.evidence.curves.volume_factors)
+    every, atoms = sizes.mean(chosen), sizes.mean(_all_cells(campaign, recipes)).atoms
+    elements = tuple(campaign.species_table.values())
+    per_atom = evaluation_time(volume_per_atom=every.volume, species=elements, settings=campaign.gap)
+    load = load_time(elements, campaign.gap)
+    relaxing = _relaxations(campaign, recipes)
+    single = label_seconds(campaign, sizes.mean(sizes.labelled(campaign, recipes[0])))
+    labelling = sum(c.n * label_seconds(campaign, c) for c in (*chosen, *phases))
+    fit_s, fit_gb = _fits(campaign, recipes)
     cells = initial + relaxations
+    crystals = sum(c.n * c.atoms for name in campaign.crystals for c in sizes.crystal(campaign, name))
     frames = 0.0
     if recipes[0].picks == "funnel":
         frames = campaign.select.frames_histogram_per_label * recipes[0].labels * (generations - 1)
@@ -232,8 +234,8 @@ def estimate(campaign: Campaign) -> CostEstimate:
             "relax",
             tasks[TaskKind.RELAX],
             relaxations,
-            (relaxations * (relaxation + STORE_S) + tasks[TaskKind.RELAX] * load) / hour,
-            f"{1000 * relaxation:.0f} ms a relaxation",
+            (relaxing + relaxations * STORE_S + tasks[TaskKind.RELAX] * load) / hour,
+            f"{1000 * relaxing / max(relaxations, 1):.0f} ms a relaxation",
         ),
         CostRow(
             "select",
@@ -249,12 +251,13 @@ def estimate(campaign: Campaign) -> CostEstimate:
             tasks[TaskKind.REFERENCE],
             labels + atom_labels + noise + curves,
             (
-                (labels + noise * 2.5 + curves) * single
+                labelling
+                + noise * 2.5 * single
                 + atom_labels * min(single, 10.0)
                 + tasks[TaskKind.REFERENCE] * CHILD_S
             )
             / hour,
-            basis,
+            _basis(campaign, chosen),
         ),
         CostRow(
             "fit",
@@ -270,7 +273,13 @@ def estimate(campaign: Campaign) -> CostEstimate:
             tasks[TaskKind.ASSESS],
             generations,
             (
-                generations * (2 * load + (labels + curves * 20) * (CALL_S + atoms * per_atom))
+                generations
+                * (
+                    2 * load
+                    + labels * (CALL_S + every.atoms * per_atom)
+                    + crystals * per_atom
+                    + 20 * sum(c.n * (CALL_S + c.atoms * per_atom) for c in phases)
+                )
                 + _stability(campaign, generations, per_atom)
             )
             / hour,
@@ -305,63 +314,83 @@ def _stability(campaign: Campaign, generations: int, per_atom: float) -> float:
     return runs * steps * (DYNAMICS_S + wanted.n_atoms * per_atom)
 
 
-def _mean_atoms(recipes: Sequence[GenerationRecipe]) -> float:
-    """Return the atoms of a cell, over all components by their numbers of cells."""
-    parts = [part for recipe in recipes for part in recipe.cells]
-    cells = sum(part.stop - part.start for part in parts)
-    if not cells:
-        return 1.0
-    atoms = ((part.stop - part.start) * (part.build.atoms_min + part.build.atoms_max) / 2 for part in parts)
-    return sum(atoms) / cells
+def _all_cells(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> list[sizes.Cells]:
+    """Return the random cells of all generations."""
+    return [
+        cells
+        for recipe in recipes
+        for part in recipe.cells
+        for cells in sizes.built(campaign, part.build, part.stop - part.start)
+    ]
 
 
-def _mean_volume(campaign: Campaign) -> float:
-    from gapfactory.build import volume_per_atom
+def _relaxations(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> float:
+    """Return the seconds of all relaxations."""
+    from gapfactory.potentials.gap.memory import evaluation_time
 
-    table = campaign.species_table
-    builds = [component.build for component in campaign.components.values()] or [campaign.build]
-    return sum(
-        weight * volume_per_atom([table[s] for s in formula], list(formula.values()), build) / len(builds)
-        for formula, weight in campaign.formulas
-        for build in builds
-    )
+    relax, found = campaign.relax, 0.0
+    for recipe in recipes:
+        for part in recipe.cells if recipe.relax is not None else ():
+            cells = sizes.mean(sizes.built(campaign, part.build, part.stop - part.start))
+            per_atom = evaluation_time(
+                volume_per_atom=cells.volume,
+                species=tuple(campaign.species_table.values()),
+                settings=recipe.gap if part.after_fit else campaign.gap,
+                uncertainty=relax.max_uncertainty is not None,
+            )
+            found += cells.n * min(EVALUATIONS, relax.max_steps + 1) * (STEP_S + cells.atoms * per_atom)
+    return found
 
 
-def _single_point(campaign: Campaign, atoms: float) -> tuple[float, str]:
+def label_seconds(campaign: Campaign, cells: sizes.Cells) -> float:
+    """Return the seconds of one single point of a cell of this size."""
     from math import ceil, pi
 
     from gapfactory.reference import DftSettings, engine_classes
 
     reference = campaign.reference
     if not isinstance(reference, DftSettings):
-        return ANALYTIC_S, f"{ANALYTIC_S:g} s a label (analytic)"
+        return ANALYTIC_S
     engine = engine_classes()[reference.engine]
-    edge = (_mean_volume(campaign) * atoms) ** (1 / 3)
-    points = ceil(reference.kpoint_density * 2 * pi / edge) ** 3 / 2
-    work = points * atoms * (reference.cutoff_eV / engine.cost_cutoff_eV) ** 1.5
-    seconds = DFT_FIXED_S + DFT_POINT_S * engine.relative_cost * work
+    volume = cells.volume * cells.atoms
+    points = max(1.0, ceil(reference.kpoint_density * 2 * pi / volume ** (1 / 3)) ** 3 / 2)
+    waves = volume * (reference.cutoff_eV / engine.cost_cutoff_eV) ** 1.5
+    work = DFT_WORK_S * waves * cells.atoms * (1 + cells.atoms / DFT_BANDS)
+    return DFT_FIXED_S + engine.relative_cost * points * (DFT_POINT_S + work)
+
+
+def _basis(campaign: Campaign, chosen: Sequence[sizes.Cells]) -> str:
+    """Say what a label costs, on average and of the largest cells."""
+    from gapfactory.reference import DftSettings
+
+    reference = campaign.reference
+    if not isinstance(reference, DftSettings):
+        return f"{ANALYTIC_S:g} s a label (analytic)"
+    every, largest = sizes.mean(chosen), max(chosen, key=lambda c: c.atoms)
+    seconds = sum(c.n * label_seconds(campaign, c) for c in chosen) / max(every.n, 1.0)
+    most = label_seconds(campaign, largest)
     return (
-        seconds,
-        f"{seconds:.1f} s a label: {atoms:.3g} atoms, {points:.0f} k-points, {reference.cutoff_eV:g} eV",
+        f"{seconds:.3g} s a label of {every.atoms:.3g} atoms on average, {most:.3g} s one of {largest.atoms:g}; "
+        f"{reference.cutoff_eV:g} eV, {reference.kpoint_density:g} k-points per 1/Å"
     )
 
 
-def _fits(
-    campaign: Campaign, recipes: Sequence[GenerationRecipe], trained: Sequence[int], atoms: float
-) -> tuple[float, float]:
-    """Return the seconds of all fits, given the labels of each, and the memory (GB) of the largest."""
+def _fits(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> tuple[float, float]:
+    """Return the seconds of all fits and the memory (GB) of the largest."""
     from gapfactory.potentials.gap import estimate_memory
 
-    fits = [
-        estimate_memory(
-            n_structures=max(n, 1),
-            atoms_per_structure=atoms,
-            volume_per_atom=_mean_volume(campaign),
-            species=tuple(campaign.species_table.values()),
-            settings=recipe.gap,
+    fits = []
+    for number, recipe in enumerate(recipes, 1):
+        data = sizes.mean(sizes.trained(campaign, recipes[:number], recipe))
+        fits.append(
+            estimate_memory(
+                n_structures=max(round(data.n), 1),
+                atoms_per_structure=data.atoms,
+                volume_per_atom=data.volume,
+                species=tuple(campaign.species_table.values()),
+                settings=recipe.gap,
+            )
         )
-        for recipe, n in zip(recipes, trained, strict=True)
-    ]
     return sum(fit.cpu_s for fit in fits), max(fit.peak_bytes for fit in fits) / 1e9
 
 

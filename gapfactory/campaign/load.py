@@ -32,10 +32,10 @@ def load_campaign(path: Path) -> Campaign:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"campaign file {path} cannot be read: {error}. 'gapfactory campaign init' writes one."
         raise CampaignFileError(msg) from error
-    return parse_campaign(text, default_name=path.stem)
+    return parse_campaign(text, default_name=path.stem, directory=path.parent)
 
 
-def parse_campaign(text: str, *, default_name: str | None = None) -> Campaign:
+def parse_campaign(text: str, *, default_name: str | None = None, directory: Path | None = None) -> Campaign:
     """Turn the text of a campaign file into a campaign.
 
     Parameters
@@ -44,6 +44,8 @@ def parse_campaign(text: str, *, default_name: str | None = None) -> Campaign:
         YAML 1.2.
     default_name
         Name of the campaign if the text gives none.
+    directory
+        Where files that the text names are found; None: there are none.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -56,10 +58,12 @@ def parse_campaign(text: str, *, default_name: str | None = None) -> Campaign:
     if not isinstance(content, dict):
         msg = "the campaign file must hold 'key: value' lines, at least 'element: Si'"
         raise CampaignFileError(msg)
-    return campaign_from_mapping(content, default_name=default_name)
+    return campaign_from_mapping(content, default_name=default_name, directory=directory)
 
 
-def campaign_from_mapping(content: Mapping[str, Any], *, default_name: str | None = None) -> Campaign:
+def campaign_from_mapping(
+    content: Mapping[str, Any], *, default_name: str | None = None, directory: Path | None = None
+) -> Campaign:
     """Turn keys and values into a campaign: preset, then the given keys.
 
     Raises
@@ -67,13 +71,14 @@ def campaign_from_mapping(content: Mapping[str, Any], *, default_name: str | Non
     CampaignFileError
         A key is unknown (the nearest valid one is named) or a value cannot be used.
     """
+    from gapfactory.campaign.crystals import with_files
     from gapfactory.campaign.model import Campaign
     from gapfactory.campaign.presets import preset
 
     merged: dict[str, Any] = dict(content)
     if merged.get("preset") is not None:
         merged = merge(preset(str(merged["preset"])), merged)
-    merged = _with_reference_preset(merged)
+    merged = with_files(_with_reference_preset(merged), directory)
     if merged.get("name") is None:
         what = merged.get("element") or "campaign"
         merged["name"] = default_name or f"{str(what).lower()}-{merged.get('preset') or 'de-novo'}"

@@ -308,12 +308,8 @@ class Campaign(Settings):
                     "relax.keep_first_steps or relax.max_steps"
                 )
                 raise ValueError(msg)
-        for name, group in self.crystals.items():
-            try:
-                self.crystal_phase(name)
-            except ValueError as error:
-                msg = f"crystals.{name}.phase is {group.phase!r}: {error}, or take it away ('{name}: null')"
-                raise ValueError(msg) from error
+        for name in self.crystals:
+            self._require_crystal(name)
         _ = self.final_gap
         labels = sum(recipe_of(self, g).labels for g in range(self.schedule.generations))
         if labels > self.stop.label_budget:
@@ -321,6 +317,38 @@ class Campaign(Settings):
                 f"stop.label_budget is {self.stop.label_budget}, but the campaign labels {labels} structures: raise "
                 "it, or make fewer cells, generations or crystals"
             )
+            raise ValueError(msg)
+
+    def _require_crystal(self, name: str) -> None:
+        """Refuse a group of crystals whose phase is not tabulated, or whose structures cannot be used."""
+        from gapfactory.campaign.crystals import given_crystals
+        from gapfactory.errors import InputError
+
+        group = self.crystals[name]
+        if group.phase is not None:
+            try:
+                self.crystal_phase(name)
+            except ValueError as error:
+                msg = f"crystals.{name}.phase is {group.phase!r}: {error}, or take it away ('{name}: null')"
+                raise ValueError(msg) from error
+            return
+        where = f"crystals.{name}: the structures of {group.file or 'this group'}"
+        try:
+            if group.structures is None:
+                msg = "were not read with the campaign file"
+                raise InputError(msg)
+            given = given_crystals(group.structures)
+        except InputError as error:
+            msg = f"{where}: {error}"
+            raise ValueError(msg) from error
+        foreign = {symbol for atoms in given for symbol in atoms.get_chemical_symbols()} - {
+            *self.species_table
+        }
+        if foreign:
+            msg = f"{where} hold {', '.join(sorted(foreign))}, the campaign {', '.join(self.species_table)}"
+            raise ValueError(msg)
+        if group.count < len(given):
+            msg = f"{where} are {len(given)}, but count is {group.count}: raise it, or give fewer"
             raise ValueError(msg)
 
     def _require_cells(self) -> None:
@@ -341,8 +369,18 @@ class Campaign(Settings):
                     raise ValueError(msg) from error
 
     def _require_targets(self) -> None:
-        """Refuse a diagnostic search for a phase that is not tabulated."""
+        """Refuse a diagnostic search for a phase that is not tabulated, or with a potential that may never be."""
+        from gapfactory.protocols.boron import closing
+
+        boron = self.protocol == "boron-2018"
         for name, component in self.components.items():
+            reached = boron and (closing(self) or self.stop.energy_distribution is None)
+            if component.potential == "final" and not (reached and self.schedule.generations > 1):
+                msg = (
+                    f"components.{name}.potential is final, but the campaign may end before its last generation: it "
+                    "needs 'protocol: boron-2018', a final_fit or no stop.energy_distribution, and two generations"
+                )
+                raise ValueError(msg)
             try:
                 self.target_phases(name)
             except ValueError as error:
@@ -423,9 +461,13 @@ class Campaign(Settings):
         Raises
         ------
         ValueError
-            It is not tabulated.
+            It is not tabulated, or the group has its structures from a file.
         """
-        return self._known_phase(self.crystals[name].phase)
+        phase = self.crystals[name].phase
+        if phase is None:
+            msg = "its structures come from a file"
+            raise ValueError(msg)
+        return self._known_phase(phase)
 
     def target_phases(self, component: str) -> tuple[str, ...]:
         """Return the full names of the phases that a diagnostic search looks for.

@@ -13,7 +13,12 @@ from gapfactory.figures.campaign import (
     time_budget,
 )
 from gapfactory.figures.cells import cell_pictures, level_differences
-from gapfactory.figures.crystals import distorted_crystal_errors, occupation_models, polymorph_curves
+from gapfactory.figures.crystals import (
+    distorted_crystal_errors,
+    occupation_models,
+    polymorph_curves,
+    search_rates,
+)
 from gapfactory.figures.database import database_boxes, database_energy_volume
 from gapfactory.figures.local_energies import local_energy_pictures
 from gapfactory.figures.quality import energy_scatter, learning_curve, phase_curves
@@ -48,6 +53,7 @@ __all__ = [
     "occupation_models",
     "phase_curves",
     "polymorph_curves",
+    "search_rates",
     "selection_histograms",
     "similarity_map_plot",
     "time_budget",

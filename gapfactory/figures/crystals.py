@@ -1,4 +1,4 @@
-"""Known crystals: errors on distorted ones, polymorphs over volume, mixed occupations (Figs. 1c, 2, 3 of 2018)."""
+"""Known crystals: errors on distorted ones, polymorphs, mixed occupations (Figs. 1c, 2, 3 of 2018); how often found."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from gapfactory.figures._style import COLOURS, GREY, MARKERS, legend_outside, ne
 from gapfactory.figures.cells import draw_atoms
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ase import Atoms
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
     from gapfactory.analysis.distorted_errors import DistortedErrors
     from gapfactory.analysis.mixed_occupation import MixedOccupation
     from gapfactory.analysis.polymorphs import Polymorphs
+    from gapfactory.analysis.rediscovery import SearchCount
 
-__all__ = ["distorted_crystal_errors", "occupation_models", "polymorph_curves"]
+__all__ = ["distorted_crystal_errors", "occupation_models", "polymorph_curves", "search_rates"]
 
 #: Errors below this are drawn at it, eV/atom, as the papers do.
 _FLOOR = 1e-4
@@ -94,6 +97,41 @@ def distorted_crystal_errors(data: DistortedErrors, *, labels: dict[str, str] | 
     ax.set_xlim(-0.5, len(data.potentials) - 0.5)
     style_axes(ax, "potential of generation", "RMSE of energies (meV/atom)")
     legend_outside(figure, [ax], title="distorted crystals")
+    return figure
+
+
+def search_rates(found: Sequence[SearchCount]) -> Figure:
+    """Draw how often diagnostic searches found their targets, over the labels of the potential, with 95 % intervals.
+
+    Raises
+    ------
+    EvidenceError
+        No relaxation of any search ended.
+    """
+    drawn = [s for s in found if s.attempts]
+    if not drawn:
+        raise EvidenceError("no relaxation of a diagnostic search has ended")
+    figure = new_figure(6.4, 3.6)
+    ax = figure.subplots()
+    for k, (search, target) in enumerate(dict.fromkeys((s.search, s.target) for s in drawn)):
+        mine = [s for s in drawn if (s.search, s.target) == (search, target)]
+        rates = np.array([100.0 * s.found / s.attempts for s in mine])
+        low = np.array([100.0 * s.rate_low_95 for s in mine])
+        high = np.array([100.0 * s.rate_high_95 for s in mine])
+        ax.errorbar(
+            [s.labels or 0 for s in mine],
+            rates,
+            yerr=[np.maximum(rates - low, 0.0), np.maximum(high - rates, 0.0)],
+            color=COLOURS[k % len(COLOURS)],
+            marker=MARKERS[k % len(MARKERS)],
+            markersize=5.5,
+            linewidth=1.3,
+            capsize=3,
+            label=f"{target} ({search})",
+        )
+    ax.set_ylim(bottom=0.0)
+    style_axes(ax, "structures that the potential was trained on", "found (% of the relaxations)")
+    legend_outside(figure, [ax])
     return figure
 
 

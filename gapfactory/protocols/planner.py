@@ -89,18 +89,22 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
         for start, stop in chunks(recipe.n_cells, execution.build_chunk)
     }
     pool = list(built.values())
-    if recipe.relax is not None:
+
+    def relaxations(first: int, stop: int, *parents: str) -> list[str]:
         size = execution.build_chunk
-        pool = [
+        return [
             add(
-                f"relax-{start:06d}",
+                f"relax-{first + a:06d}",
                 TaskKind.RELAX,
-                [built[first] for first in range(start // size * size, stop, size)],
-                start=start,
-                stop=stop,
+                [*(built[k] for k in range((first + a) // size * size, first + b, size)), *parents],
+                start=first + a,
+                stop=first + b,
             )
-            for start, stop in chunks(recipe.n_cells, execution.relax_chunk)
+            for a, b in chunks(stop - first, execution.relax_chunk)
         ]
+
+    if recipe.relax is not None:
+        pool = relaxations(0, recipe.n_before_fit)
         # what is only counted need not be waited for by the choice of what is labelled
         few = len(chunks(recipe.n_labelled, execution.relax_chunk))
         evidence += pool[few:]
@@ -115,5 +119,7 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
         # the noise of the labels bounds the errors that the fit may assume, so the fit waits for it
         labelled.append(add("reference-noise", TaskKind.REFERENCE, chosen, what="noise"))
     fit = add("fit", TaskKind.FIT, labelled)
+    if recipe.relax is not None:
+        evidence += relaxations(recipe.n_before_fit, recipe.n_cells, fit)
     add("assess", TaskKind.ASSESS, (fit, *evidence))
     return tuple(tasks)

@@ -38,6 +38,10 @@ class CellRange:
         How they are made.
     labelled
         Whether their structures may be labelled; those of a diagnostic search are only relaxed.
+    after_fit
+        Whether they are relaxed with the potential that their own generation has fitted, not with the one before.
+    pressure_scale_GPa
+        Scale of their random pressures where it is not that of the generation.
     """
 
     component: str
@@ -45,6 +49,8 @@ class CellRange:
     stop: int
     build: BuildSettings
     labelled: bool = True
+    after_fit: bool = False
+    pressure_scale_GPa: float | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,17 @@ class GenerationRecipe:
         """Cells whose structures may be labelled; they are the first ones."""
         return max((part.stop for part in self.cells if part.labelled), default=0)
 
+    @property
+    def n_before_fit(self) -> int:
+        """Cells that are relaxed before the potential is fitted; they are the first ones."""
+        return max((part.stop for part in self.cells if not part.after_fit), default=0)
+
+    def relax_of(self, part: CellRange) -> RelaxSettings | None:
+        """Return how these cells are relaxed; None: they are not."""
+        if self.relax is None or part.pressure_scale_GPa is None:
+            return self.relax
+        return self.relax.model_copy(update={"pressure_scale_GPa": part.pressure_scale_GPa})
+
     def cell_range(self, index: int) -> CellRange:
         """Return the range that holds cell number `index`.
 
@@ -150,18 +167,31 @@ def cell_ranges(campaign: Campaign, generation: int) -> tuple[CellRange, ...]:
         for name, component in sorted(labelled.items()):
             start = found[-1].stop if found else 0
             cells = component.initial_cells if initial else None
-            found.append(CellRange(name, start, start + (cells or component.cells), component.build))
+            stop = start + (cells or component.cells)
+            found.append(
+                CellRange(name, start, stop, component.build, pressure_scale_GPa=component.pressure_scale_GPa)
+            )
     return (*found, *diagnostic_ranges(campaign, generation, found[-1].stop))
 
 
 def diagnostic_ranges(campaign: Campaign, generation: int, start: int = 0) -> tuple[CellRange, ...]:
-    """Return the cells of the diagnostic searches of a generation, numbered from `start` on."""
+    """Return the cells of the diagnostic searches of a generation, numbered from `start` on.
+
+    Those with the potential that the generation has fitted come last, so that the others need not wait for it.
+    """
     found: list[CellRange] = []
-    for name, component in sorted(campaign.components.items()):
-        wanted = component.generations is None or generation in component.generations
-        if not component.labelled and generation and wanted:
-            found.append(CellRange(name, start, start + component.cells, component.build, labelled=False))
-            start += component.cells
+    searches = {name: c for name, c in campaign.components.items() if not c.labelled}
+    for name, component in sorted(searches.items(), key=lambda entry: (entry[1].potential, entry[0])):
+        final = component.potential == "final"
+        if final:
+            wanted = generation == campaign.schedule.generations - 1
+        else:
+            wanted = component.generations is None or generation in component.generations
+        if generation and wanted:
+            stop = start + component.cells
+            scale = component.pressure_scale_GPa
+            found.append(CellRange(name, start, stop, component.build, False, final, scale))
+            start = stop
     return tuple(found)
 
 

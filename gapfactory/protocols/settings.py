@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from gapfactory.build.discrete import DiscreteSettings  # noqa: TC001 - pydantic
 from gapfactory.build.distorted import DistortedSettings
 from gapfactory.build.settings import BuildSettings
 from gapfactory.settings import Settings
@@ -30,11 +31,23 @@ class ComponentSettings(Settings):
     generations: tuple[int, ...] | None = None
     """With `labelled: false`: the generations that make these cells, each relaxed with the potential before; by default
     all but the first."""
+    potential: Literal["before", "final"] = "before"
+    """With `labelled: false`: whether the cells are relaxed with the potential before their generation, or once, in the
+    last generation, with the potential that this has fitted (that of `final_fit`)."""
+    pressure_scale_GPa: float | None = Field(default=None, ge=0)
+    """Taken instead of `relax.pressure_scale_GPa` in every generation: 0 for relaxations at no pressure."""
 
     @model_validator(mode="after")
     def _diagnostic(self) -> Self:
-        if self.labelled and (self.targets or self.generations is not None):
-            msg = "targets and generations are for a diagnostic search: set labelled to false, or leave them out"
+        of_search = self.targets or self.generations is not None or self.potential != "before"
+        if self.labelled and of_search:
+            msg = (
+                "targets, generations and potential are for a diagnostic search: set labelled to false, or leave them "
+                "out"
+            )
+            raise ValueError(msg)
+        if self.potential == "final" and self.generations is not None:
+            msg = "potential: final is a search in the last generation only: leave generations out"
             raise ValueError(msg)
         if not self.labelled and self.initial_cells is not None:
             msg = "the first generation relaxes nothing, so a diagnostic search has no cells: leave initial_cells out"
@@ -58,11 +71,30 @@ class CrystalSettings(Settings):
     They are labelled in the first generation, and tell the error of every potential that was not trained on them.
     """
 
-    phase: str
-    """Named phase of the element."""
+    phase: str | None = None
+    """Named phase of the element; or give `file`."""
+    file: str | None = None
+    """Extended XYZ or CIF file with one or more crystals, its path counted from the campaign file. It is read together
+    with the campaign file, and then no more."""
+    models: DiscreteSettings | None = None
+    """With a CIF file whose sites are occupied in part: how structures with whole atoms are drawn, one for each
+    distorted cell."""
+    structures: str | None = None
+    """What was read from `file`, as extended XYZ; the campaign has it from then on. Where it is given, no file is
+    read."""
     count: int = Field(ge=1)
-    """How many distorted cells."""
+    """How many distorted cells; those of a file take its structures in turn."""
     joins: Literal["first", "end", "never"] = "end"
     """When they join the training set: in the first generation, in one of its own after the last search, or never."""
     distortion: DistortedSettings = DistortedSettings()
-    """How far."""
+    """How far. `{volume_low: 1, volume_high: 1, strain: 0, displacement: 0}` takes the crystals as they are."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.phase is None) == (self.file is None and self.structures is None):
+            msg = "give exactly one of 'phase' and 'file' ('phase: null' takes away that of a preset)"
+            raise ValueError(msg)
+        if self.models is not None and self.file is None:
+            msg = "models are drawn from a file: give 'file', or leave 'models' out"
+            raise ValueError(msg)
+        return self

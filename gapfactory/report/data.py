@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
+    from gapfactory.analysis.distorted_errors import DistortedErrors
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve, PhaseComparison
     from gapfactory.analysis.errors import ErrorRow
     from gapfactory.analysis.learning import LearningPoint, PowerLaw
     from gapfactory.analysis.levels import LevelComparison
+    from gapfactory.analysis.rediscovery import SearchCount
     from gapfactory.analysis.similarity_map import SimilarityMap
     from gapfactory.analysis.stability import Stability
     from gapfactory.figures import SelectionStage
@@ -225,7 +227,7 @@ class TrainingPoint:
     id, generation
         Its name, and which generation chose it.
     origin
-        What it is: ``"random cell"``, ``"minimum"``, ``"on the way to a minimum"``, ``"distorted crystal"``.
+        What it is, e.g. ``"random cell"``, ``"minimum"``, ``"end of the relaxation"``, ``"distorted crystal"``.
     held_out
         Never trained on.
     volume, energy
@@ -233,6 +235,8 @@ class TrainingPoint:
     energy_error, force_error
         Of the newest potential: potential minus reference (eV/atom), and root mean square of the force components
         (eV/Å); None where it has not been measured on it yet, or cannot evaluate it.
+    component
+        Component of the campaign that made its cell; empty where there is only one.
     """
 
     id: str
@@ -243,6 +247,7 @@ class TrainingPoint:
     energy: float
     energy_error: float | None = None
     force_error: float | None = None
+    component: str = ""
 
 
 @dataclass(frozen=True)
@@ -283,6 +288,10 @@ class ReportData:
         Data of the figures; energies (eV/atom above the lowest) by generation.
     training
         The labelled crystals.
+    crystals
+        Errors of every potential on groups of distorted known crystals, or None where there are none.
+    searches
+        What diagnostic searches found.
     enthalpies
         Enthalpy (eV/atom) where each relaxation ended, by generation; the last generations only.
     failures
@@ -329,6 +338,8 @@ class ReportData:
     hull: HullData | None = None
     similarity: SimilarityMap | None = None
     training: tuple[TrainingPoint, ...] = ()
+    crystals: DistortedErrors | None = None
+    searches: tuple[SearchCount, ...] = ()
     enthalpies: Mapping[int, Sequence[float]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()

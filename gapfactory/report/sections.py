@@ -2,89 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gapfactory import figures
-from gapfactory.errors import EvidenceError
+from gapfactory.report.search_sections import search_sections
+from gapfactory.report.section import drawn, make_section, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from matplotlib.figure import Figure
 
     from gapfactory.report.data import Quarantined, ReportData
+    from gapfactory.report.section import Row, Section
 
-__all__ = ["Section", "drawn", "figure_sections", "plain"]
-
-Row = tuple[Any, ...]
+__all__ = ["drawn", "figure_sections", "plain"]
 
 #: Cells that are drawn of those that could not be labelled; the CSV lists all.
 _DRAWN_CELLS = 12
-
-
-@dataclass(frozen=True)
-class Section:
-    """One figure of the report.
-
-    Parameters
-    ----------
-    key
-        Stem of the file names and anchor in the page.
-    title, caption
-        Heading, and what the figure shows.
-    missing
-        Why there is no figure, in words; empty when there is one.
-    draw
-        Makes the figure.
-    header, rows
-        The same data as a table.
-    """
-
-    key: str
-    title: str
-    caption: str
-    missing: str
-    draw: Callable[[], Figure] | None
-    header: tuple[str, ...]
-    rows: tuple[Row, ...]
-
-
-def plain(value: Any) -> Any:
-    """Return a number, text or container as plain JSON-able data; NaN and infinity become None."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
-
-
-def _section(
-    key: str,
-    title: str,
-    caption: str,
-    *,
-    missing: str,
-    draw: Callable[[], Figure] | None,
-    header: tuple[str, ...],
-    rows: Iterable[Row],
-) -> Section:
-    table = tuple(tuple(plain(v) for v in row) for row in rows)
-    return Section(key, title, caption, missing if draw is None else "", draw, header, table)
-
-
-def drawn(section: Section) -> tuple[Figure | None, str]:
-    """Return the figure of a section, or None with the reason in words."""
-    if section.draw is None:
-        return None, section.missing
-    try:
-        return section.draw(), ""
-    except EvidenceError as error:
-        return None, f"Not drawn: {error}."
 
 
 def figure_sections(data: ReportData) -> tuple[Section, ...]:
@@ -100,6 +35,7 @@ def figure_sections(data: ReportData) -> tuple[Section, ...]:
         _training(data),
         _fit(data),
         _energies(data),
+        *search_sections(data),
         _map(data),
         _hull(data),
         _selection(data),
@@ -118,7 +54,7 @@ def _learning(data: ReportData) -> Section:
             data.learning, forecast=data.forecasts, label_noise=data.label_noise, target=target
         )
 
-    return _section(
+    return make_section(
         "learning_curve",
         "Learning curve",
         "Errors of each generation's potential against the number of labels it was fitted to: on "
@@ -151,7 +87,7 @@ def _phases(data: ReportData) -> Section:
     for c in curves:
         rows += [(c.phase, c.method, v, e, "") for v, e in zip(c.volumes, c.energies, strict=True)]
         rows += [(c.phase, c.method, v, None, reason) for v, reason in c.failures]
-    return _section(
+    return make_section(
         "energy_volume",
         "Named phases: energy against volume",
         "Phases that are known from experiment and were never trained on; shape and atoms relaxed at each "
@@ -170,7 +106,7 @@ def _dynamics(data: ReportData) -> Section:
         missing = f"No potential has been tried{': ' + data.stability_note if data.stability_note else ''}."
     else:
         missing = f"There was no molecular dynamics: {found.problem}."
-    return _section(
+    return make_section(
         "dynamics",
         "Molecular dynamics",
         ""
@@ -191,7 +127,7 @@ def _contacts(data: ReportData) -> Section:
     for c in curves:
         rows += [(c.kind, c.label, r, e, "") for r, e in zip(c.distances, c.energies, strict=True)]
         rows += [(c.kind, c.label, r, None, reason) for r, reason in c.refused]
-    return _section(
+    return make_section(
         "close_contacts",
         "Close contacts",
         "Energies of two atoms alone, of two neighbours pushed together in the crystal, and of the whole crystal "
@@ -206,7 +142,7 @@ def _contacts(data: ReportData) -> Section:
 def _scatter(data: ReportData) -> Section:
     s = data.scatter
     if s is None or not len(s.reference):
-        return _section(
+        return make_section(
             "energy_scatter",
             "Predicted against reference",
             "",
@@ -216,7 +152,7 @@ def _scatter(data: ReportData) -> Section:
             header=(),
             rows=(),
         )
-    return _section(
+    return make_section(
         "energy_scatter",
         "Predicted against reference",
         f"Structures of generation {s.generation}, predicted by the potential before them. The axes are "
@@ -236,7 +172,7 @@ def _scatter(data: ReportData) -> Section:
 
 def _windows(data: ReportData) -> Section:
     rows = {g.generation: g.errors for g in data.generations if g.errors}
-    return _section(
+    return make_section(
         "error_windows",
         "Errors by energy",
         "Root mean square errors of structures that the potential was not trained on, by how far they lie above the "
@@ -258,7 +194,7 @@ def _held_out(data: ReportData) -> Section:
     found = [p for p in data.training if p.held_out and p.energy_error is not None]
     lowest = min((p.energy for p in data.training), default=0.0)
     newest = max((g for g in data.generations if g.errors), key=lambda g: g.generation, default=None)
-    return _section(
+    return make_section(
         "held_out_errors",
         "Errors of held-out structures",
         "Each structure that the newest potential was not trained on: how far its energy is off, by how far it "
@@ -293,7 +229,7 @@ def _held_out(data: ReportData) -> Section:
 def _training(data: ReportData) -> Section:
     found = data.training
     lowest = min((p.energy for p in found), default=0.0)
-    return _section(
+    return make_section(
         "training_set",
         "Labelled structures: energy over volume",
         "Every labelled crystal, held-out ones among them, by the generation that chose it and by what it is.",
@@ -316,7 +252,7 @@ def _training(data: ReportData) -> Section:
 def _fit(data: ReportData) -> Section:
     found = [p for p in data.training if not p.held_out and p.energy_error is not None]
     lowest = min((p.energy for p in data.training), default=0.0)
-    return _section(
+    return make_section(
         "fit_errors",
         "Errors on the training set",
         "Energies of the newest potential minus those it was trained on. What is loosely fitted on purpose, high above "
@@ -346,7 +282,7 @@ def _fit(data: ReportData) -> Section:
 
 def _enthalpies(data: ReportData) -> Section:
     found = {g: values for g, values in data.enthalpies.items() if len(values)}
-    return _section(
+    return make_section(
         "enthalpies",
         "Enthalpies of the relaxed cells",
         "Where the relaxations of the last generations ended, by the potential that relaxed them and at the "
@@ -361,7 +297,7 @@ def _enthalpies(data: ReportData) -> Section:
 
 def _energies(data: ReportData) -> Section:
     any_energy = any(len(values) for values in data.energies.values())
-    return _section(
+    return make_section(
         "energy_distribution",
         "Energies by generation",
         "Reference energies of the labelled structures of each generation.",
@@ -377,7 +313,7 @@ def _map(data: ReportData) -> Section:
     rows: list[Row] = []
     if m is not None:
         rows = [(g, *xy, c) for g, xy, c in zip(m.groups, m.coordinates, m.coordination, strict=True)]
-    return _section(
+    return make_section(
         "similarity_map",
         "Similarity map",
         "Cells rescaled to a shortest bond of one and compared by configuration-averaged SOAP; kernel "
@@ -397,7 +333,7 @@ def _hull(data: ReportData) -> Section:
         def draw() -> Figure:
             return figures.hull_plot(h.volumes, h.energies, h.hull_volumes, h.hull_energies, h.distances)
 
-    return _section(
+    return make_section(
         "hull",
         "Energy over volume, hull and sigma",
         "The training set of the last fit. The distance to the lower hull sets how tightly a structure is "
@@ -422,7 +358,7 @@ def _selection(data: ReportData) -> Section:
         rows += [
             (s.name, "", low, high, n) for low, high, n in zip(s.edges, s.edges[1:], s.counts, strict=False)
         ]
-    return _section(
+    return make_section(
         "selection",
         "Selection of the last generation",
         "How many structures each step of the selection had or kept, by energy: from all minima, through the "
@@ -441,7 +377,7 @@ def _levels(data: ReportData) -> Section:
     rows = () if found is None else found.rows
     shifts = {} if found is None else found.shifts_eV
     constants = ", ".join(f"{symbol} {value:+.4f} eV" for symbol, value in shifts.items())
-    return _section(
+    return make_section(
         "levels",
         f"Labels at this level and in campaign {data.levels_of}",
         "" if found is None else f"{found.sentence()}. Constants per atom taken out: {constants}.",
@@ -466,7 +402,7 @@ def _quarantine(data: ReportData) -> Section:
     found = data.quarantined
     pictured = [q for q in found if q.atoms is not None][:_DRAWN_CELLS]
     some = f" {len(pictured)} of {len(found)} are drawn." if len(pictured) < len(found) else ""
-    return _section(
+    return make_section(
         "quarantine",
         "Structures that could not be labelled",
         "Each in its cell, with the kind of its last fault. Lines join close atoms, red ones atoms closer than 0.7 of "
@@ -491,7 +427,7 @@ def _short(found: Quarantined) -> str:
 def _time(data: ReportData) -> Section:
     seconds = {g.generation: dict(g.seconds) for g in data.generations if g.seconds}
     known = any(sum(kinds.values()) > 0 for kinds in seconds.values())
-    return _section(
+    return make_section(
         "time",
         "Where the time went",
         "Time of all tasks by kind and generation. Tasks run next to each other, so the campaign itself "

@@ -154,7 +154,7 @@ def _quality(data: ReportData) -> tuple[str, ...]:
     ordered = sorted(data.generations, key=lambda g: g.generation, reverse=True)
     measured = next((g for g in ordered if g.errors), None)
     if measured is None:
-        return ("No errors on structures it was not trained on have been measured.",)
+        return ("No errors on structures it was not trained on have been measured.", *_found(data))
     sentences = []
     for quantity, factor, unit in (("energy", 1000.0, "meV/atom"), ("forces", 1.0, "eV/Å")):
         row = pick_row(measured.errors, quantity)  # type: ignore[arg-type]
@@ -175,8 +175,15 @@ def _quality(data: ReportData) -> tuple[str, ...]:
         )
     if measured is not ordered[0]:
         sentences.append(f"Measured for generation {measured.generation}, not for the last one.")
+    sentences += _found(data)
     sentences.append(_noise(data))
     return tuple(sentences)
+
+
+def _found(data: ReportData) -> list[str]:
+    """Say what the newest diagnostic searches found."""
+    newest = max((s.generation for s in data.searches), default=None)
+    return [f"{s.sentence()}." for s in data.searches if s.generation == newest]
 
 
 def _noise(data: ReportData) -> str:

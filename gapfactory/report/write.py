@@ -24,6 +24,8 @@ __all__ = ["csv_table", "write_report"]
 
 #: long lists are cut in the page; the CSV holds all of them
 _SHOWN_FAILURES = 50
+#: characters of a setting in the page
+_LONGEST_VALUE = 2000
 
 
 def write_report(data: ReportData, directory: Path) -> Path:
@@ -241,7 +243,9 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, s
         if hasattr(value, "items"):
             rows += _flatten(value, f"{name}.")
         else:
-            rows.append((name, str(value)))
+            text = str(value)
+            # structures that a campaign was given are in report.json
+            rows.append((name, text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."))
     return rows
 
 

@@ -363,6 +363,7 @@ def status(
         _assessments(found["assessments"])
         _levels(found["assessments"][-1])
         _tried(found["assessments"])
+    _searches(found["searches"])
 
 
 def _assessments(entries: list[dict[str, Any]]) -> None:
@@ -406,6 +407,28 @@ def _tried(entries: list[dict[str, Any]]) -> None:
     if tried:
         text = f"potential of generation {tried[-1]['generation']}: {tried[-1]['stability']}"
         say(textwrap.fill(text, 80, break_long_words=False))
+
+
+def _searches(rows: list[dict[str, Any]]) -> None:
+    """Print how often diagnostic searches found what they look for."""
+    if rows:
+        table(
+            "diagnostic searches: relaxations that ended in the target",
+            ["gen", "search", "potential\nof gen", "labels", "target", "found", "of", "95 %"],
+            [
+                [
+                    row["generation"],
+                    row["search"],
+                    row["potential"],
+                    row["labels"],
+                    row["target"],
+                    row["found"],
+                    row["attempts"],
+                    f"{100 * row['rate_low_95']:.2g}-{100 * row['rate_high_95']:.2g} %",
+                ]
+                for row in rows
+            ],
+        )
 
 
 def _phase_cell(entry: dict[str, Any], phase: str) -> str | None:

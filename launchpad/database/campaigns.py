@@ -137,8 +137,13 @@ def _changed(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[s
         if isinstance(first, dict) and isinstance(second, dict):
             found += _changed(first, second, f"{path}{key}.")
         elif first != second:
-            found.append(f"{path}{key}: {first}, now {second}")
+            found.append(f"{path}{key}: {_short(first)}, now {_short(second)}")
     return found
+
+
+def _short(value: Any, most: int = 80) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def require_campaign(database: Database[Any], name: str) -> dict[str, Any]:

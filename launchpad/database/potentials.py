@@ -25,6 +25,7 @@ __all__ = [
     "latest_potential",
     "preceding_potential",
     "read_file",
+    "relaxing_potential",
     "release_file",
     "require_potential",
     "save_potential",
@@ -192,6 +193,27 @@ def preceding_potential(database: Database[Any], campaign: str, generation: int)
     earlier = {"campaign": campaign, "generation": {"$lt": generation}}
     found = list(database.potentials.find(earlier).sort("generation", -1).limit(1))
     return dict(found[0]) if found else require_potential(database, campaign, generation - 1)
+
+
+def relaxing_potential(
+    database: Database[Any], campaign: str, generation: int, *, after_fit: bool
+) -> dict[str, Any]:
+    """Return the record of the potential that cells of a generation are relaxed with.
+
+    Parameters
+    ----------
+    database, campaign, generation
+        Whose cells.
+    after_fit
+        As in `gapfactory.protocols.recipe.CellRange`.
+
+    Raises
+    ------
+    NotFoundError
+        There is none.
+    """
+    found = require_potential if after_fit else preceding_potential
+    return found(database, campaign, generation)
 
 
 def latest_potential(database: Database[Any], campaign: str) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from gapfactory.errors import EvidenceError, InputError, NotFoundError
 from launchpad.assessment import reference_curve
 from launchpad.database.dataset import pick_items, with_labels
 from launchpad.figure_data.request import Gathered, opened
-from launchpad.training_set import by_origin, last_frames, origin_in_words
+from launchpad.training_set import by_origin, last_frames, origin_in_words, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,7 @@ def labelled_points(
                 id=item.id,
                 generation=of,
                 component=str(item.info.get("component") or "") if len(components) > 1 else "",
-                origin=origin_in_words(item, last),
+                origin=origin_in_words(origin_of(item, last)),
                 volume=float(item.atoms.get_volume()) / n,
                 energy=label.energy / n,
                 fractions=tuple(symbols.count(symbol) / n for symbol in species[1:]),

@@ -15,7 +15,7 @@ from gapfactory.protocols.plan import TaskKind
 from launchpad.database.campaigns import campaign_of, require_campaign
 from launchpad.database.dataset import all_items, atom_items, label_key, noise_items, pick_items, store_atoms
 from launchpad.database.documents import generation_id, own_label_id
-from launchpad.database.potentials import BUCKET, preceding_potential
+from launchpad.database.potentials import BUCKET, relaxing_potential
 from launchpad.database.privileges import SHARES
 from launchpad.database.sharing import accepted_groups
 
@@ -208,12 +208,16 @@ def _build(_: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Nee
 
 
 def _relax(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
-    before = preceding_potential(database, campaign.name, task["generation"])["_id"]
+    from gapfactory.protocols.planner import recipe_of
+
+    generation = task["generation"]
+    after_fit = recipe_of(campaign, generation).cell_range(task["start"]).after_fit
+    before = relaxing_potential(database, campaign.name, generation, after_fit=after_fit)["_id"]
     asked: tuple[Filter, ...] = ({"_id": before},)
-    if before != generation_id(campaign.name, task["generation"] - 1):
+    if not after_fit and before != generation_id(campaign.name, generation - 1):
         # the generation before was left out: the task asks for its potential first, then for the newest
-        earlier = {"campaign": campaign.name, "generation": {"$lt": task["generation"]}}
-        asked = (*asked, {"_id": generation_id(campaign.name, task["generation"] - 1)}, earlier)
+        earlier = {"campaign": campaign.name, "generation": {"$lt": generation}}
+        asked = (*asked, {"_id": generation_id(campaign.name, generation - 1)}, earlier)
     return Need(
         (
             Slice("structures", ({**_range(campaign, task), "stage": "cell"},)),

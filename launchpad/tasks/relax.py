@@ -11,7 +11,7 @@ from gapfactory.protocols.planner import recipe_of
 from gapfactory.seeds import Stage
 from launchpad.database.documents import RelaxationDocument, structure_id
 from launchpad.database.packing import pack_array, unpack_atoms
-from launchpad.database.potentials import cached_potential, preceding_potential
+from launchpad.database.potentials import cached_potential, relaxing_potential
 from launchpad.database.results import existing_indices, save_relaxation, structure_documents
 from launchpad.tasks.base import CampaignTask, TaskContext
 
@@ -37,7 +37,8 @@ class RelaxTask(CampaignTask):
 
         campaign, generation = context.campaign, context.generation
         start, stop = self["start"], self["stop"]
-        settings = recipe_of(campaign, generation).relax
+        recipe = recipe_of(campaign, generation)
+        settings = recipe.relax
         if settings is None:
             msg = f"generation {generation} relaxes no cells"
             raise StateError(msg)
@@ -49,7 +50,9 @@ class RelaxTask(CampaignTask):
                 "are; rerun their build task"
             )
             raise NotFoundError(msg)
-        record = preceding_potential(context.database, campaign.name, generation)
+        # no task has cells of both kinds, see `plan_generation`
+        after_fit = recipe.cell_range(start).after_fit
+        record = relaxing_potential(context.database, campaign.name, generation, after_fit=after_fit)
         evaluate = batch_evaluator(
             load_potential(cached_potential(context.database, record)),
             uncertainty=settings.max_uncertainty is not None,
@@ -58,7 +61,13 @@ class RelaxTask(CampaignTask):
         missing = [cell for cell in cells if cell["index"] not in done]
         for ended in relax_each(
             [unpack_atoms(cell["atoms"]) for cell in missing],
-            [draw_pressure(context.rng(Stage.PRESSURE, cell["index"]), settings) for cell in missing],
+            [
+                draw_pressure(
+                    context.rng(Stage.PRESSURE, cell["index"]),
+                    recipe.relax_of(recipe.cell_range(cell["index"])) or settings,
+                )
+                for cell in missing
+            ],
             evaluate,
             settings,
         ):

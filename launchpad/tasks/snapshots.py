@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gapfactory.campaign.crystals import crystals_of
 from gapfactory.seeds import Stage
 from launchpad.database.documents import StructureDocument, structure_id
 from launchpad.database.packing import pack_atoms, unpack_array
@@ -96,7 +97,6 @@ def snapshots(steps: list[int], status: str, early: tuple[int, ...]) -> list[tup
 
 def _store_crystals(context: TaskContext, recipe: GenerationRecipe) -> list[_Found]:
     """Store and return the distorted crystals of the generation, group by group."""
-    from gapfactory.analysis.phases import named_phase
     from gapfactory.build.distorted import distorted_crystal
     from gapfactory.structures import composition_of, structure_hash
 
@@ -105,11 +105,13 @@ def _store_crystals(context: TaskContext, recipe: GenerationRecipe) -> list[_Fou
     campaign = context.campaign
     documents: list[StructureDocument] = []
     for name in recipe.crystals:
-        group = campaign.crystals[name]
-        phase = named_phase(campaign.crystal_phase(name))
+        group, whole = campaign.crystals[name], crystals_of(campaign, name)
+        # which one it is of: the phase, or its number among those of the file
+        phase = None if group.phase is None else campaign.crystal_phase(name)
         for number in range(group.count):
-            index = len(documents)
-            atoms = distorted_crystal(phase.atoms, context.rng(Stage.CRYSTAL, index), group.distortion).atoms
+            index, model = len(documents), number % len(whole)
+            rng = context.rng(Stage.CRYSTAL, index)
+            atoms = distorted_crystal(whole[model], rng, group.distortion).atoms
             documents.append(
                 StructureDocument(
                     id=structure_id(campaign.name, context.generation, "distorted", index),
@@ -120,7 +122,8 @@ def _store_crystals(context: TaskContext, recipe: GenerationRecipe) -> list[_Fou
                     composition=composition_of(atoms),
                     hash=structure_hash(atoms),
                     atoms=pack_atoms(atoms),
-                    info={"crystal": name, "phase": phase.name, "number": number},
+                    info={"crystal": name, "number": number}
+                    | ({"model": model} if phase is None else {"phase": phase}),
                 )
             )
     save_structures(context.database, documents)

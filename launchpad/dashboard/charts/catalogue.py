@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gapfactory.report import ReportData
-    from gapfactory.report.sections import Section
+    from gapfactory.report.section import Section
 
 __all__ = ["CHARTS", "chart"]
 

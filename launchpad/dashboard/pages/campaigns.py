@@ -46,7 +46,7 @@ _ORDER: Final = {
     "time": "Time",
 }
 #: Tables and pictures without a chart.
-_MORE: Final = frozenset({"quarantine"})
+_MORE: Final = frozenset({"crystal_errors", "energy_boxes", "quarantine", "searches"})
 
 
 @blueprint.get("/")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 
 import pytest
+
+from launchpad.database.packing import unpack_array, unpack_atoms
+from launchpad.database.results import frame_atoms
 
 pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -18,7 +22,7 @@ element: Si
 seed: 3
 components:
 %(components)s
-crystals: {alpha: null, beta: null, gamma: null, alpha-Ga: null, diamond: {phase: diamond, count: 3, joins: %(joins)s}}
+crystals: {alpha: null, beta: null, gamma: null, alpha-Ga: null, %(crystals)s}
 schedule: {generations: %(generations)d, quorum: 0.8}
 dimers: {bond_lengths: 4}
 select: {noise_cells: 1}
@@ -46,8 +50,15 @@ PREPRINT = SMALL % {
     labelled: false
     targets: [diamond]
     generations: [1, 3]
+    build: {{atoms_min: 2, atoms_max: 2, symmetry_operations_min: 2, symmetry_operations_max: 8}}
+  tight:
+    cells: 4
+    labelled: false
+    targets: [diamond]
+    potential: final
+    pressure_scale_GPa: 0
     build: {{atoms_min: 2, atoms_max: 2, symmetry_operations_min: 2, symmetry_operations_max: 8}}""",
-    "joins": "first",
+    "crystals": "diamond: {phase: diamond, count: 3, joins: first}",
     "generations": 4,
     "minima": "null",
     "more": "",
@@ -56,11 +67,20 @@ LETTER = SMALL % {
     "preset": "prl",
     "components": f"""{FREE}
   ordered: {{cells: 3, initial_cells: 6, build: {{contents: {{formula_units: 4}}}}}}""",
-    "joins": "end",
+    "crystals": "diamond: {phase: diamond, count: 3}, given: {file: models.extxyz, count: 4}",
     "generations": 5,
     "minima": 2,
     "more": "",
 }
+
+
+def write_models(place) -> None:
+    """Write two crystals into a file beside the campaign file."""
+    cell = 'Lattice="%s 0 0 0 3.8 0 0 0 4.0" Properties=species:S:1:pos:R:3 pbc="T T T"'
+    place.write(
+        "models.extxyz",
+        f"2\n{cell % '5.0'}\nSi 0 0 0\nSi 2.4 1.9 0.3\n3\n{cell % '6.8'}\nSi 0 0 0\nSi 2.3 1.9 0\nSi 4.5 0 1\n",
+    )
 
 
 @pytest.fixture
@@ -82,22 +102,23 @@ def stored():
 
 def labels_by_origin(database, generation: int) -> dict[str, int]:
     """Return how many labels of a generation's picks there are, by what they are of."""
-    from launchpad.assessment import origin_of
     from launchpad.database.campaigns import campaign_of, require_campaign
     from launchpad.database.dataset import pick_items, with_labels
+    from launchpad.training_set import last_frames, origin_of
 
     campaign = campaign_of(require_campaign(database, "small"))
+    items = pick_items(database, campaign, generation)
+    last = last_frames(database, items)
     found: dict[str, int] = {}
-    for entry in with_labels(database, campaign, pick_items(database, campaign, generation)):
+    for entry in with_labels(database, campaign, items):
         assert entry.label is not None
-        found[origin_of(entry.item)] = found.get(origin_of(entry.item), 0) + 1
+        origin = origin_of(entry.item, last)
+        found[origin] = found.get(origin, 0) + 1
     return found
 
 
 def snapshots_expected(database, generation: int, *, early: bool = True, below: int = 99) -> dict[str, int]:
     """Return how many snapshots the relaxations of the first cells, as they ended, must give."""
-    from launchpad.database.packing import unpack_array
-
     ends = steps = 0
     for relaxation in database.relaxations.find({"generation": generation, "index": {"$lt": below}}):
         reached = list(unpack_array(relaxation["steps"]))
@@ -111,6 +132,20 @@ def snapshots_expected(database, generation: int, *, early: bool = True, below: 
 def trained_on(database, generation: int) -> set[str]:
     """Return what kinds of crystals and picks a potential was trained on."""
     return set(database.potentials.find_one({"_id": f"small/g{generation:03d}"})["trained_on"])
+
+
+def potential_at(database, generation: int):
+    """Return a function from a structure to its energy by the potential of a generation."""
+    from gapfactory.potentials.gap import load_potential
+    from launchpad.database.potentials import cached_potential, require_potential
+
+    calculator = load_potential(cached_potential(database, require_potential(database, "small", generation)))
+
+    def energy(atoms) -> float:
+        atoms.calc = calculator
+        return atoms.get_potential_energy()
+
+    return energy
 
 
 def pressures(database, generation: int) -> list[float]:
@@ -156,17 +191,49 @@ def test_the_preprint(place, stored) -> None:
     assert database.structures.count_documents({"generation": 3, "stage": "frame"}) == 0
     # a diagnostic search is relaxed and counted, and not labelled
     searches = {m["generation"]: m["evidence"]["searches"] for m in database.metrics.find({})}
-    assert [set(searches[g]) for g in range(4)] == [set(), {"look"}, set(), {"look"}]
-    for generation, first in ((1, 7), (3, 0)):
-        ended = database.relaxations.find({"generation": generation, "index": {"$gte": first}})
-        statuses = [relaxation["status"] for relaxation in ended]
-        found = searches[generation]["look"]
-        assert len(statuses) == found["cells"] == 8
-        sound = len(statuses) - statuses.count("failed")
-        assert found["ends"] == found["targets"]["Si-diamond"]["attempts"] == sound
+    assert [set(searches[g]) for g in range(4)] == [set(), {"look"}, set(), {"look", "tight"}]
+    for generation, search, first, stop, potential in (
+        (1, "look", 7, 15, 0),
+        (3, "look", 0, 8, 2),
+        (3, "tight", 8, 12, 3),
+    ):
+        ended = list(
+            database.relaxations.find({"generation": generation, "index": {"$gte": first, "$lt": stop}})
+        )
+        found = searches[generation][search]
+        assert len(ended) == found["cells"] == stop - first
+        sound = [relaxation for relaxation in ended if relaxation["status"] != "failed"]
+        assert found["ends"] == found["targets"]["Si-diamond"]["attempts"] == len(sound)
+        assert (found["potential"], found["labels"]) == (potential, len(trained_on(database, potential)))
+        # relaxed with this potential and with no other: it gives the energy where each began
+        evaluate = potential_at(database, potential)
+        for relaxation in ended:
+            energy = unpack_array(relaxation["energies"])[0]
+            assert evaluate(frame_atoms(relaxation, 0)) == pytest.approx(energy, abs=1e-9)
+            # this search has its own pressure, none; the other has that of its generation
+            assert (relaxation["pressure_gpa"] > 0.0) == ((generation, search) == (3, "look"))
+    shown = place.json("campaign", "status", "small")["searches"]
+    assert [(row["generation"], row["search"], row["potential"]) for row in shown] == [
+        (1, "look", 0),
+        (3, "look", 2),
+        (3, "tight", 3),
+    ]
+    text = place.good("campaign", "status", "small")
+    assert "diagnostic searches" in text
+    report = json.loads((place.directory / "small-report" / "report.json").read_text())
+    assert [row[:4] for row in report["figures"]["searches"]["rows"]] == [
+        [row["generation"], row["search"], row["potential"], row["labels"]] for row in shown
+    ]
+    assert {row[0] for row in report["figures"]["crystal_errors"]["rows"]} == {"diamond"}
+    boxes = report["figures"]["energy_boxes"]
+    assert set(boxes["columns"]) >= {"origin", "component", "generation", "median"} or boxes["columns"]
+    page = (place.directory / "small-report" / "index.html").read_text()
+    assert 'src="searches.png"' in page
+    assert "with the potential of generation 3" in page
 
 
 def test_the_letter_and_again_after_kills(place, stored, tmp_path) -> None:
+    write_models(place)
     place.write("small.yaml", LETTER)
     process = place.start("campaign", "run", "small.yaml", "--workers", "2")
     soon = time.monotonic() + 120
@@ -181,7 +248,7 @@ def test_the_letter_and_again_after_kills(place, stored, tmp_path) -> None:
     assert kills == 3
     database = stored(place)
     first = place.json("campaign", "digest", "small")
-    assert labels_by_origin(database, 0) == {"cell": 12, "crystal": 3}
+    assert labels_by_origin(database, 0) == {"cell": 12, "crystal": 7}
     assert labels_by_origin(database, 1) == snapshots_expected(database, 1, early=True)
     assert labels_by_origin(database, 2) == snapshots_expected(database, 2, early=False)
     for generation in (1, 2):
@@ -197,7 +264,11 @@ def test_the_letter_and_again_after_kills(place, stored, tmp_path) -> None:
     errors = [metrics[g]["crystals"]["diamond"] for g in range(5)]
     assert [e["trained"] for e in errors] == [False, False, False, True, True]
     assert [e["n"] for e in errors] == [3] * 5
-    assert [metrics[g]["held_out"] for g in range(5)] == [3, 3, 3, 0, 0]
+    assert [metrics[g]["crystals"]["given"]["n"] for g in range(5)] == [4] * 5
+    assert [metrics[g]["held_out"] for g in range(5)] == [7, 7, 7, 0, 0]
+    # distorted in turn: the file's two structures have 2 and 3 atoms
+    given = database.structures.find({"stage": "distorted", "info.crystal": "given"}).sort("index", 1)
+    assert [(d["info"]["model"], len(unpack_atoms(d["atoms"]))) for d in given] == [(0, 2), (1, 3)] * 2
     assert set(metrics[1]["energies"]) == set(labels_by_origin(database, 1))
     assert [m["labels"] for m in database.metrics.find({}).sort("generation", 1)][2:] == [
         sum(sum(labels_by_origin(database, g).values()) for g in range(3))
@@ -205,6 +276,7 @@ def test_the_letter_and_again_after_kills(place, stored, tmp_path) -> None:
 
     other = type(place)(tmp_path / "other")
     try:
+        write_models(other)
         other.write("small.yaml", LETTER)
         other.good("campaign", "run", "small.yaml", "--workers", "1")
         assert other.json("campaign", "digest", "small") == first

@@ -1,0 +1,170 @@
+"""The known crystals of a campaign: named phases, and structures that were read from a file beside the campaign file.
+
+What a file holds becomes a part of the campaign when the campaign file is read: the campaign has its digest, workers on
+other machines have the structures, and a file that changes later changes nothing.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from gapfactory.errors import CampaignFileError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from ase import Atoms
+
+    from gapfactory.build.discrete import DiscreteSettings
+    from gapfactory.campaign.model import Campaign
+    from gapfactory.protocols.settings import CrystalSettings
+
+__all__ = ["crystals_of", "given_crystals", "with_files"]
+
+#: Characters of all structures of a group: they are a part of one document of the database, which may have 16 MB.
+_MOST: Final = 2_000_000
+
+
+def with_files(content: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
+    """Return the keys of a campaign file with the structures of the files that its crystals name.
+
+    A group that has its structures already, as `gapfactory campaign show` writes it, is left as it is.
+
+    Parameters
+    ----------
+    content
+        Keys and values of the campaign.
+    directory
+        Where the campaign file is: paths count from there. None: there is none, and no file can be read.
+
+    Raises
+    ------
+    CampaignFileError
+        A file cannot be read or used; the key is named.
+    """
+    from pydantic import ValidationError
+
+    from gapfactory.protocols.settings import CrystalSettings
+
+    crystals = content.get("crystals")
+    if not isinstance(crystals, dict):
+        return dict(content)
+    filled = dict(crystals)
+    for number, (name, entry) in enumerate(sorted(crystals.items(), key=lambda item: str(item[0]))):
+        if not isinstance(entry, dict) or entry.get("file") is None or entry.get("structures") is not None:
+            continue
+        try:
+            group = CrystalSettings.model_validate(entry)
+        except ValidationError:
+            # the whole campaign is checked after this, and tells of it by its key
+            continue
+        try:
+            if directory is None:
+                msg = "files are found beside a campaign file; give 'structures' where there is none"
+                raise InputError(msg)
+            seed = content.get("seed")
+            text = _read(directory, group, seed if isinstance(seed, int) and seed >= 0 else 1, number)
+        except InputError as error:
+            msg = f"crystals.{name}.file is {group.file!r}: {error}"
+            raise CampaignFileError(msg) from error
+        filled[name] = {**entry, "structures": text}
+    return {**content, "crystals": filled}
+
+
+def _read(directory: Path, group: CrystalSettings, seed: int, number: int) -> str:
+    """Return the structures of a file as extended XYZ: those that it holds, or models drawn from its occupations."""
+    from gapfactory.io.structures import read_structures
+
+    path = directory / str(group.file)
+    if group.models is not None:
+        found = _drawn(path, group.models, group.count, seed, number)
+    else:
+        if path.suffix == ".cif" and path.is_file():
+            _require_whole(path)
+        found = [given.atoms for given in read_structures(path)]
+    stream = io.StringIO()
+    for atoms in found:
+        _write(stream, atoms)
+    text = stream.getvalue()
+    if len(text) > _MOST:
+        msg = f"{len(found)} structures of {len(text) / 1e6:.1f} MB; a campaign takes {_MOST / 1e6:g} MB: give fewer"
+        raise InputError(msg)
+    return text
+
+
+def _drawn(path: Path, settings: DiscreteSettings, count: int, seed: int, number: int) -> list[Atoms]:
+    from gapfactory.build.discrete import DiscreteModels
+    from gapfactory.build.occupation import read_occupied_crystal
+    from gapfactory.seeds import Stage, stream
+
+    if path.suffix != ".cif":
+        msg = "models are drawn from a .cif file with occupations; leave 'models' out"
+        raise InputError(msg)
+    if not path.is_file():
+        msg = f"there is no file {path}"
+        raise InputError(msg)
+    models = DiscreteModels(read_occupied_crystal(path), settings)
+    if not len(models.partial):
+        msg = "every site is full, so there is one structure only: leave 'models' out"
+        raise InputError(msg)
+    return [models.draw(stream(seed, number, Stage.MODEL, k)).atoms for k in range(count)]
+
+
+def _require_whole(path: Path) -> None:
+    from gapfactory.build.occupation import read_occupied_crystal
+
+    partial = [site.label for site in read_occupied_crystal(path).sites if not site.is_full]
+    if partial:
+        msg = (
+            f"sites {', '.join(partial[:5])} are occupied in part; 'models' says how structures are drawn, e.g. "
+            "models: {atoms: 106, minimum_separation: 1.2}"
+        )
+        raise InputError(msg)
+
+
+def _write(stream: io.StringIO, atoms: Atoms) -> None:
+    """Write one structure with every digit: it is read again to the same bits."""
+    cell = " ".join(repr(float(x)) for x in atoms.cell.array.ravel())
+    stream.write(f'{len(atoms)}\nLattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T"\n')
+    for symbol, position in zip(atoms.get_chemical_symbols(), atoms.positions, strict=True):
+        stream.write(f"{symbol} {' '.join(repr(float(x)) for x in position)}\n")
+
+
+@lru_cache(maxsize=32)
+def given_crystals(text: str) -> tuple[Atoms, ...]:
+    """Return the structures of a group as its `structures` have them; not to be changed.
+
+    Raises
+    ------
+    InputError
+        The text is no extended XYZ, or a structure is no crystal.
+    """
+    from ase import Atoms
+    from ase.io.extxyz import XYZError, read_xyz
+
+    try:
+        images = list(read_xyz(io.StringIO(text), slice(None)))
+    except (XYZError, ValueError, KeyError, IndexError) as error:
+        msg = f"no extended XYZ: {error}"
+        raise InputError(msg) from error
+    if not images:
+        msg = "there is no structure"
+        raise InputError(msg)
+    for number, image in enumerate(images, 1):
+        if image.cell.rank != 3 or not all(image.pbc) or not len(image):
+            msg = f"structure {number} ({image.symbols!s}) is not periodic in three directions"
+            raise InputError(msg)
+    return tuple(Atoms(i.numbers, positions=i.positions, cell=i.cell, pbc=True) for i in images)
+
+
+def crystals_of(campaign: Campaign, name: str) -> tuple[Atoms, ...]:
+    """Return the undistorted structures of a group of crystals; distorted cell number k is of number k modulo n."""
+    from gapfactory.analysis.phases import named_phase
+
+    group = campaign.crystals[name]
+    if group.structures is not None:
+        return given_crystals(group.structures)
+    return (named_phase(campaign.crystal_phase(name)).atoms,)

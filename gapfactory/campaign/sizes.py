@@ -1,0 +1,99 @@
+"""How large the cells of a campaign are, group by group: what its plan needs to tell what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gapfactory.campaign.crystals import crystals_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gapfactory.build.settings import BuildSettings
+    from gapfactory.campaign.model import Campaign
+    from gapfactory.protocols.recipe import GenerationRecipe
+
+__all__ = ["Cells", "built", "crystal", "labelled", "mean", "trained"]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells of one size.
+
+    Attributes
+    ----------
+    n
+        How many, on average.
+    atoms
+        In each.
+    volume
+        Å^3 per atom.
+    """
+
+    n: float
+    atoms: float
+    volume: float
+
+
+def built(campaign: Campaign, build: BuildSettings, n: float) -> list[Cells]:
+    """Return `n` random cells: formulas by their weights, and every possible number of atoms as often as any other."""
+    from gapfactory.build import atom_counts, volume_per_atom
+    from gapfactory.build.cells import formula_unit
+    from gapfactory.build.units import unit_of
+
+    table, found = campaign.species_table, []
+    units = [unit_of(unit, table) for unit in build.units]
+    for formula, weight in campaign.formulas:
+        counts = atom_counts(formula_unit(formula, units) if units else formula, build)
+        volume = volume_per_atom([table[s] for s in formula], list(formula.values()), build)
+        found += [Cells(n * weight / len(counts), float(atoms), volume) for atoms in counts]
+    return found
+
+
+def crystal(campaign: Campaign, name: str) -> list[Cells]:
+    """Return the distorted cells of a group of crystals."""
+    whole = crystals_of(campaign, name)
+    share = campaign.crystals[name].count / len(whole)
+    return [Cells(share, len(atoms), float(atoms.get_volume()) / len(atoms)) for atoms in whole]
+
+
+def _chosen(campaign: Campaign, recipe: GenerationRecipe, n: float) -> list[Cells]:
+    """Return `n` structures that are of the labelled cells of a generation, each as often as any other."""
+    parts = [part for part in recipe.cells if part.labelled]
+    if not parts:
+        return built(campaign, campaign.build, n)
+    return [
+        cells
+        for part in parts
+        for cells in built(campaign, part.build, n * (part.stop - part.start) / recipe.n_labelled)
+    ]
+
+
+def labelled(campaign: Campaign, recipe: GenerationRecipe) -> list[Cells]:
+    """Return what a generation labels."""
+    crystals = [cells for name in recipe.crystals for cells in crystal(campaign, name)]
+    plain = recipe.labels - sum(campaign.crystals[name].count for name in recipe.crystals)
+    return [*(_chosen(campaign, recipe, plain) if plain else []), *crystals]
+
+
+def trained(campaign: Campaign, recipes: Iterable[GenerationRecipe], newest: GenerationRecipe) -> list[Cells]:
+    """Return what the potential of a generation is trained on; `recipes` are those up to it."""
+    found: list[Cells] = []
+    for recipe in recipes:
+        plain = recipe.train - sum(
+            campaign.crystals[name].count for name in recipe.crystals if name in recipe.trained_crystals
+        )
+        if plain:
+            found += _chosen(campaign, recipe, plain)
+    return [*found, *(cells for name in newest.trained_crystals for cells in crystal(campaign, name))]
+
+
+def mean(cells: Iterable[Cells]) -> Cells:
+    """Return all cells as so many of the mean size; none as one atom each."""
+    cells = list(cells)
+    n = sum(c.n for c in cells)
+    atoms = sum(c.n * c.atoms for c in cells)
+    if not atoms:
+        return Cells(0.0, 1.0, 20.0)
+    return Cells(n, atoms / n, sum(c.n * c.atoms * c.volume for c in cells) / atoms)

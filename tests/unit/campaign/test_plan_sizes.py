@@ -1,0 +1,103 @@
+"""What a plan says of cost follows the cells that a campaign really has, group by group."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gapfactory.build import build_cell
+from gapfactory.campaign import campaign_from_mapping
+from gapfactory.campaign.cost import estimate, label_seconds
+from gapfactory.campaign.sizes import Cells, built, crystal, labelled, mean, trained
+from gapfactory.protocols.planner import generations_of, recipe_of
+
+LETTER, PREPRINT = "boron-2018-prl", "boron-2018-preprint"
+COARSE = {"engine": "gpaw", "cutoff_eV": 400.0, "kpoint_density": 2.5}
+
+
+def reference_hours(**more: object) -> float:
+    cost = estimate(campaign_from_mapping({"preset": LETTER, **more}))
+    return next(row.core_hours for row in cost.rows if row.what == "reference")
+
+
+def test_sizes_are_those_of_cells_that_are_made() -> None:
+    campaign = campaign_from_mapping({"preset": PREPRINT})
+    for name, component in campaign.components.items():
+        expected = built(campaign, component.build, 1.0)
+        made = [
+            build_cell(
+                np.random.default_rng(seed),
+                composition={"B": 1},
+                species=campaign.species_table,
+                generation=1,
+                settings=component.build,
+            ).atoms
+            for seed in range(4)
+        ]
+        assert {float(len(atoms)) for atoms in made} <= {cells.atoms for cells in expected}, name
+        volumes = [atoms.get_volume() / len(atoms) for atoms in made]
+        assert np.mean(volumes) == pytest.approx(mean(expected).volume, rel=0.5)
+    assert mean(built(campaign, campaign.components["units"].build, 1.0)).atoms == 42.0
+
+
+@pytest.mark.parametrize(("preset", "least"), [(PREPRINT, 210_000), (LETTER, 97_000)])
+def test_environments_of_the_labels_are_those_of_the_papers(preset: str, least: int) -> None:
+    campaign = campaign_from_mapping({"preset": preset})
+    recipes = [recipe_of(campaign, generation) for generation in range(generations_of(campaign))]
+    every = [cells for recipe in recipes for cells in labelled(campaign, recipe)]
+    assert sum(c.n for c in every) == pytest.approx(campaign.stop.label_budget)
+    assert least < sum(c.n * c.atoms for c in every) < 1.03 * least
+    # the last fit has all of them
+    last = trained(campaign, recipes, recipes[-1])
+    assert sum(c.n * c.atoms for c in last) == pytest.approx(sum(c.n * c.atoms for c in every))
+
+
+def test_a_label_costs_what_was_measured_and_large_cells_cost_far_more() -> None:
+    campaign = campaign_from_mapping({"preset": LETTER, "reference": COARSE})
+    small, large = (label_seconds(campaign, Cells(1, n, 7.3)) for n in (12, 105))
+    # 12 atoms of boron on a quiet core: 7 s
+    assert 5.0 < small < 9.0
+    # between the second and the third power of the size at the same k-points; a large cell has fewer of them
+    one_point = [
+        label_seconds(
+            campaign_from_mapping({"preset": LETTER, "reference": COARSE | {"kpoint_density": 0.1}}), c
+        )
+        - 1.0
+        for c in (Cells(1, 48, 7.3), Cells(1, 192, 7.3))
+    ]
+    assert 4.0**1.5 < one_point[1] / one_point[0] < 4.0**3
+    assert large > 5 * small
+
+
+def test_large_crystals_are_seen_in_the_hours() -> None:
+    with_beta, without = (
+        reference_hours(reference=COARSE),
+        reference_hours(reference=COARSE, crystals={"beta": None}),
+    )
+    campaign = campaign_from_mapping({"preset": LETTER, "reference": COARSE})
+    (beta,) = crystal(campaign, "beta")
+    assert (beta.n, beta.atoms) == (318.0, 105)
+    extra = beta.n * label_seconds(campaign, beta) / 3600
+    assert with_beta - without == pytest.approx(extra, rel=0.01)
+    # a sixteenth of the labels, and a large part of the hours
+    assert extra > 0.3 * with_beta
+
+
+def test_cells_that_are_not_labelled_cost_no_labels() -> None:
+    look = {
+        "cells": 5000,
+        "labelled": False,
+        "targets": ["alpha-B12"],
+        "build": {"atoms_min": 48, "atoms_max": 48},
+    }
+    plain, searching = (
+        {
+            row.what: row
+            for row in estimate(campaign_from_mapping({"preset": LETTER, "components": more})).rows
+        }
+        for more in ({}, {"look": look})
+    )
+    assert searching["reference"] == plain["reference"]
+    assert searching["fit"] == plain["fit"]
+    assert searching["relax"].items == plain["relax"].items + 6 * 5000
+    assert searching["relax"].core_hours > 20 * plain["relax"].core_hours
