@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launchpad.cli.assessments import show_assessments
 from launchpad.cli.options import DataOption, JsonOption, NameArgument, UriOption, connect, open_queue
 from launchpad.cli.output import print_json, say, table
 from launchpad.cli.relabel import relabel
@@ -359,83 +360,7 @@ def status(
         ["kind", "state", "number"],
         [[k, s, n] for k, states in found["tasks"].items() for s, n in states.items()],
     )
-    if found["assessments"]:
-        _assessments(found["assessments"])
-        _levels(found["assessments"][-1])
-        _tried(found["assessments"])
-    _searches(found["searches"])
-
-
-def _assessments(entries: list[dict[str, Any]]) -> None:
-    """Print the headline of every generation; names short enough for several phases on 80 columns."""
-    phases = [
-        key.removesuffix("_meV")
-        for key in dict.fromkeys(key for entry in entries for key in entry)
-        if key.endswith("_meV") and key not in {"energy_rmse_meV", "level_energy_rms_meV"}
-    ]
-    short = [phase.split("-", 1)[-1] for phase in phases]
-    table(
-        "assessments: held-out RMS errors; energy and volume of named phases against the reference",
-        ["gen", "labels", "E\nmeV/at", "F\neV/Å", *(f"{name}\nmeV/at, V %" for name in short)],
-        [
-            [
-                entry["generation"],
-                entry["labels"],
-                entry.get("energy_rmse_meV"),
-                entry.get("force_rmse_eV_A"),
-                *(_phase_cell(entry, phase) for phase in phases),
-            ]
-            for entry in entries
-        ],
-    )
-
-
-def _levels(entry: dict[str, Any]) -> None:
-    """Print how far labels moved from those of the campaign that had the structures first."""
-    if entry.get("level_energy_rms_meV") is not None:
-        say(
-            f"against the other level (RMS, without constants per species):\nenergies "
-            f"{entry['level_energy_rms_meV']:.3g} meV/atom, forces {entry['level_force_rms_eV_A']:.3g} eV/Å"
-        )
-
-
-def _tried(entries: list[dict[str, Any]]) -> None:
-    """Print what became of the newest potential that was tried in molecular dynamics and close contacts."""
-    import textwrap
-
-    tried = [entry for entry in entries if entry.get("stability")]
-    if tried:
-        text = f"potential of generation {tried[-1]['generation']}: {tried[-1]['stability']}"
-        say(textwrap.fill(text, 80, break_long_words=False))
-
-
-def _searches(rows: list[dict[str, Any]]) -> None:
-    """Print how often diagnostic searches found what they look for."""
-    if rows:
-        table(
-            "diagnostic searches: relaxations that ended in the target",
-            ["gen", "search", "potential\nof gen", "labels", "target", "found", "of", "95 %"],
-            [
-                [
-                    row["generation"],
-                    row["search"],
-                    row["potential"],
-                    row["labels"],
-                    row["target"],
-                    row["found"],
-                    row["attempts"],
-                    f"{100 * row['rate_low_95']:.2g}-{100 * row['rate_high_95']:.2g} %",
-                ]
-                for row in rows
-            ],
-        )
-
-
-def _phase_cell(entry: dict[str, Any], phase: str) -> str | None:
-    energy, volume = entry.get(f"{phase}_meV"), entry.get(f"{phase}_volume_percent")
-    if energy is None:
-        return None
-    return f"{energy:.4g}, " + ("-" if volume is None else f"{volume:.2g}")
+    show_assessments(found)
 
 
 @app.command()
