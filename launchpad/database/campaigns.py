@@ -142,7 +142,7 @@ def _changed(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[s
 
 
 def _short(value: Any, most: int = 80) -> str:
-    text = str(value)
+    text = " ".join(str(value).split())
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
