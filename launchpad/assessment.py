@@ -68,6 +68,7 @@ def assess(
     phases = {name: _phase(database, campaign, name, calculator) for name in campaign.phase_names()}
     scatter, outside = _scatter(database, campaign, generation, preceding)
     levels = _levels(database, campaign, labelled)
+    searches = diagnostic_searches(database, campaign, generation)
     return {
         "errors": [row.as_dict() for row in rows],
         "held_out": len(held_out),
@@ -77,13 +78,13 @@ def assess(
         "unusable": [*unusable, *outside],
         "phases": phases,
         "scatter": scatter,
-        "headline": _headline(rows, phases, levels),
+        "headline": _headline(rows, phases, levels) | _found(searches),
         "noise": None if noise is None else asdict(noise),
         "window": _window(records, min(energies, default=0.0), campaign),
         "levels": levels,
         "energies": _boxes(database, labelled, generation),
         "crystals": _crystals(labelled, calculator, recipe),
-        "searches": diagnostic_searches(database, campaign, generation),
+        "searches": searches,
         "measured": measured_on(campaign, labelled),
     }
 
@@ -329,3 +330,13 @@ def _headline(rows: Sequence[Any], phases: dict[str, Any], levels: dict[str, Any
             found[f"{name}_meV"] = phase["comparison"]["energy_error_meV_per_atom"]
             found[f"{name}_volume_percent"] = phase["comparison"]["volume_error_percent"]
     return found
+
+
+def _found(searches: dict[str, Any]) -> dict[str, str]:
+    """Return what diagnostic searches found, in words."""
+    words = {}
+    for name, found in sorted(searches.items()):
+        counts = "; ".join(f"{t} {c['found']} of {c['attempts']}" for t, c in found["targets"].items())
+        potential = f"the potential of generation {found['potential']} ({found['labels']} structures)"
+        words[f"search {name}"] = f"{counts or 'nothing looked for'} with {potential}"
+    return words

@@ -91,6 +91,8 @@ def training_points(
 def last_frames(database: Database[Any], items: Sequence[Item]) -> dict[str, int]:
     """Return the number of the last frame of each converged relaxation that a structure was taken from."""
     wanted = sorted({item.info["relaxation"] for item in items if "relaxation" in item.info})
+    if not wanted:
+        return {}
     rows = database.relaxations.find({"_id": {"$in": wanted}, "status": "converged"}, {"n_frames": 1})
     return {row["_id"]: row["n_frames"] - 1 for row in rows}
 

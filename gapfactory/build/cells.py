@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gapfactory.build.symmetry import SymmetryGroup
     from gapfactory.elements import Species
 
-__all__ = ["BuiltCell", "build_cell"]
+__all__ = ["BuiltCell", "build_cell", "formula_unit"]
 
 #: lattices drawn for one attempt before its space group is given up: small cells meet their own images
 _LATTICES = 20
