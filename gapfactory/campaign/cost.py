@@ -207,7 +207,9 @@ def estimate(campaign: Campaign) -> CostEstimate:
     atom_labels = n_species + campaign.dimers.bond_lengths * pairs
     chosen = [cells for recipe in recipes for cells in sizes.labelled(campaign, recipe)]
     phases = [
-        sizes.Cells(len(campaign.evidence.curves.volume_factors), len(atoms), atoms.get_volume() / len(atoms))
+        sizes.Cells(
+            len(campaign.evidence.curves.volume_factors), len(atoms), float(atoms.get_volume()) / len(atoms)
+        )
         for atoms in (named_phase(name).atoms for name in campaign.phase_names())
     ]
     curves = len(phases) * len(campaign.evidence.curves.volume_factors)
