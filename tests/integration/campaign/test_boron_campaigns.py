@@ -299,6 +299,7 @@ def test_a_search_whose_energies_no_longer_change_is_followed_by_the_rest(place,
         "stop: {energy_distribution: {median_change_in_eV: 50, box_change_in_eV: 50, minimum_structures: 1}}"
     )
     text = LETTER.replace("generations: 5", "generations: 6") + rule
+    write_models(place)
     place.write("small.yaml", text)
     place.good("campaign", "run", "small.yaml", "--workers", "2")
     database = stored(place)
