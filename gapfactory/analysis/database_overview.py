@@ -13,7 +13,6 @@ import numpy as np
 
 from gapfactory.analysis.energy_distribution import EnergyBox, energy_box
 from gapfactory.errors import EvidenceError
-from gapfactory.potentials.gap.sigmas import distance_to_hull
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,6 +155,9 @@ def database_overview(
     EvidenceError
         No points.
     """
+    # loads calculators, which pages that only show stored numbers do without
+    from gapfactory.potentials.gap.sigmas import distance_to_hull
+
     ordered = tuple(sorted(points, key=lambda p: (p.generation, p.id)))
     if not ordered:
         raise EvidenceError("no labelled structures; the campaign has to label some first")

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import EvidenceError
+from gapfactory.io.tables import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from matplotlib.figure import Figure
 
-__all__ = ["Row", "Section", "drawn", "make_section", "plain"]
+__all__ = ["Row", "Section", "drawn", "make_section"]
 
 Row = tuple[Any, ...]
 
@@ -42,19 +43,6 @@ class Section:
     draw: Callable[[], Figure] | None
     header: tuple[str, ...]
     rows: tuple[Row, ...]
-
-
-def plain(value: Any) -> Any:
-    """Return a number, text or container as plain JSON-able data; NaN and infinity become None."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value
 
 
 def make_section(

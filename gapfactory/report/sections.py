@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gapfactory import figures
 from gapfactory.report.search_sections import search_sections
-from gapfactory.report.section import drawn, make_section, plain
+from gapfactory.report.section import drawn, make_section
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gapfactory.report.data import Quarantined, ReportData
     from gapfactory.report.section import Row, Section
 
-__all__ = ["drawn", "figure_sections", "plain"]
+__all__ = ["drawn", "figure_sections"]
 
 #: Cells that are drawn of those that could not be labelled; the CSV lists all.
 _DRAWN_CELLS = 12

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -12,7 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapfactory.report.sections import drawn, figure_sections, plain
+from gapfactory.io.tables import csv_table, plain
+from gapfactory.report.sections import drawn, figure_sections
 from gapfactory.report.verdict import Headline, duration, headline
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gapfactory.report.data import ReportData
 
-__all__ = ["csv_table", "write_report"]
+__all__ = ["write_report"]
 
 #: long lists are cut in the page; the CSV holds all of them
 _SHOWN_FAILURES = 50
@@ -93,23 +93,6 @@ def _replace(path: Path, content: bytes) -> None:
     except OSError:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def csv_table(header: tuple[str, ...], rows: Any) -> bytes:
-    """Return a table as CSV in which no text is a formula."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow(["" if v is None else _cell(v) for v in row])
-    return buffer.getvalue().encode()
-
-
-def _cell(value: Any) -> Any:
-    # a spreadsheet would run text that starts like a formula
-    if isinstance(value, str) and value[:1] in "=+-@\t\r" and value[:1]:
-        return "'" + value
-    return value
 
 
 _COUNTS = (

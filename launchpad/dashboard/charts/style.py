@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from gapfactory.report.sections import plain
+from gapfactory.io.tables import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

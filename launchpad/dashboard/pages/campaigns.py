@@ -162,7 +162,7 @@ def figures(campaign: str) -> ResponseReturnValue:
 @needs(Permission.READ)
 def searches(campaign: str) -> ResponseReturnValue:
     """Return the table of searches."""
-    from gapfactory.report.write import csv_table
+    from gapfactory.io.tables import csv_table
     from launchpad.database.campaigns import require_campaign
     from launchpad.figure_data.searches import search_rows
 

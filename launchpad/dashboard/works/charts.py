@@ -24,8 +24,8 @@ def all_charts(database: Database[Any], tell: Tell, campaign: str) -> Made:
     NotFoundError
         There is no such campaign.
     """
+    from gapfactory.io.tables import csv_table
     from gapfactory.report.sections import figure_sections
-    from gapfactory.report.write import csv_table
     from launchpad.dashboard.charts.catalogue import CHARTS, chart
     from launchpad.reporting import collect_report
 

@@ -27,7 +27,7 @@ def published_figures(database: Database[Any], tell: Tell, campaign: str, names:
 
 def _figure(database: Database[Any], campaign: str, name: str) -> dict[str, bytes]:
     """Return a figure in each form."""
-    from gapfactory.report.write import csv_table
+    from gapfactory.io.tables import csv_table
     from launchpad.dashboard.charts.published import published_chart
     from launchpad.dashboard.charts.style import plotly_text
     from launchpad.figure_data import gather
