@@ -52,6 +52,7 @@ def test_plain(tmp_path):
     assert remedies(done) == ["plain"]
     assert len(done.attempts[0].iterations) == 10
     assert done.custodian[0]["corrections"] == []
+    assert done.custodian[0]["job"]["directory"] == ".", "the place in somebody's scratch goes nowhere"
 
 
 @pytest.mark.parametrize(
@@ -379,7 +380,8 @@ def test_what_a_crashed_program_leaves_running_is_killed_before_the_next_attempt
     wrapper = tmp_path / "wrapper"
     wrapper.write_text(
         f"#!/bin/sh\nif [ ! -e {tmp_path}/once ]; then touch {tmp_path}/once; sleep 300 & exit 3; fi\n"
-        f'ls -l /proc/*/cwd 2>/dev/null | grep -c attempt-01 > {tmp_path}/left\nexec {sys.executable} "$@"\n'
+        f'ls -l /proc/*/cwd 2>/dev/null | grep -c {tmp_path}/.*attempt-01 > {tmp_path}/left\n'
+        f'exec {sys.executable} "$@"\n'
     )
     wrapper.chmod(0o755)
     done = run(tmp_path, site=ProgramSite(command=(str(wrapper),)))

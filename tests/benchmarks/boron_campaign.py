@@ -1,0 +1,263 @@
+"""Boron from nothing by real DFT: what a campaign of the protocol of 2018 gave, as a page with pictures and data.
+
+::
+
+    cd docs/evidence/boron-2018
+    gapfactory campaign run campaign.yaml --data DATA            stop with Ctrl-C, and go on with the same command
+    python tests/benchmarks/boron_campaign.py DATA docs/evidence/boron-2018
+
+The second command can be given at any time. It writes ``README.md``, the figures, the labels (``labels.extxyz.xz``)
+and, once the last fit is done, the potential (``potential.tar.xz``). Before that it writes ``state.tar.gz``, from which
+another machine goes on::
+
+    gapfactory db import docs/evidence/boron-2018/state.tar.gz --data DATA
+"""
+
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import argparse
+import io
+import lzma
+import platform
+import statistics
+import sys
+import tarfile
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import bson
+
+from gapfactory.errors import GapFactoryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pymongo.database import Database
+
+NAME = "boron-letter"
+#: Figure -> what its caption says, and what it is asked beside the campaign's name.
+FIGURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "energy-volume": ("Fig. 1a: labelled structures over volume, by origin.", {}),
+    "energy-boxes": ("Fig. 1b: energies by generation, component and origin.", {}),
+    "distorted-crystals": ("Fig. 1c: error on distorted crystals, potential after potential.", {}),
+    "polymorphs": ("Fig. 2: polymorphs by DFT, by the tight fit and by the smooth one.", {}),
+    "local-energies": ("Fig. 4: local energies of two structures on one scale.", {}),
+}
+
+
+def rows_of(rows: Iterable[Sequence[object]], *header: str) -> list[str]:
+    """Return a table in Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
+    return [*lines, *("| " + " | ".join("" if c is None else str(c) for c in row) + " |" for row in rows), ""]
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """Return a number, or a dash."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def draw(database: Database[Any], out: Path) -> list[str]:
+    """Draw every figure there is; say why others are not."""
+    from launchpad.figure_data import gather
+    from launchpad.figure_data.request import Request
+
+    lines = ["## Figures", ""]
+    for name, (caption, asked) in FIGURES.items():
+        try:
+            found = gather(database, name, Request(campaign=NAME, **asked))
+        except GapFactoryError as error:
+            lines += [f"`{name}`: not yet. {error}", ""]
+            continue
+        found.figure.savefig(out / f"{name}.png", metadata={"Software": None})
+        notes = "".join(f" {note[0].upper()}{note[1:]}." for note in found.notes)
+        lines += [f"![{name}]({name}.png)", "", caption + notes, ""]
+        print(f"{name}: {len(found.rows)} numbers")
+    return lines
+
+
+def labels_of(database: Database[Any]) -> tuple[list[Any], list[Any]]:
+    """Return every label that is done, by generation in order, and those that could not be made."""
+    from launchpad.assessment import labelled_picks
+    from launchpad.database.campaigns import campaign_of, require_campaign
+
+    record = require_campaign(database, NAME)
+    entries = labelled_picks(database, campaign_of(record), record["generation"])
+    done = [e for e in entries if e.label is not None and e.label.status == "done"]
+    return done, [e for e in entries if e.label is not None and e.label.status == "failed"]
+
+
+def seconds(database: Database[Any]) -> list[float]:
+    """Return what each label cost (s)."""
+    return [
+        row["seconds"]
+        for row in database.labels.find({"status": "done", "seconds": {"$gt": 0}}, {"seconds": 1})
+    ]
+
+
+def energies_by_origin(metrics: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the boxes of Fig. 1b as a table (eV/atom above the lowest label)."""
+    found = [
+        (record["generation"], origin, box)
+        for record in metrics
+        for origin, box in sorted(record["evidence"].get("energies", {}).items())
+    ]
+    lowest = min(box["least"] for _, _, box in found)
+    rows = [
+        (
+            generation,
+            origin,
+            box["n"],
+            f"{box['median'] - lowest:.3f}",
+            f"{box['low'] - lowest:.3f} to {box['high'] - lowest:.3f}",
+        )
+        for generation, origin, box in found
+    ]
+    return rows_of(rows, "generation", "origin", "labels", "median (eV/atom)", "68 %")
+
+
+def page(database: Database[Any], out: Path) -> list[str]:
+    """Return the lines of the page, after drawing its figures."""
+    from launchpad.figure_data.searches import search_rows
+    from launchpad.service import status
+
+    now = status(database, NAME)
+    done, failed = labels_of(database)
+    cost = seconds(database)
+    metrics = list(database.metrics.find({"campaign": NAME}).sort("generation", 1))
+    lines = [
+        "# Boron from nothing, by real DFT",
+        "",
+        (
+            "The protocol of the Letter (Deringer, Pickard and Csányi, Phys. Rev. Lett. 120, 156001) at half its size, "
+            "with [this campaign file](campaign.yaml): GPAW, PBE, 400 eV, 2.5 k-points per 1/Å, Fermi-Dirac smearing "
+            "of 0.1 eV. Crystals are labelled at first to tell the error of every potential, and no potential is "
+            "fitted to them before the searches are over."
+        ),
+        "",
+        (
+            f"Written by `tests/benchmarks/boron_campaign.py` on {datetime.now(tz=UTC):%Y-%m-%d} "
+            f"({platform.machine()}, two cores that did other work meanwhile). State: **{now['state']}**, "
+            f"generation {now['generation']} of "
+            f"{now['generations'] - 1}, {len(done)} labels of picks and crystals, {len(failed)} quarantined."
+        ),
+        "",
+    ]
+    if cost:
+        lines += [
+            f"A label took {statistics.median(cost):.0f} s in the median, all of them {sum(cost) / 3600:.1f} hours.",
+            "",
+        ]
+    found = search_rows(database, NAME)
+    if found:
+        lines += [
+            "## α-B12 found by search",
+            "",
+            "Diagnostic searches: 12 atoms, 2 to 4 operations, no pressure, the named potential alone.",
+            "",
+            *rows_of(
+                (
+                    (
+                        r["component"],
+                        r["labels"],
+                        f"{r['found']} of {r['attempts']}",
+                        f"{100 * r['share']:.1f} % ({100 * r['share_low_95']:.1f} to {100 * r['share_high_95']:.1f})",
+                        r["rank"],
+                    )
+                    for r in found
+                ),
+                "search",
+                "labels in the fit",
+                "found",
+                "share (95 %)",
+                "rank by energy",
+            ),
+        ]
+    if metrics:
+        lines += ["## Energies of the labels", "", *energies_by_origin(metrics)]
+    return lines + draw(database, out)
+
+
+def without_places(source: Path, target: Path) -> None:
+    """Copy an archive of the database without the directories of the machine that it comes from."""
+    from launchpad.database.transfer import add_member, members
+
+    with tarfile.open(target, "w:gz") as archive:
+        for name, content in members(source):
+            if name == "launches.bson":
+                found = [launch | {"launch_dir": ""} for launch in bson.decode_all(content.read())]
+                add_member(archive, name, io.BytesIO(b"".join(map(bson.encode, found))))
+            elif name == "labels.bson":
+                labels = [label | {"custodian": "[]"} for label in bson.decode_all(content.read())]
+                add_member(archive, name, io.BytesIO(b"".join(map(bson.encode, labels))))
+            else:
+                add_member(archive, name, io.BytesIO(content.read()))
+
+
+def keep(database: Database[Any], out: Path) -> None:
+    """Write the labels, and the potential or the state to go on from."""
+    from gapfactory.io.extxyz import LabelledFrame, write_training_set
+    from launchpad.database.transfer import export_database
+    from launchpad.reporting import export_campaign
+
+    done, _ = labels_of(database)
+    frames = [
+        LabelledFrame(
+            id=e.item.id,
+            atoms=e.item.atoms,
+            energy=e.label.energy,
+            forces=e.label.forces,
+            stress=e.label.stress,
+            config_type=e.item.kind,
+            info=(("generation", e.item.generation),),
+        )
+        for e in done
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        if frames:
+            write_training_set(place / "labels.extxyz", frames)
+            (out / "labels.extxyz.xz").write_bytes(
+                lzma.compress((place / "labels.extxyz").read_bytes(), preset=9)
+            )
+        state = out / "state.tar.gz"
+        state.unlink(missing_ok=True)
+        if database.campaigns.find_one({"_id": NAME})["state"] == "done":
+            export_campaign(database, NAME, place / "export")
+            with tarfile.open(out / "potential.tar.xz", "w:xz", preset=9) as archive:
+                archive.add(place / "export", "boron-potential")
+        else:
+            export_database(database, place / "all.tar.gz")
+            without_places(place / "all.tar.gz", state)
+
+
+def main() -> int:
+    """Write everything."""
+    from launchpad.database.connection import open_database
+    from launchpad.database.location import locate_database
+
+    parser = argparse.ArgumentParser(description="Report the boron campaign.")
+    parser.add_argument("data", type=Path, help="data directory of the campaign's database")
+    parser.add_argument("out", type=Path, help="directory to write to")
+    given = parser.parse_args()
+    database = open_database(locate_database(None, given.data).uri)
+    given.out.mkdir(parents=True, exist_ok=True)
+    lines = page(database, given.out)
+    keep(database, given.out)
+    kept = [
+        f"[`{path.name}`]({path.name}), {path.stat().st_size / 1e6:.1f} MB"
+        for path in sorted(given.out.iterdir())
+        if path.suffix in {".xz", ".gz"}
+    ]
+    lines += ["## To take away", "", *(f"- {text}" for text in kept), ""]
+    (given.out / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    for text in kept:
+        print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
