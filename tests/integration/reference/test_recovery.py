@@ -380,7 +380,7 @@ def test_what_a_crashed_program_leaves_running_is_killed_before_the_next_attempt
     wrapper = tmp_path / "wrapper"
     wrapper.write_text(
         f"#!/bin/sh\nif [ ! -e {tmp_path}/once ]; then touch {tmp_path}/once; sleep 300 & exit 3; fi\n"
-        f'ls -l /proc/*/cwd 2>/dev/null | grep -c {tmp_path}/.*attempt-01 > {tmp_path}/left\n'
+        f"ls -l /proc/*/cwd 2>/dev/null | grep -c {tmp_path}/.*attempt-01 > {tmp_path}/left\n"
         f'exec {sys.executable} "$@"\n'
     )
     wrapper.chmod(0o755)
