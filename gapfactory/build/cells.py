@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gapfactory.build.symmetry import SymmetryGroup
     from gapfactory.elements import Species
 
-__all__ = ["BuiltCell", "build_cell", "formula_unit"]
+__all__ = ["BuiltCell", "build_cell", "formula_of", "formula_unit"]
 
 #: lattices drawn for one attempt before its space group is given up: small cells meet their own images
 _LATTICES = 20
@@ -138,6 +138,19 @@ def formula_unit(composition: Mapping[str, int], units: Sequence[Unit]) -> Mappi
         if len({counts[s] / n for s, n in composition.items()}) == 1:
             return counts
     return composition
+
+
+def formula_of(
+    composition: Mapping[str, int], species: Mapping[str, Species], settings: BuildSettings
+) -> Mapping[str, int]:
+    """Return the formula unit that numbers of atoms and volumes per formula unit are about, see `formula_unit`.
+
+    Raises
+    ------
+    InputError
+        A unit is unknown, or holds a species that is not among `species`.
+    """
+    return formula_unit(composition, [unit_of(unit, species) for unit in settings.units])
 
 
 def _bodies(

@@ -122,6 +122,8 @@ class Bodies:
         First atom of the copy of a body that each atom belongs to, (n,).
     movable
         Whether each atom is pushed, (n,): 1.0 or 0.0.
+    judged
+        Whether each atom was placed anew, (n,): 1.0 or 0.0; contacts of two that were not are taken as given.
     """
 
     setting: Setting
@@ -132,6 +134,7 @@ class Bodies:
     bodies: NDArray[np.int64]
     instances: NDArray[np.int64]
     movable: NDArray[np.float64]
+    judged: NDArray[np.float64]
 
     @property
     def copies(self) -> NDArray[np.int64]:
@@ -184,7 +187,7 @@ class Bodies:
             if (across * (1.0 - 1.0 / np.maximum(reach, 1.0))).max() > _ON_THE_WALL:
                 return 0.0
         ratio = float(
-            _kernels.shortest_ratio(s.lattice, fractional, self.instances, self.movable, separations)
+            _kernels.shortest_ratio(s.lattice, fractional, self.instances, self.judged, separations)
         )
         return ratio if s.room.periodic.all() else min(ratio, _WIDEST)
 
@@ -275,6 +278,7 @@ def place(
         np.array(orders),
         np.array(bodies),
         np.concatenate(instances),
+        np.ones(n_atoms),
         np.ones(n_atoms),
     )
 

@@ -478,17 +478,6 @@ def _symmetry(words: Words, base: dict[str, Any]) -> list[int]:
     return orders
 
 
-def _orders(base: dict[str, Any]) -> list[int]:
-    """Return the numbers of operations that groups of crystals, slabs or clusters have."""
-    from gapfactory.build.confinement import cluster_groups, slab_groups
-    from gapfactory.build.symmetry import groups_by_order
-
-    kind = base.get("confinement", {}).get("kind")
-    if kind is None:
-        return [n for n in range(1, 49) if groups_by_order(n)]
-    return sorted(slab_groups() if kind == "slab" else cluster_groups())
-
-
 def _group_number(words: Words) -> int:
     import spglib
 

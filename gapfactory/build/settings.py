@@ -84,7 +84,7 @@ class VolumeSettings(Settings):
     """Å^3 per atom: a number or [low, high]."""
 
     per_formula_unit: Interval | None = None
-    """Å^3 per formula unit: a number or [low, high]."""
+    """Å^3 per formula unit (in cells of whole units, per unit): a number or [low, high]."""
 
     density_g_cm3: Interval | None = None
     """Density in g/cm3: a number or [low, high]. From a range the volume is drawn uniformly."""

@@ -168,7 +168,11 @@ def build_shaken(
         ratio = bodies.ratio(fractional, pairs)
         best = max(best, ratio)
         if ratio >= wanted:
-            atoms = _atoms(rng, bodies.whole(fractional), cell, draft, start)
+            positions = bodies.whole(fractional)
+            if start.break_amplitude > 0:
+                positions = _displaced(rng, positions, draft, start.break_amplitude)
+                ratio = bodies.ratio(positions @ np.linalg.inv(bodies.setting.lattice), pairs)
+            atoms = _atoms(positions, cell, draft, start)
             return _built(atoms, bodies, draft, ratio, attempt)
     raise BuildError(
         f"minimum separations of {separations.min():.3f} to {separations.max():.3f} Å (slack {settings.slack}) cannot "
@@ -236,7 +240,7 @@ def _shaken(
         old = cell = np.diag(span)
     inverse = np.linalg.inv(old)
     groups = [np.flatnonzero(draft.units == unit) for unit in dict.fromkeys(draft.units.tolist())]
-    moved, movable = [], []
+    moved, movable, judged = [], [], []
     for group in groups:
         shake: AtomShake = draft.shakes[group[0]]
         middle = draft.positions[group].mean(axis=0)
@@ -250,7 +254,11 @@ def _shaken(
             if len(group) > 1 and (shake.anywhere or shake.angle != 0):
                 atoms = atoms @ random_rotation(rng, None if shake.anywhere else shake.angle).T
         moved.append(centre + atoms)
-        movable += [0.0 if shake.fixed or shake.no_move else 1.0] * len(group)
+        pushed = not (shake.fixed or shake.no_move)
+        turned = len(group) > 1 and shake.angle != 0
+        anew = pushed or (not shake.fixed and (turned or _reach(shake, start.position_amplitude) > 0))
+        movable += [float(pushed)] * len(group)
+        judged += [float(anew)] * len(group)
     draft.keep(np.concatenate(groups))
     positions = np.concatenate(moved)
     setting = _without_symmetry(cell, periodic, positions)
@@ -264,7 +272,16 @@ def _shaken(
         np.repeat(np.arange(len(groups)), list(map(len, groups))),
         np.repeat([0, *np.cumsum(list(map(len, groups)))[:-1]], list(map(len, groups))),
         np.array(movable),
+        np.array(judged),
     ), cell
+
+
+def _reach(shake: AtomShake, default: float) -> float:
+    """Return how far (Å) an atom may be displaced."""
+    if shake.anywhere:
+        return np.inf
+    amplitude = default if shake.amplitude is None else shake.amplitude
+    return max(amplitude, *(limit or 0.0 for limit in shake.box))
 
 
 def _without_symmetry(
@@ -306,22 +323,27 @@ def _displacement(rng: np.random.Generator, shake: AtomShake, default: float) ->
     return np.asarray(result)
 
 
+def _displaced(
+    rng: np.random.Generator, positions: NDArray[np.float64], draft: _Draft, amplitude: float
+) -> NDArray[np.float64]:
+    """Return the positions, all but those of fixed atoms moved once more, uniformly in a sphere."""
+    fixed = np.array([shake.fixed for shake in draft.shakes])
+    directions = rng.normal(size=positions.shape)
+    directions *= (rng.random(len(positions)) ** (1 / 3) / np.linalg.norm(directions, axis=1))[:, None]
+    return np.asarray(positions + amplitude * directions * ~fixed[:, None])
+
+
 def _atoms(
-    rng: np.random.Generator,
     positions: NDArray[np.float64],
     cell: NDArray[np.float64],
     draft: _Draft,
     start: StartSettings,
 ) -> Atoms:
-    """Return the structure, its atoms displaced once more and sorted by species, with those that are fixed marked."""
+    """Return the structure, its atoms sorted by species, with those that are fixed marked."""
     from ase import Atoms
     from ase.constraints import FixAtoms
 
     fixed = np.array([shake.fixed for shake in draft.shakes])
-    if start.break_amplitude > 0:
-        directions = rng.normal(size=positions.shape)
-        directions *= (rng.random(len(positions)) ** (1 / 3) / np.linalg.norm(directions, axis=1))[:, None]
-        positions = positions + start.break_amplitude * directions * ~fixed[:, None]
     order = _by_species(draft)
     atoms = Atoms(list(draft.symbols[order]), cell=cell, positions=positions[order], pbc=start.periodic)
     if fixed.any():

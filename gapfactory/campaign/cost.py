@@ -78,7 +78,7 @@ class GenerationRow:
     cells
         Random cells of each, by component.
     relaxed
-        Whether they are relaxed, and under which mean pressure.
+        Whether they are relaxed, and under which mean pressure; by component where they differ.
     labels
         New labels of each, by what they are of.
     fit
@@ -163,8 +163,7 @@ def generation_rows(campaign: Campaign) -> tuple[GenerationRow, ...]:
 
 
 def _row(campaign: Campaign, recipe: GenerationRecipe) -> GenerationRow:
-    relax, soap = recipe.relax, recipe.gap.soap
-    pressure = 0.0 if relax is None else relax.pressure_scale_GPa * relax.pressure_beta
+    soap = recipe.gap.soap
     crystals = sum(campaign.crystals[name].count for name in recipe.crystals)
     labels: dict[str, int]
     if recipe.picks == "snapshots":
@@ -178,10 +177,24 @@ def _row(campaign: Campaign, recipe: GenerationRecipe) -> GenerationRow:
         generations="",
         title=recipe.title,
         cells={part.component: part.stop - part.start for part in recipe.cells},
-        relaxed="" if relax is None else f"mean pressure {pressure:g} GPa" if pressure else "no pressure",
+        relaxed=_pressures(recipe),
         labels={key: n for key, n in (*labels.items(), ("crystal", crystals)) if n},
         fit=f"{with_crystals}SOAP {soap.atom_sigma:g} Å {soap.n_max}/{soap.l_max}",
     )
+
+
+def _pressures(recipe: GenerationRecipe) -> str:
+    """Say under which mean pressure the cells of a generation are relaxed; by component where they differ."""
+    found: dict[str, list[str]] = {}
+    for part in recipe.cells:
+        relax = recipe.relax_of(part)
+        if relax is not None:
+            mean = relax.pressure_scale_GPa * relax.pressure_beta
+            words = f"mean pressure {mean:g} GPa" if mean else "no pressure"
+            found.setdefault(words, []).append(part.component)
+    if len(found) < 2:
+        return next(iter(found), "")
+    return "; ".join(f"{', '.join(names)}: {words}" for words, names in found.items())
 
 
 def estimate(campaign: Campaign) -> CostEstimate:

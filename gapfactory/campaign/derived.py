@@ -14,6 +14,7 @@ __all__ = ["derived_values"]
 def derived_values(campaign: Campaign) -> dict[str, Any]:
     """Return radius, class, volumes, separations and cutoffs (Å, Å^3), with the rule each comes from."""
     from gapfactory.build import minimum_separations, volume_per_atom
+    from gapfactory.build.cells import formula_of
     from gapfactory.potentials.gap.terms import terms
 
     table = campaign.species_table
@@ -21,12 +22,13 @@ def derived_values(campaign: Campaign) -> dict[str, Any]:
 
     def of_cells(build: BuildSettings) -> dict[str, Any]:
         separations = minimum_separations(species, build)
+        formulas = [formula_of(formula, table, build) for formula, _ in campaign.formulas]
         return {
             "volume_per_atom_A3": {
                 "".join(f"{s}{n if n > 1 else ''}" for s, n in formula.items()): round(
                     volume_per_atom([table[s] for s in formula], list(formula.values()), build), 4
                 )
-                for formula, _ in campaign.formulas
+                for formula in formulas
             },
             "minimum_separation_A": {
                 f"{first.symbol}-{second.symbol}": round(float(separations[i, j]), 4)

@@ -352,15 +352,21 @@ class Campaign(Settings):
             raise ValueError(msg)
 
     def _require_cells(self) -> None:
-        """Refuse a range of atoms that holds no multiple of a formula unit."""
+        """Refuse units of other elements, and a range of atoms that holds no multiple of a formula unit."""
         from gapfactory.build import atom_counts
+        from gapfactory.build.cells import formula_of
         from gapfactory.errors import InputError
 
         builds = {f"components.{name}.build": c.build for name, c in self.components.items()}
         for where, build in (builds or {"build": self.build}).items():
             for formula, _ in self.formulas:
                 try:
-                    atom_counts(formula, build)
+                    whole = formula_of(formula, self.species_table, build)
+                except InputError as error:
+                    msg = f"{where}.units: {error}"
+                    raise ValueError(msg) from error
+                try:
+                    atom_counts(whole, build)
                 except InputError as error:
                     name = "".join(
                         f"{symbol}{count if count != 1 else ''}" for symbol, count in formula.items()
@@ -369,11 +375,26 @@ class Campaign(Settings):
                     raise ValueError(msg) from error
 
     def _require_targets(self) -> None:
-        """Refuse a diagnostic search for a phase that is not tabulated, or with a potential that may never be."""
+        """Refuse a diagnostic search for a phase that is not tabulated, or one that may never be made."""
         from gapfactory.protocols.boron import closing
+        from gapfactory.protocols.recipe import PLAIN
 
         boron = self.protocol == "boron-2018"
+        if PLAIN in self.components and not any(c.labelled for c in self.components.values()):
+            msg = (
+                f"components.{PLAIN} has the name of the cells that are labelled where no component is: call the "
+                "diagnostic search otherwise"
+            )
+            raise ValueError(msg)
+        last = self.schedule.generations - 1
         for name, component in self.components.items():
+            made = component.generations
+            if made is not None and not (made and 1 <= min(made) <= max(made) <= last):
+                msg = (
+                    f"components.{name}.generations is {list(made)}, but cells are relaxed in generations 1 to {last}: "
+                    "name some of these, or leave generations out"
+                )
+                raise ValueError(msg)
             reached = boron and (closing(self) or self.stop.energy_distribution is None)
             if component.potential == "final" and not (reached and self.schedule.generations > 1):
                 msg = (

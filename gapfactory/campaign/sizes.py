@@ -39,13 +39,12 @@ class Cells:
 def built(campaign: Campaign, build: BuildSettings, n: float) -> list[Cells]:
     """Return `n` random cells: formulas by their weights, and every possible number of atoms as often as any other."""
     from gapfactory.build import atom_counts, volume_per_atom
-    from gapfactory.build.cells import formula_unit
-    from gapfactory.build.units import unit_of
+    from gapfactory.build.cells import formula_of
 
     table, found = campaign.species_table, []
-    units = [unit_of(unit, table) for unit in build.units]
-    for formula, weight in campaign.formulas:
-        counts = atom_counts(formula_unit(formula, units) if units else formula, build)
+    for plain, weight in campaign.formulas:
+        formula = formula_of(plain, table, build)
+        counts = atom_counts(formula, build)
         volume = volume_per_atom([table[s] for s in formula], list(formula.values()), build)
         found += [Cells(n * weight / len(counts), float(atoms), volume) for atoms in counts]
     return found

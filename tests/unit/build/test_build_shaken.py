@@ -219,3 +219,27 @@ def test_what_cannot_be_is_said() -> None:
         build(0, start_of(SI, supercell=[[1, 0, 0], [1, 0, 0], [0, 0, 1]]))
     with pytest.raises(InputError, match="mark its atoms `anywhere`"):
         build(0, StartSettings(symbols=("Si",), positions=((0, 0, 0),)))
+
+
+def shortest(atoms: Atoms, cutoff: float) -> float:
+    return float(min(neighbor_list("d", atoms, cutoff), default=cutoff))
+
+
+def test_atoms_that_are_placed_anew_keep_apart_though_none_is_pushed() -> None:
+    start = StartSettings(
+        symbols=("Si",) * 6,
+        positions=((0.0, 0.0, 0.0),) * 6,
+        atoms=(AtomShake(anywhere=True, no_move=True),) * 6,
+    )
+    for index in range(5):
+        cell = build(index, start, separations={"value": 1.5}, tries=2000)
+        assert shortest(cell.atoms, 3.0) >= 1.5 - 1e-6
+        assert cell.shortest_ratio == pytest.approx(shortest(cell.atoms, 9.0) / 1.5)
+    # two that stay where they were are taken as given
+    given = start.model_copy(update={"atoms": (AtomShake(fixed=True),) * 6, "cell": SI.cell.array.tolist()})
+    assert shortest(build(0, given, separations={"value": 1.5}).atoms, 3.0) == 0.0
+
+
+def test_the_shortest_contact_is_that_of_the_structure_that_is_returned() -> None:
+    cell = build(1, start_of(SI, break_amplitude=1.0), separations={"value": 1.6})
+    assert cell.shortest_ratio == pytest.approx(shortest(cell.atoms, 5.0) / 1.6)

@@ -8,7 +8,9 @@ import pytest
 from gapfactory.build import build_cell
 from gapfactory.campaign import campaign_from_mapping
 from gapfactory.campaign.cost import estimate, label_seconds
+from gapfactory.campaign.derived import derived_values
 from gapfactory.campaign.sizes import Cells, built, crystal, labelled, mean, trained
+from gapfactory.errors import CampaignFileError
 from gapfactory.protocols.planner import generations_of, recipe_of
 
 LETTER, PREPRINT = "boron-2018-prl", "boron-2018-preprint"
@@ -101,3 +103,33 @@ def test_cells_that_are_not_labelled_cost_no_labels() -> None:
     assert searching["fit"] == plain["fit"]
     assert searching["relax"].items == plain["relax"].items + 6 * 5000
     assert searching["relax"].core_hours > 20 * plain["relax"].core_hours
+
+
+def test_volumes_per_formula_unit_are_those_of_the_whole_units_that_are_made() -> None:
+    build = {"units": {"build": {"volume": {"per_formula_unit": 90.0}}}}
+    campaign = campaign_from_mapping({"preset": PREPRINT, "components": build})
+    settings = campaign.components["units"].build
+    assert mean(built(campaign, settings, 1.0)).volume == pytest.approx(7.5)
+    assert derived_values(campaign)["components"]["units"]["volume_per_atom_A3"] == {"B12": 7.5}
+    made = build_cell(
+        np.random.default_rng(1),
+        composition={"B": 1},
+        species=campaign.species_table,
+        generation=1,
+        settings=settings,
+    ).atoms
+    assert made.get_volume() / len(made) == pytest.approx(7.5, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        ({"atoms_min": 37, "atoms_max": 47, "contents": {"formula_units": None}}, "12 atoms.*widen"),
+        ({"units": [{"name": "Si12"}]}, r"components\.units\.build\.units: .*'Si12'"),
+    ],
+)
+def test_units_that_cannot_be_made_are_refused_when_the_file_is_read(
+    build: dict[str, object], said: str
+) -> None:
+    with pytest.raises(CampaignFileError, match=said):
+        campaign_from_mapping({"preset": PREPRINT, "components": {"units": {"build": build}}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gapfactory.campaign import Campaign, campaign_from_mapping
+from gapfactory.campaign.cost import generation_rows
 from gapfactory.errors import CampaignFileError
 from gapfactory.protocols.plan import TaskKind
 from gapfactory.protocols.planner import generations_of, plan_generation, recipe_of
@@ -81,6 +82,14 @@ def test_a_component_may_say_its_own_pressure() -> None:
             "may end before its last generation",
         ),
         ({"components": {"look": LOOK | {"pressure_scale_GPa": -1}}}, "pressure_scale_GPa"),
+        *(
+            ({"components": {"look": LOOK | {"generations": never}}}, "relaxed in generations 1 to 6")
+            for never in ([], [0], [-1], [2, 7])
+        ),
+        (
+            {"components": {"random": LOOK}, "preset": "quickstart-Si", "element": "Si"},
+            "call the diagnostic search otherwise",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, object], said: str) -> None:
@@ -92,3 +101,12 @@ def test_the_other_protocol_may_end_early_and_has_no_final_potential() -> None:
     components = {"free": {"cells": 200}, "look": {"cells": 5, "labelled": False, "potential": "final"}}
     with pytest.raises(CampaignFileError, match="boron-2018"):
         campaign_from_mapping({"element": "Si", "components": components})
+
+
+def test_the_plan_tells_the_pressure_of_each_component() -> None:
+    tight = LOOK | {"potential": "final", "pressure_scale_GPa": 0}
+    rows = {row.title: row.relaxed for row in generation_rows(campaign(tight=tight))}
+    assert rows["final fit"] == "no pressure"
+    assert (rows["search"], rows["crystals join"]) == ("mean pressure 20 GPa", "")
+    beside = generation_rows(campaign(look=LOOK | {"pressure_scale_GPa": 0}))
+    assert beside[1].relaxed == "free, ordered: mean pressure 20 GPa; look: no pressure"
