@@ -116,21 +116,26 @@ def within(query: Mapping[str, Any], allowed: Filter) -> bool:
 
 def _inside(asked: Any, allowed: Any) -> bool:
     values = _values(asked)
+    if isinstance(allowed, dict) and "$in" in allowed:
+        return values is not None and set(values) <= set(allowed["$in"])
+    if not isinstance(allowed, dict):
+        return values is not None and all(value == allowed for value in values)
+    if not {"$lt"} <= set(allowed) <= {"$gte", "$lt"}:
+        return False
     if values is None:
         return (
             isinstance(asked, dict)
-            and isinstance(allowed, dict)
-            and {"$gte", "$lt"} <= set(allowed) & set(asked)
-            and bool(asked["$gte"] >= allowed["$gte"] and asked["$lt"] <= allowed["$lt"])
+            and set(allowed) <= set(asked)
+            and all(type(asked[end]) is type(limit) for end, limit in allowed.items())
+            and bool(asked["$lt"] <= allowed["$lt"])
+            and ("$gte" not in allowed or bool(asked["$gte"] >= allowed["$gte"]))
         )
-    if isinstance(allowed, dict) and "$in" in allowed:
-        return set(values) <= set(allowed["$in"])
-    if isinstance(allowed, dict):
-        return all(
-            type(value) is type(allowed["$gte"]) and allowed["$gte"] <= value < allowed["$lt"]
-            for value in values
-        )
-    return all(value == allowed for value in values)
+    return all(
+        type(value) is type(allowed["$lt"])
+        and value < allowed["$lt"]
+        and ("$gte" not in allowed or allowed["$gte"] <= value)
+        for value in values
+    )
 
 
 def _values(asked: Any) -> list[Any] | None:
@@ -203,8 +208,18 @@ def _range(campaign: Campaign, task: Mapping[str, Any]) -> Filter:
     }
 
 
-def _build(_: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
-    return Need((Slice("structures", ({**_range(campaign, task), "stage": "cell"},), ("index",)),))
+def _build(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
+    from gapfactory.protocols.planner import recipe_of
+
+    generation = task["generation"]
+    cells = Slice("structures", ({**_range(campaign, task), "stage": "cell"},), ("index",))
+    if not any(part.build.separations.auto for part in recipe_of(campaign, generation).cells):
+        return Need((cells,))
+    # the task asks for the newest assessment before, which has what was measured
+    earlier = {"campaign": campaign.name, "generation": {"$lt": generation}}
+    newest = database.metrics.find_one(earlier, {"_id": 1}, sort=[("generation", -1)])
+    asked: tuple[Filter, ...] = (earlier,) if newest is None else ({"_id": newest["_id"]}, earlier)
+    return Need((cells, Slice("metrics", asked, ("generation", "evidence.measured"))))
 
 
 def _relax(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:

@@ -221,3 +221,29 @@ def same_for_both(statement, permit, other, firework, of) -> bool:
         asked = asked["$in"] if isinstance(asked, dict) and "$in" in asked else [asked]
         return all(name in keys or name.rpartition("/")[0] in keys for name in asked)
     return False
+
+
+def test_cells_with_measured_separations_are_built_away_as_they_are_here(
+    database_server, tiny, tmp_path, monkeypatch
+):
+    """A build task of a later generation takes along what the assessment before it measured."""
+    monkeypatch.setenv("GAPFACTORY_CACHE", str(tmp_path / "cache"))
+    name = f"gf_measured_{tmp_path.name}"[:60]
+    plain = "build: {atoms_min: 2, atoms_max: 4}"
+    auto = "build: {atoms_min: 2, atoms_max: 4, separations: {value: 1.7, auto: true, auto_structures: 3}}"
+    text = cut(tiny(generations=2)).replace(plain, auto)
+    assert auto in text
+    cells = {}
+    with MongoClient(database_server) as client:
+        try:
+            for away in (False, True):
+                with Queue.from_uri(other_database(database_server, f"{name}_{away}")) as queue:
+                    submit(queue, text)
+                    run_campaign(queue, tmp_path / str(away), bundles=away)
+                    found = queue.db.structures.find({"stage": "cell"}).sort("_id", 1)
+                    cells[away] = [(d["_id"], d["hash"], d["info"].get("separations_of")) for d in found]
+        finally:
+            for away in (False, True):
+                client.drop_database(f"{name}_{away}")
+    assert cells[True] == cells[False]
+    assert {of for key, _, of in cells[True] if "/g001/" in key} == {0}

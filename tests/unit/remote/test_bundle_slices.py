@@ -23,6 +23,11 @@ RANGE = {"campaign": "a", "generation": 1, "index": {"$gte": 3, "$lt": 6}}
         ({**RANGE, "index": {"$in": [3, 5]}}, RANGE),
         ({"_id": "a/g001/relaxation/000001"}, {"_id": prefix("a/g001/relaxation/")}),
         ({"curve": "k", "$or": [{"status": "done"}]}, {"curve": "k"}),
+        # potentials and assessments before a generation
+        ({"campaign": "a", "generation": {"$lt": 3}}, {"campaign": "a", "generation": {"$lt": 3}}),
+        ({"generation": {"$lt": 2}}, {"generation": {"$lt": 3}}),
+        ({"generation": {"$gte": 1, "$lt": 3}}, {"generation": {"$lt": 3}}),
+        ({"generation": 2}, {"generation": {"$lt": 3}}),
         ({}, {}),
     ],
 )
@@ -48,6 +53,10 @@ def test_what_lies_within(query, allowed) -> None:
         ({"campaign": "a", "generation": 1}, RANGE),
         ({"_id": "a/g001/relaxatioo"}, {"_id": prefix("a/g001/relaxation/")}),
         ({"_id": {"x": 1}}, {"_id": {"$in": ["x"]}}),
+        ({"generation": {"$lt": 4}}, {"generation": {"$lt": 3}}),
+        ({"generation": {"$lt": "1"}}, {"generation": {"$lt": 3}}),
+        ({"generation": {"$gte": 1}}, {"generation": {"$lt": 3}}),
+        ({"generation": 3}, {"generation": {"$lt": 3}}),
     ],
 )
 def test_what_does_not(query, allowed) -> None:
@@ -77,6 +86,7 @@ CONDITIONS = st.one_of(
     st.builds(lambda n: {"$eq": n}, NUMBERS),
     st.builds(lambda ns: {"$in": ns}, st.lists(NUMBERS)),
     st.builds(lambda a, b: {"$gte": a, "$lt": b}, NUMBERS, NUMBERS),
+    st.builds(lambda n: {"$lt": n}, NUMBERS),
     st.builds(lambda n: {"$ne": n}, NUMBERS),
     st.builds(lambda n: {"$gt": n}, NUMBERS),
 )
