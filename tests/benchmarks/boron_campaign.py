@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
-NAME = "boron-letter"
+NAME = "boron"
 #: Figure -> what its caption says, and what it is asked beside the campaign's name.
 FIGURES: dict[str, tuple[str, dict[str, Any]]] = {
     "energy-volume": ("Fig. 1a: labelled structures over volume, by origin.", {}),
