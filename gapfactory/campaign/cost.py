@@ -197,6 +197,12 @@ def _pressures(recipe: GenerationRecipe) -> str:
     return "; ".join(f"{', '.join(names)}: {words}" for words, names in found.items())
 
 
+def _curve_calls(phase: sizes.Cells) -> float:
+    """Return the evaluations that relaxing a phase at all its volumes takes (20 each for alpha-B12 by DFT)."""
+    # symmetry leaves the smallest cells hardly anything to relax
+    return phase.n * (20 if phase.atoms > 2 else 4)
+
+
 def estimate(campaign: Campaign) -> CostEstimate:
     """Estimate tasks, labels, core-hours and memory of a campaign that uses its whole budget."""
     from gapfactory.analysis.phases import named_phase
@@ -232,7 +238,8 @@ def estimate(campaign: Campaign) -> CostEstimate:
     load = load_time(elements, campaign.gap)
     relaxing = _relaxations(campaign, recipes)
     single = label_seconds(campaign, sizes.mean(sizes.labelled(campaign, recipes[0])))
-    labelling = sum(c.n * label_seconds(campaign, c) for c in (*chosen, *phases))
+    labelling = sum(c.n * label_seconds(campaign, c) for c in chosen)
+    labelling += sum(_curve_calls(c) * label_seconds(campaign, c) for c in phases)
     fit_s, fit_gb = _fits(campaign, recipes)
     cells = initial + relaxations
     crystals = sum(c.n * c.atoms for name in campaign.crystals for c in sizes.crystal(campaign, name))
@@ -293,7 +300,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
                     2 * load
                     + labels * (CALL_S + every.atoms * per_atom)
                     + crystals * per_atom
-                    + 20 * sum(c.n * (CALL_S + c.atoms * per_atom) for c in phases)
+                    + sum(_curve_calls(c) * (CALL_S + c.atoms * per_atom) for c in phases)
                 )
                 + _stability(campaign, generations, per_atom)
             )
