@@ -19,16 +19,20 @@ __all__ = ["start_settings", "starts"]
 
 #: AIRSS's default: atoms are placed anywhere
 _POSAMP_ANYWHERE = -1.0
+#: largest displacements along the axes
+_BOX = ("XAMP", "YAMP", "ZAMP")
 _STARTING = ("SUPERCELL", "VACANCIES", "PERMUTE", "BREAKAMP", "NOPUSH")
 
 
 def starts(words: Words, entries: Sequence[Entry]) -> bool:
     """Return whether anything is kept of the positions or the cell that the file gives."""
     tags = {key for entry in entries for key in entry.tags if key in ("FIX", "NOMOVE", "PERM")}
-    amplitudes = [words.number("POSAMP", _POSAMP_ANYWHERE)] + [
-        choices(words.where, "POSAMP", entry.tags["POSAMP"])[0][0]
+    keys = ("POSAMP", *_BOX)
+    amplitudes = [words.number(key, _POSAMP_ANYWHERE) for key in keys] + [
+        choices(words.where, key, entry.tags[key])[0][0]
         for entry in entries
-        if "POSAMP" in entry.tags
+        for key in keys
+        if key in entry.tags
     ]
     return (
         any(words.flag(key) for key in _STARTING)
@@ -46,6 +50,12 @@ def start_settings(text: SeedText, words: Words, entries: Sequence[Entry]) -> di
     InputError
         Words that do not go together, or values that cannot be used.
     """
+    for key in ("NATOM", "NFORM", "FOCUS"):
+        if key in words and not (key == "NFORM" and words.integers(key) == [1]):
+            raise InputError(
+                f"{text.where}: {key}={words.given[key]} draws contents, but what starts from given positions (POSAMP, "
+                "CELLAMP, NOPUSH, ...) has those of the file: give NUM or SUPERCELL instead"
+            )
     symbols: list[str] = []
     positions: list[list[float]] = []
     units: list[int] = []
@@ -108,7 +118,7 @@ def start_settings(text: SeedText, words: Words, entries: Sequence[Entry]) -> di
 
 def _shake(text: SeedText, words: Words, tags: dict[str, str]) -> dict[str, Any]:
     amplitude = tagged(text, words, tags, "POSAMP", _POSAMP_ANYWHERE)
-    box = [tagged(text, words, tags, key, -1.0) for key in ("XAMP", "YAMP", "ZAMP")]
+    box = [tagged(text, words, tags, key, -1.0) for key in _BOX]
     angle = tagged(text, words, tags, "ANGAMP", -1.0)
     fixed = "FIX" in tags
     anywhere = amplitude < 0 and max(box) < 0 and not fixed

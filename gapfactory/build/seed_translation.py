@@ -270,6 +270,10 @@ def _random(
         ]
         if base.get("symmetry", {}).get("space_groups") and len(orders) == 1:
             copies = [([orders[0]], {})]
+    # a drawn composition knows only ranges of atoms; all or none are cut, for variants are equally probable
+    any_gaps = "NATOM" in words and any(
+        _gaps(sorted({n * f for n in words.integers("NATOM") for f in formulas})) for formulas, _ in copies
+    )
     result = []
     for content in contents:
         for formulas, changes in copies:
@@ -285,6 +289,8 @@ def _random(
                     raise InputError(f"{text.where}: NATOM with units: give NUM for each unit instead")
                 counts = sorted({n * f for n in words.integers("NATOM") for f in formulas})
                 composition = dict.fromkeys(composition, 1)
+                if len(composition) == 1 and _gaps(counts):
+                    values["contents"] = {"formula_units": counts}
                 if len(composition) > 1:
                     values["contents"] = {"composition": "random"}
                     if "FOCUS" in words:
@@ -294,11 +300,18 @@ def _random(
                     raise InputError(f"{text.where}: FOCUS chooses among drawn compositions: give NATOM too")
                 if len(formulas) > 1:
                     values["contents"] = {"formula_units": formulas}
-            values |= {"atoms_min": counts[0], "atoms_max": counts[-1]}
-            # buildcell draws all numbers alike; here odd or even is drawn first
-            values["odd_fraction"] = sum(n % 2 for n in counts) / len(counts)
-            result.append(SeedVariant(composition, _settings(text, values)))
+            apart = "composition" in values.get("contents", {}) and any_gaps
+            for part in [[n] for n in counts] if apart else [counts]:
+                values |= {"atoms_min": part[0], "atoms_max": part[-1]}
+                # buildcell draws all numbers alike; here odd or even is drawn first
+                values["odd_fraction"] = sum(n % 2 for n in part) / len(part)
+                result.append(SeedVariant(composition, _settings(text, values)))
     return result
+
+
+def _gaps(numbers: Sequence[int]) -> bool:
+    """Return whether numbers, ascending, are no range."""
+    return len(numbers) <= numbers[-1] - numbers[0]
 
 
 def _unit(text: SeedText, words: Words, entry: Entry) -> dict[str, Any]:
@@ -347,6 +360,11 @@ def _separations(words: Words, base: dict[str, Any]) -> None:
             if part.upper() == "AUTO":
                 found["auto"] = True
                 continue
+            if pair is None and "value" in found:
+                raise InputError(
+                    f"{words.where}: MINSEP={words.given['MINSEP']} gives two values for every pair: keep one, or name "
+                    "the pairs (B-B=1.6)"
+                )
             span = choices(words.where, "MINSEP", pair[3] if pair else part)[0]
             if span[0] < 0:
                 raise InputError(
@@ -357,6 +375,8 @@ def _separations(words: Words, base: dict[str, Any]) -> None:
             else:
                 found["pairs"][f"{pair[1]}-{pair[2]}"] = list(span)
         base["separations"] = found
+    if "SLACK" in words and "AUTOSLACK" in words:
+        raise InputError(f"{words.where}: SLACK and AUTOSLACK both give the slack: keep one")
     if "SLACK" in words:
         base["slack"] = base["slack_start"] = words.number("SLACK", 0.0)
     elif "AUTOSLACK" in words:
@@ -365,7 +385,10 @@ def _separations(words: Words, base: dict[str, Any]) -> None:
     else:
         base["slack"] = 0.0
     if "PUSHMAX" in words:
-        base["push_stall"] = int(words.number("PUSHMAX", 100))
+        stall = words.integers("PUSHMAX")
+        if len(stall) > 1:
+            raise InputError(f"{words.where}: PUSHMAX={words.given['PUSHMAX']}: give one number, not a range")
+        base["push_stall"] = stall[0]
 
 
 def _volume(text: SeedText, words: Words, base: dict[str, Any], rows: int) -> None:

@@ -289,3 +289,48 @@ def test_a_lattice_of_lengths_and_angles_that_is_fixed() -> None:
     for cell in built(seed_of(text), 4):
         assert np.allclose(cell.atoms.cell.cellpar(), [4, 4, 6, 90, 90, 120])
         assert len(cell.atoms) == 9
+
+
+def test_numbers_of_atoms_are_those_that_are_asked_for_and_no_others() -> None:
+    seed = seed_of("#SPECIES=B\n#NATOM=2,4-5\n#SYMMOPS=1-3\n#VARVOL=20\n#MINSEP=1.2\n")
+    made = {1: {2, 4, 5}, 2: {4, 8, 10}, 3: {6, 12, 15}}
+    found = [(cell.symmetry_operations, len(cell.atoms)) for cell in built(seed, 90)]
+    assert {order: {n for o, n in found if o == order} for order in made} == made
+    two = seed_of("#SPECIES=B,C\n#NATOM=2-3\n#SYMMOPS=1-2\n")
+    assert [(v.settings.atoms_min, v.settings.atoms_max) for v in two.variants] == [
+        (2, 2),
+        (3, 3),
+        (4, 4),
+        (6, 6),
+    ]
+    assert [v.settings.odd_fraction for v in two.variants] == [0.0, 1.0, 0.0, 0.0]
+
+
+def test_displacements_along_axes_alone_keep_the_positions() -> None:
+    block = "%BLOCK LATTICE_CART\n4 0 0\n0 4 0\n0 0 4\n#FIX\n%ENDBLOCK LATTICE_CART\n"
+    place = "%BLOCK POSITIONS_ABS\nB 0 0 0\nB 2 2 2 {}\n%ENDBLOCK POSITIONS_ABS\n"
+    shaken = seed_of(block + place.format("") + "#XAMP=0.3\n#YAMP=0\n#ZAMP=0\n#MINSEP=1\n")
+    for cell in built(shaken, 5):
+        away = cell.atoms.positions - [[0, 0, 0], [2, 2, 2]]
+        away -= 4 * np.rint(away / 4)
+        assert np.abs(away[:, 0]).max() <= 0.3
+        assert np.abs(away[:, 1:]).max() < 1e-9
+    tagged = seed_of(block + place.format("# % XAMP=0.3")).variants[0].settings.start
+    assert tagged is not None
+    assert [atom.anywhere for atom in tagged.atoms] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("#NATOM=4\n#NOPUSH", "NATOM=4 draws contents.*give NUM"),
+        ("#NFORM=2\n#POSAMP=0.1\n#CLUSTER", "NFORM=2 draws contents"),
+        ("#SLACK=0.1\n#AUTOSLACK=0.2", "SLACK and AUTOSLACK.*keep one"),
+        ("#MINSEP=1.5 AUTO 1.7", "two values for every pair"),
+        ("#PUSHMAX=2.5", "PUSHMAX=2.5: give whole numbers"),
+    ],
+)
+def test_words_that_would_be_passed_over_are_refused(words: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        seed_of(f"#SPECIES=B\n{words}\n")
+    assert seed_of("#SPECIES=B\n#NFORM=1\n#NOPUSH\n").variants[0].settings.start is not None
