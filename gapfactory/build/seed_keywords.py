@@ -49,8 +49,8 @@ _OVERLAP_ONLY = (
 KEYWORDS: dict[str, Keyword] = {
     # contents
     "SPECIES": Keyword("contents `A%NUM=2,B`; each entry counts as one line for the volume"),
-    "NATOM": Keyword("`atoms_min`, `atoms_max`, or `contents.formula_units` where the numbers are no range; with several "
-                     "species `contents.composition: random`"),
+    "NATOM": Keyword("`atoms_min`, `atoms_max`, or `contents.formula_units` where the numbers are no range; with "
+                     "several species `contents.composition: random`"),
     "NFORM": Keyword("`contents.formula_units`; without it the contents are multiplied by the number of operations"),
     "FOCUS": Keyword("`contents.species_present`"),
     "OCTET": Keyword(refused="electrons are not counted"),

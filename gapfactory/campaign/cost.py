@@ -262,7 +262,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
         CostRow(
             "select",
             tasks[TaskKind.SELECT],
-            generations,
+            tasks[TaskKind.SELECT],
             (initial + 0.25 * relaxations + frames) * atoms * DESCRIBE_S / hour
             if recipes[0].picks == "funnel"
             else 0.0,
@@ -366,7 +366,7 @@ def _relaxations(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> flo
 
 def label_seconds(campaign: Campaign, cells: sizes.Cells) -> float:
     """Return the seconds of one single point of a cell of this size."""
-    from math import ceil, pi
+    from math import ceil, pi, prod
 
     from gapfactory.reference import DftSettings, engine_classes
 
@@ -375,7 +375,9 @@ def label_seconds(campaign: Campaign, cells: sizes.Cells) -> float:
         return ANALYTIC_S
     engine = engine_classes()[reference.engine]
     volume = cells.volume * cells.atoms
-    points = max(1.0, ceil(reference.kpoint_density * 2 * pi / volume ** (1 / 3)) ** 3 / 2)
+    along = ceil(reference.kpoint_density * 2 * pi / volume ** (1 / 3))
+    # time reversal leaves half of them
+    points = max(1.0, prod(reference.kpoint_grid or (along,) * 3) / 2)
     waves = volume * (reference.cutoff_eV / engine.cost_cutoff_eV) ** 1.5
     work = DFT_WORK_S * waves * cells.atoms * (1 + cells.atoms / DFT_BANDS)
     return DFT_FIXED_S + engine.relative_cost * points * (DFT_POINT_S + work)
@@ -390,10 +392,11 @@ def _basis(campaign: Campaign, chosen: Sequence[sizes.Cells]) -> str:
         return f"{ANALYTIC_S:g} s a label (analytic)"
     every, largest = sizes.mean(chosen), max(chosen, key=lambda c: c.atoms)
     seconds = sum(c.n * label_seconds(campaign, c) for c in chosen) / max(every.n, 1.0)
-    most = label_seconds(campaign, largest)
+    most, grid = label_seconds(campaign, largest), reference.kpoint_grid
+    points = f"{reference.kpoint_density:g} k-points per 1/Å" if grid is None else f"{grid} k-points"
     return (
         f"{seconds:.3g} s a label of {every.atoms:.3g} atoms on average, {most:.3g} s one of {largest.atoms:g}; "
-        f"{reference.cutoff_eV:g} eV, {reference.kpoint_density:g} k-points per 1/Å"
+        f"{reference.cutoff_eV:g} eV, {points}"
     )
 
 

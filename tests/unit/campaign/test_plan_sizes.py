@@ -7,7 +7,7 @@ import pytest
 
 from gapfactory.build import build_cell
 from gapfactory.campaign import campaign_from_mapping
-from gapfactory.campaign.cost import estimate, label_seconds
+from gapfactory.campaign.cost import CostRow, estimate, label_seconds
 from gapfactory.campaign.derived import derived_values
 from gapfactory.campaign.sizes import Cells, built, crystal, labelled, mean, trained
 from gapfactory.errors import CampaignFileError
@@ -133,3 +133,30 @@ def test_units_that_cannot_be_made_are_refused_when_the_file_is_read(
 ) -> None:
     with pytest.raises(CampaignFileError, match=said):
         campaign_from_mapping({"preset": PREPRINT, "components": {"units": {"build": build}}})
+
+
+def test_a_fixed_grid_of_k_points_costs_what_it_has() -> None:
+    def row(**reference: object) -> CostRow:
+        cost = estimate(campaign_from_mapping({"preset": LETTER, "reference": COARSE | reference}))
+        return next(row for row in cost.rows if row.what == "reference")
+
+    one, many = row(kpoint_grid=[1, 1, 1]), row(kpoint_grid=[6, 6, 6])
+    assert one.core_hours < row(kpoint_density=2.5).core_hours < many.core_hours
+    assert one.basis.endswith("(1, 1, 1) k-points")
+    seconds = [
+        label_seconds(
+            campaign_from_mapping({"preset": LETTER, "reference": COARSE | {"kpoint_grid": grid}}),
+            Cells(1, 12, 7.3),
+        )
+        - 1.0
+        for grid in ([1, 1, 1], [6, 6, 6])
+    ]
+    assert seconds[1] == pytest.approx(6**3 / 2 * seconds[0])
+
+
+def test_generations_that_select_nothing_are_not_counted_as_selections() -> None:
+    cost = estimate(campaign_from_mapping({"preset": LETTER}))
+    assert {row.what: row.items for row in cost.rows if row.what in {"select", "fit"}} == {
+        "select": 5,
+        "fit": 7,
+    }
