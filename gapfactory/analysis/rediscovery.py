@@ -120,6 +120,8 @@ class SearchCount:
         Cells made; relaxations that did not fail; those that ended in the target.
     rate_low_95, rate_high_95
         Interval of the rate found/attempts.
+    first, rank
+        As in `Rediscovery`: one relaxation that ended in the target, and its place among all by enthalpy.
     """
 
     generation: int
@@ -132,6 +134,8 @@ class SearchCount:
     found: int
     rate_low_95: float
     rate_high_95: float
+    first: str = ""
+    rank: int | None = None
 
     def sentence(self) -> str:
         """Return it in words."""

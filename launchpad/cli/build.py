@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from launchpad.cli.options import JsonOption  # noqa: TC001 - typer reads the annotations
-from launchpad.cli.output import console, print_json, say, table
+from launchpad.cli.output import console, picture_kind, print_json, save_picture, say, table
 
 if TYPE_CHECKING:
     from gapfactory.build.cells import BuiltCell
@@ -33,12 +33,19 @@ def build(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Extended XYZ file; by default SEED.extxyz here.", show_default=False
+            "--output",
+            "-o",
+            help="Extended XYZ file, .extxyz or .xyz; by default SEED.extxyz here.",
+            show_default=False,
         ),
     ] = None,
     picture: Annotated[
         Path | None,
-        typer.Option("--picture", help="Also draw the first structures to this file.", show_default=False),
+        typer.Option(
+            "--picture",
+            help="Also draw the first structures to this file, .png, .pdf or .svg.",
+            show_default=False,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,12 +64,21 @@ def build(
 
     from gapfactory.build.from_seed import Failure
     from gapfactory.build.seed_file import read_seed
+    from gapfactory.errors import InputError
 
+    target = output or Path(f"{seed_file.stem}.extxyz")
+    # before anything is built
+    if target.suffix not in {".extxyz", ".xyz"}:
+        raise InputError(
+            f"--output {target}: structures are written as extended XYZ; end the name in .extxyz"
+        )
+    kind = "" if picture is None else picture_kind(picture, "--picture")
+    if not target.parent.is_dir():
+        raise InputError(f"--output {target}: there is no directory {target.parent}; make it first")
     seed = read_seed(seed_file)
     results = _build(seed, number, random_seed, quiet=as_json)
     built = {index: cell for index, cell in enumerate(results) if not isinstance(cell, Failure)}
     failures = [cell.reason for cell in results if isinstance(cell, Failure)]
-    target = output or Path(f"{seed_file.stem}.extxyz")
     for index, cell in built.items():
         cell.atoms.info.update(_info(seed, index, cell))
     if built:
@@ -71,7 +87,8 @@ def build(
         from gapfactory.figures.cells import cell_pictures
 
         shown = list(built.items())[:_DRAWN]
-        cell_pictures([(f"{i} {cell.group}".strip(), cell.atoms) for i, cell in shown]).savefig(picture)
+        drawn = cell_pictures([(f"{i} {cell.group}".strip(), cell.atoms) for i, cell in shown])
+        save_picture(drawn, picture, kind)
     summary = _summary(seed, target if built else None, list(built.values()), failures)
     if as_json:
         print_json(summary)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +9,7 @@ from typing import Annotated
 import typer
 
 from launchpad.cli.options import DataOption, JsonOption, UriOption, connect
-from launchpad.cli.output import print_json, say, table
+from launchpad.cli.output import picture_kind, print_json, save_picture, say, table
 from launchpad.cli.relabel import changes_from
 
 __all__ = ["figure"]
@@ -26,10 +24,6 @@ class _By(StrEnum):
     ORIGIN = "origin"
     COMPONENT = "component"
     GENERATION = "generation"
-
-
-#: What matplotlib writes by the ending of a file's name.
-_FORMATS = ("png", "pdf", "svg")
 
 
 def figure(
@@ -117,6 +111,7 @@ def figure(
       gapfactory figure mixed-occupations b --crystal beta.cif --set atoms=104
     """
     from gapfactory.errors import InputError
+    from gapfactory.io.tables import csv_table
     from launchpad.figure_data import FIGURES, gather
     from launchpad.figure_data.request import Request
 
@@ -135,8 +130,7 @@ def figure(
         raise InputError("--json and --csv exclude each other")
     numbers = as_json or as_csv
     target = out or (None if numbers else Path(f"{campaign}-{name}.png"))
-    if target is not None and target.suffix.lstrip(".") not in _FORMATS:
-        raise InputError(f"--out {target}: the name must end in .png, .pdf or .svg")
+    kind = "" if target is None else picture_kind(target, "--out")
     request = Request(
         campaign=campaign,
         generation=generation,
@@ -151,17 +145,15 @@ def figure(
     )
     found = gather(connect(uri, data), name, request)
     if target is not None:
-        plain = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-        kind = target.suffix.lstrip(".")
-        found.figure.savefig(target, format=kind, metadata=plain[kind])
+        save_picture(found.figure, target, kind)
     if as_json:
         print_json({"figure": name, "campaign": campaign, "rows": found.rows, "notes": list(found.notes)})
         return
     if as_csv:
-        writer = csv.DictWriter(sys.stdout, list(found.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found.rows)
-        return
-    say(f"{target} written ({len(found.rows)} numbers; --json or --csv prints them)")
+        numbers_of = [row.values() for row in found.rows]
+        typer.echo(csv_table(found.rows[0] if found.rows else (), numbers_of).decode(), nl=False)
+    else:
+        say(f"{target} written ({len(found.rows)} numbers; --json or --csv prints them)")
     for note in found.notes:
-        say(f"note: {note}")
+        # what was left out is said to whoever takes the numbers, too
+        say(f"note: {note}", stderr=as_csv)

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
     from rich.console import Console
 
     from gapfactory.errors import GapFactoryError
 
-__all__ = ["console", "print_json", "say", "show_error", "table"]
+__all__ = ["console", "picture_kind", "print_json", "save_picture", "say", "show_error", "table"]
+
+#: Kinds of pictures by the ending of a file's name, and what each leaves out: the same data give the same file.
+_PICTURES: Final[dict[str, dict[str, None]]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+}
 
 
 def console(*, stderr: bool = False, wrap: bool = False) -> Console:
@@ -21,9 +31,32 @@ def console(*, stderr: bool = False, wrap: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=not wrap)
 
 
-def say(text: str) -> None:
-    """Print a line for people."""
-    console().print(text, markup=False)
+def say(text: str, *, stderr: bool = False) -> None:
+    """Print a line for people; on standard error beside what programs read."""
+    console(stderr=stderr).print(text, markup=False)
+
+
+def picture_kind(path: Path, option: str) -> str:
+    """Return the kind of picture that a file is to be.
+
+    Raises
+    ------
+    InputError
+        Its name says none, or its directory is not there; names the option that gave it.
+    """
+    from gapfactory.errors import InputError
+
+    kind = path.suffix.lstrip(".")
+    if kind not in _PICTURES:
+        raise InputError(f"{option} {path}: the name must end in .png, .pdf or .svg")
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: there is no directory {path.parent}; make it first")
+    return kind
+
+
+def save_picture(figure: Figure, path: Path, kind: str) -> None:
+    """Write a figure as `picture_kind` says."""
+    figure.savefig(path, format=kind, metadata=_PICTURES[kind])
 
 
 def print_json(data: Any) -> None:

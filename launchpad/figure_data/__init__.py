@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 from gapfactory.errors import InputError
@@ -43,6 +44,21 @@ FIGURES: Final = {
     ),
 }
 
+#: What of a `launchpad.figure_data.request.Request` not every figure heeds: the option of the command, and who does.
+_OPTIONS: Final = {
+    "against": ("--against", ("polymorphs", "mixed-occupations", "local-energies")),
+    "structures": (
+        "--structures",
+        ("distorted-crystals", "polymorphs", "mixed-occupations", "local-energies"),
+    ),
+    "crystal": ("--crystal", ("mixed-occupations",)),
+    "models": ("--models", ("mixed-occupations",)),
+    "discrete": ("--set", ("mixed-occupations",)),
+    "zero": ("--zero", ("energy-volume", "energy-boxes")),
+    "by": ("--by", ("energy-volume",)),
+    "label": ("--label", ("distorted-crystals", "mixed-occupations")),
+}
+
 
 def gather(database: Database[Any], name: str, request: Request) -> Gathered:
     """Return a figure by its name.
@@ -50,12 +66,17 @@ def gather(database: Database[Any], name: str, request: Request) -> Gathered:
     Raises
     ------
     InputError
-        There is no such figure.
+        There is no such figure, or it does not heed an option that was given.
     """
     if name not in FIGURES:
         near = difflib.get_close_matches(name, FIGURES, 1)
         meant = f"; did you mean {near[0]!r}?" if near else "."
         raise InputError(f"there is no figure {name!r}{meant} There are {', '.join(FIGURES)}")
+    plain = type(request)(request.campaign)
+    for field in fields(request):
+        option, heeded = _OPTIONS.get(field.name, ("", ()))
+        if option and name not in heeded and getattr(request, field.name) != getattr(plain, field.name):
+            raise InputError(f"{option} changes nothing in {name}; it is for {', '.join(heeded)}")
     module, _, function = FIGURES[name][1].partition(".")
     found: Gathered = getattr(importlib.import_module(f"launchpad.figure_data.{module}"), function)(
         database, request

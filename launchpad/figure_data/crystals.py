@@ -69,6 +69,11 @@ def distorted_crystals(database: Database[Any], request: Request) -> Gathered:
             continue
         calculator = potential_of(record, "").load(database)
         predicted[names[generation]] = {s.id: energy_per_atom(s.atoms, calculator) for s in kept}
+    if not predicted:
+        raise EvidenceError(
+            f"no potential of campaign {campaign.name!r} has its files any more: {'; '.join(notes)}. Where they were "
+            "archived, 'gapfactory db restore FILE' brings them back"
+        )
     errors = distorted_errors(crystals, predicted, {names[g]: ids for g, ids in trained_on.items()})
     if refused := sum(e.unusable for e in errors.errors):
         notes.append(f"{refused} energies were refused by a potential and are in no average")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from ase.build import bulk
 from ase.io import write
+from typer.testing import CliRunner
 
 from gapfactory.errors import EvidenceError, GapFactoryError, InputError
+from launchpad.cli.app import app
 from launchpad.figure_data import FIGURES, gather
 from launchpad.figure_data.request import Request
 
@@ -56,6 +60,7 @@ def test_figures_are_listed_drawn_and_printed_by_the_command(tiny_campaign):
         (("energy-boxes", "tiny", "--out", "x.txt"), "must end in .png, .pdf or .svg"),
         (("energy-boxes", "tiny", "--json", "--csv"), "exclude each other"),
         (("mixed-occupations", "tiny"), "Give the crystal by --crystal FILE"),
+        (("energy-boxes", "tiny", "--against", "0"), "--against changes nothing in energy-boxes"),
     ],
 )
 def test_the_command_says_what_it_cannot_draw(tiny_campaign, arguments, words):
@@ -69,6 +74,19 @@ def test_the_command_says_what_it_cannot_draw(tiny_campaign, arguments, words):
         ("polymorphs", {"against": "tiny"}, "is not CAMPAIGN@GENERATION"),
         ("polymorphs", {"against": "tiny@7"}, "no potential of generation 7"),
         ("local-energies", {"generation": 7}, "no potential of generation 7"),
+        (
+            "energy-volume",
+            {"structures": "mine.xyz"},
+            "--structures changes nothing in energy-volume; it is for",
+        ),
+        (
+            "energy-boxes",
+            {"by": "component"},
+            "--by changes nothing in energy-boxes; it is for energy-volume",
+        ),
+        ("polymorphs", {"zero": "hull"}, "--zero changes nothing in polymorphs"),
+        ("polymorphs", {"label": True}, "--label changes nothing in polymorphs"),
+        ("local-energies", {"models": 3}, "--models changes nothing in local-energies"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(database, name, options, words):
@@ -123,6 +141,32 @@ def test_errors_on_crystals_of_a_file(database, tmp_path):
     write(tmp_path / "c.xyz", crystals, format="extxyz")
     rows = ask(database, "distorted-crystals", structures=tmp_path / "c.xyz").rows
     assert [(row["phase"], row["n"]) for row in rows] == [("mine", 2), ("mine", 2)]
+
+
+def test_where_every_potential_was_removed_the_way_back_is_named(database):
+    removed = {"pruned": {"in": "removal", "at": datetime(2026, 1, 2, tzinfo=UTC)}}
+    database.potentials.update_many({"campaign": "tiny"}, {"$set": removed})
+    try:
+        with pytest.raises(EvidenceError, match=r"removed by policy.*'gapfactory db restore FILE'"):
+            ask(database, "distorted-crystals")
+    finally:
+        database.potentials.update_many({"campaign": "tiny"}, {"$unset": {"pruned": ""}})
+
+
+def test_a_table_holds_no_formula_and_notes_stand_beside_it(database, tmp_path, monkeypatch):
+    crystals = [bulk("Si", a=5.4), bulk("Si", a=5.5)]
+    crystals[0].info |= {"phase": "=1+1", "REF_energy": -8.6}
+    crystals[1].info |= {"phase": "=1+1"}
+    write(tmp_path / "c.xyz", crystals, format="extxyz")
+    monkeypatch.setattr(sys.modules["launchpad.cli.figure"], "connect", lambda uri, data: database)
+    # an analytic reference would label the other one
+    monkeypatch.setattr("launchpad.figure_data.crystals.computed_energies", lambda *_, **__: {})
+    done = CliRunner().invoke(
+        app, ["figure", "distorted-crystals", "tiny", "--csv", "--structures", str(tmp_path / "c.xyz")]
+    )
+    assert done.exit_code == 0, done.output
+    assert {row["phase"] for row in csv.DictReader(io.StringIO(done.stdout))} == {"'=1+1"}
+    assert "note: 1 structures could not be labelled and are left out" in done.stderr
 
 
 def test_polymorphs_by_stored_curves_and_by_a_file(database, tmp_path):

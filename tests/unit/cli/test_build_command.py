@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from ase.io import read
 from typer.testing import CliRunner
 
+from gapfactory.errors import InputError
 from launchpad.cli.app import app
 
 if TYPE_CHECKING:
@@ -43,6 +45,26 @@ def test_structures_summary_and_picture(tmp_path: Path) -> None:
     seed.write_text(SEED.replace("MINSEP=2.0", "MINSEP=2.0 AUTO"))
     assert "the stated separations hold" in " ".join(call(*words).split())
     assert out.read_text() == first
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--picture", "cells.gif"), "--picture cells.gif: the name must end in .png, .pdf or .svg"),
+        (("-o", "cells.cif"), "--output cells.cif: structures are written as extended XYZ"),
+        (("-o", "nowhere/cells.xyz"), "there is no directory nowhere"),
+        (("--picture", "nowhere/cells.png"), "there is no directory nowhere"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Si.cell").write_text(SEED)
+    with pytest.raises(InputError) as refused:
+        call("Si.cell", "-n", "2", *words)
+    assert said in str(refused.value)
+    assert [file.name for file in tmp_path.iterdir()] == ["Si.cell"]
 
 
 def test_none_built_is_a_failure_with_its_reason(tmp_path: Path) -> None:
