@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.protocols.planner import recipe_of
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from gapfactory.campaign import Campaign
     from gapfactory.protocols.recipe import CellRange
 
-__all__ = ["diagnostic_searches", "search_counts"]
+__all__ = ["diagnostic_searches", "minima_of", "search_counts", "stored_searches"]
 
 
 def diagnostic_searches(database: Database[Any], campaign: Campaign, generation: int) -> dict[str, Any]:
@@ -56,20 +57,34 @@ def diagnostic_searches(database: Database[Any], campaign: Campaign, generation:
 def _ends(
     database: Database[Any], campaign: Campaign, generation: int, part: CellRange, labels: int
 ) -> list[Minimum]:
-    from gapfactory.analysis.rediscovery import Minimum
-
     query = {
         "campaign": campaign.name,
         "generation": generation,
         "index": {"$gte": part.start, "$lt": part.stop},
         "status": {"$ne": "failed"},
     }
-    found = []
-    for relaxation in database.relaxations.find(query).sort("index", 1):
+    return minima_of(database.relaxations.find(query).sort("index", 1), labels)
+
+
+def minima_of(relaxations: Iterable[dict[str, Any]], labels: int) -> list[Minimum]:
+    """Return where relaxations ended; with enthalpies only where all were under one pressure, else none compare.
+
+    Parameters
+    ----------
+    relaxations
+        Their documents.
+    labels
+        What the potential was trained on that relaxed them.
+    """
+    from gapfactory.analysis.rediscovery import Minimum
+
+    found, pressures = [], set()
+    for relaxation in relaxations:
         atoms = frame_atoms(relaxation, -1)
         enthalpy = float(unpack_array(relaxation["enthalpies"])[-1]) / len(atoms)
+        pressures.add(relaxation["pressure_gpa"])
         found.append(Minimum(relaxation["_id"], atoms, labels, enthalpy))
-    return found
+    return found if len(pressures) < 2 else [replace(minimum, energy=None) for minimum in found]
 
 
 def search_counts(metrics: Iterable[Mapping[str, Any]]) -> list[SearchCount]:
@@ -100,6 +115,14 @@ def search_counts(metrics: Iterable[Mapping[str, Any]]) -> list[SearchCount]:
                         found=counts["found"],
                         rate_low_95=counts["rate_low_95"],
                         rate_high_95=counts["rate_high_95"],
+                        first=counts["first"],
+                        rank=counts["rank"],
                     )
                 )
     return rows
+
+
+def stored_searches(database: Database[Any], campaign: str) -> list[SearchCount]:
+    """Return what the assessments of a campaign stored of its diagnostic searches."""
+    fields = {"generation": 1, "evidence.searches": 1}
+    return search_counts(database.metrics.find({"campaign": campaign}, fields).sort("generation", 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import (
@@ -147,14 +148,14 @@ def figures(campaign: str) -> ResponseReturnValue:
     """Show the figures of the 2018 papers, which come after the page, and what the diagnostic searches found."""
     from launchpad.dashboard.charts.published import PUBLISHED
     from launchpad.database.campaigns import require_campaign
-    from launchpad.figure_data.searches import search_rows
+    from launchpad.diagnostics import stored_searches
 
     require_campaign(g.group.database, campaign)
     return render_template(
         "campaign_figures.html",
         campaign=campaign,
         charts={key: known.title for key, known in PUBLISHED.items()},
-        searches=search_rows(g.group.database, campaign),
+        searches=stored_searches(g.group.database, campaign),
     )
 
 
@@ -164,10 +165,10 @@ def searches(campaign: str) -> ResponseReturnValue:
     """Return the table of searches."""
     from gapfactory.io.tables import csv_table
     from launchpad.database.campaigns import require_campaign
-    from launchpad.figure_data.searches import search_rows
+    from launchpad.diagnostics import stored_searches
 
     require_campaign(g.group.database, campaign)
-    rows = search_rows(g.group.database, campaign)
+    rows = [asdict(found) for found in stored_searches(g.group.database, campaign)]
     answer = make_response(csv_table(tuple(rows[0]) if rows else (), [row.values() for row in rows]))
     answer.mimetype = "text/csv; charset=utf-8"
     answer.headers["Content-Disposition"] = f'attachment; filename="{campaign}-searches.csv"'

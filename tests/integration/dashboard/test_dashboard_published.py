@@ -126,7 +126,19 @@ def test_searches_are_a_table(client, stored):
         "first_labels": 12, "first": "tiny/g001/relaxation/000002", "rank": 1,
         "by_labels": [{"labels": 12, "attempts": 40, "found": 3}],
     }  # fmt: skip
-    searches = {"look": {"cells": 44, "ends": 40, "targets": {"Si-diamond": counted}}}
+    none = counted | {
+        "attempts": 0,
+        "found": 0,
+        "rate_low_95": 0.0,
+        "rate_high_95": 1.0,
+        "first": "",
+        "by_labels": [],
+    }
+    searches = {
+        "look": {"cells": 44, "ends": 40, "targets": {"Si-diamond": counted}},
+        # every relaxation failed: what the potential was trained on is known all the same
+        "tight": {"cells": 9, "ends": 0, "potential": 1, "labels": 55, "targets": {"Si-diamond": none}},
+    }
     before = stored.metrics.find_one({"_id": "tiny/g001"})["evidence"]["searches"]
     stored.metrics.update_one({"_id": "tiny/g001"}, {"$set": {"evidence.searches": searches}})
     try:
@@ -137,7 +149,18 @@ def test_searches_are_a_table(client, stored):
         assert "<td>3</td><td>40</td>" in line
         assert "7.5&nbsp;%" in line
         assert "/structures/of/tiny/g001/relaxation/000002" in line
-        (row,) = csv.DictReader(io.StringIO(client.get(f"{ROOT}/searches.csv", buffered=True).text))
-        assert (row["labels"], row["attempts"], row["found"], row["cells"]) == ("12", "40", "3", "44")
+        line = page.split('<th scope="row">Si-diamond</th>')[2].split("</tr>")[0]
+        assert (
+            "<td>55</td><td>tight <small>generation 1, potential of 1</small></td><td>0</td><td>0</td>"
+            in line
+        )
+        rows = list(csv.DictReader(io.StringIO(client.get(f"{ROOT}/searches.csv", buffered=True).text)))
+        assert [
+            tuple(row[key] for key in ("search", "target", "labels", "attempts", "found", "cells", "first"))
+            for row in rows
+        ] == [
+            ("look", "Si-diamond", "12", "40", "3", "44", "tiny/g001/relaxation/000002"),
+            ("tight", "Si-diamond", "55", "0", "0", "9", ""),
+        ]
     finally:
         stored.metrics.update_one({"_id": "tiny/g001"}, {"$set": {"evidence.searches": before}})

@@ -110,3 +110,32 @@ def test_the_plan_tells_the_pressure_of_each_component() -> None:
     assert (rows["search"], rows["crystals join"]) == ("mean pressure 20 GPa", "")
     beside = generation_rows(campaign(look=LOOK | {"pressure_scale_GPa": 0}))
     assert beside[1].relaxed == "free, ordered: mean pressure 20 GPa; look: no pressure"
+
+
+def test_enthalpies_under_several_pressures_give_no_order() -> None:
+    from ase.build import bulk
+
+    from gapfactory.analysis.rediscovery import rediscovery
+    from launchpad.database.packing import pack_array
+    from launchpad.diagnostics import minima_of
+
+    def ended(name: str, a: float, energy: float, pressure: float) -> dict[str, object]:
+        atoms = bulk("Si", a=a)
+        enthalpy = energy * len(atoms) + pressure * atoms.get_volume() / 160.2176634
+        return {
+            "_id": name,
+            "numbers": pack_array(atoms.numbers, "i4"),
+            "positions": pack_array([atoms.positions]),
+            "cells": pack_array([atoms.cell.array]),
+            "enthalpies": pack_array([enthalpy]),
+            "pressure_gpa": pressure,
+        }
+
+    target = {"Si-diamond": bulk("Si")}
+    # the second one is the lower in energy and comes out 2 eV/atom higher, because it was under pressure
+    several = [ended("a", 5.43, -4.0, 0.0), ended("b", 5.4, -4.3, 20.0)]
+    (found,) = rediscovery(minima_of(several, 31), target)
+    assert (found.found, found.first, found.rank) == (2, "a", None)
+    alike = [ended("a", 5.43, -4.0, 20.0), ended("b", 5.4, -4.3, 20.0)]
+    (found,) = rediscovery(minima_of(alike, 31), target)
+    assert (found.found, found.first, found.rank) == (2, "b", 1)

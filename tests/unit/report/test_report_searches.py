@@ -107,3 +107,4 @@ def test_counts_come_from_stored_metrics_of_this_version_and_the_one_before() ->
         (1, 0, 31, 1, 1),
         (2, 2, 40, 1, 1),
     ]
+    assert (rows[0].first, rows[0].rank) == ("m", None)
