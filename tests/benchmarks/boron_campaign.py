@@ -121,7 +121,7 @@ def energies_by_origin(metrics: Sequence[dict[str, Any]]) -> list[str]:
 
 def page(database: Database[Any], out: Path) -> list[str]:
     """Return the lines of the page, after drawing its figures."""
-    from launchpad.figure_data.searches import search_rows
+    from launchpad.diagnostics import stored_searches
     from launchpad.service import status
 
     now = status(database, NAME)
@@ -151,7 +151,7 @@ def page(database: Database[Any], out: Path) -> list[str]:
             f"A label took {statistics.median(cost):.0f} s in the median, all of them {sum(cost) / 3600:.1f} hours.",
             "",
         ]
-    found = search_rows(database, NAME)
+    found = stored_searches(database, NAME)
     if found:
         lines += [
             "## α-B12 found by search",
@@ -161,11 +161,14 @@ def page(database: Database[Any], out: Path) -> list[str]:
             *rows_of(
                 (
                     (
-                        r["component"],
-                        r["labels"],
-                        f"{r['found']} of {r['attempts']}",
-                        f"{100 * r['share']:.1f} % ({100 * r['share_low_95']:.1f} to {100 * r['share_high_95']:.1f})",
-                        r["rank"],
+                        r.search,
+                        r.labels,
+                        f"{r.found} of {r.attempts}",
+                        (
+                            f"{100 * r.found / max(r.attempts, 1):.1f} % "
+                            f"({100 * r.rate_low_95:.1f} to {100 * r.rate_high_95:.1f})"
+                        ),
+                        r.rank,
                     )
                     for r in found
                 ),
