@@ -10,6 +10,8 @@ import io
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from gapfactory.errors import CampaignFileError, InputError
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ __all__ = ["crystals_of", "given_crystals", "with_files"]
 
 #: Characters of all structures of a group: they are a part of one document of the database, which may have 16 MB.
 _MOST: Final = 2_000_000
+#: Å^3 per atom; no crystal is as dense
+_LEAST: Final = 0.1
 
 
 def with_files(content: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
@@ -65,13 +69,26 @@ def with_files(content: Mapping[str, Any], directory: Path | None) -> dict[str, 
             if directory is None:
                 msg = "files are found beside a campaign file; give 'structures' where there is none"
                 raise InputError(msg)
-            seed = content.get("seed")
-            text = _read(directory, group, seed if isinstance(seed, int) and seed >= 0 else 1, number)
+            text = _read(directory, group, _seed(content), number)
         except InputError as error:
             msg = f"crystals.{name}.file is {group.file!r}: {error}"
             raise CampaignFileError(msg) from error
         filled[name] = {**entry, "structures": text}
     return {**content, "crystals": filled}
+
+
+def _seed(content: Mapping[str, Any]) -> int:
+    """Return the seed that the campaign of these keys has; where it has none, what is drawn is not used."""
+    from pydantic import NonNegativeInt, TypeAdapter, ValidationError
+
+    from gapfactory.campaign.model import Campaign
+
+    default = Campaign.model_fields["seed"].default
+    try:
+        return TypeAdapter(NonNegativeInt).validate_python(content.get("seed", default))
+    except ValidationError:
+        # the whole campaign is checked after this, and tells of it by its key
+        return int(default)
 
 
 def _read(directory: Path, group: CrystalSettings, seed: int, number: int) -> str:
@@ -156,6 +173,10 @@ def given_crystals(text: str) -> tuple[Atoms, ...]:
     for number, image in enumerate(images, 1):
         if image.cell.rank != 3 or not all(image.pbc) or not len(image):
             msg = f"structure {number} ({image.symbols!s}) is not periodic in three directions"
+            raise InputError(msg)
+        finite = np.isfinite(image.positions).all() and np.isfinite(image.cell.array).all()
+        if not finite or image.get_volume() < _LEAST * len(image):
+            msg = f"structure {number} ({image.symbols!s}) has a coordinate that is no number, or a cell without volume"
             raise InputError(msg)
     return tuple(Atoms(i.numbers, positions=i.positions, cell=i.cell, pbc=True) for i in images)
 

@@ -69,7 +69,7 @@ def read_structures(path: Path) -> list[GivenStructure]:
             )
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}") from error
-    except (XYZError, ValueError, KeyError, IndexError, AssertionError, RuntimeError) as error:
+    except (OSError, XYZError, ValueError, KeyError, IndexError, AssertionError, RuntimeError) as error:
         raise InputError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     found = [_given(number, atoms) for number, atoms in enumerate(images, 1)]
     names = [s.id for s in found]

@@ -173,3 +173,34 @@ def test_what_is_too_much_for_a_campaign_is_refused(two: Path) -> None:
     write(two / "models.extxyz", [large] * 300, format="extxyz")
     with pytest.raises(CampaignFileError, match="a campaign takes 2 MB"):
         campaign_at(two, "given: {file: models.extxyz, count: 300}")
+
+
+@pytest.mark.parametrize("seed", ["5", "'5'", "5.0"])
+def test_models_are_drawn_by_the_seed_of_the_campaign_however_it_is_written(
+    tmp_path: Path, seed: str
+) -> None:
+    (tmp_path / "half.cif").write_text(CIF % {"share": 0.5})
+    group = "half: {file: half.cif, count: 20, models: {setting: as-given}}"
+    (plain,) = campaign_at(tmp_path, group + "}\nseed: 5 #").crystals.values()
+    (other,) = campaign_at(tmp_path, group).crystals.values()
+    campaign = campaign_at(tmp_path, f"{group}}}\nseed: {seed} #")
+    assert campaign.seed == 5
+    assert campaign.crystals["half"].structures == plain.structures != other.structures
+
+
+@pytest.mark.parametrize(
+    ("third", "x"), [("0 0 3", "nan"), ("3 3 0", "1.5"), ("0 0 nan", "1.5"), ("0 0 0.01", "1.5")]
+)
+def test_structures_that_are_no_crystals_are_refused(tmp_path: Path, third: str, x: str) -> None:
+    text = '2\nLattice="3 0 0 0 3 0 {}" Properties=species:S:1:pos:R:3 pbc="T T T"\nSi 0 0 0\nSi {} 1.5 0\n'
+    (tmp_path / "given.xyz").write_text(text.format("0 0 3", "1.5"))
+    campaign_at(tmp_path, "q: {file: given.xyz, count: 2}")
+    (tmp_path / "given.xyz").write_text(text.format(third, x))
+    with pytest.raises(CampaignFileError, match=r"crystals\.q.*structure 1 \(Si2\) has .*volume"):
+        campaign_at(tmp_path, "q: {file: given.xyz, count: 2}")
+
+
+def test_a_directory_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "given.xyz").mkdir()
+    with pytest.raises(CampaignFileError, match=r"crystals\.q\.file is 'given.xyz': .*IsADirectoryError"):
+        campaign_at(tmp_path, "q: {file: given.xyz, count: 2}")
