@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from gapfactory.origins import origin_in_words
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -13,27 +15,14 @@ if TYPE_CHECKING:
     from launchpad.database.dataset import Item, LabelledItem
 
 __all__ = [
-    "DISTORTED",
-    "by_origin",
     "final_enthalpies",
     "last_frames",
-    "origin_in_words",
     "origin_of",
     "training_points",
 ]
 
-#: Origin of distorted cells of known crystals; their `info` names the crystal.
-DISTORTED: Final = "distorted crystal"
 #: Enthalpies are shown of so many generations: they may be a hundred thousand each.
 _GENERATIONS: Final = 6
-#: Origins in words; the others are snapshots, e.g. ``step 5``.
-_IN_WORDS: Final = {
-    "cell": "random cell",
-    "frame": "on the way to a minimum",
-    "minimum": "minimum",
-    "end": "end of the relaxation",
-    "crystal": DISTORTED,
-}
 _EV_PER_GPA_A3: Final = 1.0 / 160.2176634
 
 
@@ -118,18 +107,6 @@ def origin_of(item: Item, last: Mapping[str, int]) -> str:
     if relaxation is None:
         return "cell"
     return "minimum" if item.info.get("frame") == last.get(relaxation) else "frame"
-
-
-def origin_in_words(origin: str) -> str:
-    """Return an origin as `origin_of` tells it in words."""
-    return _IN_WORDS.get(origin, f"relaxation at {origin}")
-
-
-def by_origin(origin: str) -> tuple[int, str]:
-    """Return a key that sorts origins from the random cell to the minimum, known crystals last."""
-    ends = ("minimum", "end of the relaxation")
-    rank = {"random cell": 0, DISTORTED: 3}.get(origin, 2 if origin in ends else 1)
-    return rank, origin
 
 
 def final_enthalpies(database: Database[Any], campaign: str) -> dict[int, list[float]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gapfactory.analysis.energy_distribution import EnergyBox, energy_box
 from gapfactory.errors import EvidenceError
+from gapfactory.origins import by_origin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +137,7 @@ class DatabaseOverview:
 
 
 def database_overview(
-    points: Sequence[DatabasePoint], *, zero: tuple[str, float] | None = None, origins: Sequence[str] = ()
+    points: Sequence[DatabasePoint], *, zero: tuple[str, float] | None = None
 ) -> DatabaseOverview:
     """Return labelled structures with their energies above a common zero.
 
@@ -144,8 +145,6 @@ def database_overview(
     ----------
     points
         In any order.
-    origins
-        Origins in the order in which they are drawn; others follow in the order in which they occur.
     zero
         Name and energy (eV/atom) of the structure that heights count from; by default the lower convex hull in
         volume and composition of the points themselves.
@@ -169,9 +168,5 @@ def database_overview(
     else:
         name, energy = zero
         heights = energies - energy
-    present = dict.fromkeys(p.origin for p in ordered)
-    order = [
-        *(o for o in dict.fromkeys(origins) if o in present),
-        *(o for o in present if o not in set(origins)),
-    ]
-    return DatabaseOverview(ordered, tuple(order), heights, name)
+    origins = tuple(sorted({p.origin for p in ordered}, key=by_origin))
+    return DatabaseOverview(ordered, origins, heights, name)

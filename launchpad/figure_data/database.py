@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from gapfactory.errors import EvidenceError, InputError, NotFoundError
+from gapfactory.origins import origin_in_words
 from launchpad.assessment import reference_curve
 from launchpad.database.dataset import pick_items, with_labels
 from launchpad.figure_data.request import Gathered, opened
-from launchpad.training_set import by_origin, last_frames, origin_in_words, origin_of
+from launchpad.training_set import last_frames, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,8 +55,7 @@ def _overview(
     wanted = request.zero or (usual if campaign.element is not None else "hull")
     zero = _zero(database, campaign, points) if wanted == "phase" else None
     below = "" if zero is None else _below(points, zero)
-    origins = sorted({point.origin for point in points}, key=by_origin)
-    data = database_overview(points, zero=zero, origins=origins)
+    data = database_overview(points, zero=zero)
     return campaign, data, (below,) if below else ()
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from gapfactory.origins import by_origin
 from launchpad.dashboard.charts.catalogue import TABLE_ROWS
 from launchpad.dashboard.charts.style import QUIET, SYMBOLS, axis, coloured, decades, figure, panels, points
-from launchpad.training_set import by_origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -64,7 +64,7 @@ def test_boxes_stand_by_origin_component_and_generation():
         for generation in generations
         for k in range(101)
     ]
-    data = database_overview(points, zero=("x", 0.0), origins=["random cell", "never", "minimum"])
+    data = database_overview(points, zero=("x", 0.0))
     assert data.origins == ("random cell", "minimum")
     assert data.components == ("loose", "tight")
     boxes = data.boxes()
@@ -83,6 +83,29 @@ def test_boxes_stand_by_origin_component_and_generation():
     assert last.high == pytest.approx(3 * 84.134475, abs=1e-4)
     row = data.box_rows()[-1]
     assert (row["origin"], row["generation"], row["median_eV_per_atom"]) == ("minimum", 2, 150.0)
+
+
+def test_origins_go_from_the_random_cell_over_the_steps_to_the_end_whatever_is_labelled_first():
+    # the first relaxation ended before step 5: its end comes first by id
+    seen = [
+        ("b/g001/relaxation/000000/frame/0003", "end of the relaxation"),
+        ("b/g001/relaxation/000001/frame/0005", "relaxation at step 5"),
+        ("b/g001/relaxation/000001/frame/0020", "relaxation at step 20"),
+        ("b/g000/distorted/000000", "distorted crystal"),
+        ("b/g000/structure/000000", "random cell"),
+    ]
+    points = [
+        DatabasePoint(key, int(key[3:6]), "", origin, 8.0 + k, -6.0) for k, (key, origin) in enumerate(seen)
+    ]
+    expected = (
+        "random cell",
+        "relaxation at step 5",
+        "relaxation at step 20",
+        "end of the relaxation",
+        "distorted crystal",
+    )
+    assert database_overview(points).origins == expected
+    assert {box.origin: None for box in database_overview(points).boxes()} == dict.fromkeys(expected)
 
 
 def test_what_belongs_to_no_component_comes_last():

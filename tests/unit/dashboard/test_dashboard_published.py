@@ -32,7 +32,7 @@ POINTS = [
     for component in ("free", "ordered")
     for k in range(7)
 ]
-OVERVIEW = database_overview(POINTS, zero=("B-alpha-B12", -6.0), origins=ORIGINS)
+OVERVIEW = database_overview(POINTS, zero=("B-alpha-B12", -6.0))
 CRYSTALS = [TestCrystal(f"{phase}/{k}", phase, -6.0) for phase in ("alpha", "beta") for k in range(3)]
 ERRORS = distorted_errors(
     CRYSTALS,

@@ -38,7 +38,7 @@ def render(figure):
 
 
 def overview(**how):
-    return database_overview(POINTS, origins=["random cell", "minimum", "distorted crystal"], **how)
+    return database_overview(POINTS, **how)
 
 
 @pytest.mark.parametrize(
