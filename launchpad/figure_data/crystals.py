@@ -285,6 +285,8 @@ def mixed_occupations(database: Database[Any], request: Request) -> Gathered:
     campaign = opened(database, request)
     first = shown_potential(database, request)
     second = None if request.against is None else other_potential(database, request, first)
+    if request.discrete and request.crystal is None:
+        raise InputError("--set says how models are drawn from a crystal: give it by --crystal FILE")
     crystal = None if request.crystal is None else _occupied(request)
     if request.structures is not None:
         given, notes = read_structures(request.structures), []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import EvidenceError
-from launchpad.figure_data.request import Gathered, opened, potential_named, shown_potential
+from launchpad.figure_data.request import Gathered, opened, other_potential, shown_potential
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -25,13 +25,12 @@ def local_energies(database: Database[Any], request: Request) -> Gathered:
     campaign = opened(database, request)
     first = shown_potential(database, request)
     structures, note = _two_structures(database, campaign, first, request)
-    if request.against is None:
+    second = None if request.against is None else other_potential(database, request, first)
+    if second is None:
         pairs = [(title, atoms, first) for title, atoms in structures[:2]]
     else:
         title, atoms = structures[0]
-        pairs = [
-            (title, atoms, p) for p in (first, potential_named(database, request.against, campaign.name))
-        ]
+        pairs = [(title, atoms, p) for p in (first, second)]
     models = [shared(title, p.name, atoms, p.load(database)) for title, atoms, p in pairs]
     return Gathered(
         local_energy_pictures(models), [row for m in models for row in m.rows()], (note,) if note else ()

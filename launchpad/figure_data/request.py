@@ -26,7 +26,6 @@ __all__ = [
     "energy_per_atom",
     "opened",
     "other_potential",
-    "potential_named",
     "potential_of",
     "shown_potential",
 ]
@@ -147,7 +146,7 @@ def potential_of(record: dict[str, Any], name: str) -> Potential:
     return Potential(name, record["campaign"], record["generation"], record)
 
 
-def potential_named(database: Database[Any], text: str, campaign: str) -> Potential:
+def _potential_named(database: Database[Any], text: str, campaign: str) -> Potential:
     """Return the potential that ``CAMPAIGN@GENERATION`` or ``GENERATION`` (of the same campaign) names.
 
     Raises
@@ -168,9 +167,21 @@ def potential_named(database: Database[Any], text: str, campaign: str) -> Potent
 
 
 def other_potential(database: Database[Any], request: Request, first: Potential) -> Potential | None:
-    """Return the potential to compare with: the one asked for, else the newest that was fitted to the same data."""
+    """Return the potential to compare with: the one asked for, else the newest that was fitted to the same data.
+
+    Raises
+    ------
+    InputError
+        The one asked for is the first one itself.
+    """
     if request.against is not None:
-        return potential_named(database, request.against, request.campaign)
+        asked = _potential_named(database, request.against, request.campaign)
+        if (asked.campaign, asked.generation) == (first.campaign, first.generation):
+            raise InputError(
+                f"--against {request.against} is the potential that is shown anyway; name another, e.g. an earlier "
+                "generation, or show an earlier one by --generation"
+            )
+        return asked
     data = sorted(first.record["trained_on"])
     earlier = database.potentials.find(
         {"campaign": request.campaign, "generation": {"$lt": first.generation}},

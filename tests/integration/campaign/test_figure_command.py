@@ -84,6 +84,22 @@ def test_the_command_says_what_it_cannot_draw(tiny_campaign, arguments, words):
             {"by": "component"},
             "--by changes nothing in energy-boxes; it is for energy-volume",
         ),
+        ("polymorphs", {"against": "tiny@1"}, "--against tiny@1 is the potential that is shown anyway"),
+        (
+            "mixed-occupations",
+            {"against": "1", "structures": "x.xyz"},
+            "--against 1 is the potential that is shown",
+        ),
+        (
+            "local-energies",
+            {"generation": 0, "against": "0"},
+            "--against 0 is the potential that is shown anyway",
+        ),
+        (
+            "mixed-occupations",
+            {"discrete": {"atoms": 7}},
+            "--set says how models are drawn .* --crystal FILE",
+        ),
         ("polymorphs", {"zero": "hull"}, "--zero changes nothing in polymorphs"),
         ("polymorphs", {"label": True}, "--label changes nothing in polymorphs"),
         ("local-energies", {"models": 3}, "--models changes nothing in local-energies"),
