@@ -143,8 +143,7 @@ def distorted_errors(
     Raises
     ------
     EvidenceError
-        No crystals or no potentials; an id given twice; a crystal without a prediction; a reference energy that is not
-        finite.
+        No crystals or no potentials; an id given twice; a crystal without a prediction; an energy that is not finite.
     """
     if not crystals or not predicted:
         raise EvidenceError(
@@ -159,6 +158,11 @@ def distorted_errors(
         for name, of in predicted.items():
             if crystal.id not in of:
                 raise EvidenceError(f"potential {name!r} has not been asked for crystal {crystal.id!r}")
+            energy = of[crystal.id]
+            if energy is not None and not np.isfinite(energy):
+                raise EvidenceError(
+                    f"potential {name!r} gives crystal {crystal.id!r} no finite energy; give None where it refuses"
+                )
     phases = tuple(dict.fromkeys(c.phase for c in crystals))
     errors = []
     for phase in phases:

@@ -128,7 +128,7 @@ def mixed_occupation(
     Raises
     ------
     EvidenceError
-        No models or no potentials, or numbers of energies that do not pair up.
+        No models or no potentials, numbers of energies that do not pair up, or an energy that is not finite.
     """
     if not models or not predicted:
         raise EvidenceError(f"{len(models)} models and {len(predicted)} potentials give no comparison")
@@ -136,6 +136,11 @@ def mixed_occupation(
         if len(energies) != len(models) or not np.isfinite(energies).all():
             raise EvidenceError(
                 f"{name}: {len(energies)} energies for {len(models)} models; give one finite number each"
+            )
+    for key, _, reference in models:
+        if reference is not None and not np.isfinite(reference):
+            raise EvidenceError(
+                f"model {key!r} has no finite reference energy; give None where it has no label"
             )
     labelled = [k for k, (_, _, reference) in enumerate(models) if reference is not None]
     known = np.array([models[k][2] for k in labelled], dtype=float)

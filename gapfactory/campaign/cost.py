@@ -219,7 +219,8 @@ def estimate(campaign: Campaign) -> CostEstimate:
         for task in counted[shape]:
             tasks[task.kind] += 1
     initial = recipes[0].n_cells
-    later = max((recipe.n_cells for recipe in recipes[1:]), default=0)
+    # what diagnostic searches relax is not chosen from
+    pool = [recipe.n_labelled for recipe in recipes]
     relaxations = sum(recipe.n_cells for recipe in recipes if recipe.relax is not None)
     n_species = len(campaign.species_table)
     pairs = n_species * (n_species + 1) // 2
@@ -232,7 +233,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
         for atoms in (named_phase(name).atoms for name in campaign.phase_names())
     ]
     curves = len(phases) * len(campaign.evidence.curves.volume_factors)
-    every, atoms = sizes.mean(chosen), sizes.mean(_all_cells(campaign, recipes)).atoms
+    every, atoms = sizes.mean(chosen), sizes.mean(_pool(campaign, recipes)).atoms
     elements = tuple(campaign.species_table.values())
     per_atom = evaluation_time(volume_per_atom=every.volume, species=elements, settings=campaign.gap)
     load = load_time(elements, campaign.gap)
@@ -263,7 +264,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
             "select",
             tasks[TaskKind.SELECT],
             tasks[TaskKind.SELECT],
-            (initial + 0.25 * relaxations + frames) * atoms * DESCRIBE_S / hour
+            (pool[0] + 0.25 * sum(pool[1:]) + frames) * atoms * DESCRIBE_S / hour
             if recipes[0].picks == "funnel"
             else 0.0,
             f"{1000 * DESCRIBE_S:g} ms an atom",
@@ -316,7 +317,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
         atom_labels=atom_labels,
         generations=generation_rows(campaign),
         fit_memory_gb=fit_gb,
-        select_memory_gb=0.3 + min(max(initial, later), 10_000) ** 2 * 4e-9,
+        select_memory_gb=0.3 + min(max(pool), 10_000) ** 2 * 4e-9,
         warnings=_warnings(campaign, fit_gb),
     )
 
@@ -336,12 +337,13 @@ def _stability(campaign: Campaign, generations: int, per_atom: float) -> float:
     return runs * steps * (DYNAMICS_S + wanted.n_atoms * per_atom)
 
 
-def _all_cells(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> list[sizes.Cells]:
-    """Return the random cells of all generations."""
+def _pool(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> list[sizes.Cells]:
+    """Return the random cells of all generations whose structures may be labelled."""
     return [
         cells
         for recipe in recipes
         for part in recipe.cells
+        if part.labelled
         for cells in sizes.built(campaign, part.build, part.stop - part.start)
     ]
 

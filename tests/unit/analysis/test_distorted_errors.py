@@ -70,3 +70,9 @@ def test_potentials_are_called_after_what_they_learnt():
     assert name_potentials({**searches, 2: joined | {"s2"}}, ["c", "d"])[2] == "2"
     # the same data in the middle of a campaign
     assert name_potentials({0: {"a"}, 1: {"a"}, 2: {"a", "b"}}, [])[1] == "0 again"
+
+
+def test_an_energy_that_is_no_number_is_refused_and_named() -> None:
+    crystals = [TestCrystal("one", "diamond", -5.0)]
+    with pytest.raises(EvidenceError, match="'2' gives crystal 'one' no finite energy"):
+        distorted_errors(crystals, {"1": {"one": None}, "2": {"one": float("nan")}})

@@ -88,3 +88,8 @@ def test_models_without_labels_count_from_the_first_potential():
 def test_energies_that_do_not_pair_up(energies):
     with pytest.raises(EvidenceError, match="one finite number each"):
         mixed_occupation(MODELS, {"p": energies})
+
+
+def test_a_label_that_is_no_number_is_refused_and_named() -> None:
+    with pytest.raises(EvidenceError, match="model 'two' has no finite reference energy"):
+        mixed_occupation([("one", 3, -1.0), ("two", 3, float("nan"))], {"a": [-1.0, -1.0]})

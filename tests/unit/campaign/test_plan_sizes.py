@@ -160,3 +160,15 @@ def test_generations_that_select_nothing_are_not_counted_as_selections() -> None
         "select": 5,
         "fit": 7,
     }
+
+
+def test_cells_that_are_not_labelled_are_not_selected_from() -> None:
+    look = {"cells": 9000, "labelled": False, "build": {"atoms_min": 24, "atoms_max": 24}}
+    plain, searching = (
+        estimate(campaign_from_mapping({"preset": "quickstart-Si", **more}))
+        for more in ({}, {"components": {"look": look}})
+    )
+    assert searching.select_memory_gb == plain.select_memory_gb
+    hours = [{row.what: row.core_hours for row in cost.rows} for cost in (plain, searching)]
+    assert hours[0]["select"] == hours[1]["select"]
+    assert hours[0]["relax"] < hours[1]["relax"]
