@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from ase.spacegroup import Spacegroup
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["OccupiedCrystal", "Setting", "Site", "crystal_from_sites", "read_occupied_crystal"]
+__all__ = [
+    "OccupiedCrystal",
+    "Setting",
+    "Site",
+    "crystal_from_sites",
+    "partly_occupied",
+    "read_occupied_crystal",
+]
 
 #: ``primitive``, ``conventional``; ``hexagonal`` is the conventional cell of a rhombohedral or hexagonal crystal
 Setting = Literal["as-given", "primitive", "conventional", "hexagonal"]
@@ -287,6 +294,35 @@ def crystal_from_sites(
         for label, what, point in sites
     ]
     return _expanded(group, np.array(cellpar_to_cell(cell), dtype=float), records, source)
+
+
+def partly_occupied(path: str | PathLike[str]) -> list[str]:
+    """Return the labels of the atoms of a CIF that are not there always, in all of its structures.
+
+    Raises
+    ------
+    InputError
+        The file is no CIF.
+    """
+    from ase.io.cif import parse_cif
+
+    found: list[str] = []
+    try:
+        with Path(path).open(encoding="utf-8", errors="replace") as file:
+            for block in parse_cif(file):
+                if block.has_structure():
+                    shares = block.get("_atom_site_occupancy") or []
+                    labels = block.get("_atom_site_label") or [f"atom {k + 1}" for k in range(len(shares))]
+                    found += [
+                        str(label)
+                        for label, share in zip(labels, shares, strict=True)
+                        if _number(share) < 1.0
+                    ]
+    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"{path} cannot be read as a CIF of a crystal: {error or type(error).__name__}"
+        ) from error
+    return found
 
 
 def read_occupied_crystal(path: str | PathLike[str]) -> OccupiedCrystal:

@@ -131,9 +131,11 @@ def _drawn(path: Path, settings: DiscreteSettings, count: int, seed: int, number
 
 
 def _require_whole(path: Path) -> None:
-    from gapfactory.build.occupation import read_occupied_crystal
+    from gapfactory.build.occupation import partly_occupied, read_occupied_crystal
 
-    partial = [site.label for site in read_occupied_crystal(path).sites if not site.is_full]
+    # refuses sites that coincide, and coordinates that are missing
+    read_occupied_crystal(path)
+    partial = partly_occupied(path)
     if partial:
         msg = (
             f"sites {', '.join(partial[:5])} are occupied in part; 'models' says how structures are drawn, e.g. "

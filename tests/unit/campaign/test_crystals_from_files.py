@@ -204,3 +204,12 @@ def test_a_directory_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "given.xyz").mkdir()
     with pytest.raises(CampaignFileError, match=r"crystals\.q\.file is 'given.xyz': .*IsADirectoryError"):
         campaign_at(tmp_path, "q: {file: given.xyz, count: 2}")
+
+
+def test_every_structure_of_a_cif_must_have_whole_atoms(tmp_path: Path) -> None:
+    full, half = CIF % {"share": "1.0"}, (CIF % {"share": "0.5"}).replace("data_half", "data_second")
+    (tmp_path / "both.cif").write_text(full + half.replace(" 0.5\n", " 1.0\n"))
+    assert len(crystals_of(campaign_at(tmp_path, "q: {file: both.cif, count: 2}"), "q")) == 2
+    (tmp_path / "both.cif").write_text(full + half)
+    with pytest.raises(CampaignFileError, match="Si2, Si3, Si4 are occupied in part"):
+        campaign_at(tmp_path, "q: {file: both.cif, count: 2}")
