@@ -188,10 +188,10 @@ class World:
     def ended(self, host: Host) -> int:
         """Wait for the end of the workers of a host; return the exit code of their supervisor.
 
-        They may take 30 s of their own: 5 of grace, 10 until a task that does not heed it is left, 15 until they are
+        They have 30 s: 5 of grace, 10 until a task that does not heed it is left, 15 until they are
         killed; a push worker 25, if its site does not answer.
         """
-        return self._workers[host.name].wait(90)
+        return self._workers[host.name].wait(30)
 
     def work_with_wrong_clock(self, host: Host, ahead_s: float, *arguments: object) -> None:
         """Start workers on a host whose time of day is wrong."""

@@ -49,7 +49,7 @@ def test_a_dead_link_is_noticed_while_a_command_waits(database_uri, link):
             except ConnectionFailure:
                 continue  # that it was noticed is what counts
         # the socket alone would have waited for 60 s
-        assert time.monotonic() - begin < 30.0
+        assert time.monotonic() - begin < 10.0
 
 
 def test_a_connection_that_rested_is_not_trusted(database_uri, link):
@@ -62,7 +62,7 @@ def test_a_connection_that_rested_is_not_trusted(database_uri, link):
         time.sleep(0.3)
         begin = time.monotonic()
         queue.fireworks.find_one({})
-        assert time.monotonic() - begin < 30.0
+        assert time.monotonic() - begin < 5.0
 
 
 def test_a_server_that_calls_itself_by_another_address(namespaces, tmp_path):

@@ -97,7 +97,7 @@ def test_latency_does_not_cost_throughput_and_keeps_the_order():
         taken = time.monotonic() - begin
         thread.join()
         # 512 pieces, each 100 ms late: 51 s if they waited for each other
-        assert 0.1 <= taken < 20.0
+        assert 0.1 <= taken < 2.0
 
 
 def test_bandwidth():
@@ -105,7 +105,7 @@ def test_bandwidth():
         begin = time.monotonic()
         sock.sendall(bytes(300_000))
         assert len(read(sock, 300_000)) == 300_000
-        assert 0.3 <= time.monotonic() - begin < 15.0
+        assert 0.3 <= time.monotonic() - begin < 1.5
 
 
 @pytest.mark.parametrize("reset", [True, False])

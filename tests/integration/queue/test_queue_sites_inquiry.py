@@ -94,7 +94,7 @@ def test_tasks_of_a_killed_job_run_again_at_once(queue, jobs, monkeypatch, name)
     )
     began = time.monotonic()
     assert wait_for(lambda: inquiry.at_once(queue)) == (first.fw_id,)
-    assert time.monotonic() - began < 60.0
+    assert time.monotonic() - began < 5.0
     assert states(queue) == {"first": "READY", "second": "RUNNING"}
     reason = queue.launches.find_one({"launch_id": first.launch_id})["action"]["stored_data"]["_message"]
     assert f"has ended ({name}: not in its queue)" in reason

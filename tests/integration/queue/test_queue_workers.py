@@ -176,8 +176,8 @@ def test_sigterm_hands_a_long_task_back(queue, supervise, tmp_path):
     supervisor = supervise(n=1, worker=QUICK.model_copy(update={"drain_grace_s": 0.3}))
     wait_for(lambda: lines(note), tick=supervisor.tick)
     began = time.monotonic()
-    supervisor.stop(grace_s=50.0)
-    assert time.monotonic() - began < 40.0, "it was killed, or ran to its end"
+    supervisor.stop(grace_s=10.0)
+    assert time.monotonic() - began < 5.0
     assert states(queue) == {"long": "READY"}
     assert [line.split()[0] for line in lines(note)] == ["begin"]
     assert queue.retries.count_documents({}) == 0, "being told to stop is no failure"

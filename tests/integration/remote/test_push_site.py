@@ -210,7 +210,7 @@ def test_a_site_that_hangs_is_given_up_in_time(described, gate, inbox) -> None:
         look(Transport(site), into=inbox)
     assert raised.value.kind == "network"
     assert "did not answer within 1 s" in str(raised.value)
-    assert time.monotonic() - began < 50.0, "the command would have ended by itself"
+    assert time.monotonic() - began < 10.0
 
 
 def test_greetings_of_a_login_shell_do_not_matter(described, inbox) -> None:
