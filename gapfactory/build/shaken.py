@@ -45,18 +45,10 @@ def start_from_file(path: Path, **more: object) -> StartSettings:
     InputError
         The file cannot be read as a structure.
     """
-    from ase import Atoms
-    from ase.io import read
-    from ase.io.formats import UnknownFileTypeError
-
     from gapfactory.build.body_settings import StartSettings
+    from gapfactory.io.structures import read_atoms
 
-    try:
-        atoms = read(path)
-    except (OSError, UnknownFileTypeError, ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{path} cannot be read as a structure: {error}") from error
-    if not isinstance(atoms, Atoms) or not len(atoms):
-        raise InputError(f"{path} holds no atoms: give a file with one structure")
+    atoms = read_atoms(path, "structure")
     values: dict[str, object] = {
         "symbols": atoms.get_chemical_symbols(),
         "positions": atoms.positions.tolist(),

@@ -137,16 +137,9 @@ def unit_from_file(path: Path, **more: object) -> UnitSettings:
     InputError
         The file cannot be read as a structure.
     """
-    from ase import Atoms
-    from ase.io import read
-    from ase.io.formats import UnknownFileTypeError
+    from gapfactory.io.structures import read_atoms
 
-    try:
-        atoms = read(path)
-    except (OSError, UnknownFileTypeError, ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{path} cannot be read as a structure: {error}") from error
-    if not isinstance(atoms, Atoms) or not len(atoms):
-        raise InputError(f"{path} holds no atoms: give a file with one molecule or fragment")
+    atoms = read_atoms(path, "molecule or fragment")
     values = {
         "name": path.stem,
         "symbols": atoms.get_chemical_symbols(),

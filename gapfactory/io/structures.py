@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
-__all__ = ["GivenStructure", "read_structures"]
+__all__ = ["GivenStructure", "read_atoms", "read_structures"]
 
 #: Column of an extended XYZ file that holds the occupation of each atom's site.
 OCCUPANCY_KEY = "occupancy"
@@ -95,3 +95,31 @@ def _given(number: int, atoms: Atoms) -> GivenStructure:
         energy=None if energy is None else float(energy),
         partial=None if occupancy is None else np.asarray(occupancy, dtype=float) < 1.0 - 1e-6,
     )
+
+
+def read_atoms(path: Path, what: str) -> Atoms:
+    """Return the one structure of a file of any kind that ASE reads.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What it should hold, for the message.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read as a structure, or holds no atoms.
+    """
+    from ase import Atoms as AseAtoms
+    from ase.io import read
+    from ase.io.formats import UnknownFileTypeError
+
+    try:
+        atoms = read(path)
+    except (OSError, UnknownFileTypeError, ValueError, KeyError, IndexError) as error:
+        raise InputError(f"{path} cannot be read as a structure: {error}") from error
+    if not isinstance(atoms, AseAtoms) or not len(atoms):
+        raise InputError(f"{path} holds no atoms: give a file with one {what}")
+    return atoms
