@@ -1,4 +1,4 @@
-"""Random cells with symmetry, dimers and isolated atoms."""
+"""Random cells with symmetry, dimers and isolated atoms; supercells and frames that hold a crystal's vibrations."""
 
 from __future__ import annotations
 
