@@ -33,6 +33,9 @@ class DistortedSettings(Settings):
     strain: float = Field(default=0.03, ge=0, lt=0.3)
     """Components of the symmetric strain, its change of volume taken out, are drawn uniformly within +- this. 0.03: a
     shear stress of 12 GPa at a shear modulus of 200 GPa, some way beyond the elastic constants of a hard solid."""
+    keep_volume: bool = True
+    """Whether the strain's change of volume is taken out. If not, the volume changes by the strain beside the factor
+    drawn from `volume_low` to `volume_high`, as in the cells L (1 + strain) of Allen and Bartók 2022."""
     displacement: float = Field(default=0.05, ge=0)
     """Standard deviation of each coordinate's displacement in Å. 0.05: the zero-point motion of boron atoms at a Debye
     temperature of 1300 K, and the displacement of Allen et al. 2022 for force constants."""
@@ -61,7 +64,7 @@ class DistortedCrystal:
     volume_factor
         Its volume relative to the crystal's.
     strain
-        (3, 3) symmetric; without change of volume to first order.
+        (3, 3) symmetric; without change of volume to first order where the settings keep the volume.
     displacement
         Root mean square displacement of the atoms in Å, from their places in the strained cell.
     """
@@ -101,29 +104,32 @@ def distorted_crystal(
     limit = settings.nearest * _shortest(crystal)
     for _ in range(settings.tries):
         factor = float(rng.uniform(settings.volume_low, settings.volume_high))
-        strain = _traceless(rng.uniform(-settings.strain, settings.strain, size=6))
+        strain = _symmetric(rng.uniform(-settings.strain, settings.strain, size=6))
+        if settings.keep_volume:
+            strain -= np.eye(3) * np.trace(strain) / 3.0
         moves = rng.normal(scale=1.0, size=(len(crystal), 3)) * settings.displacement
         # the atoms as a whole do not move
         moves -= moves.mean(axis=0)
         deformation = np.eye(3) + strain
-        deformation *= (factor / np.linalg.det(deformation)) ** (1.0 / 3.0)
+        own = float(np.linalg.det(deformation))
+        deformation *= (factor / own if settings.keep_volume else factor) ** (1.0 / 3.0)
         atoms = Atoms(crystal.numbers, positions=crystal.positions, cell=crystal.cell, pbc=True)
         atoms.set_cell(crystal.cell.array @ deformation, scale_atoms=True)
         atoms.positions += moves
         # compression alone may bring atoms nearer than the limit; it is the displacements that are judged
         if _shortest(atoms) >= min(limit, limit * factor ** (1.0 / 3.0)):
-            return DistortedCrystal(atoms, factor, strain, float(np.sqrt((moves**2).sum(axis=1).mean())))
+            volume = factor if settings.keep_volume else factor * own
+            return DistortedCrystal(atoms, volume, strain, float(np.sqrt((moves**2).sum(axis=1).mean())))
     raise BuildError(
         f"{settings.tries} distortions of {crystal.symbols!s} all brought two atoms nearer than {limit:.2f} Å; lower "
         "displacement or strain"
     )
 
 
-def _traceless(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the symmetric (3, 3) matrix of six components, its trace taken away."""
+def _symmetric(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the symmetric (3, 3) matrix of six components."""
     xx, yy, zz, yz, xz, xy = values
-    strain = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    return np.asarray(strain - np.eye(3) * np.trace(strain) / 3.0)
+    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
 
 
 def _shortest(atoms: Atoms) -> float:

@@ -46,6 +46,18 @@ def test_cell_and_positions_are_what_is_said():
         assert np.sqrt((moves**2).sum(axis=1).mean()) == pytest.approx(found.displacement)
 
 
+def test_strain_that_does_not_keep_the_volume():
+    settings = DistortedSettings(volume_low=0.95, volume_high=1.05, strain=0.02, keep_volume=False)
+    traces = []
+    for i in range(20):
+        found = distorted_crystal(ALPHA, stream(1, 0, Stage.CRYSTAL, i), settings)
+        assert found.atoms.get_volume() / ALPHA.get_volume() == pytest.approx(found.volume_factor)
+        factor = found.volume_factor / np.linalg.det(np.eye(3) + found.strain)
+        assert 0.95 <= factor <= 1.05
+        traces.append(np.trace(found.strain))
+    assert np.std(traces) > 0.01
+
+
 def test_the_seed_fixes_each_structure():
     first, second = many(3), many(3)
     for a, b in zip(first, second, strict=True):
