@@ -30,6 +30,8 @@ class Stage(IntEnum):
     CRYSTAL = 6
     #: discrete model number `index` of a partially occupied crystal; the generation is the number of its group
     MODEL = 7
+    #: frame number `index` of the distorted supercells that teach vibrations and elasticity
+    SUPERCELL = 8
 
 
 def stream(campaign_seed: int, generation: int, stage: Stage, index: int = 0) -> np.random.Generator:
