@@ -6,16 +6,13 @@ other machines have the structures, and a file that changes later changes nothin
 
 from __future__ import annotations
 
-import io
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from gapfactory.errors import CampaignFileError, InputError
+from gapfactory.io.structure_text import given_crystals, text_of_crystals
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ase import Atoms
@@ -28,12 +25,11 @@ __all__ = ["crystals_of", "given_crystals", "with_files"]
 
 #: Characters of all structures of a group: they are a part of one document of the database, which may have 16 MB.
 _MOST: Final = 2_000_000
-#: Å^3 per atom; no crystal is as dense
-_LEAST: Final = 0.1
+_NO_FILE: Final = "files are found beside a campaign file; give 'structures' where there is none"
 
 
 def with_files(content: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
-    """Return the keys of a campaign file with the structures of the files that its crystals name.
+    """Return the keys of a campaign file with the structures of the files that its crystals and `gap.unlabelled` name.
 
     A group that has its structures already, as `gapfactory campaign show` writes it, is left as it is.
 
@@ -53,9 +49,10 @@ def with_files(content: Mapping[str, Any], directory: Path | None) -> dict[str, 
 
     from gapfactory.protocols.settings import CrystalSettings
 
+    content = _with_unlabelled(content, directory)
     crystals = content.get("crystals")
     if not isinstance(crystals, dict):
-        return dict(content)
+        return content
     filled = dict(crystals)
     for number, (name, entry) in enumerate(sorted(crystals.items(), key=lambda item: str(item[0]))):
         if not isinstance(entry, dict) or entry.get("file") is None or entry.get("structures") is not None:
@@ -67,8 +64,7 @@ def with_files(content: Mapping[str, Any], directory: Path | None) -> dict[str, 
             continue
         try:
             if directory is None:
-                msg = "files are found beside a campaign file; give 'structures' where there is none"
-                raise InputError(msg)
+                raise InputError(_NO_FILE)
             text = _read(directory, group, _seed(content), number)
         except InputError as error:
             msg = f"crystals.{name}.file is {group.file!r}: {error}"
@@ -91,6 +87,29 @@ def _seed(content: Mapping[str, Any]) -> int:
         return int(default)
 
 
+def _with_unlabelled(content: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
+    from gapfactory.io.structures import read_structures
+
+    gap = content.get("gap")
+    entry = gap.get("unlabelled") if isinstance(gap, dict) else None
+    if not isinstance(gap, dict) or not isinstance(entry, dict):
+        return dict(content)
+    name = entry.get("file")
+    if not isinstance(name, str) or entry.get("structures") is not None:
+        return dict(content)
+    try:
+        if directory is None:
+            raise InputError(_NO_FILE)
+        path = directory / name
+        if path.suffix == ".cif" and path.is_file():
+            _require_whole(path)
+        text = _text([given.atoms for given in read_structures(path)])
+    except InputError as error:
+        msg = f"gap.unlabelled.file is {name!r}: {error}"
+        raise CampaignFileError(msg) from error
+    return {**content, "gap": {**gap, "unlabelled": {**entry, "structures": text}}}
+
+
 def _read(directory: Path, group: CrystalSettings, seed: int, number: int) -> str:
     """Return the structures of a file as extended XYZ: those that it holds, or models drawn from its occupations."""
     from gapfactory.io.structures import read_structures
@@ -102,10 +121,11 @@ def _read(directory: Path, group: CrystalSettings, seed: int, number: int) -> st
         if path.suffix == ".cif" and path.is_file():
             _require_whole(path)
         found = [given.atoms for given in read_structures(path)]
-    stream = io.StringIO()
-    for atoms in found:
-        _write(stream, atoms)
-    text = stream.getvalue()
+    return _text(found)
+
+
+def _text(found: Sequence[Atoms]) -> str:
+    text = text_of_crystals(found)
     if len(text) > _MOST:
         msg = f"{len(found)} structures of {len(text) / 1e6:.1f} MB; a campaign takes {_MOST / 1e6:g} MB: give fewer"
         raise InputError(msg)
@@ -142,45 +162,6 @@ def _require_whole(path: Path) -> None:
             "models: {atoms: 106, minimum_separation: 1.2}"
         )
         raise InputError(msg)
-
-
-def _write(stream: io.StringIO, atoms: Atoms) -> None:
-    """Write one structure with every digit: it is read again to the same bits."""
-    cell = " ".join(repr(float(x)) for x in atoms.cell.array.ravel())
-    stream.write(f'{len(atoms)}\nLattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T"\n')
-    for symbol, position in zip(atoms.get_chemical_symbols(), atoms.positions, strict=True):
-        stream.write(f"{symbol} {' '.join(repr(float(x)) for x in position)}\n")
-
-
-@lru_cache(maxsize=32)
-def given_crystals(text: str) -> tuple[Atoms, ...]:
-    """Return the structures of a group as its `structures` have them; not to be changed.
-
-    Raises
-    ------
-    InputError
-        The text is no extended XYZ, or a structure is no crystal.
-    """
-    from ase import Atoms
-    from ase.io.extxyz import XYZError, read_xyz
-
-    try:
-        images = list(read_xyz(io.StringIO(text), slice(None)))
-    except (XYZError, ValueError, KeyError, IndexError) as error:
-        msg = f"no extended XYZ: {error}"
-        raise InputError(msg) from error
-    if not images:
-        msg = "there is no structure"
-        raise InputError(msg)
-    for number, image in enumerate(images, 1):
-        if image.cell.rank != 3 or not all(image.pbc) or not len(image):
-            msg = f"structure {number} ({image.symbols!s}) is not periodic in three directions"
-            raise InputError(msg)
-        finite = np.isfinite(image.positions).all() and np.isfinite(image.cell.array).all()
-        if not finite or image.get_volume() < _LEAST * len(image):
-            msg = f"structure {number} ({image.symbols!s}) has a coordinate that is no number, or a cell without volume"
-            raise InputError(msg)
-    return tuple(Atoms(i.numbers, positions=i.positions, cell=i.cell, pbc=True) for i in images)
 
 
 def crystals_of(campaign: Campaign, name: str) -> tuple[Atoms, ...]:

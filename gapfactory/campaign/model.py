@@ -255,6 +255,7 @@ class Campaign(Settings):
             raise ValueError(msg)
         self.phase_names()
         self._require_targets()
+        self._require_unlabelled()
         self._require_fittable()
         return self
 
@@ -407,6 +408,25 @@ class Campaign(Settings):
             except ValueError as error:
                 msg = f"components.{name}.targets is {list(component.targets)}: {error}"
                 raise ValueError(msg) from error
+
+    def _require_unlabelled(self) -> None:
+        """Refuse structures for sparse points that cannot be read or are of other elements."""
+        from gapfactory.errors import InputError
+
+        for key, gap in {"gap": self.gap, "final_fit": self.final_gap}.items():
+            given = gap.unlabelled
+            where = f"{key}.unlabelled: the structures of {given.file or 'this campaign'}"
+            try:
+                found = given.atoms()
+            except InputError as error:
+                msg = f"{where}: {error}"
+                raise ValueError(msg) from error
+            foreign = {s for atoms in found for s in atoms.get_chemical_symbols()} - {*self.species_table}
+            if foreign:
+                msg = (
+                    f"{where} hold {', '.join(sorted(foreign))}, the campaign {', '.join(self.species_table)}"
+                )
+                raise ValueError(msg)
 
     def _require_fittable(self) -> None:
         """Refuse terms that gap_fit cannot take, before anything is labelled."""

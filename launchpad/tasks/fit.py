@@ -163,7 +163,8 @@ def _report(fit: GapFit) -> dict[str, Any]:
         "skipped": list(fit.skipped),
         "duplicates": list(fit.duplicates),
         "discarded": list(fit.discarded),
+        "sparse_pool": fit.pool,
         "versions": dict(fit.versions),
-        "sigmas": {key: asdict(sigma) for key, sigma in sorted(fit.sigmas.items())},
+        "sigmas": {key: sigma.summary() for key, sigma in sorted(fit.sigmas.items())},
         "residuals": {key: list(value) for key, value in sorted(fit.residuals.items())},
     }

@@ -7,6 +7,7 @@ from gapfactory.potentials.gap.data import GapFit, LabelledStructure, StageFit, 
 from gapfactory.potentials.gap.files import potential_digest, write_manifest
 from gapfactory.potentials.gap.fit import fit_gap
 from gapfactory.potentials.gap.memory import MemoryEstimate, estimate_memory
+from gapfactory.potentials.gap.presets import allen_2022
 from gapfactory.potentials.gap.settings import GapSettings
 from gapfactory.potentials.gap.sigmas import SigmaSettings, distance_to_hull
 
@@ -19,6 +20,7 @@ __all__ = [
     "SigmaSettings",
     "StageFit",
     "TrainErrors",
+    "allen_2022",
     "check_backend",
     "distance_to_hull",
     "estimate_memory",

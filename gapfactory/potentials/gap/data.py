@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gapfactory.potentials.gap.sigmas import Sigmas
 
-__all__ = ["Diagnostics", "GapFit", "LabelledStructure", "StageFit", "TrainErrors", "checked"]
+__all__ = ["Diagnostics", "GapFit", "LabelledStructure", "StageFit", "TrainErrors", "checked", "pool"]
 
 #: two labels of one structure may differ by this much (eV/atom) before the data count as contradictory
 CONTRADICTION = 1e-3
@@ -180,6 +180,8 @@ class GapFit:
         Ids left out because another id holds the same structure.
     discarded
         Ids left out because they lie too far above the hull.
+    pool
+        Structures that sparse points could come from, labelled or not.
     versions
         Versions of the programs and libraries.
     backend
@@ -211,24 +213,29 @@ class GapFit:
     backend: str = "native"
     threads: int = 1
     peak_memory: int = 0
+    pool: int = 0
 
 
-def _check_one(item: LabelledStructure, symbols: set[str]) -> None:
-    n = len(item.atoms)
-    where = f"structure {item.id!r}"
-    if n == 0:
+def _check_atoms(where: str, atoms: Atoms, symbols: set[str]) -> None:
+    if len(atoms) == 0:
         msg = f"{where} has no atoms: remove it"
         raise FitError(msg)
-    strange = sorted(set(item.atoms.symbols) - symbols)
+    strange = sorted(set(atoms.symbols) - symbols)
     if strange:
         msg = (
             f"{where} contains {', '.join(strange)}, which the fit's species "
             f"({', '.join(sorted(symbols))}) do not"
         )
         raise FitError(msg)
-    if not (np.isfinite(item.atoms.positions).all() and np.isfinite(item.atoms.cell.array).all()):
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         msg = f"{where} has positions or a cell that are not finite: quarantine it"
         raise FitError(msg)
+
+
+def _check_one(item: LabelledStructure, symbols: set[str]) -> None:
+    n = len(item.atoms)
+    where = f"structure {item.id!r}"
+    _check_atoms(where, item.atoms, symbols)
     if not np.isfinite(item.energy):
         msg = f"the energy of {where} is {item.energy}: quarantine the label"
         raise FitError(msg)
@@ -317,3 +324,28 @@ def checked(
         msg = "the training data hold only isolated atoms: label dimers or crystals first"
         raise FitError(msg)
     return kept, tuple(duplicates), e0
+
+
+def pool(
+    data: Sequence[LabelledStructure], unlabelled: Sequence[Atoms], symbols: Sequence[str]
+) -> tuple[list[str], list[Atoms]]:
+    """Return the structures that sparse points are chosen from, with names for messages.
+
+    Without `unlabelled` these are the data in their order. Else they are in an order that depends neither on who has a
+    label nor on how they are given, and every structure is there once: the same structures give the same sparse
+    points, whichever of them are labelled (Allen and Bartók 2022, Fig. 4a).
+
+    Raises
+    ------
+    FitError
+        If a structure without label is empty, not finite or has a species that the fit has not.
+    """
+    if not unlabelled:
+        return [item.id for item in data], [item.atoms for item in data]
+    found = {structure_hash(item.atoms): (item.id, item.atoms) for item in data}
+    for number, atoms in enumerate(unlabelled, 1):
+        name = f"{number} of those without label"
+        _check_atoms(f"structure {name}", atoms, set(symbols))
+        found.setdefault(structure_hash(atoms), (name, atoms))
+    ordered = [found[key] for key in sorted(found)]
+    return [name for name, _ in ordered], [atoms for _, atoms in ordered]

@@ -45,7 +45,7 @@ def stage_delta(
     """Return delta of a stage in eV.
 
     Rule `paper` (Bernstein, Csányi and Deringer 2019): the standard deviation of the energies per atom for
-    the two-body term, then the root-mean-square error per atom of the preceding fit. Rule `per-descriptor`:
+    the first term, then the root-mean-square error per atom of the preceding fit. Rule `per-descriptor`:
     the sum of the absolute residuals over the number of descriptors that share them.
 
     Parameters
@@ -53,7 +53,7 @@ def stage_delta(
     stage
         0 two-body, 1 three-body, 2 SOAP.
     residuals
-        (n,) eV in total: energy relative to the free atoms for stage 0, reference minus preceding fit after
+        (n,) eV in total: energy relative to the free atoms for the first term, reference minus preceding fit after
         that.
     """
     chosen = judged(data)
@@ -61,7 +61,7 @@ def stage_delta(
     values = residuals[chosen]
     if settings.delta.rule != "per-descriptor":
         per_atom = values / sizes
-        if stage == 0:
+        if stage == settings.enabled.index(True):
             per_atom = per_atom - per_atom.mean()
         weights = sizes if settings.delta.rule == "total" else 1.0
         delta = float(np.sqrt(np.mean((weights * per_atom) ** 2)))

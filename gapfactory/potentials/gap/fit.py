@@ -1,4 +1,4 @@
-"""Fits a Gaussian approximation potential in stages: 2b, then 2b+3b, then 2b+3b+SOAP."""
+"""Fits a Gaussian approximation potential in stages: 2b, then 2b+3b, then 2b+3b+SOAP, as far as it has these."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gapfactory.potentials.gap.backends import (
     usable_cores,
 )
 from gapfactory.potentials.gap.check import Evaluation, evaluate, validate_potential
-from gapfactory.potentials.gap.data import GapFit, StageFit, TrainErrors, checked
+from gapfactory.potentials.gap.data import GapFit, StageFit, TrainErrors, checked, pool
 from gapfactory.potentials.gap.deltas import binding_energies, judged, stage_delta
 from gapfactory.potentials.gap.files import (
     MANIFEST_NAME,
@@ -29,11 +29,11 @@ from gapfactory.potentials.gap.files import (
 )
 from gapfactory.potentials.gap.memory import LARGEST_CROSS, estimate_memory
 from gapfactory.potentials.gap.program import find_program
-from gapfactory.potentials.gap.sigmas import Sigmas, crystal_sigmas, distance_to_hull
+from gapfactory.potentials.gap.sigmas import Sigmas, adaptive_sigmas, crystal_sigmas, distance_to_hull
 from gapfactory.potentials.gap.sparse import choose
 from gapfactory.potentials.gap.terms import terms
+from gapfactory.potentials.gap.trainfile import has_forces, virial_voigt
 from gapfactory.potentials.gap.xml import sparse_files
-from gapfactory.structures import structure_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_gap", "structure_sigmas", "train_errors"]
 
-STAGES = ("2b", "2b+3b", "2b+3b+soap")
 _TERM_NAMES = ("2b", "3b", "soap")
 
 
@@ -58,8 +57,8 @@ def structure_sigmas(
 ) -> dict[str, Sigmas]:
     """Return the absolute errors of every structure by id.
 
-    Crystals get theirs from the distance above the hull in volume, composition and energy per atom;
-    isolated atoms and dimers have fixed ones.
+    Crystals get theirs from the distance above the hull in volume, composition and energy per atom, or those of
+    forces and virials from the magnitude of each component; isolated atoms and dimers have fixed ones.
 
     Parameters
     ----------
@@ -82,7 +81,12 @@ def structure_sigmas(
     fractions = np.array([[(item.atoms.numbers == z).mean() for z in numbers[1:]] for item in crystals])
     above = distance_to_hull(volumes, energies, fractions.reshape(len(crystals), len(numbers) - 1))
     for item, value in zip(crystals, above, strict=True):
-        sigmas[item.id] = crystal_sigmas(float(value), len(item.atoms), settings)
+        n = len(item.atoms)
+        if settings.rule == "hull":
+            sigmas[item.id] = crystal_sigmas(float(value), n, settings)
+            continue
+        forces = item.forces if has_forces(item) else None
+        sigmas[item.id] = adaptive_sigmas(forces, virial_voigt(item), n, settings, above_hull=float(value))
     return sigmas
 
 
@@ -195,7 +199,8 @@ def fit_gap(
     progress
         Called with one line of text as the fit proceeds.
     extra_sparse_structures
-        Structures without labels that sparse points may be chosen from as well.
+        Structures without labels that sparse points may be chosen from as well, beside those of
+        `settings.unlabelled`. They change nothing but the sparse points: see `pool`.
     store
         Directory of parts of earlier fits (see `solve.blocks`): a fit with the same sparse points computes only
         what is new. For the native backend.
@@ -222,15 +227,15 @@ def fit_gap(
     root = Path(tempfile.mkdtemp(prefix="fit-", dir=workdir))
 
     all_terms = terms(ordered, settings)
-    unlabelled = sorted(extra_sparse_structures, key=structure_hash)
-    structures = [*(item.atoms for item in items), *unlabelled]
-    names = [item.id for item in items] + [f"without label, number {k}" for k in range(len(unlabelled))]
+    unlabelled = [*settings.unlabelled.atoms(), *extra_sparse_structures]
+    names, structures = pool(items, unlabelled, [s.symbol for s in ordered])
     points = [choose(term, structures, settings, seed(k), names) for k, term in enumerate(all_terms)]
     skipped = tuple(t.name for t, p in zip(all_terms, points, strict=True) if not len(p))
     kept = [(t, p) for t, p in zip(all_terms, points, strict=True) if len(p)]
     problem = Problem(items, sigmas, [t for t, _ in kept], [p for _, p in kept], e0, settings)
     wall = {"sparse points": time.monotonic() - begin}
-    say(f"{len(items)} structures, {sum(len(p) for _, p in kept)} sparse points")
+    said = f", chosen from {len(structures)} structures" if unlabelled else ""
+    say(f"{len(items)} structures, {sum(len(p) for _, p in kept)} sparse points{said}")
 
     stages = sorted({term.stage for term in problem.terms})
     if not stages:
@@ -245,7 +250,8 @@ def fit_gap(
         if not settings.delta.fixed:
             # As many digits as gap_fit is given, so that both backends solve the same equations.
             deltas[stage] = float(f"{stage_delta(stage, items, residuals, ordered, settings):.6g}")
-        directory = root / STAGES[stage]
+        name = "+".join(_TERM_NAMES[k] for k in stages if k <= stage)
+        directory = root / name
         solved = backend.solve(directory, stage, deltas)
         write_manifest(directory, energy_limit_per_atom=settings.energy_limit_per_atom, e0=dict(e0))
         start = time.monotonic()
@@ -257,7 +263,7 @@ def fit_gap(
         )
         errors, by_id = train_errors(items, found)
         report = StageFit(
-            name=STAGES[stage],
+            name=name,
             delta=deltas[stage],
             n_sparse=tuple(len(p) for p in problem.points[: problem.up_to(stage)]),
             targets=solved.targets,
@@ -267,7 +273,7 @@ def fit_gap(
         )
         reports.append(report)
         residuals = np.array([item.energy for item in items]) - found.energies
-        wall |= {f"{report.name} {name}": seconds for name, seconds in report.wall_s.items()}
+        wall |= {f"{name} {step}": seconds for step, seconds in report.wall_s.items()}
         say(f"{report.name}: delta {report.delta:.4g} eV, error {1000 * errors.energy_rmse:.3g} meV/atom")
 
     versions = package_versions("gapfactory", "numpy", "scipy", "ase") | dict(solved.versions)
@@ -305,6 +311,7 @@ def fit_gap(
         backend=settings.backend,
         threads=threads if settings.backend == "native" else settings.program.openmp_threads,
         peak_memory=_peak_memory(settings),
+        pool=len(structures),
     )
 
 
@@ -332,8 +339,7 @@ def _peak_memory(settings: GapSettings) -> int:
 def _given_deltas(settings: GapSettings) -> list[float]:
     """Return the fixed deltas by stage number (a stage that is switched off takes none), or placeholders."""
     values = iter(settings.delta.fixed)
-    enabled = (True, settings.three_body.enabled, settings.soap.enabled)
-    return [next(values) if on and settings.delta.fixed else settings.delta.least for on in enabled]
+    return [next(values) if on and settings.delta.fixed else settings.delta.least for on in settings.enabled]
 
 
 def _sentinels(items: Sequence[LabelledStructure]) -> list[int]:

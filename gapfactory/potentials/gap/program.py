@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING
 from gapfactory.errors import FitError
 from gapfactory.potentials.gap.files import XML_NAME, check_files, relabel
 from gapfactory.potentials.gap.sparse import write_sparse_file
-from gapfactory.potentials.gap.trainfile import ENERGY, FORCES, VIRIAL, expected_targets, write_training_file
+from gapfactory.potentials.gap.trainfile import (
+    ENERGY,
+    FORCES,
+    VIRIAL,
+    expected_targets,
+    has_forces,
+    virial_of,
+    write_training_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +57,11 @@ _COUNTS = {
     "energy sigmas": r"per-configuration setting of energy_sigma found:\s*(\d+)",
     "force sigmas": r"per-configuration setting of force_sigma found:\s*(\d+)",
     "virial sigmas": r"per-configuration setting of virial_sigma found:\s*(\d+)",
+}
+#: Numbers that older versions of the program do not print: none were found then.
+_COMPONENTS = {
+    "errors of force components": r"per-component setting of force_component_sigma found:\s*(\d+)",
+    "errors of virial components": r"per-component setting of virial_component_sigma found:\s*(\d+)",
 }
 
 
@@ -112,6 +125,9 @@ def read_counts(log: str) -> dict[str, int]:
             msg = f"the fit's log does not say how many {name} were found; its end:\n{tail(log)}"
             raise FitError(msg)
         counts[name] = int(match.group(1))
+    for name, pattern in _COMPONENTS.items():
+        match = re.search(pattern, log)
+        counts[name] = int(match.group(1)) if match else 0
     return counts
 
 
@@ -234,7 +250,7 @@ def run_program(
     except FitError as error:
         msg = f"the fit in {directory} stopped early (exit status {status}): {error}"
         raise FitError(msg) from None
-    _compare(counts, data, wanted)
+    _compare(counts, data, sigmas, wanted)
     if not (directory / XML_NAME).is_file():
         msg = (
             f"the fit in {directory} left no {XML_NAME} (exit status {status}); end of its log:\n{tail(log)}"
@@ -245,13 +261,27 @@ def run_program(
     return model, {name: counts[name] for name in ("energies", "forces", "virials")}, seconds, log
 
 
-def _compare(counts: Mapping[str, int], data: Sequence[LabelledStructure], wanted: Mapping[str, int]) -> None:
-    sigmas = {
+def _compare(
+    counts: Mapping[str, int],
+    data: Sequence[LabelledStructure],
+    sigmas: Mapping[str, Sigmas],
+    wanted: Mapping[str, int],
+) -> None:
+    virials = [item for item in data if virial_of(item) is not None]
+    errors = {
         "energy sigmas": wanted["energies"],
-        "force sigmas": sum(item.forces is not None and item.kind != "isolated" for item in data),
-        "virial sigmas": wanted["virials"] // 6,
+        "force sigmas": sum(has_forces(item) for item in data),
+        "virial sigmas": len(virials),
+        "errors of force components": sum(
+            3 * len(item.atoms)
+            for item in data
+            if has_forces(item) and sigmas[item.id].force_components is not None
+        ),
+        "errors of virial components": sum(
+            9 for item in virials if sigmas[item.id].virial_components is not None
+        ),
     }
-    for name, expected in {**wanted, **sigmas}.items():
+    for name, expected in {**wanted, **errors}.items():
         if counts[name] != expected:
             msg = (
                 f"the fit found {counts[name]} {name} in the training file where {expected} were written: "

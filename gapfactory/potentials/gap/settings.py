@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from gapfactory.errors import InputError
 from gapfactory.potentials.gap.sigmas import SigmaSettings
 from gapfactory.settings import Settings
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 __all__ = [
     "DeltaSettings",
@@ -16,6 +20,7 @@ __all__ = [
     "SoapSettings",
     "ThreeBodySettings",
     "TwoBodySettings",
+    "UnlabelledSettings",
 ]
 
 Positive = Annotated[float, Field(gt=0)]
@@ -25,6 +30,8 @@ Count = Annotated[int, Field(ge=1)]
 class TwoBodySettings(Settings):
     """The two-body term: a squared-exponential kernel of the distance, one per pair of species."""
 
+    enabled: bool = True
+    """Whether the potential has a two-body term."""
     sigma: Positive = 0.5
     """Length scale of the kernel in angstrom (Table 1)."""
     n_sparse: Count = 30
@@ -129,6 +136,40 @@ class ProgramSettings(Settings):
     """A fit whose estimated peak memory (GB) exceeds this is refused before it starts."""
 
 
+class UnlabelledSettings(Settings):
+    """Structures without labels that sparse points may be chosen from as well (Allen and Bartók 2022, Fig. 4).
+
+    They change which environments the potential is expanded in, and nothing else: not what it is fitted to.
+    """
+
+    file: str | None = None
+    """Extended XYZ or CIF file, its path counted from the campaign file. It is read together with the campaign file,
+    and then no more."""
+    structures: str | None = None
+    """What was read from `file`, as extended XYZ; the campaign has it from then on. Where it is given, no file is
+    read."""
+
+    def atoms(self) -> tuple[Atoms, ...]:
+        """Return the structures; not to be changed.
+
+        Raises
+        ------
+        InputError
+            They were not read yet, or are no crystals in extended XYZ.
+        """
+        if self.structures is None:
+            if self.file is not None:
+                msg = (
+                    f"the structures of {self.file} were not read with the campaign file: give "
+                    "gap.unlabelled.structures"
+                )
+                raise InputError(msg)
+            return ()
+        from gapfactory.io.structure_text import given_crystals
+
+        return given_crystals(self.structures)
+
+
 class GapSettings(Settings):
     """Everything that steers the fit of one Gaussian approximation potential."""
 
@@ -148,6 +189,8 @@ class GapSettings(Settings):
     sparse_files: dict[str, str] = Field(default_factory=dict)
     """Sparse points given by file instead of chosen: name of a term (`2b-Si-Si`, `3b-C-Si-Si`, `soap-Si`) to the path
     of a file as gap_fit's `sparse_method=FILE` reads it, one number per line, each point after its cutoff factor."""
+    unlabelled: UnlabelledSettings = UnlabelledSettings()
+    """Structures without labels to choose sparse points from, beside the labelled ones."""
     jitter: Positive = 1e-8
     """Added to the diagonal of the sparse covariance (eV^2)."""
     energy_limit_per_atom: Positive = 1000.0
@@ -155,9 +198,17 @@ class GapSettings(Settings):
     program: ProgramSettings = ProgramSettings()
     """How it is run."""
 
+    @property
+    def enabled(self) -> tuple[bool, bool, bool]:
+        """Whether there is a two-body, a three-body and a SOAP term."""
+        return (self.two_body.enabled, self.three_body.enabled, self.soap.enabled)
+
     @model_validator(mode="after")
     def _deltas_fit_stages(self) -> Self:
-        stages = 1 + self.three_body.enabled + self.soap.enabled
+        stages = sum(self.enabled)
+        if not stages:
+            msg = "two_body, three_body and soap are all switched off: a potential needs one of them"
+            raise ValueError(msg)
         if self.delta.fixed and len(self.delta.fixed) != stages:
             msg = (
                 f"delta.fixed has {len(self.delta.fixed)} values, but there are {stages} terms: give one "

@@ -1,9 +1,12 @@
-"""Expected errors (regularisation) of every label from its distance to the convex hull in volume and energy.
+"""Expected errors (regularisation) of every label: by its distance to a hull, or each component by its own magnitude.
 
 Bernstein, Csányi and Deringer (2019), Methods, "Interatomic potential fitting": the errors are piecewise
 linear in dE, the energy per atom above the convex hull that bounds the points (V, E) from below, at the
 same volume. With several species the points are (V, x_2 .. x_n, E) and the hull is taken at the same volume
 and composition.
+
+Allen and Bartók (2022), Section 3.3: the energy has one error; that of every component of a force or virial is a
+fraction of its magnitude, but at least a floor.
 """
 
 from __future__ import annotations
@@ -15,19 +18,53 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from gapfactory.errors import InputError
+from gapfactory.potentials.gap._arrays import ArrayData
 from gapfactory.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["SigmaSettings", "Sigmas", "crystal_sigmas", "distance_to_hull"]
+__all__ = [
+    "AdaptiveSettings",
+    "SigmaSettings",
+    "Sigmas",
+    "adaptive_sigmas",
+    "crystal_sigmas",
+    "distance_to_hull",
+]
 
 Positive = Annotated[float, Field(gt=0)]
+
+
+class AdaptiveSettings(Settings):
+    """Expected errors by magnitude, component by component; the defaults are those of Allen and Bartók (2022), Table 2.
+
+    Fractions of 0 make them static: every component then has its floor.
+    """
+
+    energy: Positive = 1e-3
+    """Energy error in eV, the same for all crystals."""
+    energy_per: Literal["cell", "root-atoms", "atom"] = "cell"
+    """What that is an error of: the total energy of a `cell` (the paper's table), the same times sqrt(N)
+    (`root-atoms`, what gap_fit makes of its `default_sigma`), or the energy per `atom`."""
+    force_fraction: Annotated[float, Field(ge=0)] = 0.01
+    """Error of a force component as a fraction of its magnitude."""
+    force_floor: Positive = 1e-3
+    """Smallest error of a force component in eV/A."""
+    virial_fraction: Annotated[float, Field(ge=0)] = 0.01
+    """Error of a virial component as a fraction of its magnitude (Al: 0.005)."""
+    virial_floor: Positive = 1e-3
+    """Smallest error of a component of the total virial of a cell in eV (Al: 0.0005)."""
 
 
 class SigmaSettings(Settings):
     """Expected errors of energies, forces and virials; the defaults are the paper's."""
 
+    rule: Literal["hull", "adaptive"] = "hull"
+    """Where the errors of crystals come from: `hull`, the distance to the convex hull of volume and energy
+    (Bernstein 2019), or `adaptive`, for each component of forces and virials its magnitude (Allen 2022)."""
+    adaptive: AdaptiveSettings = AdaptiveSettings()
+    """`adaptive`: the errors; the keys of `hull` (window, low, high, scaling) have no effect then."""
     window_low: Annotated[float, Field(ge=0)] = 0.1
     """Up to this distance above the hull (eV/atom) the `low` errors apply."""
     window_high: Positive = 1.0
@@ -71,8 +108,8 @@ class SigmaSettings(Settings):
         return self
 
 
-@dataclass(frozen=True)
-class Sigmas:
+@dataclass(frozen=True, eq=False)
+class Sigmas(ArrayData):
     """Expected errors of one structure as the fit needs them: absolute, on the totals.
 
     Attributes
@@ -80,17 +117,33 @@ class Sigmas:
     energy
         eV, on the total energy.
     force
-        eV/A, on each component.
+        eV/A, on each component; where components have their own errors, the root-mean-square of these.
     virial
-        eV, on each component of the total virial.
+        eV, on each component of the total virial; or the root-mean-square.
     above_hull
         Distance above the hull, eV/atom (0 for isolated atoms and dimers).
+    force_components
+        (N, 3) eV/A, errors of the single components, or None: all have `force`.
+    virial_components
+        (6,) eV, the same of the virial, xx yy zz yz xz xy.
     """
 
     energy: float
     force: float
     virial: float
     above_hull: float
+    force_components: NDArray[np.float64] | None = None
+    virial_components: NDArray[np.float64] | None = None
+
+    @property
+    def least(self) -> float:
+        """The smallest of all errors, whatever its unit: positive if all are, NaN if one is."""
+        arrays = [a.ravel() for a in (self.force_components, self.virial_components) if a is not None]
+        return float(np.min(np.concatenate([(self.energy, self.force, self.virial), *arrays])))
+
+    def summary(self) -> dict[str, float]:
+        """Return the errors without those of single components, as plain data."""
+        return {name: getattr(self, name) for name in ("energy", "force", "virial", "above_hull")}
 
 
 def crystal_sigmas(above_hull: float, n_atoms: int, settings: SigmaSettings) -> Sigmas:
@@ -122,6 +175,64 @@ def crystal_sigmas(above_hull: float, n_atoms: int, settings: SigmaSettings) -> 
     if s.scaling == "atoms":
         return Sigmas(energy * n_atoms, force, virial * n_atoms, d_e)
     return Sigmas(energy * (n_atoms / 16) ** 0.5, force, virial * (n_atoms / 16) ** 0.25, d_e)
+
+
+def adaptive_sigmas(
+    forces: NDArray[np.float64] | None,
+    virial: NDArray[np.float64] | None,
+    n_atoms: int,
+    settings: SigmaSettings,
+    *,
+    above_hull: float = 0.0,
+) -> Sigmas:
+    """Return the absolute errors of a crystal, those of force and virial components by their magnitude.
+
+    Allen and Bartók (2022), Section 3.3: ``sigma = max(Delta |x|, sigma_min)``. The table writes the force as a
+    vector, but text and published script take each Cartesian component; so does this. Noise of the labels raises
+    the floors.
+
+    Parameters
+    ----------
+    forces
+        (N, 3) labels, eV/A, or None.
+    virial
+        (6,) label of the total virial, eV, xx yy zz yz xz xy, or None.
+    n_atoms
+        Atoms of the crystal.
+    settings
+        `adaptive`, and the noise floors.
+    above_hull
+        Distance above the hull, eV/atom; kept, not used.
+
+    Raises
+    ------
+    InputError
+        If a shape is wrong, a label is not finite or `n_atoms` is not positive.
+    """
+    if n_atoms < 1:
+        msg = f"no expected error for {n_atoms} atoms: there must be at least one"
+        raise InputError(msg)
+    s = settings.adaptive
+    per = {"cell": 1.0, "root-atoms": n_atoms**0.5, "atom": float(n_atoms)}[s.energy_per]
+    energy = max(s.energy * per, settings.energy_noise_floor * n_atoms)
+
+    def rule(
+        label: NDArray[np.float64] | None, shape: tuple[int, ...], fraction: float, floor: float
+    ) -> tuple[float, NDArray[np.float64] | None]:
+        if label is None:
+            return floor, None
+        if np.shape(label) != shape or not np.isfinite(label).all():
+            msg = (
+                f"labels of shape {np.shape(label)} have no expected errors: expected {shape} finite numbers"
+            )
+            raise InputError(msg)
+        errors = np.maximum(fraction * np.abs(label), floor)
+        return float(np.sqrt(np.mean(errors**2))), errors
+
+    force_floor = max(s.force_floor, settings.force_noise_floor)
+    force, forces_errors = rule(forces, (n_atoms, 3), s.force_fraction, force_floor)
+    virial_error, virial_errors = rule(virial, (6,), s.virial_fraction, s.virial_floor)
+    return Sigmas(energy, force, virial_error, max(0.0, float(above_hull)), forces_errors, virial_errors)
 
 
 def distance_to_hull(

@@ -99,7 +99,7 @@ def terms(species: Sequence[SpeciesLike], settings: GapSettings) -> list[Term]:
         raise FitError(msg)
     found: list[Term] = []
     two, three, soap = settings.two_body, settings.three_body, settings.soap
-    for a, b in combinations_with_replacement(ordered, 2):
+    for a, b in combinations_with_replacement(ordered, 2) if two.enabled else ():
         cutoff, width = _cutoff((a, b), two)
         found.append(
             Term(

@@ -15,20 +15,43 @@ if TYPE_CHECKING:
     from gapfactory.potentials.gap.data import LabelledStructure
     from gapfactory.potentials.gap.sigmas import Sigmas
 
-__all__ = ["ENERGY", "FORCES", "VIRIAL", "expected_targets", "has_forces", "virial_of", "write_training_file"]
+__all__ = [
+    "ENERGY",
+    "FORCES",
+    "FORCE_SIGMAS",
+    "VIRIAL",
+    "VIRIAL_SIGMAS",
+    "expected_targets",
+    "has_forces",
+    "virial_of",
+    "virial_voigt",
+    "write_training_file",
+]
 
 ENERGY, FORCES, VIRIAL = "ref_energy", "ref_forces", "ref_virial"
+FORCE_SIGMAS, VIRIAL_SIGMAS = "force_component_sigma", "virial_component_sigma"
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 
-def virial_of(item: LabelledStructure) -> np.ndarray | None:
-    """Return the symmetric (3, 3) virial in eV (-volume x ASE stress), or None for what is not a crystal."""
+def virial_voigt(item: LabelledStructure) -> np.ndarray | None:
+    """Return the virial in eV (-volume x ASE stress), xx yy zz yz xz xy, or None for what is not a crystal."""
     if item.stress is None or item.kind != "crystal":
         return None
-    virial = np.empty((3, 3))
-    for value, (i, j) in zip(item.stress, _VOIGT, strict=True):
-        virial[i, j] = virial[j, i] = -float(value) * item.atoms.get_volume()
-    return virial
+    return -np.asarray(item.stress, dtype=float) * item.atoms.get_volume()
+
+
+def virial_of(item: LabelledStructure) -> np.ndarray | None:
+    """Return the virial of `virial_voigt` as a symmetric (3, 3) matrix."""
+    virial = virial_voigt(item)
+    return None if virial is None else _symmetric(virial)
+
+
+def _symmetric(voigt: np.ndarray) -> np.ndarray:
+    """Return the (3, 3) matrix of xx yy zz yz xz xy."""
+    matrix = np.empty((3, 3))
+    for value, (i, j) in zip(voigt, _VOIGT, strict=True):
+        matrix[i, j] = matrix[j, i] = float(value)
+    return matrix
 
 
 def expected_targets(data: Sequence[LabelledStructure]) -> dict[str, int]:
@@ -58,7 +81,9 @@ def write_training_file(
     """Write the training file.
 
     Virials are written as nine plain numbers in one value: as a nested array QUIP reads none of them,
-    without a word. Errors are absolute; a quantity that is not known is left out, with its error.
+    without a word. Errors are absolute; a quantity that is not known is left out, with its error. Errors of single
+    components are three more columns and nine more numbers; where they are, the program does not use those of the
+    whole structure.
     """
     with path.open("w", encoding="ascii") as file:
         for item in data:
@@ -66,7 +91,14 @@ def write_training_file(
             sigma = sigmas[item.id]
             with_forces = has_forces(item)
             virial = virial_of(item)
-            columns = "species:S:1:pos:R:3" + (f":{FORCES}:R:3" if with_forces else "")
+            columns = "species:S:1:pos:R:3"
+            rows = [atoms.positions]
+            if item.forces is not None and with_forces:
+                columns += f":{FORCES}:R:3"
+                rows.append(item.forces)
+                if sigma.force_components is not None:
+                    columns += f":{FORCE_SIGMAS}:R:3"
+                    rows.append(sigma.force_components)
             comment = [
                 f'Lattice="{_numbers(atoms.cell.array)}"',
                 f"Properties={columns}",
@@ -79,11 +111,8 @@ def write_training_file(
                 comment.append(f"force_sigma={sigma.force:.16e}")
             if virial is not None:
                 comment += [f'{VIRIAL}="{_numbers(virial)}"', f"virial_sigma={sigma.virial:.16e}"]
+                if sigma.virial_components is not None:
+                    comment.append(f'{VIRIAL_SIGMAS}="{_numbers(_symmetric(sigma.virial_components))}"')
             file.write(f"{len(atoms)}\n{' '.join(comment)}\n")
-            rows = (
-                atoms.positions
-                if item.forces is None or not with_forces
-                else np.hstack([atoms.positions, item.forces])
-            )
-            for symbol, row in zip(atoms.get_chemical_symbols(), rows, strict=True):
+            for symbol, row in zip(atoms.get_chemical_symbols(), np.hstack(rows), strict=True):
                 file.write(f"{symbol} {_numbers(row)}\n")

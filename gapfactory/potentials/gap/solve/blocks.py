@@ -68,6 +68,10 @@ def block_key(design: Design, items: Sequence[LabelledStructure], sigmas: Mappin
         for array in (item.forces, item.stress):
             _add(h, None if array is None else np.asarray(array, dtype=np.float64))
         _add(h, float(sigma.energy), float(sigma.force), float(sigma.virial))
+        for name in ("force_components", "virial_components"):
+            # Left out where there are none: keys are those of before there were any.
+            if getattr(sigma, name) is not None:
+                _add(h, name, getattr(sigma, name))
     return h.hexdigest()
 
 

@@ -76,7 +76,7 @@ def targets_of(
     FitError
         If an expected error is missing or not positive.
     """
-    from gapfactory.potentials.gap.trainfile import has_forces, virial_of
+    from gapfactory.potentials.gap.trainfile import has_forces, virial_voigt
 
     n_rows = sum(7 + 3 * len(item.atoms) for item in items)
     values, weights = np.zeros(n_rows), np.zeros(n_rows)
@@ -84,22 +84,36 @@ def targets_of(
     for item in items:
         n = len(item.atoms)
         sigma = sigmas.get(item.id)
-        if sigma is None or min(sigma.energy, sigma.force, sigma.virial) <= 0.0:
+        if sigma is None or not sigma.least > 0.0:
             msg = f"structure {item.id!r} has the expected errors {sigma}: each must be positive"
             raise FitError(msg)
+        force_sigma = _components(item.id, sigma.force, sigma.force_components, (n, 3))
+        virial_sigma = _components(item.id, sigma.virial, sigma.virial_components, (6,))
         values[row] = item.energy - sum((e0[s] for s in item.atoms.get_chemical_symbols()), 0.0)
         weights[row] = 1.0 / sigma.energy
         forces = slice(row + 1, row + 1 + 3 * n)
         if item.forces is not None and has_forces(item):
             values[forces] = np.ravel(item.forces)
-            weights[forces] = 1.0 / sigma.force
-        virial = virial_of(item)
+            weights[forces] = 1.0 / force_sigma
+        virial = virial_voigt(item)
         if virial is not None:
             rows = slice(forces.stop, forces.stop + 6)
-            values[rows] = virial[(0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1)]
-            weights[rows] = 1.0 / sigma.virial
+            values[rows] = virial
+            weights[rows] = 1.0 / virial_sigma
         row += 7 + 3 * n
     return Targets(values, weights)
+
+
+def _components(
+    key: str, error: float, components: NDArray[np.float64] | None, shape: tuple[int, ...]
+) -> float | NDArray[np.float64]:
+    """Return the errors of single components in a row, or the one that all have."""
+    if components is None:
+        return error
+    if components.shape != shape:
+        msg = f"structure {key!r} has expected errors of shape {components.shape}, its labels have {shape}"
+        raise FitError(msg)
+    return components.ravel()
 
 
 def groups(sizes: Sequence[int], least_rows: int) -> list[slice]:
