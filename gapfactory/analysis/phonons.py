@@ -226,8 +226,8 @@ def phonons(
     path
         The path of the bands; by default the standard one of the crystal.
     like
-        Phonons to be compared with: path, wave vectors of the mesh and frequencies of the density of states are taken
-        from them.
+        Phonons of the same phase to be compared with: path and wave vectors of the mesh are theirs. Those of the mesh
+        are reduced by the symmetry of that crystal, so both have to have the same.
     settings
         Meshes and density of the path.
 
@@ -246,13 +246,7 @@ def phonons(
         vectors, weights = _mesh(phonopy, mesh)
     bands = _at(phonopy, path.wave_vectors)
     on_mesh = _at(phonopy, vectors)
-    axis, dos = _density(
-        phonopy,
-        settings,
-        None if like is None else like.dos_frequencies,
-        float(bands.min()),
-        float(bands.max()),
-    )
+    axis, dos = _density(phonopy, settings)
     return Phonons(
         method=method,
         path=path,
@@ -292,23 +286,18 @@ def _run_mesh(phonopy: Phonopy, mesh: tuple[int, int, int]) -> Any:
 def _density(
     phonopy: Phonopy,
     settings: PhononSettings,
-    axis: NDArray[np.float64] | None,
-    low: float,
-    high: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return frequencies (THz) and density of states (1/THz) by the linear tetrahedron method."""
-    run = _run_mesh(phonopy, settings.dos_mesh)
-    if axis is None:
-        frequencies = np.array(run.frequencies)
-        low, high = min(low, float(frequencies.min())), max(high, float(frequencies.max()))
-        margin = 0.05 * max(high - low, 1e-6)
-        axis = np.linspace(low - margin, high + margin, settings.dos_points)
+    """Return frequencies (THz) and density of states (1/THz) by the linear tetrahedron method, of all states."""
+    frequencies = np.array(_run_mesh(phonopy, settings.dos_mesh).frequencies)
+    low, high = float(frequencies.min()), float(frequencies.max())
+    margin = 0.05 * max(high - low, 1e-6)
+    axis = np.linspace(low - margin, high + margin, settings.dos_points)
     with quiet_spglib():
         total: Any = phonopy.run_total_dos(
             freq_min=float(axis[0]), freq_max=float(axis[-1]), freq_pitch=float(axis[1] - axis[0])
         )
-    found, dos = np.array(total.frequency_points), np.array(total.dos)
-    return axis, np.interp(axis, found, dos)
+    # phonopy's own points may be one more or less at the end, where there are no states
+    return axis, np.interp(axis, np.array(total.frequency_points), np.array(total.dos))
 
 
 @dataclass(frozen=True)
