@@ -15,6 +15,7 @@
     ├── PotentialError                    a stored potential is truncated, altered or unreadable
     ├── RelaxationError                   a relaxation cannot start
     ├── EvidenceError                     named phases, learning curves and other judgements
+    │   └── UnstableCrystalError          what only a stable crystal has
     └── ServiceError                      database, queue and workers
         ├── DatabaseError
         ├── NotFoundError
@@ -48,6 +49,7 @@ __all__ = [
     "ServiceError",
     "StateError",
     "UnknownElementError",
+    "UnstableCrystalError",
 ]
 
 
@@ -139,6 +141,12 @@ class EvidenceError(GapFactoryError):
     """Evidence (named phases, learning curves, errors) cannot be computed from this input."""
 
     code = "evidence"
+
+
+class UnstableCrystalError(EvidenceError):
+    """A crystal is not stable, and has not what was asked for."""
+
+    code = "unstable-crystal"
 
 
 class ServiceError(GapFactoryError):

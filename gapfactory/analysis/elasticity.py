@@ -34,7 +34,7 @@ from gapfactory.analysis.elastic_tensor import (
 )
 from gapfactory.analysis.force_constants import displacement_set, force_constants, oriented_primitive_cell
 from gapfactory.analysis.phonon_settings import PhononSettings
-from gapfactory.errors import EvidenceError
+from gapfactory.errors import EvidenceError, UnstableCrystalError
 from gapfactory.settings import Settings
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ class ElasticSettings(Settings):
     """Length of the displacements of single atoms that tell how the crystal resists, in Å."""
     symmetry_tolerance: float = Field(default=1e-4, gt=0)
     """Distance within which an operation counts as a symmetry of the crystal, in Å."""
+    stress_limit: float = Field(default=0.05, gt=0)
+    """A crystal under a stress (largest component) above this share of its smallest Kelvin modulus has no elastic
+    constants: those of Hooke's law, from strains and from stresses, then differ by as much."""
 
 
 @dataclass(frozen=True)
@@ -272,8 +275,9 @@ def elastic_constants(
     Raises
     ------
     EvidenceError
-        Stresses or forces are missing or not finite; the crystal is not stable against displacements of its atoms, so
-        that they cannot relax.
+        Stresses or forces are missing or not finite.
+    UnstableCrystalError
+        The crystal is not stable against displacements of its atoms, so that they cannot relax.
     """
     crystal, count = planned.crystal, len(planned.strains)
     group = _group(crystal, planned.settings.symmetry_tolerance)
@@ -362,7 +366,7 @@ def _softening(
         shift[axis::3, axis] = 1.0 / np.sqrt(n)
     optical = 1.0 - ((shift.T @ vectors) ** 2).sum(axis=0) > 0.5
     if values[optical].min() <= 1e-3 * values[optical].max():
-        raise EvidenceError(
+        raise UnstableCrystalError(
             f"{planned.crystal.symbols!s} is not stable against displacements of its atoms (lowest eigenvalue of the "
             f"force constants {values[optical].min():.3g} eV/Å^2): relax it, or take internal='clamped'"
         )

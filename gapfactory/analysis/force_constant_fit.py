@@ -86,7 +86,7 @@ def fit_force_constants(
     grid = np.diag(settings.grid).astype(np.int64)
     phonopy = new_phonopy(crystal, grid, settings.symmetry_tolerance)
     sites = site_rows(crystal, phonopy.supercell)
-    basis = _basis(phonopy)
+    basis = _basis(phonopy, settings.symmetry_tolerance)
     blocks, targets = [], []
     for k, (cell, wanted) in enumerate(zip(cells, forces, strict=True)):
         moved, pushed = _unfolded(
@@ -115,7 +115,7 @@ def fit_force_constants(
     )
 
 
-def _basis(phonopy: Phonopy) -> NDArray[np.float64]:
+def _basis(phonopy: Phonopy, symprec: float) -> NDArray[np.float64]:
     """Return the force constants that symmetry allows, shape (n, independent ones, N, 3, 3), orthonormal."""
     from symfc import Symfc  # type: ignore[import-untyped]
     from symfc.utils.utils import SymfcAtoms  # type: ignore[import-untyped]
@@ -124,6 +124,7 @@ def _basis(phonopy: Phonopy) -> NDArray[np.float64]:
     with quiet_spglib():
         found: Any = Symfc(
             SymfcAtoms(numbers=cell.numbers, scaled_positions=cell.scaled_positions, cell=cell.cell),
+            symprec=symprec,
             log_level=0,
         )
         found.compute_basis_set(2)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DisplacementSet",
     "ForceConstants",
+    "crystal_dict",
+    "crystal_from_dict",
     "displacement_set",
     "force_constants",
     "forces_of",
@@ -228,7 +230,7 @@ class ForceConstants:
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON data; `from_dict` reads it."""
         return {
-            "crystal": _crystal_dict(self.crystal),
+            "crystal": crystal_dict(self.crystal),
             "matrix": self.matrix.tolist(),
             "sites": self.sites.tolist(),
             "values_eV_per_A2": self.values.tolist(),
@@ -241,7 +243,7 @@ class ForceConstants:
     def from_dict(cls, data: Mapping[str, Any]) -> ForceConstants:
         """Return what `as_dict` wrote."""
         return cls(
-            crystal=_crystal_from_dict(data["crystal"]),
+            crystal=crystal_from_dict(data["crystal"]),
             matrix=np.array(data["matrix"], dtype=np.int64),
             sites=np.array(data["sites"], dtype=np.int64),
             values=np.array(data["values_eV_per_A2"], dtype=float),
@@ -356,7 +358,8 @@ def coset_keys(sites: NDArray[np.int64], matrix: NDArray[np.int64]) -> list[tupl
     return [(int(atom), *map(int, row)) for atom, row in zip(sites[:, 0], reduced, strict=True)]
 
 
-def _crystal_dict(atoms: Atoms) -> dict[str, Any]:
+def crystal_dict(atoms: Atoms) -> dict[str, Any]:
+    """Return a periodic crystal as plain JSON data with the units in the keys; `crystal_from_dict` reads it."""
     return {
         "numbers": atoms.numbers.tolist(),
         "cell_A": atoms.cell.array.tolist(),
@@ -365,7 +368,8 @@ def _crystal_dict(atoms: Atoms) -> dict[str, Any]:
     }
 
 
-def _crystal_from_dict(data: Mapping[str, Any]) -> Atoms:
+def crystal_from_dict(data: Mapping[str, Any]) -> Atoms:
+    """Return what `crystal_dict` wrote."""
     from ase import Atoms
 
     return Atoms(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from gapfactory.settings import Settings
@@ -16,6 +18,9 @@ class PhononSettings(Settings):
 
     grid: Grid = (4, 4, 4)
     """Grid of wave vectors at which phonons are exact: the diagonal supercell of the primitive cell."""
+    supercells: Literal["non-diagonal", "diagonal"] = "non-diagonal"
+    """In which supercells atoms are displaced: in small `non-diagonal` ones, which together hold the same vibrations as
+    the `diagonal` one (Lloyd-Williams and Monserrat 2015), or in that."""
     displacement: float = Field(default=0.05, gt=0, le=0.2)
     """Length of the displacements of single atoms, in Å."""
     compare_mesh: Grid = (8, 8, 8)
