@@ -32,6 +32,8 @@ class Stage(IntEnum):
     MODEL = 7
     #: frame number `index` of the distorted supercells that teach vibrations and elasticity
     SUPERCELL = 8
+    #: which frames the studies of a vibrations generation are fitted to
+    STUDY = 9
 
 
 def stream(campaign_seed: int, generation: int, stage: Stage, index: int = 0) -> np.random.Generator:
