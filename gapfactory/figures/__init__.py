@@ -31,15 +31,25 @@ from gapfactory.figures.training import (
     held_out_errors,
     training_set,
 )
+from gapfactory.figures.vibration_studies import bain_picture, phonon_learning_picture
+from gapfactory.figures.vibrations import (
+    PhononPanel,
+    elastic_errors_picture,
+    phonon_picture,
+    phonon_pictures,
+)
 
 __all__ = [
+    "PhononPanel",
     "SelectionStage",
+    "bain_picture",
     "cell_pictures",
     "contact_curves",
     "database_boxes",
     "database_energy_volume",
     "distorted_crystal_errors",
     "dynamics_trace",
+    "elastic_errors_picture",
     "energy_distribution",
     "energy_scatter",
     "enthalpy_histograms",
@@ -52,6 +62,9 @@ __all__ = [
     "local_energy_pictures",
     "occupation_models",
     "phase_curves",
+    "phonon_learning_picture",
+    "phonon_picture",
+    "phonon_pictures",
     "polymorph_curves",
     "search_rates",
     "selection_histograms",

@@ -5,8 +5,9 @@ As in Figs. 1-3 and 5-8 of Allen and Bartók, Mach. Learn.: Sci. Technol. 3, 045
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from gapfactory.errors import EvidenceError
 from gapfactory.figures._style import COLOURS, GREY, legend_outside, new_figure, style_axes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -22,7 +23,60 @@ if TYPE_CHECKING:
     from gapfactory.analysis.elasticity import ElasticComparison
     from gapfactory.analysis.phonons import PhononPath, Phonons
 
-__all__ = ["elastic_errors_picture", "phonon_picture"]
+__all__ = [
+    "REFERENCE_LINE",
+    "PhononPanel",
+    "draw_bands",
+    "elastic_errors_picture",
+    "finish_bands",
+    "mark_imaginary",
+    "phonon_picture",
+    "phonon_pictures",
+]
+
+#: The reference is dashed and black in every figure.
+REFERENCE_LINE: Final[dict[str, Any]] = {"color": "black", "linestyle": "--", "linewidth": 1.0}
+
+
+@dataclass(frozen=True)
+class PhononPanel:
+    """What is drawn of one crystal.
+
+    Attributes
+    ----------
+    title
+        Above the bands; may be empty.
+    reference
+        Drawn dashed in black, on top; or None.
+    potentials
+        Drawn in colours and named by their `method`; on the same path (`phonons(..., like=reference)`).
+    """
+
+    title: str
+    reference: Phonons | None
+    potentials: tuple[Phonons, ...] = ()
+
+    @property
+    def every(self) -> tuple[Phonons, ...]:
+        """All of them, the reference last.
+
+        Raises
+        ------
+        EvidenceError
+            There is nothing to draw, or the paths differ.
+        """
+        found = (*self.potentials, *(() if self.reference is None else (self.reference,)))
+        if not found:
+            raise EvidenceError("no phonons to draw")
+        path = found[-1].path
+        for one in found:
+            if one.path.wave_vectors.shape != path.wave_vectors.shape or not np.allclose(
+                one.path.wave_vectors, path.wave_vectors, atol=1e-8
+            ):
+                raise EvidenceError(
+                    f"phonons of {one.method!r} are on another path; make them with phonons(..., like=reference)"
+                )
+        return found
 
 
 def phonon_picture(
@@ -32,65 +86,82 @@ def phonon_picture(
 
     Parameters
     ----------
-    reference
-        Drawn dashed in black, on top; or None.
-    potentials
-        Drawn in colours and named by their `method`; on the same path (`phonons(..., like=reference)`).
-    title
-        Above the bands.
+    reference, potentials, title
+        As in `PhononPanel`.
 
     Raises
     ------
     EvidenceError
         There is nothing to draw, or the paths differ.
     """
-    every = [*potentials, *([] if reference is None else [reference])]
-    if not every:
+    return phonon_pictures([PhononPanel(title or "", reference, tuple(potentials))])
+
+
+def phonon_pictures(panels: Sequence[PhononPanel]) -> Figure:
+    """Draw bands and densities of states of several crystals, one below the other (Figs. 1, 2, 3 and 8).
+
+    Raises
+    ------
+    EvidenceError
+        As `phonon_picture`.
+    """
+    if not panels:
         raise EvidenceError("no phonons to draw")
-    path = every[-1].path
-    for one in every:
-        if one.path.wave_vectors.shape != path.wave_vectors.shape or not np.allclose(
-            one.path.wave_vectors, path.wave_vectors, atol=1e-8
-        ):
-            raise EvidenceError(
-                f"phonons of {one.method!r} are on another path; make them with phonons(..., like=reference)"
-            )
-    figure = new_figure(7.6, 3.8)
-    bands, dos = figure.subplots(1, 2, sharey=True, width_ratios=[3.2, 1.0])
-    style_axes(bands, "", "frequency (THz)")
-    style_axes(dos, "states per THz and cell", "")
-    if title:
-        # names come from outside: a dollar sign in one begins no formula
-        bands.set_title(title, fontsize=9.0, loc="left", parse_math=False)
-    for k, one in enumerate(every):
-        last = reference is not None and k == len(every) - 1
-        colour = "black" if last else COLOURS[k % (len(COLOURS) - 1)]
-        line, width = ("--", 1.0) if last else ("-", 1.4)
-        for number, piece in enumerate(_pieces(path)):
-            for branch in range(one.bands.shape[1]):
-                bands.plot(
-                    path.distances[piece],
-                    one.bands[piece, branch],
-                    linestyle=line,
-                    linewidth=width,
-                    color=colour,
-                    label=_plain(one.method) if number == branch == 0 else None,
-                )
-        dos.plot(one.dos, one.dos_frequencies, linestyle=line, linewidth=width, color=colour)
-    _ticks(bands, path)
-    lowest = min(one.lowest for one in every)
-    unstable = any(not one.stable for one in every)
-    for ax in (bands, dos):
-        ax.axhline(0.0, color=GREY, linewidth=0.8)
-        if unstable:
-            ax.axhspan(1.1 * lowest, 0.0, color="#f0e2d8", zorder=0, linewidth=0)
-    if unstable:
-        bands.set_ylabel("frequency (THz), imaginary below zero", fontsize=9.0)
-    bands.set_ylim(1.1 * lowest if unstable else 0.0, 1.05 * max(one.highest for one in every))
-    bands.set_xlim(path.distances[0], path.distances[-1])
-    dos.set_xlim(left=0.0)
-    legend_outside(figure, [bands])
+    figure = new_figure(7.6, 0.4 + 3.4 * len(panels))
+    axes = figure.subplots(len(panels), 2, sharey="row", width_ratios=[3.2, 1.0], squeeze=False)
+    for (bands, dos), panel in zip(axes, panels, strict=True):
+        every = panel.every
+        unstable = any(not one.stable for one in every)
+        style_axes(bands, "", "frequency (THz), imaginary below zero" if unstable else "frequency (THz)")
+        style_axes(dos, "states per THz and cell" if panel is panels[-1] else "", "")
+        if panel.title:
+            # names come from outside: a dollar sign in one begins no formula
+            bands.set_title(panel.title, fontsize=9.0, loc="left", parse_math=False)
+        for one, style in _styled(panel):
+            draw_bands(bands, one, label=_plain(one.method), **style)
+            dos.plot(one.dos, one.dos_frequencies, **style)
+        lowest = min(one.lowest for one in every)
+        limits = (1.1 * lowest if unstable else 0.0, 1.05 * max(one.highest for one in every))
+        for ax in (bands, dos):
+            mark_imaginary(ax, limits)
+        finish_bands(bands, every[-1].path)
+        bands.set_ylim(*limits)
+        dos.set_xlim(left=0.0)
+    legend_outside(figure, [bands for bands, _ in axes])
     return figure
+
+
+def _styled(panel: PhononPanel) -> Iterator[tuple[Phonons, dict[str, Any]]]:
+    """Yield phonons with their line, the reference last."""
+    for k, one in enumerate(panel.potentials):
+        yield one, {"color": COLOURS[k % (len(COLOURS) - 1)], "linestyle": "-", "linewidth": 1.4}
+    if panel.reference is not None:
+        yield panel.reference, REFERENCE_LINE
+
+
+def draw_bands(axes: Axes, found: Phonons, *, label: str | None = None, **style: Any) -> None:
+    """Draw the branches along the path, unbroken pieces apart; one line has the label."""
+    for number, piece in enumerate(_pieces(found.path)):
+        for branch in range(found.bands.shape[1]):
+            axes.plot(
+                found.path.distances[piece],
+                found.bands[piece, branch],
+                label=label if number == branch == 0 else None,
+                **style,
+            )
+
+
+def mark_imaginary(axes: Axes, limits: tuple[float, float]) -> None:
+    """Draw the line at zero; shade what is below it, where the axis begins below it."""
+    axes.axhline(0.0, color=GREY, linewidth=0.8)
+    if limits[0] < 0:
+        axes.axhspan(limits[0], 0.0, color="#f0e2d8", zorder=0, linewidth=0)
+
+
+def finish_bands(axes: Axes, path: PhononPath, *, least: float = 0.02) -> None:
+    """Name the corners of the path and let it fill the axis; `least` is the room of a letter, as a part of the path."""
+    _ticks(axes, path, least)
+    axes.set_xlim(path.distances[0], path.distances[-1])
 
 
 def _plain(name: str) -> str:
@@ -103,8 +174,8 @@ def _pieces(path: PhononPath) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(ends)]
 
 
-def _ticks(axes: Axes, path: PhononPath) -> None:
-    """Name the corners of the path; the two at a break share a tick."""
+def _ticks(axes: Axes, path: PhononPath, least: float) -> None:
+    """Name the corners of the path; the two at a break share a tick, one too close to its neighbour stands lower."""
     places: list[float] = []
     names: list[str] = []
     for k, name in path.labels:
@@ -114,6 +185,11 @@ def _ticks(axes: Axes, path: PhononPath) -> None:
         else:
             places.append(float(path.distances[k]))
             names.append(shown)
+    least *= float(path.distances[-1])
+    for k in range(1, len(places)):
+        room = least * (1.0 + 0.35 * (len(names[k]) + len(names[k - 1]) - 2))
+        if places[k] - places[k - 1] < room and not names[k - 1].startswith("\n"):
+            names[k] = f"\n{names[k]}"
     axes.set_xticks(places, names)
     axes.grid(True, axis="x", color="#a0a0a0", linewidth=0.6)
 
