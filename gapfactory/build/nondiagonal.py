@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
+from gapfactory.build.commensurate import commensurate_cell
 from gapfactory.build.lattice import reduce_lattice
 from gapfactory.build.qpoints import QGrid, q_grid
 from gapfactory.settings import Settings
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from ase import Atoms
     from numpy.typing import NDArray
+
+    from gapfactory.build.commensurate import Grid
 
 __all__ = [
     "NondiagonalCell",
@@ -59,17 +62,20 @@ class NondiagonalCell:
     Parameters
     ----------
     matrix
-        (3, 3) integer, determinant = `size` > 0; its rows times the crystal's cell are the supercell's vectors,
-        Minkowski-reduced. phonopy takes its transpose.
+        (3, 3) integer, determinant = `size` > 0; its rows times the crystal's cell are the supercell's vectors:
+        Minkowski-reduced, or those along which the k-grid is regular. phonopy takes its transpose.
     size
         Primitive cells in it.
     stars
         Numbers of the stars of which it holds a point.
+    grid
+        Its k-points: those of the primitive cell's grid, folded. None: none was asked for.
     """
 
     matrix: NDArray[np.int64]
     size: int
     stars: tuple[int, ...]
+    grid: Grid | None = None
 
     def atoms(self, crystal: Atoms) -> Atoms:
         """Return the supercell, without calculator: all atoms of one primitive cell, then of the next."""
@@ -90,10 +96,13 @@ class NondiagonalSet:
         The q-points and their stars.
     cells
         Supercells.
+    kpoints
+        k-grid of the primitive cell, to which those of the supercells are equal. None: none was asked for.
     """
 
     grid: QGrid
     cells: tuple[NondiagonalCell, ...]
+    kpoints: Grid | None = None
 
     @property
     def size(self) -> int:
@@ -101,7 +110,9 @@ class NondiagonalSet:
         return sum(cell.size for cell in self.cells)
 
 
-def nondiagonal_cells(crystal: Atoms, settings: NondiagonalSettings | None = None) -> NondiagonalSet:
+def nondiagonal_cells(
+    crystal: Atoms, settings: NondiagonalSettings | None = None, *, kpoints: Grid | None = None
+) -> NondiagonalSet:
     """Return non-diagonal supercells that hold every q-point of a grid, up to symmetry.
 
     With `choice: stars` no set whose members are each the smallest supercell of some point of the grid has fewer
@@ -114,11 +125,15 @@ def nondiagonal_cells(crystal: Atoms, settings: NondiagonalSettings | None = Non
         Periodic structure, best primitive: the grid and the sizes count its cell. Not changed.
     settings
         Grid, choice, tolerance.
+    kpoints
+        Gamma-centred k-grid of the primitive cell, e.g. of `gapfactory.reference.kpoints.primitive_grid`. With it the
+        supercells are in a basis that has the same k-points (see `gapfactory.build.commensurate`) and know their grid.
 
     Raises
     ------
     InputError
-        The divisions are not positive, or the crystal is not periodic in three directions.
+        The divisions are not positive, or the crystal is not periodic in three directions; the k-grid is no multiple
+        of a supercell's q-points.
     """
     settings = settings or NondiagonalSettings()
     grid = q_grid(crystal, settings.divisions, settings.symprec)
@@ -137,9 +152,13 @@ def nondiagonal_cells(crystal: Atoms, settings: NondiagonalSettings | None = Non
             done |= {s for s in held[star] if sizes[s] == size and tuple(first[s].tolist()) in same} | {star}
         else:
             done |= held[star]
-        matrix = _reduced(smallest_supercell(q.tolist(), grid.denominator), crystal.cell.array)
-        chosen.append(NondiagonalCell(matrix, size, tuple(sorted(held[star]))))
-    return NondiagonalSet(grid, tuple(chosen))
+        form, stars = smallest_supercell(q.tolist(), grid.denominator), tuple(sorted(held[star]))
+        if kpoints is None:
+            chosen.append(NondiagonalCell(_reduced(form, crystal.cell.array), size, stars))
+        else:
+            matrix, its_grid = commensurate_cell(form, kpoints, crystal.cell.array)
+            chosen.append(NondiagonalCell(matrix, size, stars, its_grid))
+    return NondiagonalSet(grid, tuple(chosen), kpoints)
 
 
 def smallest_supercell(numerators: Sequence[int], denominator: int) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
+    from gapfactory.build.commensurate import Grid
     from gapfactory.build.nondiagonal import NondiagonalSet
 
 __all__ = ["FrameSettings", "VibrationFrame", "frame_count", "vibration_frame"]
@@ -79,6 +80,8 @@ class VibrationFrame:
         (3, 3) symmetric, or None for the crystal as it is.
     displacement
         Root mean square displacement of the atoms in Å.
+    grid
+        k-points along its vectors, those of the primitive cell's grid. None: the supercells were made without.
     """
 
     atoms: Atoms
@@ -88,6 +91,7 @@ class VibrationFrame:
     scale: float
     strain: NDArray[np.float64] | None
     displacement: float
+    grid: Grid | None = None
 
 
 def frame_count(supercells: NondiagonalSet, settings: FrameSettings) -> int:
@@ -113,7 +117,7 @@ def vibration_frame(
     crystal
         Relaxed primitive cell; not changed.
     supercells
-        What `nondiagonal_cells` gives for it.
+        What `nondiagonal_cells` gives for it, with `kpoints` if all frames are to have the same k-points.
     number
         Which frame.
     rng
@@ -135,13 +139,18 @@ def vibration_frame(
     if number == 0:
         perfect = crystal.copy()
         perfect.calc = None
-        return VibrationFrame(perfect, "crystal", None, 0, 1.0, None, 0.0)
+        return VibrationFrame(perfect, "crystal", None, 0, 1.0, None, 0.0, supercells.kpoints)
     if number <= settings.primitives:
         found = distorted_crystal(crystal, rng, settings.distortion(1.0, 0.0))
-        return VibrationFrame(found.atoms, "primitive", None, number - 1, 1.0, found.strain, 0.0)
+        return VibrationFrame(
+            found.atoms, "primitive", None, number - 1, 1.0, found.strain, 0.0, supercells.kpoints
+        )
     variant, cell = divmod(number - 1 - settings.primitives, len(supercells.cells))
     # shifted from cell to cell: all scales appear in the first variants
     scale = settings.scales[(variant + cell) % len(settings.scales)]
-    perfect = supercells.cells[cell].atoms(crystal)
+    supercell = supercells.cells[cell]
+    perfect = supercell.atoms(crystal)
     found = distorted_crystal(perfect, rng, settings.distortion(scale, settings.displacement))
-    return VibrationFrame(found.atoms, "supercell", cell, variant, scale, found.strain, found.displacement)
+    return VibrationFrame(
+        found.atoms, "supercell", cell, variant, scale, found.strain, found.displacement, supercell.grid
+    )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         make_engine,
         parse_settings,
     )
-    from gapfactory.reference.kpoints import kpoint_grid, kspacing_to_density
+    from gapfactory.reference.kpoints import kpoint_grid, kspacing_to_density, primitive_grid
     from gapfactory.reference.noise import LabelNoise, label_noise
     from gapfactory.reference.runner import (
         CurvePoint,
@@ -52,6 +52,7 @@ __all__ = [
     "label_structures",
     "make_engine",
     "parse_settings",
+    "primitive_grid",
     "relax_phase_reference",
     "settings_hash",
 ]
@@ -79,6 +80,7 @@ _HOMES = {
     "label_structures": "runner",
     "make_engine": "engines.registry",
     "parse_settings": "engines.registry",
+    "primitive_grid": "kpoints",
     "relax_phase_reference": "runner",
     "settings_hash": "settings",
 }

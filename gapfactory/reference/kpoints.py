@@ -19,9 +19,11 @@ import numpy as np
 from gapfactory.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ase import Atoms
 
-__all__ = ["kpoint_grid", "kspacing_to_density"]
+__all__ = ["kpoint_grid", "kspacing_to_density", "primitive_grid"]
 
 # a lattice vector that is a rounding error too short must not add a k-point
 _ROUNDING = 1e-6
@@ -78,3 +80,30 @@ def kspacing_to_density(kspacing: float, *, includes_2pi: bool = True) -> float:
     if not kspacing > 0:
         raise InputError(f"k-point spacing {kspacing} is not positive: give 1/Å, for instance 0.25.")
     return 1.0 / (kspacing if includes_2pi else 2.0 * np.pi * kspacing)
+
+
+def primitive_grid(crystal: Atoms, density: float, divisions: Sequence[int]) -> tuple[int, int, int]:
+    """Return the smallest k-grid of at least a density that is a multiple of a q-grid.
+
+    The supercells that hold the q-points have the same k-points then (`gapfactory.build.commensurate`).
+
+    Parameters
+    ----------
+    crystal
+        Primitive cell.
+    density
+        k-points per 1/Å, 2 pi included (see the module).
+    divisions
+        N1, N2, N3 of the q-grid.
+
+    Raises
+    ------
+    InputError
+        As `kpoint_grid`; the divisions are not three positive numbers.
+    """
+    if len(divisions) != 3 or any(int(n) != n or n < 1 for n in divisions):
+        raise InputError(f"q-grid {tuple(divisions)}: give three whole numbers of at least 1")
+    first, second, third = (
+        int(n) * -(-k // int(n)) for k, n in zip(kpoint_grid(crystal, density), divisions, strict=True)
+    )
+    return (first, second, third)

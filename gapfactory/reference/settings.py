@@ -76,6 +76,10 @@ class EngineSettings(Settings):
         """Return the settings of a higher level of convergence, to measure the labels' noise against."""
         return self
 
+    def with_grid(self, grid: tuple[int, int, int]) -> Self:
+        """Return the settings with this k-grid, along the vectors of the structure, for engines that have k-points."""
+        return self
+
 
 class DftSettings(EngineSettings):
     """What every density-functional code is asked for, by one name and in one unit."""
@@ -125,6 +129,10 @@ class DftSettings(EngineSettings):
         # in integers: 1.6 * 5 in floating point may end above 8
         first, second, third = (-(-8 * n // 5) for n in self.kpoint_grid)
         return self.model_copy(update={"kpoint_grid": (first, second, third)})
+
+    def with_grid(self, grid: tuple[int, int, int]) -> Self:
+        """Return the same settings with one Gamma-centred k-grid instead of the density."""
+        return self.model_copy(update={"kpoint_grid": grid})
 
     def scaled(self, factors: Mapping[str, float]) -> Self:
         """Return the settings with some numbers multiplied, as remedies that change the energy ask.
