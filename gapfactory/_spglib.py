@@ -1,11 +1,11 @@
-"""spglib without its notice about a future change of its own error handling."""
+"""spglib without its notice about a change of its error handling, and the same before and after that change."""
 
 from __future__ import annotations
 
 import threading
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import InputError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
-__all__ = ["quiet_spglib", "space_group_number", "symmetry_operations"]
+__all__ = ["ask_spglib", "quiet_spglib", "space_group_number", "symmetry_operations"]
 
 
 #: filters of warnings belong to the whole process: threads that set and restore them must not
@@ -35,14 +35,25 @@ def quiet_spglib() -> Iterator[None]:
         yield
 
 
-def space_group_number(atoms: Atoms, symprec: float) -> int | None:
-    """Return the International Tables number that spglib finds within a tolerance (Å), or None."""
+def ask_spglib(function: str, *args: Any, **options: Any) -> Any:
+    """Return what a function of spglib finds, or None where it finds nothing.
+
+    spglib says so by None or by an exception; which of them is a switch for the whole process, and phonopy turns it
+    when it is imported.
+    """
     import spglib
 
     with quiet_spglib():
-        dataset = spglib.get_symmetry_dataset(
-            (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec=symprec
-        )
+        try:
+            return getattr(spglib, function)(*args, **options)
+        except getattr(spglib, "SpglibError", ()):
+            return None
+
+
+def space_group_number(atoms: Atoms, symprec: float) -> int | None:
+    """Return the International Tables number that spglib finds within a tolerance (Å), or None."""
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    dataset = ask_spglib("get_symmetry_dataset", cell, symprec=symprec)
     return None if dataset is None else int(dataset.number)
 
 
@@ -69,14 +80,11 @@ def symmetry_operations(atoms: Atoms, symprec: float) -> tuple[NDArray[np.int64]
         The structure is not periodic in three directions, or spglib finds no symmetry, because two atoms coincide.
     """
     import numpy as np
-    import spglib
 
     if not all(atoms.pbc) or atoms.cell.rank != 3 or not len(atoms):
         raise InputError(f"{atoms.symbols!s} is not periodic in three directions: it has no space group")
-    with quiet_spglib():
-        found = spglib.get_symmetry(
-            (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers), symprec=symprec
-        )
+    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    found = ask_spglib("get_symmetry", cell, symprec=symprec)
     if found is None:
         raise InputError(
             f"spglib finds no symmetry of {atoms.symbols!s} at symprec = {symprec} Å: do two atoms coincide?"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from gapfactory._spglib import quiet_spglib
+from gapfactory._spglib import ask_spglib
 from gapfactory.analysis.elastic_tensor import (
     ElasticTensor,
     from_mandel,
@@ -417,13 +417,10 @@ def _group(crystal: Atoms, symprec: float) -> _Group:
     EvidenceError
         spglib finds no symmetry.
     """
-    import spglib
-
     scaled = crystal.get_scaled_positions()
-    with quiet_spglib():
-        dataset: Any = spglib.get_symmetry_dataset(
-            (crystal.cell.array, scaled, crystal.numbers), symprec=symprec
-        )
+    dataset: Any = ask_spglib(
+        "get_symmetry_dataset", (crystal.cell.array, scaled, crystal.numbers), symprec=symprec
+    )
     if dataset is None:
         raise EvidenceError(f"no symmetry found for {crystal.symbols!s}; do two atoms coincide?")
     columns = crystal.cell.array.T

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapfactory._spglib import quiet_spglib
+from gapfactory._spglib import ask_spglib, quiet_spglib
 from gapfactory.analysis._phonopy import ase_cell, new_phonopy, supercell_sites
 from gapfactory.analysis.phonon_settings import PhononSettings
 from gapfactory.errors import EvidenceError
@@ -52,12 +52,10 @@ def oriented_primitive_cell(atoms: Atoms, symprec: float = 1e-4) -> Atoms:
     EvidenceError
         spglib finds no symmetry, e.g. because two atoms coincide.
     """
-    import spglib
     from ase import Atoms
 
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    with quiet_spglib():
-        found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec)
+    found = ask_spglib("standardize_cell", cell, to_primitive=True, no_idealize=True, symprec=symprec)
     if found is None:
         raise EvidenceError(f"no symmetry found for {atoms.symbols!s}; do two atoms coincide?")
     lattice, positions, numbers = found

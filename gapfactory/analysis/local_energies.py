@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapfactory._spglib import quiet_spglib
+from gapfactory._spglib import ask_spglib
 from gapfactory.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -113,12 +113,9 @@ def local_energies(title: str, potential: str, atoms: Atoms, calculator: Calcula
 
 def _sites(atoms: Atoms) -> NDArray[np.int64]:
     """Return which atoms are equivalent by symmetry; without a crystal, or where none is found, all differ."""
-    import spglib
-
     if atoms.pbc.all():
         cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-        with quiet_spglib():
-            dataset = spglib.get_symmetry_dataset(cell, symprec=_SYMPREC)
+        dataset = ask_spglib("get_symmetry_dataset", cell, symprec=_SYMPREC)
         if dataset is not None:
             first = list(dict.fromkeys(int(k) for k in dataset.equivalent_atoms))
             return np.array([first.index(int(k)) for k in dataset.equivalent_atoms], dtype=np.int64)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from gapfactory._spglib import quiet_spglib
+from gapfactory._spglib import ask_spglib
 from gapfactory.descriptors.settings import SimilaritySettings
 from gapfactory.errors import InputError
 from gapfactory.settings import Settings
@@ -222,16 +222,15 @@ def _prepared(atoms: Atoms) -> _Target:
 
 def _reduced(atoms: Atoms, symprec: float) -> Atoms:
     """Return the primitive cell that spglib finds within a tolerance (Å), not idealised; or the atoms as they are."""
-    import spglib
     from ase import Atoms
 
-    with quiet_spglib():
-        found = spglib.standardize_cell(
-            (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers),
-            to_primitive=True,
-            no_idealize=True,
-            symprec=symprec,
-        )
+    found = ask_spglib(
+        "standardize_cell",
+        (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers),
+        to_primitive=True,
+        no_idealize=True,
+        symprec=symprec,
+    )
     if found is None:
         return atoms
     lattice, positions, numbers = found

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gapfactory._spglib import quiet_spglib
+from gapfactory._spglib import ask_spglib
 from gapfactory.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -78,13 +78,11 @@ def primitive_cell(atoms: Atoms, symprec: float = _SYMPREC) -> tuple[Atoms, int]
     EvidenceError
         spglib finds no symmetry, e.g. because two atoms coincide.
     """
-    import spglib
     from ase import Atoms
 
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    with quiet_spglib():
-        dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
-        found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=False, symprec=symprec)
+    dataset = ask_spglib("get_symmetry_dataset", cell, symprec=symprec)
+    found = ask_spglib("standardize_cell", cell, to_primitive=True, no_idealize=False, symprec=symprec)
     if dataset is None or found is None:
         raise EvidenceError(f"no symmetry found for {atoms.symbols!s}; do two atoms coincide?")
     lattice, positions, numbers = found

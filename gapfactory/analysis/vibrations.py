@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapfactory._spglib import quiet_spglib, symmetry_operations
+from gapfactory._spglib import ask_spglib, symmetry_operations
 from gapfactory.analysis.elasticity import (
     ElasticCells,
     ElasticComparison,
@@ -472,13 +472,13 @@ def _lattice(potential: Atoms, reference: Atoms) -> tuple[tuple[str, float, floa
     EvidenceError
         spglib finds no symmetry in the reference's crystal.
     """
-    import spglib
     from ase.cell import Cell
 
-    with quiet_spglib():
-        dataset: Any = spglib.get_symmetry_dataset(
-            (reference.cell.array, reference.get_scaled_positions(), reference.numbers), symprec=_SYMPREC
-        )
+    dataset: Any = ask_spglib(
+        "get_symmetry_dataset",
+        (reference.cell.array, reference.get_scaled_positions(), reference.numbers),
+        symprec=_SYMPREC,
+    )
     if dataset is None:
         raise EvidenceError(f"no symmetry found for {reference.symbols!s}; do two atoms coincide?")
     # columns: conventional vectors = vectors of the crystal times the inverse of the transformation

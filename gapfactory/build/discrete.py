@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field, model_validator
 
-from gapfactory._spglib import quiet_spglib
+from gapfactory._spglib import ask_spglib
 from gapfactory.build.occupation import Setting  # noqa: TC001 - pydantic needs it
 from gapfactory.errors import BuildError, InputError
 from gapfactory.settings import Settings
@@ -347,14 +347,12 @@ class DiscreteModels:
     @cached_property
     def permutations(self) -> NDArray[np.int64]:
         """(g, n) what each symmetry operation of the average crystal does to the partly occupied positions."""
-        import spglib
-
         crystal = self.crystal
-        with quiet_spglib():
-            found = spglib.get_symmetry(
-                (crystal.cell.tolist(), crystal.positions.tolist(), (crystal.site_of + 1).tolist()),
-                symprec=_SYMPREC,
-            )
+        found = ask_spglib(
+            "get_symmetry",
+            (crystal.cell.tolist(), crystal.positions.tolist(), (crystal.site_of + 1).tolist()),
+            symprec=_SYMPREC,
+        )
         if found is None:
             return np.arange(len(self.partial))[None, :]
         points = crystal.positions[self.partial]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from gapfactory._spglib import quiet_spglib
+from gapfactory._spglib import ask_spglib
 from gapfactory.errors import InputError
 
 if TYPE_CHECKING:
@@ -167,17 +167,15 @@ class OccupiedCrystal:
         InputError
             spglib finds no symmetry, or ``hexagonal`` is asked of another lattice.
         """
-        import spglib
-
         if setting == "as-given":
             return self
-        with quiet_spglib():
-            found = spglib.standardize_cell(
-                (self.cell.tolist(), self.positions.tolist(), (self.site_of + 1).tolist()),
-                to_primitive=setting == "primitive",
-                no_idealize=True,
-                symprec=_SYMPREC,
-            )
+        found = ask_spglib(
+            "standardize_cell",
+            (self.cell.tolist(), self.positions.tolist(), (self.site_of + 1).tolist()),
+            to_primitive=setting == "primitive",
+            no_idealize=True,
+            symprec=_SYMPREC,
+        )
         if found is None:
             raise InputError(
                 f"no symmetry found in {self.source or 'the crystal'}; do two of its sites coincide?"
