@@ -263,7 +263,7 @@ def force_constants(
     planned
         What was displaced.
     forces
-        By cell of `planned.cells`: shape (N, 3), eV/Å.
+        By cell of `planned.cells`: shape (N, 3), eV/Å, atoms in the order of `planned.supercell`, whichever that is.
     at_rest
         Forces on `planned.supercell`, shape (N, 3), eV/Å, which are subtracted. Zero by symmetry in crystals without
         free coordinates, and in relaxed ones.
@@ -271,7 +271,7 @@ def force_constants(
     Raises
     ------
     EvidenceError
-        Forces are missing, of another shape, or not finite.
+        Forces are missing, of another shape, or not finite; the supercell is not that of the matrix.
     """
     phonopy = new_phonopy(planned.crystal, planned.matrix, planned.symmetry_tolerance)
     shape = (len(planned.supercell), 3)
@@ -281,10 +281,12 @@ def force_constants(
         )
     rest = np.zeros(shape) if at_rest is None else checked_forces(at_rest, shape, "the supercell at rest")
     found = [checked_forces(f, shape, f"displaced cell {k}") for k, f in enumerate(forces)]
+    order = _phonopys_order(planned, phonopy)
+    place = np.argsort(order)
     phonopy.dataset = {
         "natom": shape[0],
         "first_atoms": [
-            {"number": atom, "displacement": by.tolist(), "forces": f - rest}
+            {"number": int(place[atom]), "displacement": by.tolist(), "forces": (f - rest)[order]}
             for atom, by, f in zip(planned.displaced, planned.displacements, found, strict=True)
         ],
     }
@@ -303,6 +305,24 @@ def forces_of(cells: Sequence[Atoms], calculator: Calculator) -> list[NDArray[np
         work.calc = calculator
         found.append(np.array(work.get_forces(), dtype=float))
     return found
+
+
+def _phonopys_order(planned: DisplacementSet, phonopy: Phonopy) -> NDArray[np.int64]:
+    """Return which atom of the planned supercell each atom of phonopy's is; not the same where others planned it.
+
+    Raises
+    ------
+    EvidenceError
+        The supercell is not that of the matrix.
+    """
+    ours = coset_keys(site_rows(planned.crystal, planned.supercell), planned.matrix)
+    theirs = coset_keys(site_rows(planned.crystal, phonopy.supercell), planned.matrix)
+    place = {key: k for k, key in enumerate(ours)}
+    if len(ours) != len(theirs) or set(ours) != set(theirs):
+        raise EvidenceError(
+            f"the planned supercell of {len(ours)} atoms is not {planned.matrix.tolist()} times the crystal"
+        )
+    return np.array([place[key] for key in theirs], dtype=np.int64)
 
 
 def _collected(

@@ -66,6 +66,27 @@ def springs_fcc() -> tuple[Atoms, Springs, float]:
     return crystal, Springs(1.7, 4.0 / np.sqrt(2)), 1.7
 
 
+def test_any_order_of_the_supercells_atoms() -> None:
+    """Cells that others planned have their atoms in another order: forces go to the atoms that they act on."""
+    crystal = bulk("Al", "hcp", a=2.86, c=4.7)
+    planned = displacement_set(crystal, PhononSettings(grid=(2, 2, 2)))
+    order = np.random.default_rng(3).permutation(len(planned.supercell))
+    mixed = replace(
+        planned,
+        supercell=planned.supercell[order],
+        cells=tuple(cell[order] for cell in planned.cells),
+        displaced=tuple(int(np.flatnonzero(order == atom)[0]) for atom in planned.displaced),
+    )
+    points = [[0.5, 0.0, 0.0], [0.5, 0.0, 0.5], [0.1, 0.2, 0.3]]
+    wanted, found = (
+        force_constants(p, forces_of(p.cells, EMT())).frequencies(points) for p in (planned, mixed)
+    )
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    other = replace(planned, matrix=np.diag([2, 2, 1]))
+    with pytest.raises(EvidenceError, match="is not"):
+        force_constants(other, forces_of(planned.cells, EMT()))
+
+
 def test_closed_forms_of_the_face_centred_crystal() -> None:
     """Central forces between nearest neighbours: 8k and 4k over the mass at X, 8k and 2k at L; zero at Gamma."""
     crystal, calculator, k = springs_fcc()
