@@ -196,6 +196,28 @@ install_assets() { # what the dashboard's "pages" load, from npm and PyPI, pinne
         die "the scripts of the dashboard could not be fetched" "Its last lines are above; start this script again."
 }
 
+# Forces and frequencies of phonopy's own tests and examples (BSD-3-Clause): the last source distribution that was looked
+# at and has them. Only its data are taken, for tests/unit/analysis/test_phonopy_examples.py, which looks for this place.
+PHONOPY_EXAMPLES=phonopy-2.20.0
+PHONOPY_EXAMPLES_SHA256=a5e2f9d1bd6efad051c6dfd4d9296846f4bd2d378c5c48eb179177656849999e
+
+install_phonopy_examples() {
+    local place="$VENV/$PHONOPY_EXAMPLES" private archive member members=()
+    [[ -n "${GAPFACTORY_PHONOPY_SOURCE:-}" || -d "$place" ]] && return
+    step "phonopy's own examples, for the tests"
+    private="$(mktemp -d)"
+    archive="$private/$PHONOPY_EXAMPLES.tar.gz"
+    printf '%s --hash=sha256:%s\n' "${PHONOPY_EXAMPLES/-/==}" "$PHONOPY_EXAMPLES_SHA256" >"$private/wanted.txt"
+    quietly "$BIN/python" -m pip download --no-deps --no-binary phonopy --require-hashes --requirement "$private/wanted.txt" \
+        --dest "$private" ||
+        die "phonopy's examples could not be fetched" "Its last lines are above; start this script again."
+    for member in LICENSE test example/Al-ABACUS; do members+=("$PHONOPY_EXAMPLES/$member"); done
+    tar -xzf "$archive" -C "$private" "${members[@]}"
+    # whole or not at all
+    mv "$private/$PHONOPY_EXAMPLES" "$place"
+    rm -rf "$private"
+}
+
 install_checkers() { # what checks the files of deploy/ and is not on PyPI; a test whose program is missing is skipped
     local missing=()
     command -v systemd-analyze >/dev/null || missing+=(systemd)

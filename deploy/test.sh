@@ -11,6 +11,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 make_environment gpaw,dev
 install_assets tests
+install_phonopy_examples
 install_codes
 install_checkers
 
