@@ -15,6 +15,7 @@ _IN_WORDS: Final = {
     "minimum": "minimum",
     "end": "end of the relaxation",
     "crystal": DISTORTED,
+    "displaced": "displaced cell",
 }
 
 
@@ -26,7 +27,9 @@ def origin_in_words(origin: str) -> str:
 def by_origin(origin: str) -> tuple[int, int, str]:
     """Return a key that sorts origins from the random cell over the steps to the minimum, known crystals last."""
     ends = (_IN_WORDS["minimum"], _IN_WORDS["end"])
-    rank = {_IN_WORDS["cell"]: 0, DISTORTED: 3}.get(origin, 2 if origin in ends else 1)
+    rank = {_IN_WORDS["cell"]: 0, DISTORTED: 3, _IN_WORDS["displaced"]: 4}.get(
+        origin, 2 if origin in ends else 1
+    )
     # step 20 comes after step 5
     number = origin.rsplit(" ", 1)[-1]
     return rank, int(number) if number.isdecimal() else 0, origin

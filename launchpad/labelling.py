@@ -132,11 +132,11 @@ def _compute(context: TaskContext, work: dict[str, Item], counts: dict[str, int]
     campaign, database = context.campaign, context.database
     symbols = {symbol for item in work.values() for symbol in item.atoms.get_chemical_symbols()}
     require_data_sets(context, symbols, {label_hash(campaign, item) for item in work.values()})
-    # noise cells have settings of their own
-    for noise in (False, True):
-        batch = [item for item in work.values() if (item.role == "noise") is noise]
-        if not batch:
-            continue
+    # noise cells have settings of their own, and cells that share the k-points of a crystal a grid of their own
+    batches: dict[str, list[Item]] = {}
+    for item in work.values():
+        batches.setdefault(settings_of(campaign, item).model_dump_json(), []).append(item)
+    for batch in batches.values():
         waiting = {item.id: item for item in batch}
 
         def store(outcome: LabelOutcome, waiting: dict[str, Item] = waiting) -> None:

@@ -185,10 +185,11 @@ def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict
         )
         for key in (*selection["train"], *selection["test"])
     ]
-    hashes = (
-        {d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})} if ids else set()
-    )
-    since = count_done(database, {label_id(h, level) for h in hashes}, name)
+    fields = {"hash": 1, "info.levels": 1}
+    found = list(database.structures.find({"_id": {"$in": ids}}, fields)) if ids else []
+    hashes = {d["hash"] for d in found}
+    own = (label_id(d["hash"], d["info"].get("levels", {}).get("crystal", level)) for d in found)
+    since = count_done(database, set(own), name)
     if assessed is None:
         return since
     chosen = database.selections.aggregate(
@@ -198,13 +199,13 @@ def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict
         ]
     )
     failed = {
-        found["structure_hash"]
-        for found in database.labels.find(
+        entry["structure_hash"]
+        for entry in database.labels.find(
             {"campaign": name, "status": "failed", "settings_hash": level, "kind": "crystal"},
             {"structure_hash": 1},
         )
     }
-    return sum(found["picks"] for found in chosen) - len(failed - hashes) + since
+    return sum(entry["picks"] for entry in chosen) - len(failed - hashes) + since
 
 
 def label_overview(database: Database[Any], campaign: Campaign) -> list[LabelledItem]:

@@ -89,8 +89,8 @@ def last_frames(database: Database[Any], items: Sequence[Item]) -> dict[str, int
 def origin_of(item: Item, last: Mapping[str, int]) -> str:
     """Return what a chosen structure is, as stored metrics name it.
 
-    ``cell`` as it was made; ``crystal``; a snapshot, ``step N`` or ``end``; or what a funnel took of a relaxation: its
-    ``minimum`` or a ``frame`` on the way.
+    ``cell`` as it was made; ``crystal``; ``displaced``, of vibrations; a snapshot, ``step N`` or ``end``; or what a
+    funnel took of a relaxation: its ``minimum`` or a ``frame`` on the way.
 
     Parameters
     ----------
@@ -101,6 +101,8 @@ def origin_of(item: Item, last: Mapping[str, int]) -> str:
     """
     if item.info.get("crystal"):
         return "crystal"
+    if item.info.get("parent"):
+        return "displaced"
     if item.info.get("snapshot") is not None:
         return str(item.info["snapshot"])
     relaxation = item.info.get("relaxation")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gapfactory.analysis.vibration_settings import StudySettings
     from gapfactory.potentials.gap.settings import GapSettings
 
-__all__ = ["StudyFit", "StudyFrame", "frames_cost", "static_errors", "study_fits"]
+__all__ = ["StudyFit", "StudyFrame", "frames_cost", "static_errors", "study_fits", "study_variants"]
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,16 @@ def study_fits(
         others = tuple(frame.id for frame in own if frame.id not in set(few.ids))
         found.append(StudyFit(f"learning-{size:04d}-all", few.ids, gap, others, few.cost))
     return tuple(found)
+
+
+def study_variants(studies: StudySettings) -> tuple[str, ...]:
+    """Return the names of all fits that may be made; which of them `study_fits` makes, the labels decide."""
+    return (
+        *(("primitives",) if studies.primitives else ()),
+        *(("diagonal", "equal-cost") if studies.diagonal else ()),
+        *(("static",) if studies.static else ()),
+        *(f"learning-{size:04d}-{way}" for size in sorted(set(studies.learning)) for way in ("own", "all")),
+    )
 
 
 def frames_cost(frames: Sequence[StudyFrame]) -> ReferenceCost:

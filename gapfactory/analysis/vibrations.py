@@ -41,6 +41,7 @@ from gapfactory.analysis.force_constants import (
 from gapfactory.analysis.phonon_settings import PhononSettings
 from gapfactory.analysis.phonons import PhononComparison, Phonons, compare_phonons, phonons
 from gapfactory.analysis.vibration_settings import VibrationLimits
+from gapfactory.build.commensurate import commensurate_grid
 from gapfactory.build.nondiagonal import NondiagonalSettings, nondiagonal_cells
 from gapfactory.errors import EvidenceError, UnstableCrystalError
 
@@ -83,6 +84,8 @@ class VibrationCells:
         The displacements in the diagonal supercell; None for non-diagonal ones.
     phonon_settings
         Grid, displacements, meshes and path.
+    grids
+        k-points along the vectors of each of `cells`, all those of one grid of the primitive cell; None: none given.
     """
 
     crystal: Atoms
@@ -90,6 +93,7 @@ class VibrationCells:
     elastic: ElasticCells
     diagonal: DisplacementSet | None
     phonon_settings: PhononSettings
+    grids: tuple[tuple[int, int, int] | None, ...]
 
     @property
     def cells(self) -> tuple[Atoms, ...]:
@@ -98,7 +102,11 @@ class VibrationCells:
 
 
 def vibration_cells(
-    crystal: Atoms, phonons: PhononSettings | None = None, elastic: ElasticSettings | None = None
+    crystal: Atoms,
+    phonons: PhononSettings | None = None,
+    elastic: ElasticSettings | None = None,
+    *,
+    kpoints: tuple[int, int, int] | None = None,
 ) -> VibrationCells:
     """Return the cells whose labels give phonons and elastic constants; the same for the same crystal.
 
@@ -106,9 +114,16 @@ def vibration_cells(
     ----------
     crystal
         Relaxed, any cell of it: the primitive one is taken. Its orientation stays.
+    phonons, elastic
+        How.
+    kpoints
+        k-grid of the primitive cell, e.g. of `gapfactory.reference.kpoints.primitive_grid`: every cell is made such
+        that it has the same k-points, and `grids` tells its grid.
 
     Raises
     ------
+    InputError
+        The k-grid is no multiple of the grid of wave vectors.
     EvidenceError
         No symmetry is found in the crystal, or non-diagonal supercells are wanted for a grid that has not the
         symmetry of the crystal.
@@ -116,19 +131,25 @@ def vibration_cells(
     phonons = phonons or PhononSettings()
     primitive = oriented_primitive_cell(crystal, phonons.symmetry_tolerance)
     strained = elastic_cells(primitive, elastic)
+    of_elastic = (kpoints,) * len(strained.cells)
     if phonons.supercells == "diagonal":
         planned = displacement_set(primitive, phonons)
-        return VibrationCells(primitive, planned.cells, strained, planned, phonons)
+        grid = None if kpoints is None else commensurate_grid(planned.matrix, kpoints)
+        grids = (*((grid,) * len(planned.cells)), *of_elastic)
+        return VibrationCells(primitive, planned.cells, strained, planned, phonons, grids)
     _check_grid(primitive, phonons)
     supercells = nondiagonal_cells(
-        primitive, NondiagonalSettings(divisions=phonons.grid, symprec=phonons.symmetry_tolerance)
+        primitive,
+        NondiagonalSettings(divisions=phonons.grid, symprec=phonons.symmetry_tolerance),
+        kpoints=kpoints,
     )
     displaced = [
-        cell
+        (cell, supercell.grid)
         for supercell in supercells.cells
         for cell in displacement_set(primitive, phonons, matrix=supercell.matrix).cells
     ]
-    return VibrationCells(primitive, tuple(displaced), strained, None, phonons)
+    cells, of_phonons = tuple(cell for cell, _ in displaced), tuple(grid for _, grid in displaced)
+    return VibrationCells(primitive, cells, strained, None, phonons, (*of_phonons, *of_elastic))
 
 
 def _check_grid(crystal: Atoms, settings: PhononSettings) -> None:

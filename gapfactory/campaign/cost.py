@@ -170,6 +170,8 @@ def _row(campaign: Campaign, recipe: GenerationRecipe) -> GenerationRow:
         labels = dict.fromkeys((*(f"step {step}" for step in recipe.early_steps), "end"), recipe.n_labelled)
     elif recipe.picks == "cells":
         labels = {"cell": recipe.n_cells}
+    elif recipe.picks == "frames":
+        labels = {"displaced cell": recipe.train, "held-out": recipe.test}
     else:
         labels = {"training": recipe.train, "held-out": recipe.test}
     with_crystals = f"with {', '.join(recipe.trained_crystals)}; " if recipe.trained_crystals else ""
@@ -241,6 +243,8 @@ def estimate(campaign: Campaign) -> CostEstimate:
     single = label_seconds(campaign, sizes.mean(sizes.labelled(campaign, recipes[0])))
     labelling = sum(c.n * label_seconds(campaign, c) for c in chosen)
     labelling += sum(_curve_calls(c) * label_seconds(campaign, c) for c in phases)
+    beside = sizes.evidence(campaign)
+    labelling += sum(c.n * label_seconds(campaign, c) for c in beside)
     fit_s, fit_gb = _fits(campaign, recipes)
     cells = initial + relaxations
     crystals = sum(c.n * c.atoms for name in campaign.crystals for c in sizes.crystal(campaign, name))
@@ -272,7 +276,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
         CostRow(
             "reference",
             tasks[TaskKind.REFERENCE],
-            labels + atom_labels + noise + curves,
+            labels + atom_labels + noise + curves + len(beside),
             (
                 labelling
                 + noise * 2.5 * single

@@ -49,7 +49,7 @@ def with_files(content: Mapping[str, Any], directory: Path | None) -> dict[str, 
 
     from gapfactory.protocols.settings import CrystalSettings
 
-    content = _with_unlabelled(content, directory)
+    content = _with_parents(_with_unlabelled(content, directory), directory)
     crystals = content.get("crystals")
     if not isinstance(crystals, dict):
         return content
@@ -88,8 +88,6 @@ def _seed(content: Mapping[str, Any]) -> int:
 
 
 def _with_unlabelled(content: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
-    from gapfactory.io.structures import read_structures
-
     gap = content.get("gap")
     entry = gap.get("unlabelled") if isinstance(gap, dict) else None
     if not isinstance(gap, dict) or not isinstance(entry, dict):
@@ -98,30 +96,49 @@ def _with_unlabelled(content: Mapping[str, Any], directory: Path | None) -> dict
     if not isinstance(name, str) or entry.get("structures") is not None:
         return dict(content)
     try:
-        if directory is None:
-            raise InputError(_NO_FILE)
-        path = directory / name
-        if path.suffix == ".cif" and path.is_file():
-            _require_whole(path)
-        text = _text([given.atoms for given in read_structures(path)])
+        text = _whole(directory, name)
     except InputError as error:
         msg = f"gap.unlabelled.file is {name!r}: {error}"
         raise CampaignFileError(msg) from error
     return {**content, "gap": {**gap, "unlabelled": {**entry, "structures": text}}}
 
 
-def _read(directory: Path, group: CrystalSettings, seed: int, number: int) -> str:
-    """Return the structures of a file as extended XYZ: those that it holds, or models drawn from its occupations."""
+def _with_parents(content: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
+    """Return the keys with the structures of the files that `vibrations.parents` names."""
+    block = content.get("vibrations")
+    parents = block.get("parents") if isinstance(block, dict) else None
+    if not isinstance(block, dict) or not isinstance(parents, dict):
+        return dict(content)
+    filled = dict(parents)
+    for name, entry in parents.items():
+        file = entry.get("file") if isinstance(entry, dict) else None
+        if not isinstance(entry, dict) or not isinstance(file, str) or entry.get("structures") is not None:
+            continue
+        try:
+            filled[name] = {**entry, "structures": _whole(directory, file)}
+        except InputError as error:
+            msg = f"vibrations.parents.{name}.file is {file!r}: {error}"
+            raise CampaignFileError(msg) from error
+    return {**content, "vibrations": {**block, "parents": filled}}
+
+
+def _whole(directory: Path | None, name: str) -> str:
+    """Return the structures of a file without partial occupation as extended XYZ."""
     from gapfactory.io.structures import read_structures
 
-    path = directory / str(group.file)
-    if group.models is not None:
-        found = _drawn(path, group.models, group.count, seed, number)
-    else:
-        if path.suffix == ".cif" and path.is_file():
-            _require_whole(path)
-        found = [given.atoms for given in read_structures(path)]
-    return _text(found)
+    if directory is None:
+        raise InputError(_NO_FILE)
+    path = directory / name
+    if path.suffix == ".cif" and path.is_file():
+        _require_whole(path)
+    return _text([given.atoms for given in read_structures(path)])
+
+
+def _read(directory: Path, group: CrystalSettings, seed: int, number: int) -> str:
+    """Return the structures of a file as extended XYZ: those that it holds, or models drawn from its occupations."""
+    if group.models is None:
+        return _whole(directory, str(group.file))
+    return _text(_drawn(directory / str(group.file), group.models, group.count, seed, number))
 
 
 def _text(found: Sequence[Atoms]) -> str:

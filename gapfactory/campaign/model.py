@@ -17,10 +17,12 @@ from gapfactory.analysis.energy_volume import EnergyVolumeSettings
 from gapfactory.analysis.learning import ConvergenceSettings
 from gapfactory.analysis.stability_settings import StabilitySettings
 from gapfactory.build.settings import BuildSettings, DimerSettings
+from gapfactory.campaign.checks import require_consistent
 from gapfactory.descriptors.settings import SimilaritySettings
 from gapfactory.elements import Bonding, Species, species
 from gapfactory.potentials.gap.settings import GapSettings
 from gapfactory.protocols.settings import ComponentSettings, CrystalSettings, SnapshotSettings
+from gapfactory.protocols.vibration_settings import VibrationSettings  # noqa: TC001 - pydantic
 from gapfactory.reference import GpawSettings, ReferenceSettings
 from gapfactory.search.settings import RelaxSettings
 from gapfactory.select.settings import SelectSettings
@@ -28,6 +30,8 @@ from gapfactory.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from gapfactory.campaign.parents import FramePlan
 
 __all__ = [
     "Campaign",
@@ -141,8 +145,9 @@ class Campaign(Settings):
     """Formula units with their weights, e.g. `{TiO2: 3, Ti2O3: 1}`."""
     preset: str | None = None
     """The preset that the file started from (`gapfactory campaign init --list`)."""
-    protocol: Literal["de-novo-2019", "boron-2018"] = "de-novo-2019"
-    """The recipe: `de-novo-2019` labels what a funnel selects, `boron-2018` snapshots of every relaxation."""
+    protocol: Literal["de-novo-2019", "boron-2018", "ndsc-2022"] = "de-novo-2019"
+    """The recipe: `de-novo-2019` labels what a funnel selects, `boron-2018` snapshots of every relaxation, `ndsc-2022`
+    makes no search and learns the `vibrations` of given crystals."""
     source: SourceSettings | None = None
     """The structures of another campaign, labelled again at another level; written by `gapfactory campaign relabel`.
     Such a campaign has one generation, without cells and selection."""
@@ -178,6 +183,9 @@ class Campaign(Settings):
     default there is none."""
     reference: ReferenceSettings = GpawSettings()
     """The reference method and its settings."""
+    vibrations: VibrationSettings | None = None
+    """Crystals whose vibrations and elasticity are learnt and measured: all of `ndsc-2022`, and the last generation,
+    one more than `schedule.generations`, of a search that has this block."""
     evidence: EvidenceSettings = EvidenceSettings()
     """What the potential is judged by."""
     execution: ExecutionSettings = ExecutionSettings()
@@ -224,224 +232,8 @@ class Campaign(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Campaign:
-        if (self.element is None) == (self.composition is None):
-            msg = "give exactly one of 'element' (Si) and 'composition' ({TiO2: 1})"
-            raise ValueError(msg)
-        foreign = set(self.species) - set(self.species_table)
-        if foreign:
-            msg = f"species {sorted(foreign)} are not in the composition {sorted(self.species_table)}"
-            raise ValueError(msg)
-        self._require_cells()
-        if self.source is not None and self.schedule.generations != 1:
-            msg = "a campaign with a 'source' has one generation: set schedule.generations to 1"
-            raise ValueError(msg)
-        if self.protocol == "boron-2018":
-            self._require_snapshots()
-        else:
-            self._require_funnel()
-        wanted = self.stop.convergence
-        judged = wanted.energy_error_in_eV is not None or wanted.plateau_improvement is not None
-        if judged and self.protocol == "boron-2018":
-            msg = "stop.convergence needs held-out structures; 'boron-2018' has stop.energy_distribution instead"
-            raise ValueError(msg)
-        if judged and not self.select.held_out_per_generation:
-            msg = "stop.convergence needs evidence: set select.held_out_per_generation to 5 or more"
-            raise ValueError(msg)
-        if self.relax.max_uncertainty is not None and not self.gap.soap.enabled:
-            msg = (
-                f"relax.max_uncertainty is {self.relax.max_uncertainty:g}, but only the SOAP term tells how well a "
-                "structure is known: set gap.soap.enabled, or leave max_uncertainty out"
-            )
-            raise ValueError(msg)
-        self.phase_names()
-        self._require_targets()
-        self._require_unlabelled()
-        self._require_fittable()
+        require_consistent(self)
         return self
-
-    def _require_funnel(self) -> None:
-        """Refuse sizes of the funnel that contradict each other, and what only the other protocol knows."""
-        for key in ("crystals", "final_fit"):
-            if getattr(self, key):
-                msg = f"{key!r} needs 'protocol: boron-2018'; leave it out, or change the protocol"
-                raise ValueError(msg)
-        per_generation = self.select.labels_per_generation + self.select.held_out_per_generation
-        if self.stop.label_budget < per_generation:
-            msg = (
-                f"stop.label_budget is {self.stop.label_budget}, less than the {per_generation} labels of "
-                "a single "
-                "generation; raise it or lower select.labels_per_generation"
-            )
-            raise ValueError(msg)
-        for key, generation in (("initial_cells", 0), ("cells_per_generation", 1)):
-            if self.source is not None:
-                break
-            cells = self.cells_of(generation)
-            if cells < per_generation:
-                where = "components have" if self.components else f"schedule.{key} is"
-                msg = (
-                    f"{where} {cells}, but {per_generation} of them are to be labelled; make "
-                    "more cells or "
-                    "label fewer"
-                )
-                raise ValueError(msg)
-
-    def _require_snapshots(self) -> None:
-        """Refuse snapshots, crystals and a number of labels that cannot be."""
-        from gapfactory.protocols.boron import closing
-        from gapfactory.protocols.planner import recipe_of
-
-        if self.source is not None:
-            msg = "a campaign with a 'source' makes no snapshots: its protocol is 'de-novo-2019'"
-            raise ValueError(msg)
-        after = closing(self)
-        if self.schedule.generations <= len(after):
-            msg = (
-                f"schedule.generations is {self.schedule.generations}, but {len(after)} come after the last search "
-                f"({', '.join(after)}): raise it"
-            )
-            raise ValueError(msg)
-        kept = min(self.relax.keep_first_steps, self.relax.max_steps - 1)
-        for step in self.snapshots.early_steps:
-            if not 0 <= step <= kept:
-                msg = (
-                    f"snapshots.early_steps has {step}, but steps 0 to {kept} are kept of every relaxation: raise "
-                    "relax.keep_first_steps or relax.max_steps"
-                )
-                raise ValueError(msg)
-        for name in self.crystals:
-            self._require_crystal(name)
-        _ = self.final_gap
-        labels = sum(recipe_of(self, g).labels for g in range(self.schedule.generations))
-        if labels > self.stop.label_budget:
-            msg = (
-                f"stop.label_budget is {self.stop.label_budget}, but the campaign labels {labels} structures: raise "
-                "it, or make fewer cells, generations or crystals"
-            )
-            raise ValueError(msg)
-
-    def _require_crystal(self, name: str) -> None:
-        """Refuse a group of crystals whose phase is not tabulated, or whose structures cannot be used."""
-        from gapfactory.campaign.crystals import given_crystals
-        from gapfactory.errors import InputError
-
-        group = self.crystals[name]
-        if group.phase is not None:
-            try:
-                self.crystal_phase(name)
-            except ValueError as error:
-                msg = f"crystals.{name}.phase is {group.phase!r}: {error}, or take it away ('{name}: null')"
-                raise ValueError(msg) from error
-            return
-        where = f"crystals.{name}: the structures of {group.file or 'this group'}"
-        try:
-            if group.structures is None:
-                msg = "were not read with the campaign file"
-                raise InputError(msg)
-            given = given_crystals(group.structures)
-        except InputError as error:
-            msg = f"{where}: {error}"
-            raise ValueError(msg) from error
-        foreign = {symbol for atoms in given for symbol in atoms.get_chemical_symbols()} - {
-            *self.species_table
-        }
-        if foreign:
-            msg = f"{where} hold {', '.join(sorted(foreign))}, the campaign {', '.join(self.species_table)}"
-            raise ValueError(msg)
-        if group.count < len(given):
-            msg = f"{where} are {len(given)}, but count is {group.count}: raise it, or give fewer"
-            raise ValueError(msg)
-
-    def _require_cells(self) -> None:
-        """Refuse units of other elements, and a range of atoms that holds no multiple of a formula unit."""
-        from gapfactory.build import atom_counts
-        from gapfactory.build.cells import formula_of
-        from gapfactory.errors import InputError
-
-        builds = {f"components.{name}.build": c.build for name, c in self.components.items()}
-        for where, build in (builds or {"build": self.build}).items():
-            for formula, _ in self.formulas:
-                try:
-                    whole = formula_of(formula, self.species_table, build)
-                except InputError as error:
-                    msg = f"{where}.units: {error}"
-                    raise ValueError(msg) from error
-                try:
-                    atom_counts(whole, build)
-                except InputError as error:
-                    name = "".join(
-                        f"{symbol}{count if count != 1 else ''}" for symbol, count in formula.items()
-                    )
-                    msg = f"{where}.atoms_min and {where}.atoms_max do not suit {name}: {error}"
-                    raise ValueError(msg) from error
-
-    def _require_targets(self) -> None:
-        """Refuse a diagnostic search for a phase that is not tabulated, or one that may never be made."""
-        from gapfactory.protocols.boron import closing
-        from gapfactory.protocols.recipe import PLAIN
-
-        boron = self.protocol == "boron-2018"
-        if PLAIN in self.components and not any(c.labelled for c in self.components.values()):
-            msg = (
-                f"components.{PLAIN} has the name of the cells that are labelled where no component is: call the "
-                "diagnostic search otherwise"
-            )
-            raise ValueError(msg)
-        last = self.schedule.generations - 1
-        for name, component in self.components.items():
-            made = component.generations
-            if made is not None and not (made and 1 <= min(made) <= max(made) <= last):
-                msg = (
-                    f"components.{name}.generations is {list(made)}, but cells are relaxed in generations 1 to {last}: "
-                    "name some of these, or leave generations out"
-                )
-                raise ValueError(msg)
-            reached = boron and (closing(self) or self.stop.energy_distribution is None)
-            if component.potential == "final" and not (reached and self.schedule.generations > 1):
-                msg = (
-                    f"components.{name}.potential is final, but the campaign may end before its last generation: it "
-                    "needs 'protocol: boron-2018', a final_fit or no stop.energy_distribution, and two generations"
-                )
-                raise ValueError(msg)
-            try:
-                self.target_phases(name)
-            except ValueError as error:
-                msg = f"components.{name}.targets is {list(component.targets)}: {error}"
-                raise ValueError(msg) from error
-
-    def _require_unlabelled(self) -> None:
-        """Refuse structures for sparse points that cannot be read or are of other elements."""
-        from gapfactory.errors import InputError
-
-        for key, gap in {"gap": self.gap, "final_fit": self.final_gap}.items():
-            given = gap.unlabelled
-            where = f"{key}.unlabelled: the structures of {given.file or 'this campaign'}"
-            try:
-                found = given.atoms()
-            except InputError as error:
-                msg = f"{where}: {error}"
-                raise ValueError(msg) from error
-            foreign = {s for atoms in found for s in atoms.get_chemical_symbols()} - {*self.species_table}
-            if foreign:
-                msg = (
-                    f"{where} hold {', '.join(sorted(foreign))}, the campaign {', '.join(self.species_table)}"
-                )
-                raise ValueError(msg)
-
-    def _require_fittable(self) -> None:
-        """Refuse terms that gap_fit cannot take, before anything is labelled."""
-        if self.gap.backend != "gap_fit":
-            return
-        from gapfactory.errors import FitError
-        from gapfactory.potentials.gap.program import gap_line
-        from gapfactory.potentials.gap.terms import terms
-
-        found = terms(tuple(self.species_table.values()), self.gap)
-        sparse = (self.gap.two_body.n_sparse, self.gap.three_body.n_sparse, self.gap.soap.n_sparse)
-        try:
-            gap_line(found, (99.9999, 99.9999, 99.9999), [sparse[term.stage] for term in found])
-        except FitError as error:
-            raise ValueError(str(error)) from error
 
     @cached_property
     def formulas(self) -> tuple[tuple[dict[str, int], float], ...]:
@@ -490,6 +282,29 @@ class Campaign(Settings):
             msg = f"{key}: {found['msg'].removeprefix('Value error, ')}"
             raise ValueError(msg) from error
 
+    @property
+    def vibration_settings(self) -> VibrationSettings:
+        """The block `vibrations`.
+
+        Raises
+        ------
+        InputError
+            There is none.
+        """
+        if self.vibrations is None:
+            from gapfactory.errors import InputError
+
+            msg = f"campaign {self.name!r} has no block 'vibrations' (docs/how-to/vibrations.md)"
+            raise InputError(msg)
+        return self.vibrations
+
+    @cached_property
+    def planned_frames(self) -> dict[str, FramePlan]:
+        """Frames of each crystal whose vibrations are learnt, by its name."""
+        from gapfactory.campaign.parents import planned_frames
+
+        return {name: planned_frames(self, name) for name in self.vibration_settings.trained()}
+
     def cells_of(self, generation: int) -> int:
         """Return how many random cells a generation makes."""
         from gapfactory.protocols.planner import recipe_of
@@ -508,7 +323,7 @@ class Campaign(Settings):
         if phase is None:
             msg = "its structures come from a file"
             raise ValueError(msg)
-        return self._known_phase(phase)
+        return self.known_phase(phase)
 
     def target_phases(self, component: str) -> tuple[str, ...]:
         """Return the full names of the phases that a diagnostic search looks for.
@@ -518,10 +333,16 @@ class Campaign(Settings):
         ValueError
             One is not tabulated.
         """
-        return tuple(self._known_phase(name) for name in self.components[component].targets)
+        return tuple(self.known_phase(name) for name in self.components[component].targets)
 
-    def _known_phase(self, name: str) -> str:
-        """Return the full name of a tabulated phase of the element."""
+    def known_phase(self, name: str) -> str:
+        """Return the full name of a tabulated phase of the element.
+
+        Raises
+        ------
+        ValueError
+            It is not tabulated.
+        """
         from gapfactory.analysis.phases import names_of_phases
 
         return self._phase(name, names_of_phases(self.element) if self.element is not None else ())

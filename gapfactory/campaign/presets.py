@@ -124,6 +124,49 @@ _BORON_NOTES = (
     "The papers ran CASTEP with PBE, 800 eV and a k-point spacing of 0.02 1/Å without 2 pi, a density of 7.96 per 1/Å.",
 )
 
+
+def _ndsc(
+    summary: str,
+    parents: dict[str, Any],
+    reference: dict[str, Any],
+    frames: dict[str, Any],
+    **vibrations: Any,
+) -> Preset:
+    """Return a campaign of Allen and Bartók (2022); the summary begins with the element."""
+    from gapfactory.elements import species
+    from gapfactory.potentials.gap.presets import allen_2022
+
+    element = summary.split(",", 1)[0]
+    return Preset(
+        f"Allen 2022 for {summary}",
+        {
+            "element": element,
+            "protocol": "ndsc-2022",
+            "vibrations": {
+                "parents": parents,
+                # the published choice of supercells, whose numbers the paper's table has
+                "frames": {**frames, "supercells": {"choice": "published"}},
+                **vibrations,
+            },
+            "gap": allen_2022(species(element)).model_dump(mode="json", exclude_defaults=True),
+            "dimers": {"bond_lengths": 2},
+            "reference": {"engine": "gpaw", "xc": "PBE", "smearing_width_eV": 0.1, **reference},
+            "evidence": {"phases": "none", "stability": {"enabled": False}},
+        },
+        (
+            "Numbers of frames are those that the counts of Table 2 decompose into.",
+            (
+                "The paper ran CASTEP with ultrasoft pseudopotentials made on the fly; this is PBE in GPAW at the "
+                "paper's cutoff, with its k-point spacing (without 2 pi) as a density."
+            ),
+            (
+                "The potential has learnt small displacements of one crystal, so there is no molecular dynamics at "
+                "its end and no other phase to judge by. Two dimers are labelled, for there is no campaign without."
+            ),
+        ),
+    )
+
+
 PRESETS: dict[str, Preset] = {
     "quickstart-Si": Preset(
         "silicon from nothing by real DFT (GPAW, PBE) in about a quarter of an hour on two cores",
@@ -245,6 +288,68 @@ PRESETS: dict[str, Preset] = {
             ),
             "β-boron is the full model of 105 atoms: the coordinates of the papers' 106 were not found.",
         ),
+    ),
+    "quickstart-vibrations": Preset(
+        "phonons and elastic constants of silicon, the Stillinger-Weber potential in place of DFT: in a minute or two",
+        {
+            "element": "Si",
+            "protocol": "ndsc-2022",
+            "vibrations": {
+                "parents": {"diamond": {"phase": "diamond"}},
+                "frames": {"primitives": 20, "variants": 6, "supercells": {"divisions": [2, 2, 2]}},
+                "phonons": {"grid": [2, 2, 2], "dos_mesh": [16, 16, 16]},
+                "studies": {"primitives": True},
+            },
+            "gap": {
+                "two_body": {"enabled": False},
+                "three_body": {"enabled": False},
+                "soap": {"atom_sigma": 0.5, "n_sparse": 150, "n_max": 8, "l_max": 6},
+                "delta": {"fixed": [2.0]},
+                "sigma": {"rule": "adaptive"},
+            },
+            "dimers": {"bond_lengths": 2},
+            "reference": {"engine": "ase", "calculator": "stillinger-weber"},
+            "evidence": {"phases": "none", "stability": {"enabled": False}},
+        },
+    ),
+    "ndsc-2022-Al": _ndsc(
+        "Al, fcc, 850 frames, with the comparisons of Figs. 3 and 4",
+        {"fcc": {"prototype": "fcc"}},
+        {"cutoff_eV": 800.0, "kpoint_density": 15.92},
+        {"primitives": 457, "variants": 49},
+        studies={"diagonal": True, "learning": [25, 50, 100, 200, 400]},
+    ),
+    "ndsc-2022-Al-Bain": _ndsc(
+        "Al, the path from bcc to fcc, learnt at both ends and half way, measured between (Fig. 5)",
+        {
+            "fcc": {"prototype": "fcc"},
+            "half": {"bain": {"of": "fcc", "eta": 0.5}},
+            "bcc": {"bain": {"of": "fcc", "eta": 0.0}},
+            "quarter": {"bain": {"of": "fcc", "eta": 0.25}, "trained": False},
+            "three-quarters": {"bain": {"of": "fcc", "eta": 0.75}, "trained": False},
+        },
+        {"cutoff_eV": 800.0, "kpoint_density": 15.92},
+        {"primitives": 100, "variants": 35},
+    ),
+    "ndsc-2022-Mg": _ndsc(
+        "Mg, hcp, 1 004 frames, with constant errors for comparison (Figs. 7 and 8)",
+        {"hcp": {"prototype": "hcp"}},
+        {"cutoff_eV": 520.0, "kpoint_density": 13.26},
+        {"primitives": 499, "variants": 42},
+        studies={"static": True},
+    ),
+    "ndsc-2022-Si": _ndsc(
+        "Si, diamond, 936 frames, and a potential without supercells (Fig. 1)",
+        {"diamond": {"prototype": "diamond"}},
+        {"cutoff_eV": 400.0, "kpoint_density": 5.31},
+        {"primitives": 599, "variants": 42},
+        studies={"primitives": True},
+    ),
+    "ndsc-2022-W": _ndsc(
+        "W, bcc, 836 frames",
+        {"bcc": {"prototype": "bcc"}},
+        {"cutoff_eV": 600.0, "kpoint_density": 10.61},
+        {"primitives": 499, "variants": 42},
     ),
     "de-novo-2019-B": _paper("B"),
     "de-novo-2019-C": _paper("C"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gapfactory.campaign.crystals import crystals_of
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from gapfactory.campaign.model import Campaign
     from gapfactory.protocols.recipe import GenerationRecipe
 
-__all__ = ["Cells", "built", "crystal", "labelled", "mean", "trained"]
+__all__ = ["Cells", "built", "crystal", "evidence", "frames", "labelled", "mean", "trained"]
+
+#: Single points that relaxing a crystal takes, about.
+_RELAXATION: Final = 15
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,42 @@ def _chosen(campaign: Campaign, recipe: GenerationRecipe, n: float) -> list[Cell
     ]
 
 
+def frames(campaign: Campaign, *, held_out: bool = False) -> list[Cells]:
+    """Return the frames that teach vibrations, those of the tests with them or not."""
+    found = []
+    for plan in campaign.planned_frames.values():
+        found += [Cells(float(n), float(atoms), volume) for n, atoms, volume in plan.sizes]
+        if held_out and plan.held_out:
+            # further variants of the supercells
+            _, atoms, volume = plan.sizes[-1]
+            found.append(Cells(float(plan.held_out), float(atoms), volume))
+    return found
+
+
+def evidence(campaign: Campaign) -> list[Cells]:
+    """Return what the reference calculates of crystals to know their vibrations, their relaxation included."""
+    from gapfactory.analysis.vibrations import vibration_cells
+    from gapfactory.build.single_displacements import single_displacements
+    from gapfactory.campaign.parents import given_parent
+
+    settings, found = campaign.vibrations, []
+    for name in () if settings is None else settings.names():
+        crystal = given_parent(campaign, name)
+        if settings is None or crystal is None:
+            continue
+        volume = float(crystal.get_volume()) / len(crystal)
+        planned = vibration_cells(crystal, settings.phonons, settings.elastic)
+        sizes = [len(cell) for cell in planned.cells] + [len(crystal)] * _RELAXATION
+        if settings.studies.diagonal and name in settings.trained():
+            sizes += [len(cell) for cell in single_displacements(crystal, settings.studies.single)]
+        found += [Cells(1.0, float(atoms), volume) for atoms in sizes]
+    return found
+
+
 def labelled(campaign: Campaign, recipe: GenerationRecipe) -> list[Cells]:
     """Return what a generation labels."""
+    if recipe.picks == "frames":
+        return frames(campaign, held_out=True)
     crystals = [cells for name in recipe.crystals for cells in crystal(campaign, name)]
     plain = recipe.labels - sum(campaign.crystals[name].count for name in recipe.crystals)
     return [*(_chosen(campaign, recipe, plain) if plain else []), *crystals]
@@ -80,6 +117,9 @@ def trained(campaign: Campaign, recipes: Iterable[GenerationRecipe], newest: Gen
     """Return what the potential of a generation is trained on; `recipes` are those up to it."""
     found: list[Cells] = []
     for recipe in recipes:
+        if recipe.picks == "frames":
+            found += frames(campaign)
+            continue
         plain = recipe.train - sum(
             campaign.crystals[name].count for name in recipe.crystals if name in recipe.trained_crystals
         )

@@ -5,9 +5,11 @@ Pure: nothing here reads a clock, a file or a database.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from gapfactory.protocols import boron, de_novo
+from gapfactory.analysis.vibration_study import study_variants
+from gapfactory.protocols import boron, de_novo, vibrations
 from gapfactory.protocols.plan import Decision, PlannedTask, TaskKind, chunks
 
 if TYPE_CHECKING:
@@ -16,8 +18,17 @@ if TYPE_CHECKING:
     from gapfactory.analysis.learning import Evidence
     from gapfactory.campaign import Campaign
     from gapfactory.protocols.recipe import GenerationRecipe
+    from gapfactory.protocols.vibration_settings import VibrationSettings
 
 __all__ = ["decide", "generations_of", "plan_generation", "recipe_of"]
+
+
+class _Add(Protocol):
+    """How a task is added to the plan; returns its key."""
+
+    def __call__(
+        self, key: str, kind: TaskKind, parents: Sequence[str] = (), **parameters: int | str
+    ) -> str: ...
 
 
 class _Protocol(Protocol):
@@ -30,17 +41,37 @@ class _Protocol(Protocol):
     def decide(self, campaign: Campaign, generation: int, history: Sequence[Evidence]) -> Decision: ...
 
 
-PROTOCOLS: Final[dict[str, _Protocol]] = {"de-novo-2019": de_novo, "boron-2018": boron}
+PROTOCOLS: Final[dict[str, _Protocol]] = {
+    "de-novo-2019": de_novo,
+    "boron-2018": boron,
+    "ndsc-2022": vibrations,
+}
+
+#: Parts that the evidence of a crystal is labelled in, side by side. They change no result.
+EVIDENCE_PARTS: Final = 6
+
+
+def _searches(campaign: Campaign) -> int:
+    """Return how many generations the protocol itself has, without that of the vibrations after it."""
+    return PROTOCOLS[campaign.protocol].generations(campaign)
+
+
+def _ends_with_vibrations(campaign: Campaign) -> bool:
+    return campaign.vibrations is not None and campaign.protocol != "ndsc-2022"
 
 
 def recipe_of(campaign: Campaign, generation: int) -> GenerationRecipe:
     """Return the recipe of one generation of a campaign, 0 for the first."""
-    return PROTOCOLS[campaign.protocol].recipe(campaign, generation)
+    protocol = PROTOCOLS[campaign.protocol]
+    if _ends_with_vibrations(campaign) and generation == _searches(campaign):
+        last = protocol.recipe(campaign, generation - 1)
+        return vibrations.vibration_recipe(campaign, generation, last.gap, last.trained_crystals)
+    return protocol.recipe(campaign, generation)
 
 
 def generations_of(campaign: Campaign) -> int:
-    """Return how many generations a campaign has that is not ended early."""
-    return PROTOCOLS[campaign.protocol].generations(campaign)
+    """Return how many generations a campaign has that is not ended early, that of the vibrations included."""
+    return _searches(campaign) + _ends_with_vibrations(campaign)
 
 
 def decide(campaign: Campaign, generation: int, history: Sequence[Evidence]) -> Decision:
@@ -55,6 +86,14 @@ def decide(campaign: Campaign, generation: int, history: Sequence[Evidence]) -> 
     history
         What every assessed generation was measured on, none of it in its training set.
     """
+    if _ends_with_vibrations(campaign):
+        last = _searches(campaign)
+        if generation == last:
+            return vibrations.decide(campaign, generation, history)
+        found = PROTOCOLS[campaign.protocol].decide(campaign, generation, history)
+        if found.action == "stop":
+            return replace(found, action="continue", reason=f"the search is over: {found.reason}", go_to=last)
+        return found
     return PROTOCOLS[campaign.protocol].decide(campaign, generation, history)
 
 
@@ -109,6 +148,8 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
         few = len(chunks(recipe.n_labelled, execution.relax_chunk))
         evidence += pool[few:]
         pool = pool[:few]
+    if recipe.picks == "frames":
+        pool += _relaxed_parents(campaign, add)
     if recipe.picks not in {"given", "none"}:
         chosen = (add("select", TaskKind.SELECT, pool),)
     labelled += [
@@ -118,8 +159,53 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
     if recipe.noise:
         # the noise of the labels bounds the errors that the fit may assume, so the fit waits for it
         labelled.append(add("reference-noise", TaskKind.REFERENCE, chosen, what="noise"))
+    if recipe.picks == "frames":
+        evidence += _measured_parents(campaign, add, chosen, labelled)
     fit = add("fit", TaskKind.FIT, labelled)
     if recipe.relax is not None:
         evidence += relaxations(recipe.n_before_fit, recipe.n_cells, fit)
     add("assess", TaskKind.ASSESS, (fit, *evidence))
     return tuple(tasks)
+
+
+def _relaxed_parents(campaign: Campaign, add: _Add) -> list[str]:
+    """Add a task for every crystal that the reference relaxes, and return their keys."""
+    settings = campaign.vibration_settings
+    keys: dict[str, str] = {}
+    # those on Bain's path need the volume of another, which is never on it
+    for name in sorted(settings.names(), key=lambda n: _other(settings, n) is not None):
+        other = _other(settings, name)
+        parents = () if other is None else (keys[other],)
+        keys[name] = add(f"reference-parent-{name}", TaskKind.REFERENCE, parents, what="parent", parent=name)
+    return list(keys.values())
+
+
+def _other(settings: VibrationSettings, name: str) -> str | None:
+    parent = settings.parent(name)
+    return None if parent is None or parent.bain is None else parent.bain.of
+
+
+def _measured_parents(
+    campaign: Campaign, add: _Add, chosen: Sequence[str], labelled: Sequence[str]
+) -> list[str]:
+    """Add the reference's phonons and elastic constants of every crystal, and the studies; return their keys."""
+    settings = campaign.vibration_settings
+    evidence = [
+        add(
+            f"reference-vibrations-{name}-{part}",
+            TaskKind.REFERENCE,
+            chosen,
+            what="vibrations",
+            parent=name,
+            part=part,
+        )
+        for name in settings.names()
+        for part in range(EVIDENCE_PARTS)
+    ]
+    if settings.studies.diagonal:
+        labelled = [*labelled, add("reference-diagonal", TaskKind.REFERENCE, chosen, what="diagonal")]
+    studies = [
+        add(f"study-{variant}", TaskKind.ASSESS, [*labelled, *evidence], study=variant)
+        for variant in study_variants(settings.studies)
+    ]
+    return [*evidence, *studies]

@@ -69,7 +69,8 @@ class GenerationRecipe:
         How the cells are relaxed with the potential before; None: they are labelled as they were made.
     picks
         How structures are chosen to be labelled: ``funnel`` (histogram and CUR), ``cells`` (all that were made),
-        ``snapshots`` (of every relaxation), ``given`` (chosen before the campaign began), ``none``.
+        ``snapshots`` (of every relaxation), ``frames`` (of crystals, to learn their vibrations), ``given`` (chosen
+        before the campaign began), ``none``.
     train, test
         Structures labelled for training and for testing, at most; distorted crystals are among them.
     noise
@@ -88,7 +89,7 @@ class GenerationRecipe:
     title: str
     cells: tuple[CellRange, ...]
     relax: RelaxSettings | None
-    picks: Literal["funnel", "cells", "snapshots", "given", "none"]
+    picks: Literal["funnel", "cells", "snapshots", "frames", "given", "none"]
     train: int
     test: int
     gap: GapSettings

@@ -37,10 +37,12 @@ __all__ = [
     "pick_items",
     "settings_of",
     "store_atoms",
+    "unlabelled_frames",
+    "vibration_items",
     "with_labels",
 ]
 
-Role = Literal["train", "test", "noise", "isolated", "dimer"]
+Role = Literal["train", "test", "noise", "isolated", "dimer", "evidence", "diagonal"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Item:
     @property
     def kind(self) -> Literal["crystal", "isolated", "dimer"]:
         """What the reference method must know about it."""
-        return self.role if self.role in ("isolated", "dimer") else "crystal"
+        return self.role if self.role == "isolated" or self.role == "dimer" else "crystal"
 
     def held_out_of(self, recipe: GenerationRecipe) -> bool:
         """Whether the potential of a generation is not trained on it: distorted crystals may join later."""
@@ -159,19 +161,49 @@ def pick_items(database: Database[Any], campaign: Campaign, generation: int) -> 
     ]
 
 
+def vibration_items(
+    database: Database[Any],
+    campaign: Campaign,
+    stage: Literal["evidence", "diagonal"],
+    parent: str | None = None,
+) -> list[Item]:
+    """Return the cells that tell phonons and elastic constants, or the diagonal supercells, of one crystal or all."""
+    from gapfactory.protocols.planner import generations_of
+
+    if campaign.vibrations is None:
+        return []
+    generation = generations_of(campaign) - 1
+    return [
+        _item(document, stage, generation)
+        for document in structure_documents(database, campaign.name, generation, stage)
+        if parent is None or document["info"]["parent"] == parent
+    ]
+
+
+def unlabelled_frames(database: Database[Any], campaign: Campaign, generation: int) -> list[Atoms]:
+    """Return the frames that are made for sparse points only, in their order."""
+    return [
+        unpack_atoms(document["atoms"])
+        for document in structure_documents(database, campaign.name, generation, "displaced")
+        if document["info"]["role"] == "unlabelled"
+    ]
+
+
 def noise_items(database: Database[Any], campaign: Campaign) -> list[Item]:
     """Return the cells that are labelled again at a higher k-point density."""
     return _chosen(database, require_selection(database, campaign.name, 0)["noise"], "noise", 0)
 
 
 def all_items(database: Database[Any], campaign: Campaign) -> list[Item]:
-    """Return everything that was chosen to be labelled so far: isolated atoms, dimers, picks, noise cells."""
+    """Return everything that was chosen to be labelled so far: isolated atoms, dimers, picks, noise cells, evidence."""
     items = atom_items(database, campaign)
     chosen = database.selections.find({"campaign": campaign.name}, {"generation": 1}).sort("generation", 1)
     for generation in [selection["generation"] for selection in chosen]:
         items += pick_items(database, campaign, generation)
         if generation == 0:
             items += noise_items(database, campaign)
+    items += vibration_items(database, campaign, "evidence")
+    items += vibration_items(database, campaign, "diagonal")
     return items
 
 
@@ -182,7 +214,9 @@ def _chosen(database: Database[Any], ids: Sequence[str], role: Role, generation:
 
 def settings_of(campaign: Campaign, item: Item) -> EngineSettings:
     """Return the settings at which an item is labelled."""
-    return campaign.reference.with_higher_density() if item.role == "noise" else campaign.reference
+    grid = item.info.get("kpoints")
+    settings = campaign.reference if grid is None else campaign.reference.with_grid(tuple(grid))
+    return settings.with_higher_density() if item.role == "noise" else settings
 
 
 def label_hash(campaign: Campaign, item: Item) -> str:

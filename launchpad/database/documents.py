@@ -22,6 +22,7 @@ __all__ = [
     "RelaxationDocument",
     "SelectionDocument",
     "StructureDocument",
+    "VibrationDocument",
     "generation_id",
     "label_id",
     "now",
@@ -89,11 +90,17 @@ class CampaignDocument(_Document):
 
 
 class StructureDocument(_Document):
-    """A structure that is kept as such: cells, selected frames, distorted crystals, isolated atoms, dimers."""
+    """A structure that is kept as such: cells, selected frames, distorted crystals, isolated atoms, dimers.
+
+    And of vibrations: ``parent``, a crystal as the reference relaxed it; ``displaced``, its frames; ``evidence``, cells
+    that tell phonons and elastic constants; ``diagonal``, diagonal supercells with one displaced atom.
+    """
 
     campaign: str
     generation: int = Field(ge=0)
-    stage: Literal["cell", "frame", "distorted", "isolated", "dimer"]
+    stage: Literal[
+        "cell", "frame", "distorted", "isolated", "dimer", "parent", "displaced", "evidence", "diagonal"
+    ]
     index: int = Field(ge=0)
     composition: str
     hash: str
@@ -209,6 +216,27 @@ class PotentialDocument(_Document):
     files: list[dict[str, Any]]
     trained_on: list[str]
     report: dict[str, Any]
+    created: datetime = Field(default_factory=now)
+
+
+class VibrationDocument(_Document):
+    """Phonons and elastic constants of one crystal by one method."""
+
+    campaign: str
+    generation: int = Field(ge=0)
+    parent: str
+    #: ``reference`` or ``potential``
+    method: Literal["reference", "potential"]
+    #: of a potential: empty for that of the generation, else the study that fitted it
+    variant: str = ""
+    #: `gapfactory.analysis.vibrations.Vibrations`, or None
+    data: dict[str, Any] | None
+    #: why there is none
+    reason: str = ""
+    #: against the reference: `VibrationComparison.summary`
+    comparison: dict[str, Any] | None = None
+    #: what the potential was fitted to: energies, atoms, sparse points, cost of the labels
+    fit: dict[str, Any] = {}
     created: datetime = Field(default_factory=now)
 
 

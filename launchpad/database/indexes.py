@@ -44,6 +44,7 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "curve_points": (("curve",), ("campaign", "status")),
     "potentials": (("campaign", "generation"), ("digest",)),
     "metrics": (("campaign", "generation"),),
+    "vibrations": (("campaign", "parent"),),
     "notices": (("state", "target", "due"), ("key",)),
     # each filter of the table of tasks in the order of their numbers: state and kind are named or spread
     "fireworks": (

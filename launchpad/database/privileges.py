@@ -68,6 +68,7 @@ WRITES: Final[dict[str, tuple[str, str, str]]] = {
     "potential_files.files": ("fiur", "f", "fiurx"),
     "potential_files.chunks": ("fir", "f", "fiurx"),
     "metrics": ("fiu", "f", "fiurx"),
+    "vibrations": ("fiu", "f", "fiurx"),
     # FireWorks' own
     "fireworks": ("fiu", "fiu", "fiurx"),
     "launches": ("fiu", "f", "fiurx"),

@@ -52,6 +52,7 @@ _OF_CAMPAIGN: Final = {
     "relaxations": "campaign",
     "selections": "campaign",
     "metrics": "campaign",
+    "vibrations": "campaign",
     "potentials": "campaign",
 }
 _ROLE_EXISTS, _USER_NOT_FOUND, _ROLE_NOT_FOUND = 51002, 11, 31

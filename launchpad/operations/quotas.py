@@ -32,6 +32,7 @@ _OWNED = {
     "curves": "campaign",
     "potentials": "campaign",
     "metrics": "campaign",
+    "vibrations": "campaign",
     "fireworks": "spec.campaign",
 }
 

@@ -42,7 +42,8 @@ LOCAL = frozenset({"label_claims"})
 
 _OPEN = {str(CampaignState.SUBMITTED), str(CampaignState.RUNNING)}
 _FRAME = re.compile(r"/relaxation/\d{6,}/frame/\d{4,}")
-_DISTORTED = re.compile(r"/distorted/\d{6,}")
+_DISTORTED = re.compile(r"/(distorted|displaced|evidence|diagonal)/\d{6,}")
+_CHOSEN = frozenset({"frame", "distorted", "displaced", "evidence", "diagonal"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: Largest reason of a campaign that is halted (characters).
 _LONGEST_REASON = 50_000
@@ -70,7 +71,8 @@ class Permit:
     task
         Its parameters.
     labels
-        Of the structures that it labels, by the key of the label: settings hash, kind, and whether it is a noise cell.
+        Of the structures that it labels, by the key of the label: settings hash, kind, k-points of its own,
+        and whether it is a noise cell.
     curve
         Key of the curve that it computes, or nothing.
     """
@@ -141,6 +143,7 @@ def permit_for(firework: Mapping[str, Any], campaign: Campaign, need: Need) -> P
             "settings_hash": label_hash(campaign, item),
             "kind": item.kind,
             "noise": item.role == "noise",
+            "kpoints": item.info.get("kpoints"),
         }
         for item in need.items
     }
@@ -224,11 +227,15 @@ def _structure(permit: Permit, statement: Statement) -> None:
         _must(stage == "cell" and document["generation"] == generation, f"stage {stage!r}")
         _must(task["start"] <= index < task["stop"], f"index {index}")
     elif permit.kind is TaskKind.SELECT:
-        _must(stage in {"frame", "distorted"} and document["generation"] == generation, f"stage {stage!r}")
+        _must(stage in _CHOSEN and document["generation"] == generation, f"stage {stage!r}")
         key = document["_id"]
         before = generation_id(name, generation)
         pattern = _FRAME if stage == "frame" else _DISTORTED
         _must(key.startswith(before) and pattern.fullmatch(key[len(before) :]), f"key {key!r}")
+    elif task["what"] == "parent":
+        _must(stage == "parent" and document["generation"] == generation, f"stage {stage!r}")
+        names = permit.campaign.vibration_settings.names()
+        _must(index == names.index(task["parent"]), f"index {index}")
     else:
         _must(task["what"] == "atoms" and stage in {"isolated", "dimer"}, f"stage {stage!r}")
         _must(document["generation"] == 0, "another generation")
@@ -349,6 +356,8 @@ def _altered_key(permit: Permit, key: str, altered: Mapping[str, Any]) -> str:
 
     reference, of = permit.campaign.reference, permit.labels[key]
     _must(getattr(reference, "allow_energy_changes", False), "the campaign allows no altered settings")
+    if of.get("kpoints") is not None:
+        reference = reference.with_grid(tuple(of["kpoints"]))
     settings = reference.with_higher_density() if of["noise"] else reference
     _must(altered and set(altered) <= set(type(settings).model_fields), f"settings {sorted(altered)}")
     changed = settings.model_copy(update=dict(altered))
@@ -364,6 +373,9 @@ def _label_deleted(permit: Permit, statement: Statement) -> None:
 
 def _counted(permit: Permit, key: object) -> None:
     """Check whose faults are counted: a structure's, or a point's of the curve."""
+    if permit.task.get("what") == "parent":
+        _must(key == f"parent/{permit.campaign.name}/{permit.task['parent']}", f"key {key!r}")
+        return
     of_curve = permit.curve and str(key).startswith(f"curve/{permit.curve}/")
     _must(str(key).endswith(f"/{permit.campaign.name}") if of_curve else permit.label_of(key), f"key {key!r}")
 

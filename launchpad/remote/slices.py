@@ -9,11 +9,19 @@ fails, and the task with it (`launchpad.remote.recording`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gapfactory.protocols.plan import TaskKind
 from launchpad.database.campaigns import campaign_of, require_campaign
-from launchpad.database.dataset import all_items, atom_items, label_key, noise_items, pick_items, store_atoms
+from launchpad.database.dataset import (
+    all_items,
+    atom_items,
+    label_key,
+    noise_items,
+    pick_items,
+    store_atoms,
+    vibration_items,
+)
 from launchpad.database.documents import generation_id, own_label_id
 from launchpad.database.potentials import BUCKET, relaxing_potential
 from launchpad.database.privileges import SHARES
@@ -277,8 +285,11 @@ def _fit(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -
     for earlier in range(task["generation"] + 1):
         items += pick_items(database, campaign, earlier)
     items += noise_items(database, campaign)
+    # frames for sparse points only
+    of = {"campaign": campaign.name, "generation": task["generation"], "stage": "displaced"}
     return Need(
         (
+            Slice("structures", (of,)),
             Slice("potentials", ({"_id": key},), ("files", "pruned")),
             # a file is stored under the hash of its content: whether it is there already changes nothing
             *_files_of(database, key, more=({},)),
@@ -316,6 +327,8 @@ def _labels(database: Database[Any], campaign: Campaign, items: Sequence[Item]) 
 def _reference(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
     if task["what"] == "phase":
         return _phase(campaign, task["phase"])
+    if task["what"] == "parent":
+        return _parent(database, campaign, task)
     generation = task["generation"]
     slices: list[Slice] = []
     if task["what"] == "atoms":
@@ -329,6 +342,11 @@ def _reference(database: Database[Any], campaign: Campaign, task: Mapping[str, A
     elif task["what"] == "noise":
         items = noise_items(database, campaign)
         slices += _chosen(campaign, items, [0])
+    elif task["what"] in {"vibrations", "diagonal"}:
+        stage: Literal["evidence", "diagonal"] = "evidence" if task["what"] == "vibrations" else "diagonal"
+        items = vibration_items(database, campaign, stage, task.get("parent"))
+        of = {"campaign": campaign.name, "generation": generation, "stage": stage}
+        slices.append(Slice("structures", (of,)))
     else:
         picks = pick_items(database, campaign, generation)
         items = picks[task["start"] : task["stop"]]
@@ -434,6 +452,25 @@ def _phase(campaign: Campaign, phase: str) -> Need:
         claims=(f"curve/{key}",),
         curve=key,
     )
+
+
+def _parent(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
+    """Return what is read to relax a crystal whose vibrations are learnt."""
+    generation, name = task["generation"], task["parent"]
+    key = generation_id(campaign.name, generation)
+    slices = [
+        Slice("structures", ({"_id": prefix(f"{key}/parent/")},)),
+        Slice("label_hand_backs", ({"_id": f"parent/{campaign.name}/{name}"},)),
+        Slice("label_data", ({"_id": prefix("level/")}, {"_id": prefix(f"campaign/{campaign.name}/")})),
+    ]
+    if name not in campaign.vibration_settings.parents:
+        earlier = {"campaign": campaign.name, "generation": {"$lt": generation}}
+        newest = database.relaxations.find_one(earlier, {"generation": 1}, sort=[("generation", -1)])
+        if newest is not None:
+            of = {"campaign": campaign.name, "generation": newest["generation"]}
+            within = {"_id": prefix(f"{generation_id(campaign.name, newest['generation'])}/relaxation/")}
+            slices.append(Slice("relaxations", (of, earlier, within)))
+    return Need(tuple(slices))
 
 
 _NEEDS: dict[TaskKind, Callable[[Database[Any], Campaign, Mapping[str, Any]], Need]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
 
@@ -17,7 +17,9 @@ from launchpad.database.results import metrics_of, save_metrics, save_selection
 from launchpad.operations.quotas import exceeded, planned_for
 from launchpad.stability import measure_stability, stability_wanted
 from launchpad.states import CampaignState
+from launchpad.studies import run_study
 from launchpad.tasks.base import CampaignTask, TaskContext
+from launchpad.vibrations import fitted_to, measure_vibrations, vibrations_in_words
 from launchpad.workflows.generation import submit_generation
 
 if TYPE_CHECKING:
@@ -35,8 +37,12 @@ __all__ = ["AssessTask", "labels_spent"]
 class AssessTask(CampaignTask):
     """Judge the potential of a generation; then stop the campaign or submit its next generation."""
 
+    optional_params: ClassVar[tuple[str, ...]] = ("study",)
+
     def work(self, context: TaskContext) -> dict[str, Any]:
-        """Measure (once), decide (again the same), act (idempotently)."""
+        """Measure (once), decide (again the same), act (idempotently); or make one study of the generation."""
+        if "study" in self:
+            return run_study(context, self["study"])
         campaign, generation, database = context.campaign, context.generation, context.database
         key = generation_id(campaign.name, generation)
         stored = database.metrics.find_one({"_id": key})
@@ -72,7 +78,7 @@ class AssessTask(CampaignTask):
 
         newest, recipe = potential(generation), recipe_of(campaign, generation)
         # what this generation chose is judged by the potential before; one without choices has no such judgement
-        judged = generation > 0 and recipe.picks != "none"
+        judged = generation > 0 and recipe.picks not in {"none", "frames"}
         evidence = assess(
             database,
             campaign,
@@ -80,6 +86,11 @@ class AssessTask(CampaignTask):
             newest,
             potential(generation - 1) if judged else None,
         )
+        if recipe.picks == "frames":
+            evidence["vibrations"] = measure_vibrations(
+                database, campaign, newest, fit=fitted_to(database, campaign, generation)
+            )
+            evidence["headline"] |= vibrations_in_words(evidence["vibrations"])
         earlier = [m for m in metrics_of(database, campaign.name) if m["generation"] < generation]
         labels = labels_spent(database, campaign, generation)
         newest_entry = {"generation": generation, "labels": labels, "evidence": evidence}
@@ -134,7 +145,7 @@ def labels_spent(database: Database[Any], campaign: Campaign, generation: int) -
     spent = 0
     for earlier in range(generation + 1):
         recipe = recipe_of(campaign, earlier)
-        every = recipe.picks in {"cells", "snapshots"}
+        every = recipe.picks in {"cells", "snapshots", "frames"}
         spent += len(pick_items(database, campaign, earlier)) if every else recipe.labels
     return spent
 

@@ -13,7 +13,7 @@ from gapfactory.protocols.planner import recipe_of
 from gapfactory.seeds import Stage
 from launchpad.assessment import noise_of_labels
 from launchpad.database.campaigns import set_state
-from launchpad.database.dataset import atom_items, pick_items, with_labels
+from launchpad.database.dataset import atom_items, pick_items, unlabelled_frames, with_labels
 from launchpad.database.documents import PotentialDocument, generation_id
 from launchpad.database.potentials import damaged_files, save_potential, store_files
 from launchpad.states import CampaignState
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gapfactory.protocols.recipe import GenerationRecipe
     from launchpad.database.dataset import LabelledItem
 
-__all__ = ["FitTask"]
+__all__ = ["FitTask", "fit_settings", "training_data"]
 
 
 @explicit_serialize
@@ -47,14 +47,17 @@ class FitTask(CampaignTask):
                 context.database, campaign, pick_items(context.database, campaign, earlier)
             )
         _require_quorum(context, entries)
-        data = _training_data(entries, recipe_of(campaign, generation))
+        recipe = recipe_of(campaign, generation)
+        data = training_data(entries, recipe)
+        more = unlabelled_frames(context.database, campaign, generation) if recipe.picks == "frames" else []
         began = time.monotonic()
         fit = fit_gap(
             data,
             species=tuple(campaign.species_table.values()),
-            settings=_settings(context),
+            settings=fit_settings(context),
             seed=lambda k: context.rng(Stage.SPARSE, k),
             workdir=context.workdir / "fit",
+            extra_sparse_structures=more,
         )
         save_potential(
             context.database,
@@ -71,7 +74,7 @@ class FitTask(CampaignTask):
         return {"structures": len(data), "energy_rmse_meV": 1000 * fit.train_errors.energy_rmse}
 
 
-def _settings(context: TaskContext) -> GapSettings:
+def fit_settings(context: TaskContext) -> GapSettings:
     """Return the settings of the fit, with no energy error below the measured noise of the labels."""
     settings = recipe_of(context.campaign, context.generation).gap
     noise = noise_of_labels(context.database, context.campaign)
@@ -125,7 +128,8 @@ def _counted(kinds: Counter[str]) -> str:
     return f" ({found})" if found else ""
 
 
-def _training_data(entries: list[LabelledItem], recipe: GenerationRecipe) -> list[LabelledStructure]:
+def training_data(entries: list[LabelledItem], recipe: GenerationRecipe) -> list[LabelledStructure]:
+    """Return what the potential of a generation is trained on, ordered by id."""
     from gapfactory.potentials.gap import LabelledStructure
 
     data = [

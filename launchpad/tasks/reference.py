@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
 
+from gapfactory.protocols.planner import EVIDENCE_PARTS
 from launchpad.database.claims import Claims
 from launchpad.database.curves import CurvePointRecord, curve_of, curve_points, save_curve, save_curve_point
-from launchpad.database.dataset import atom_items, noise_items, pick_items, store_atoms
+from launchpad.database.dataset import atom_items, noise_items, pick_items, store_atoms, vibration_items
 from launchpad.database.documents import CurveDocument
 from launchpad.hand_backs import forget_hand_backs, hand_back, hand_backs, own_fault
 from launchpad.labelling import label_items, late_items, require_data_sets
+from launchpad.parents import relax_parent
 from launchpad.retry import Backoff
 from launchpad.tasks.base import CampaignTask, TaskContext
 
@@ -28,17 +30,29 @@ __all__ = ["ReferenceTask", "curve_key", "curve_volumes"]
 
 @explicit_serialize
 class ReferenceTask(CampaignTask):
-    """Label the isolated atoms and dimers, a range of picks, the noise cells, or the curve of a named phase."""
+    """Label what a part of the campaign needs.
+
+    Isolated atoms and dimers, a range of picks, noise cells, the curve of a named phase; of a crystal whose vibrations
+    are learnt, its relaxation and the cells that tell them.
+    """
 
     required_params: ClassVar[tuple[str, ...]] = (*CampaignTask.required_params, "what")
-    optional_params: ClassVar[tuple[str, ...]] = ("start", "stop", "phase")
+    optional_params: ClassVar[tuple[str, ...]] = ("start", "stop", "phase", "parent", "part")
 
     def work(self, context: TaskContext) -> dict[str, Any]:
         """Label what is missing; every result is stored as soon as it exists."""
         campaign, database = context.campaign, context.database
         if self["what"] == "phase":
             return _label_phase(context, self["phase"])
-        if self["what"] == "atoms":
+        if self["what"] == "parent":
+            return relax_parent(context, self["parent"])
+        if self["what"] == "vibrations":
+            items = vibration_items(database, campaign, "evidence", self["parent"])[
+                self["part"] :: EVIDENCE_PARTS
+            ]
+        elif self["what"] == "diagonal":
+            items = vibration_items(database, campaign, "diagonal")
+        elif self["what"] == "atoms":
             store_atoms(database, campaign)
             items = atom_items(database, campaign)
         elif self["what"] == "noise":

@@ -59,7 +59,9 @@ class View:
     needs_generation: bool = False
 
 
-STAGES: Final = ("cell", "frame", "distorted", "isolated", "dimer")
+STAGES: Final = (
+    "cell", "frame", "distorted", "isolated", "dimer", "parent", "displaced", "evidence", "diagonal",
+)  # fmt: skip
 #: Filters of all stored structures; the order is that of their keys.
 STORED: Final = (
     Column("campaign", "campaign", "Campaign", "exact"),

@@ -337,7 +337,8 @@ def _other_levels(database: Database[Any], subject: Subject) -> tuple[dict[str, 
     record = database.campaigns.find_one(
         {"_id": subject.campaign}, {"levels": 1, "settings": 1, "versions": 1}
     )
-    own = sorted(set(levels_of(record).values())) if record is not None else []
+    levels = (levels_of(record) if record is not None else {}) | subject.info.get("levels", {})
+    own = sorted(set(levels.values()))
     fields = dict.fromkeys(("engine", "version", "kind", "campaign", "status", "energy", "fault"), 1)
     wanted = {
         "structure_hash": subject.hash,
@@ -378,7 +379,8 @@ def _labels(database: Database[Any], subject: Subject) -> tuple[StoredLabel | No
     )
     if record is None:
         return None, None
-    levels = levels_of(record)
+    # cells that share the k-points of a crystal have levels of their own
+    levels = levels_of(record) | subject.info.get("levels", {})
     kind = subject.kind if subject.kind in {"isolated", "dimer"} else "crystal"
     plain, noise = (label_id(subject.hash, levels[name]) for name in (kind, "noise"))
     found = labels_of(database, [plain, noise], subject.campaign)
@@ -416,6 +418,10 @@ def _path(known: Known, cell: str | None, there: bool) -> tuple[Step, ...]:
     else:
         kinds = {"isolated": ("Isolated atom", "for the offsets"), "dimer": ("Dimer", "for the offsets")}
         kinds["distorted"] = ("Distorted crystal", "of a known phase")
+        kinds["parent"] = ("Crystal", "relaxed by the reference")
+        kinds["displaced"] = ("Displaced cell", "to learn vibrations and elasticity")
+        kinds["evidence"] = ("Displaced or strained cell", "to measure by")
+        kinds["diagonal"] = ("Diagonal supercell", "with one displaced atom")
         steps.append(Step(*kinds.get(subject.kind, ("Structure", "brought in as it is")), None, "made"))
     if relaxation is not None:
         here = relaxation["_id"] == subject.id

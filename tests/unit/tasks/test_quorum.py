@@ -100,6 +100,6 @@ def test_nothing_is_fitted_before_everything_is_decided(said) -> None:
 def test_a_late_label_is_no_part_of_earlier_training_sets() -> None:
     late = stored(enters=2)
     assert [late.usable_in(generation) for generation in (1, 2, 3)] == [False, True, True]
-    assert fit._training_data([entry("a", label=late)], recipe_of(campaign(1), 1)) == []
+    assert fit.training_data([entry("a", label=late)], recipe_of(campaign(1), 1)) == []
     assert not stored("failed", retry_in=3).wanted_in(2)
     assert stored("failed", retry_in=3).wanted_in(3)

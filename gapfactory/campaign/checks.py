@@ -1,0 +1,269 @@
+"""What the keys of a campaign have to agree on; every message names the key and the remedy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gapfactory.campaign.model import Campaign
+
+__all__ = ["require_consistent"]
+
+
+def require_consistent(campaign: Campaign) -> None:
+    """Refuse keys and values that do not go together; each message names the key and what to do.
+
+    Raises
+    ------
+    ValueError
+        As said.
+    """
+    if (campaign.element is None) == (campaign.composition is None):
+        msg = "give exactly one of 'element' (Si) and 'composition' ({TiO2: 1})"
+        raise ValueError(msg)
+    foreign = set(campaign.species) - set(campaign.species_table)
+    if foreign:
+        msg = f"species {sorted(foreign)} are not in the composition {sorted(campaign.species_table)}"
+        raise ValueError(msg)
+    _require_cells(campaign)
+    if campaign.source is not None and campaign.schedule.generations != 1:
+        msg = "a campaign with a 'source' has one generation: set schedule.generations to 1"
+        raise ValueError(msg)
+    _require_vibrations(campaign)
+    if campaign.protocol == "boron-2018":
+        _require_snapshots(campaign)
+    elif campaign.protocol == "de-novo-2019":
+        _require_funnel(campaign)
+    wanted = campaign.stop.convergence
+    judged = wanted.energy_error_in_eV is not None or wanted.plateau_improvement is not None
+    if judged and campaign.protocol == "boron-2018":
+        msg = "stop.convergence needs held-out structures; 'boron-2018' has stop.energy_distribution instead"
+        raise ValueError(msg)
+    if campaign.protocol == "de-novo-2019" and judged and not campaign.select.held_out_per_generation:
+        msg = "stop.convergence needs evidence: set select.held_out_per_generation to 5 or more"
+        raise ValueError(msg)
+    if campaign.relax.max_uncertainty is not None and not campaign.gap.soap.enabled:
+        msg = (
+            f"relax.max_uncertainty is {campaign.relax.max_uncertainty:g}, but only the SOAP term tells how well a "
+            "structure is known: set gap.soap.enabled, or leave max_uncertainty out"
+        )
+        raise ValueError(msg)
+    campaign.phase_names()
+    _require_targets(campaign)
+    _require_unlabelled(campaign)
+    _require_fittable(campaign)
+
+
+def _require_vibrations(campaign: Campaign) -> None:
+    """Refuse crystals that cannot be used, and a protocol without what it is about."""
+    from gapfactory.campaign.parents import require_parents
+
+    alone = campaign.protocol == "ndsc-2022"
+    if alone and campaign.vibrations is None:
+        msg = "the protocol 'ndsc-2022' needs a block 'vibrations' with its crystals (docs/how-to/vibrations.md)"
+        raise ValueError(msg)
+    for key in ("source", "components", "crystals", "final_fit"):
+        if alone and getattr(campaign, key):
+            msg = f"{key!r} is for searches: leave it out, or choose another protocol than 'ndsc-2022'"
+            raise ValueError(msg)
+    if campaign.vibrations is None:
+        return
+    if campaign.source is not None:
+        msg = "a campaign with a 'source' labels given structures again: leave 'vibrations' out"
+        raise ValueError(msg)
+    if campaign.vibrations.minima and (alone or campaign.schedule.generations < 2):
+        msg = (
+            f"vibrations.minima is {campaign.vibrations.minima}, but no generation of this campaign searches: name "
+            "crystals in vibrations.parents instead"
+        )
+        raise ValueError(msg)
+    require_parents(campaign)
+
+
+def _require_funnel(campaign: Campaign) -> None:
+    """Refuse sizes of the funnel that contradict each other, and what only the other protocol knows."""
+    for key in ("crystals", "final_fit"):
+        if getattr(campaign, key):
+            msg = f"{key!r} needs 'protocol: boron-2018'; leave it out, or change the protocol"
+            raise ValueError(msg)
+    per_generation = campaign.select.labels_per_generation + campaign.select.held_out_per_generation
+    if campaign.stop.label_budget < per_generation:
+        msg = (
+            f"stop.label_budget is {campaign.stop.label_budget}, less than the {per_generation} labels of "
+            "a single "
+            "generation; raise it or lower select.labels_per_generation"
+        )
+        raise ValueError(msg)
+    for key, generation in (("initial_cells", 0), ("cells_per_generation", 1)):
+        if campaign.source is not None:
+            break
+        cells = campaign.cells_of(generation)
+        if cells < per_generation:
+            where = "components have" if campaign.components else f"schedule.{key} is"
+            msg = (
+                f"{where} {cells}, but {per_generation} of them are to be labelled; make "
+                "more cells or "
+                "label fewer"
+            )
+            raise ValueError(msg)
+
+
+def _require_snapshots(campaign: Campaign) -> None:
+    """Refuse snapshots, crystals and a number of labels that cannot be."""
+    from gapfactory.protocols.boron import closing
+    from gapfactory.protocols.planner import recipe_of
+
+    if campaign.source is not None:
+        msg = "a campaign with a 'source' makes no snapshots: its protocol is 'de-novo-2019'"
+        raise ValueError(msg)
+    after = closing(campaign)
+    if campaign.schedule.generations <= len(after):
+        msg = (
+            f"schedule.generations is {campaign.schedule.generations}, but {len(after)} come after the last search "
+            f"({', '.join(after)}): raise it"
+        )
+        raise ValueError(msg)
+    kept = min(campaign.relax.keep_first_steps, campaign.relax.max_steps - 1)
+    for step in campaign.snapshots.early_steps:
+        if not 0 <= step <= kept:
+            msg = (
+                f"snapshots.early_steps has {step}, but steps 0 to {kept} are kept of every relaxation: raise "
+                "relax.keep_first_steps or relax.max_steps"
+            )
+            raise ValueError(msg)
+    for name in campaign.crystals:
+        _require_crystal(campaign, name)
+    _ = campaign.final_gap
+    labels = sum(recipe_of(campaign, g).labels for g in range(campaign.schedule.generations))
+    if labels > campaign.stop.label_budget:
+        msg = (
+            f"stop.label_budget is {campaign.stop.label_budget}, but the campaign labels {labels} structures: raise "
+            "it, or make fewer cells, generations or crystals"
+        )
+        raise ValueError(msg)
+
+
+def _require_crystal(campaign: Campaign, name: str) -> None:
+    """Refuse a group of crystals whose phase is not tabulated, or whose structures cannot be used."""
+    from gapfactory.campaign.crystals import given_crystals
+    from gapfactory.errors import InputError
+
+    group = campaign.crystals[name]
+    if group.phase is not None:
+        try:
+            campaign.crystal_phase(name)
+        except ValueError as error:
+            msg = f"crystals.{name}.phase is {group.phase!r}: {error}, or take it away ('{name}: null')"
+            raise ValueError(msg) from error
+        return
+    where = f"crystals.{name}: the structures of {group.file or 'this group'}"
+    try:
+        if group.structures is None:
+            msg = "were not read with the campaign file"
+            raise InputError(msg)
+        given = given_crystals(group.structures)
+    except InputError as error:
+        msg = f"{where}: {error}"
+        raise ValueError(msg) from error
+    foreign = {symbol for atoms in given for symbol in atoms.get_chemical_symbols()} - {
+        *campaign.species_table
+    }
+    if foreign:
+        msg = f"{where} hold {', '.join(sorted(foreign))}, the campaign {', '.join(campaign.species_table)}"
+        raise ValueError(msg)
+    if group.count < len(given):
+        msg = f"{where} are {len(given)}, but count is {group.count}: raise it, or give fewer"
+        raise ValueError(msg)
+
+
+def _require_cells(campaign: Campaign) -> None:
+    """Refuse units of other elements, and a range of atoms that holds no multiple of a formula unit."""
+    from gapfactory.build import atom_counts
+    from gapfactory.build.cells import formula_of
+    from gapfactory.errors import InputError
+
+    builds = {f"components.{name}.build": c.build for name, c in campaign.components.items()}
+    for where, build in (builds or {"build": campaign.build}).items():
+        for formula, _ in campaign.formulas:
+            try:
+                whole = formula_of(formula, campaign.species_table, build)
+            except InputError as error:
+                msg = f"{where}.units: {error}"
+                raise ValueError(msg) from error
+            try:
+                atom_counts(whole, build)
+            except InputError as error:
+                name = "".join(f"{symbol}{count if count != 1 else ''}" for symbol, count in formula.items())
+                msg = f"{where}.atoms_min and {where}.atoms_max do not suit {name}: {error}"
+                raise ValueError(msg) from error
+
+
+def _require_targets(campaign: Campaign) -> None:
+    """Refuse a diagnostic search for a phase that is not tabulated, or one that may never be made."""
+    from gapfactory.protocols.boron import closing
+    from gapfactory.protocols.recipe import PLAIN
+
+    boron = campaign.protocol == "boron-2018"
+    if PLAIN in campaign.components and not any(c.labelled for c in campaign.components.values()):
+        msg = (
+            f"components.{PLAIN} has the name of the cells that are labelled where no component is: call the "
+            "diagnostic search otherwise"
+        )
+        raise ValueError(msg)
+    last = campaign.schedule.generations - 1
+    for name, component in campaign.components.items():
+        made = component.generations
+        if made is not None and not (made and 1 <= min(made) <= max(made) <= last):
+            msg = (
+                f"components.{name}.generations is {list(made)}, but cells are relaxed in generations 1 to {last}: "
+                "name some of these, or leave generations out"
+            )
+            raise ValueError(msg)
+        reached = boron and (closing(campaign) or campaign.stop.energy_distribution is None)
+        if component.potential == "final" and not (reached and campaign.schedule.generations > 1):
+            msg = (
+                f"components.{name}.potential is final, but the campaign may end before its last generation: it "
+                "needs 'protocol: boron-2018', a final_fit or no stop.energy_distribution, and two generations"
+            )
+            raise ValueError(msg)
+        try:
+            campaign.target_phases(name)
+        except ValueError as error:
+            msg = f"components.{name}.targets is {list(component.targets)}: {error}"
+            raise ValueError(msg) from error
+
+
+def _require_unlabelled(campaign: Campaign) -> None:
+    """Refuse structures for sparse points that cannot be read or are of other elements."""
+    from gapfactory.errors import InputError
+
+    for key, gap in {"gap": campaign.gap, "final_fit": campaign.final_gap}.items():
+        given = gap.unlabelled
+        where = f"{key}.unlabelled: the structures of {given.file or 'this campaign'}"
+        try:
+            found = given.atoms()
+        except InputError as error:
+            msg = f"{where}: {error}"
+            raise ValueError(msg) from error
+        foreign = {s for atoms in found for s in atoms.get_chemical_symbols()} - {*campaign.species_table}
+        if foreign:
+            msg = (
+                f"{where} hold {', '.join(sorted(foreign))}, the campaign {', '.join(campaign.species_table)}"
+            )
+            raise ValueError(msg)
+
+
+def _require_fittable(campaign: Campaign) -> None:
+    """Refuse terms that gap_fit cannot take, before anything is labelled."""
+    if campaign.gap.backend != "gap_fit":
+        return
+    from gapfactory.errors import FitError
+    from gapfactory.potentials.gap.program import gap_line
+    from gapfactory.potentials.gap.terms import terms
+
+    found = terms(tuple(campaign.species_table.values()), campaign.gap)
+    sparse = (campaign.gap.two_body.n_sparse, campaign.gap.three_body.n_sparse, campaign.gap.soap.n_sparse)
+    try:
+        gap_line(found, (99.9999, 99.9999, 99.9999), [sparse[term.stage] for term in found])
+    except FitError as error:
+        raise ValueError(str(error)) from error
