@@ -164,16 +164,17 @@ prepare_machine() { # sets PYTHON; installs what is missing, all of it in one go
     have_compiler || die "g++ cannot compile a C++17 program, and GPAW is built with it"
 }
 
-# The free DFT codes whose engines the tests run for real, a scheduler, a server for SSH, a faulty clock and a browser
-# (with a font), with the packages that have them.
+# The free DFT codes whose engines the tests run for real, a scheduler, a server for SSH, a faulty clock, a browser
+# (with a font) and tables of embedded-atom potentials (a file, by its path), with the packages that have them.
 CODES=(pw.x:quantum-espresso:quantum-espresso-data cp2k.psmp:cp2k:cp2k-data abinit:abinit:abinit-data mpirun:openmpi-bin
     slurmctld:slurmctld:slurmd:slurm-client:munge sshd:openssh-server ssh:openssh-client faketime:faketime ip:iproute2
-    chromium:chromium:fonts-dejavu-core)
+    chromium:chromium:fonts-dejavu-core /usr/share/lammps/potentials/Al_mm.eam.fs:lammps-data)
 
 install_codes() { # sets GAPFACTORY_REQUIRE_CODES=1 when all are here: a test that finds its code missing fails then
     local entry words missing=()
     for entry in "${CODES[@]}"; do
         IFS=: read -r -a words <<<"$entry"
+        if [[ "${words[0]}" == /* && -e "${words[0]}" ]]; then continue; fi
         # daemons are beside the PATH of ordinary users
         PATH="$PATH:/usr/sbin" command -v "${words[0]}" >/dev/null || missing+=("${words[@]:1}")
     done
