@@ -22,14 +22,15 @@ from ase.neighborlist import neighbor_list
 from gapfactory.analysis.phonon_settings import PhononSettings
 from gapfactory.analysis.vibration_study import StudyFrame
 from gapfactory.analysis.vibrations import compare_vibrations, vibration_cells, vibrations_by
-from gapfactory.build.nondiagonal import nondiagonal_cells
-from gapfactory.build.single_displacements import single_displacements
+from gapfactory.build.commensurate import commensurate_grid
+from gapfactory.build.nondiagonal import NondiagonalSettings, nondiagonal_cells
+from gapfactory.build.single_displacements import SingleDisplacementSettings, single_displacements
 from gapfactory.build.vibration_frames import FrameSettings, frame_count, vibration_frame
 from gapfactory.elements import species
 from gapfactory.potentials.gap import LabelledStructure, fit_gap, load_potential
 from gapfactory.potentials.gap.presets import allen_2022
 from gapfactory.reference.analytic import StillingerWeberSilicon
-from gapfactory.reference.kpoints import kpoint_grid
+from gapfactory.reference.kpoints import primitive_grid
 from gapfactory.search.phases import relax_phase
 from gapfactory.search.settings import PhaseRelaxSettings
 from gapfactory.seeds import Stage, stream
@@ -49,8 +50,8 @@ STARTS = {
     "Mg": bulk("Mg", "hcp", a=3.2, c=5.2),
     "W": bulk("W", a=3.165),
 }
-#: k-points per 1/Å (with 2 pi) of the paper's table 1: what its frames would cost
-DENSITY = {"Al": 0.010, "Si": 0.030, "Mg": 0.012, "W": 0.015}
+#: spacing of k-points of the paper's Table 1, 1/Å (without 2 pi): what its frames would cost
+SPACING = {"Al": 0.010, "Si": 0.030, "Mg": 0.012, "W": 0.015}
 #: as tight as is cheap; the density of states is no claim
 PHONONS = PhononSettings(dos_mesh=(8, 8, 8), path_density=8.0)
 TIGHT = PhaseRelaxSettings(force_threshold=1e-4, cell_force_threshold=1e-4)
@@ -114,6 +115,10 @@ class Frames:
         """Return the names of all frames but those in diagonal supercells."""
         return [frame.id for frame in self.known if frame.kind != "diagonal"]
 
+    def add(self, name: str, kind: Any, atoms: Atoms, grid: Any) -> None:
+        self.atoms[name] = atoms
+        self.known.append(StudyFrame(name, kind, len(atoms), grid))
+
     def label(self, name: str) -> LabelledStructure:
         if name not in self.labels:
             work = self.atoms[name].copy()
@@ -151,17 +156,20 @@ class Case:
         return vibrations_by(self.calculator, self.planned, method="reference", relax=None)
 
     @cached_property
+    def kpoints(self) -> tuple[int, int, int]:
+        """Return the k-grid that frames of this crystal would have: all cells the same k-points."""
+        density = 1 / (2 * np.pi * SPACING[self.symbol])
+        return primitive_grid(self.crystal, density, NondiagonalSettings().divisions)
+
+    @cached_property
     def supercells(self) -> Any:
-        return nondiagonal_cells(self.crystal)
+        return nondiagonal_cells(self.crystal, kpoints=self.kpoints)
 
     @cached_property
     def free(self) -> LabelledStructure:
         atom = Atoms(self.symbol, cell=np.eye(3) * 30)
         atom.calc = self.calculator
         return LabelledStructure("free", atom, atom.get_potential_energy(), None, None, "isolated")
-
-    def grid(self, atoms: Atoms) -> tuple[int, int, int]:
-        return kpoint_grid(atoms, 1 / (2 * np.pi * DENSITY[self.symbol]))
 
     def frames(self, settings: FrameSettings, seed: int) -> Frames:
         """Return the frames of one seed, and the diagonal supercells."""
@@ -172,15 +180,13 @@ class Case:
                 made = vibration_frame(
                     self.crystal, self.supercells, n, stream(seed, 0, Stage.SUPERCELL, n), settings
                 )
-                self._add(found, f"frame{n:05d}", made.kind, made.atoms)
-            for k, atoms in enumerate(single_displacements(self.crystal)):
-                self._add(found, f"diagonal{k}", "diagonal", atoms)
+                found.add(f"frame{n:05d}", made.kind, made.atoms, made.grid)
+            diagonal = SingleDisplacementSettings()
+            grid = commensurate_grid(np.diag(diagonal.divisions), self.kpoints)
+            for k, atoms in enumerate(single_displacements(self.crystal, diagonal)):
+                found.add(f"diagonal{k}", "diagonal", atoms, grid)
             self._frames[key] = found
         return self._frames[key]
-
-    def _add(self, frames: Frames, name: str, kind: Any, atoms: Atoms) -> None:
-        frames.atoms[name] = atoms
-        frames.known.append(StudyFrame(name, kind, len(atoms), self.grid(atoms)))
 
     def gap(self, cutoff: float, n_max: int, l_max: int, n_sparse: int) -> GapSettings:
         """Return the paper's potential in another size."""
