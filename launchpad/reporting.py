@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Quarantined,
         ReportData,
         ScatterData,
+        VibrationEvidence,
     )
     from launchpad.database.dataset import LabelledItem
 
@@ -107,6 +108,7 @@ def collect_report(database: Database[Any], name: str, *, similarity: bool = Tru
         training=training_points(database, labelled, potential, metrics[-1] if metrics else None),
         crystals=_crystals(metrics),
         searches=tuple(search_counts(metrics)),
+        vibrations=_vibrations(database, campaign),
         enthalpies=final_enthalpies(database, name),
         similarity=_similarity(campaign, labelled) if similarity else None,
         failures=_failures(database, campaign, everything),
@@ -418,6 +420,19 @@ def _crystals(metrics: list[dict[str, Any]]) -> DistortedErrors | None:
     names = tuple(dict.fromkeys(e.phase for e in errors))
     shown = tuple(dict.fromkeys(e.potential for e in errors))
     return DistortedErrors(tuple(errors), names, shown) if errors else None
+
+
+def _vibrations(database: Database[Any], campaign: Campaign) -> VibrationEvidence | None:
+    """Return phonons and elastic constants; None where none are measured, or not yet."""
+    from gapfactory.report import VibrationEvidence
+    from launchpad.database.vibrations import vibrations_of
+    from launchpad.figure_data.vibrations import crystals_of
+
+    documents = [] if campaign.vibrations is None else vibrations_of(database, campaign.name)
+    if campaign.vibrations is None or not documents:
+        return None
+    crystals, missing = crystals_of(campaign, documents)
+    return VibrationEvidence(tuple(crystals), campaign.vibrations.limits, tuple(missing))
 
 
 def _levels(metrics: list[dict[str, Any]]) -> LevelComparison | None:

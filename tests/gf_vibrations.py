@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from ase.build import bulk
 from ase.calculators.emt import EMT
@@ -14,9 +17,10 @@ from gapfactory.build.bain import bain_cell
 from gapfactory.search.settings import PhaseRelaxSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ase import Atoms
+    from pymongo.database import Database
 
 #: Small enough for a second or two.
 SETTINGS = PhononSettings(
@@ -53,17 +57,20 @@ def vibrations_of_factors(
     return reference, found
 
 
-def aluminium(factors: Mapping[str, float]) -> CrystalVibrations:
+def aluminium(factors: Mapping[str, float], *, name: str = "Al-fcc") -> CrystalVibrations:
     """Return fcc aluminium, the potentials' energies times factors."""
     reference, found = vibrations_of_factors(bulk("Al", a=LATTICE), factors)
     sizes = {}
-    for name in factors:
-        labels = int(name.split("-")[1]) if name.startswith("learning") else 64
-        sizes[name] = FitSize(labels, 3 * labels, 150 if name.endswith("all") else 2 * labels, 1e3 * labels)
-    return CrystalVibrations.of("Al-fcc", reference, found, fits=sizes, trained=True)
+    for variant in factors:
+        labels = int(variant.split("-")[1]) if variant.startswith("learning") else 64
+        sparse = 150 if variant.endswith("all") else 2 * labels
+        sizes[variant] = FitSize(labels, 3 * labels, sparse, 1e3 * labels)
+    return CrystalVibrations.of(name, reference, found, fits=sizes, trained=True)
 
 
-def bain_path(etas: tuple[float, ...], factor: float) -> list[CrystalVibrations]:
+def bain_path(
+    etas: tuple[float, ...], factor: float, *, names: Mapping[float, str] | None = None
+) -> list[CrystalVibrations]:
     """Return places on Bain's path at the volume of fcc aluminium."""
     a0 = (LATTICE**3 / 2.0) ** (1.0 / 3.0)
     made = []
@@ -71,7 +78,64 @@ def bain_path(etas: tuple[float, ...], factor: float) -> list[CrystalVibrations]
         reference, found = vibrations_of_factors(bain_cell("Al", a0, eta), {"": factor})
         made.append(
             CrystalVibrations.of(
-                f"Al-bain-{eta:.2f}", reference, found, eta=eta, trained=eta in (0.0, 0.5, 1.0)
+                (names or {}).get(eta, f"Al-bain-{eta:.2f}"),
+                reference,
+                found,
+                eta=eta,
+                trained=eta in (0.0, 0.5, 1.0),
             )
         )
     return made
+
+
+@contextmanager
+def named_database(server: str, name: str) -> Iterator[tuple[str, Database[Any]]]:
+    """Open a database of this name on a server, with its indexes; it is dropped afterwards."""
+    from launchpad.database.connection import open_database
+    from launchpad.database.indexes import ensure_indexes
+
+    address = urlsplit(server)
+    uri = urlunsplit(address._replace(path=f"/{name}"))
+    database = open_database(uri)
+    ensure_indexes(database)
+    yield uri, database
+    database.client.drop_database(name)
+    database.client.close()
+
+
+def stored_campaign(
+    database: Database[Any], name: str, preset: str, crystals: Iterable[CrystalVibrations]
+) -> None:
+    """Store a campaign that has measured vibrations; crystals are those of its `vibrations.parents`."""
+    from gapfactory.campaign import parse_campaign
+    from launchpad.database.campaigns import create_campaign
+    from launchpad.database.documents import VibrationDocument
+    from launchpad.database.vibrations import save_vibrations, vibration_id
+
+    text = f"preset: {preset}\nname: {name}\n"
+    create_campaign(database, parse_campaign(text), text, {})
+    for crystal in crystals:
+        documents: list[tuple[Literal["reference", "potential"], str, Vibrations, dict[str, Any]]] = [
+            ("reference", "", crystal.reference, {})
+        ]
+        documents += [
+            ("potential", p.variant, p.vibrations, dataclasses.asdict(p.fit)) for p in crystal.potentials
+        ]
+        for method, variant, found, fit in documents:
+            compared = crystal.by(variant) if method == "potential" else None
+            save_vibrations(
+                database,
+                VibrationDocument(
+                    id=vibration_id(name, 0, crystal.name, method, variant),
+                    campaign=name,
+                    generation=0,
+                    parent=crystal.name,
+                    method=method,
+                    variant=variant,
+                    data=found.as_dict(),
+                    comparison=None
+                    if compared is None
+                    else compared.comparison.summary() | {"passed": compared.comparison.passed()},
+                    fit=fit,
+                ),
+            )

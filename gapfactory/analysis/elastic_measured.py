@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from gapfactory._spglib import quiet_spglib
+from gapfactory._spglib import space_group_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,13 +62,8 @@ def measured_constants(crystal: Atoms, *, symprec: float = 1e-3) -> MeasuredCons
     symprec
         Distance within which an operation counts as a symmetry, Å.
     """
-    import spglib
-
     elements = set(crystal.get_chemical_symbols())
-    with quiet_spglib():
-        found: Any = spglib.get_symmetry_dataset(
-            (crystal.cell.array, crystal.get_scaled_positions(), crystal.numbers), symprec=symprec
-        )
-    if found is None or len(elements) != 1:
+    if len(elements) != 1:
         return None
-    return _MEASURED.get((elements.pop(), int(found.number), len(crystal)))
+    number = space_group_number(crystal, symprec)
+    return None if number is None else _MEASURED.get((elements.pop(), number, len(crystal)))

@@ -47,6 +47,7 @@ _WORDS: Final = {
     "diagonal": "diagonal supercells",
     "static": "constant sigmas",
 }
+_WAYS: Final[tuple[Literal["all", "own"], ...]] = ("all", "own")
 _LATTICE: Final = ("a", "b", "c", "alpha", "beta", "gamma")
 _LEARNING: Final = re.compile(r"learning-(\d+)-(own|all)")
 
@@ -255,9 +256,15 @@ def _imaginary(found: Phonons) -> str:
 
 
 def verdict(
-    crystal: CrystalVibrations, limits: VibrationLimits, variant: str = ""
+    crystal: CrystalVibrations, limits: VibrationLimits, variant: str = "", *, phonons_only: bool = False
 ) -> tuple[bool, str] | None:
-    """Return whether a potential reproduces a crystal, and that in words; None where it has not been compared."""
+    """Return whether a potential reproduces a crystal, and that in words; None where it has not been compared.
+
+    Parameters
+    ----------
+    phonons_only
+        Leave elastic constants out of the words.
+    """
     found = crystal.by(variant)
     if found is None:
         return None
@@ -266,12 +273,12 @@ def verdict(
     text = (
         f"{crystal.title} {'passes' if passes else 'fails'}: frequencies on a {'x'.join(map(str, phonons.mesh))} "
         f"mesh differ by {phonons.rmse_THz:.3f} THz RMS (limit {limits.phonon_rmse_THz:g}), at most by "
-        f"{phonons.largest_THz:+.3f}; "
+        f"{phonons.largest_THz:+.3f}"
     )
-    if words.elastic is None:
-        text += words.no_elastic
-    else:
-        text += f"{words.elastic.sentence()} (limit {limits.elastic_percent:g} %)"
+    if not phonons_only and words.elastic is None:
+        text += f"; {words.no_elastic}"
+    elif not phonons_only and words.elastic is not None:
+        text += f"; {words.elastic.sentence()} (limit {limits.elastic_percent:g} %)"
     imaginary = stability_sentence(crystal.reference.phonons, found.vibrations.phonons)
     return passes, f"{text}; {imaginary}" if imaginary else text
 
@@ -300,13 +307,18 @@ class LearningFit:
 
     @classmethod
     def of(cls, crystal: CrystalVibrations) -> tuple[LearningFit, ...]:
-        """Return the learning fits of a crystal, fewest labels first."""
+        """Return the learning fits of a crystal, fewest labels first; the potential itself, of all labels, is the last.
+
+        Its sparse points come from all frames, which are the labelled ones: it is there for both ways.
+        """
         fits = []
         for potential in crystal.potentials:
             named = _LEARNING.fullmatch(potential.variant)
             if named:
-                labels = potential.fit.n_energies or int(named[1])
-                fits.append(cls(labels, "all" if named[2] == "all" else "own", potential))
+                fits.append(cls(int(named[1]), "all" if named[2] == "all" else "own", potential))
+        own = crystal.by("")
+        if fits and own is not None and own.fit.n_energies is not None:
+            fits += [cls(own.fit.n_energies, way, own) for way in _WAYS]
         return tuple(sorted(fits, key=lambda f: (f.labels, f.sparse_of)))
 
 

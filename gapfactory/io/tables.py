@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["csv_table", "plain"]
+__all__ = ["csv_table", "html_table", "plain", "transposed"]
 
 
 def plain(value: Any) -> Any:
@@ -33,6 +34,37 @@ def csv_table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
     for row in rows:
         writer.writerow(["" if v is None else _cell(v) for v in row])
     return buffer.getvalue().encode()
+
+
+def html_table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a table as HTML, five digits of a number at the most; missing values are dashes."""
+    lines = ["<table>", f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in header)}</tr></thead>"]
+    lines.append("<tbody>")
+    lines += [f"<tr>{''.join(f'<td>{escape(_shown(v))}</td>' for v in row)}</tr>" for row in rows]
+    lines += ["</tbody>", "</table>", ""]
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def transposed(rows: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, Any]]:
+    """Return rows as columns, named by what each has under `key`; names that come twice are numbered.
+
+    Parameters
+    ----------
+    rows
+        All with the same keys.
+    """
+    names: list[str] = []
+    for row in rows:
+        name = str(row[key])
+        names.append(f"{name} ({names.count(name) + 1})" if name in names else name)
+    fields = [field for field in rows[0] if field != key] if rows else []
+    return [{key: field, **{n: row[field] for n, row in zip(names, rows, strict=True)}} for field in fields]
 
 
 def _cell(value: Any) -> Any:

@@ -12,6 +12,7 @@ from gapfactory.report.data import (
     ReportData,
     ScatterData,
     TrainingPoint,
+    VibrationEvidence,
 )
 from gapfactory.report.verdict import Headline, headline
 from gapfactory.report.write import write_report
@@ -27,6 +28,7 @@ __all__ = [
     "ReportData",
     "ScatterData",
     "TrainingPoint",
+    "VibrationEvidence",
     "headline",
     "write_report",
 ]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gapfactory.analysis.rediscovery import SearchCount
     from gapfactory.analysis.similarity_map import SimilarityMap
     from gapfactory.analysis.stability import Stability
+    from gapfactory.analysis.vibration_overview import CrystalVibrations
+    from gapfactory.analysis.vibration_settings import VibrationLimits
     from gapfactory.figures import SelectionStage
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "ReportData",
     "ScatterData",
     "TrainingPoint",
+    "VibrationEvidence",
 ]
 
 
@@ -251,6 +254,25 @@ class TrainingPoint:
 
 
 @dataclass(frozen=True)
+class VibrationEvidence:
+    """Vibrations of the crystals of a campaign.
+
+    Parameters
+    ----------
+    crystals
+        By the reference and by potentials.
+    limits
+        When a crystal passes.
+    missing
+        What could not be measured, in words.
+    """
+
+    crystals: tuple[CrystalVibrations, ...]
+    limits: VibrationLimits
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything the report of one campaign shows. Only the first three fields are required.
 
@@ -292,6 +314,8 @@ class ReportData:
         Errors of every potential on groups of distorted known crystals, or None where there are none.
     searches
         What diagnostic searches found.
+    vibrations
+        Phonons and elastic constants, or None where none are measured.
     enthalpies
         Enthalpy (eV/atom) where each relaxation ended, by generation; the last generations only.
     failures
@@ -340,6 +364,7 @@ class ReportData:
     training: tuple[TrainingPoint, ...] = ()
     crystals: DistortedErrors | None = None
     searches: tuple[SearchCount, ...] = ()
+    vibrations: VibrationEvidence | None = None
     enthalpies: Mapping[int, Sequence[float]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gapfactory import figures
 from gapfactory.report.search_sections import search_sections
 from gapfactory.report.section import drawn, make_section
+from gapfactory.report.vibration_sections import vibration_sections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ def figure_sections(data: ReportData) -> tuple[Section, ...]:
     return (
         _learning(data),
         _phases(data),
+        *vibration_sections(data),
         _dynamics(data),
         _contacts(data),
         _scatter(data),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gapfactory.analysis.energy_volume import fit_equation_of_state
 from gapfactory.analysis.errors import pick_row
+from gapfactory.analysis.vibration_overview import verdict as vibration_verdict
 from gapfactory.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ class Headline:
     Parameters
     ----------
     verdict
-        On the most stable named phase (by the reference), which a search must find and describe first.
+        On the most stable named phase (by the reference), which a search must find and describe first; where none is
+        judged, on phonons and elastic constants.
     survival
         Whether molecular dynamics and close contacts are survived: ``stable`` when both are.
     made, quality, judgement, failed, cost
@@ -35,6 +37,8 @@ class Headline:
         Comparison of each phase that could be compared.
     unjudged
         Reason for each phase that could not be compared.
+    vibrations
+        Whether every crystal passes whose phonons and elastic constants were measured; ``not judged`` without any.
     """
 
     verdict: Verdict
@@ -46,6 +50,7 @@ class Headline:
     cost: tuple[str, ...]
     comparisons: tuple[PhaseComparison, ...]
     unjudged: tuple[tuple[str, str], ...]
+    vibrations: Verdict = "not judged"
 
 
 def duration(seconds: float) -> str:
@@ -82,17 +87,31 @@ def headline(data: ReportData) -> Headline:
         if stability is not None:
             ranking.append((stability, evidence.phase, verdict))
     compared.sort(key=lambda c: c.reference.energy)
+    vibrations, said = _vibrations(data)
     return Headline(
-        verdict=min(ranking)[2] if ranking else "not judged",
+        verdict=min(ranking)[2] if ranking else vibrations,
         survival=_survival(data),
         made=_made(data),
         quality=_quality(data),
-        judgement=(*_judgement(data, compared, broken, unjudged), *_stability(data)),
+        judgement=(*_judgement(data, compared, broken, unjudged), *said, *_stability(data)),
         failed=_failed(data),
         cost=_cost(data),
         comparisons=tuple(compared),
         unjudged=(*broken, *unjudged),
+        vibrations=vibrations,
     )
+
+
+def _vibrations(data: ReportData) -> tuple[Verdict, tuple[str, ...]]:
+    """Return the verdict on phonons and elastic constants, with a sentence for each crystal."""
+    found = data.vibrations
+    if found is None:
+        return "not judged", ()
+    judged = [v for c in found.crystals if (v := vibration_verdict(c, found.limits)) is not None]
+    said = tuple(f"{text}." for text in (*(text for _, text in judged), *found.missing))
+    if not judged:
+        return "not judged", said
+    return ("passes" if all(passes for passes, _ in judged) else "fails"), said
 
 
 def _survival(data: ReportData) -> Survival:
@@ -201,6 +220,8 @@ def _judgement(
     broken: list[tuple[str, str]],
     unjudged: list[tuple[str, str]],
 ) -> tuple[str, ...]:
+    if not data.phases and data.vibrations is not None:
+        return ()
     if not data.phases:
         return (f"There are no named phases of {data.system} to judge by; only the errors speak.",)
     sentences = [f"{phase} fails: {reason}." for phase, reason in broken]

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gapfactory.analysis.vibration_overview import verdict
 from gapfactory.io.tables import csv_table, plain
 from gapfactory.report.sections import drawn, figure_sections
 from gapfactory.report.verdict import Headline, duration, headline
@@ -177,6 +178,7 @@ def _document(data: ReportData, first: Headline) -> dict[str, Any]:
         "phases_not_judged": dict(first.unjudged),
         "phases_missing": dict(data.phases_missing),
         "survival": first.survival,
+        "vibrations": first.vibrations,
         "stability": None if data.stability is None else plain(data.stability.as_dict()),
         "label_noise_eV_per_atom": plain(data.label_noise),
         "generations": [
@@ -252,8 +254,34 @@ def _render(data: ReportData, first: Headline, pictures: list[dict[str, str]]) -
         generations=generations,
         measured=measured,
         delta_names=list(dict.fromkeys(name for g in generations for name in g.deltas)),
+        vibrations=_vibrations(data),
         settings=_flatten(data.settings),
         shown_failures=data.failures[:_SHOWN_FAILURES],
         faults=Counter(q.fault or "no kind given" for q in data.quarantined).most_common(),
         sources=[(e.phase, e.label, e.source, e.note) for e in data.phases],
     )
+
+
+def _vibrations(data: ReportData) -> list[tuple[str, str, list[tuple[str, str, str, str]]]]:
+    """Return each crystal with its verdict and the lines of its table, as text."""
+    found, lines = data.vibrations, []
+    if found is None:
+        return []
+    for crystal in found.crystals:
+        judged, own = verdict(crystal, found.limits), crystal.by("")
+        if judged is None or own is None:
+            continue
+        by = own.comparison
+        rows = [("frequencies (THz, RMS)", "", "", f"{by.phonons.rmse_THz:.3f}")]
+        lowest = (by.phonons.reference_lowest_THz, by.phonons.potential_lowest_THz)
+        if not (by.phonons.reference_stable and by.phonons.potential_stable):
+            rows.append(
+                ("lowest mode (THz), imaginary below zero", f"{lowest[0]:.2f}", f"{lowest[1]:.2f}", "")
+            )
+        for r in by.rows():
+            digits = 4 if r["unit"] == "Å" else 1
+            error = "–" if r["error_percent"] is None else f"{r['error_percent']:+.2f} %"
+            theirs, ours = (f"{r[who]:.{digits}f}" for who in ("reference", "potential"))
+            rows.append((f"{r['quantity']} ({r['unit']})", theirs, ours, error))
+        lines.append((crystal.title, "passes" if judged[0] else "fails", rows))
+    return lines

@@ -1,18 +1,29 @@
-"""`gapfactory figure`: the figures of the 2018 papers for any campaign, as pictures or numbers."""
+"""`gapfactory figure`: the figures of the 2018 and 2022 papers for any campaign, as pictures or numbers."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
 from launchpad.cli.options import DataOption, JsonOption, UriOption, connect
-from launchpad.cli.output import picture_kind, print_json, save_picture, say, table
+from launchpad.cli.output import (
+    picture_kind,
+    print_json,
+    save_picture,
+    save_table,
+    say,
+    table,
+    table_kind,
+)
 from launchpad.cli.relabel import changes_from
 
 __all__ = ["figure"]
+
+#: A table with more columns is printed with each row as a column.
+_COLUMNS: Final = 12
 
 
 class _Zero(StrEnum):
@@ -37,7 +48,8 @@ def figure(
         typer.Option(
             "--out",
             "-o",
-            help="File to write, .png, .pdf or .svg \\[default: CAMPAIGN-NAME.png].",
+            help="File to write, .png, .pdf or .svg \\[default: CAMPAIGN-NAME.png]; of a table .csv, .json or .html "
+            "\\[default: it is printed].",
             show_default=False,
         ),
     ] = None,
@@ -89,6 +101,17 @@ def figure(
     label: Annotated[
         bool, typer.Option("--label", help="Compute missing reference energies here, and keep them.")
     ] = False,
+    parent: Annotated[
+        str | None,
+        typer.Option(help="For vibrations: the one crystal to show \\[default: all].", show_default=False),
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For vibrations: another campaign in the same figure, CAMPAIGN or CAMPAIGN@GENERATION; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the numbers as CSV.")] = False,
     uri: UriOption = None,
@@ -109,10 +132,12 @@ def figure(
       gapfactory figure distorted-crystals si --csv > errors.csv
 
       gapfactory figure mixed-occupations b --crystal beta.cif --set atoms=104
+
+      gapfactory figure elastic-constants al --also si --also mg --out table.html
     """
     from gapfactory.errors import InputError
     from gapfactory.io.tables import csv_table
-    from launchpad.figure_data import FIGURES, gather
+    from launchpad.figure_data import FIGURES, TABLES, gather
     from launchpad.figure_data.request import Request
 
     if list_figures:
@@ -128,9 +153,9 @@ def figure(
         )
     if as_json and as_csv:
         raise InputError("--json and --csv exclude each other")
-    numbers = as_json or as_csv
-    target = out or (None if numbers else Path(f"{campaign}-{name}.png"))
-    kind = "" if target is None else picture_kind(target, "--out")
+    numbers, is_table = as_json or as_csv, name in TABLES
+    target = out or (None if numbers or is_table else Path(f"{campaign}-{name}.png"))
+    kind = "" if target is None else (table_kind if is_table else picture_kind)(target, "--out")
     request = Request(
         campaign=campaign,
         generation=generation,
@@ -142,18 +167,33 @@ def figure(
         zero=None if zero is None else zero.value,
         by=by.value,
         label=label,
+        parent=parent,
+        also=tuple(also or ()),
     )
     found = gather(connect(uri, data), name, request)
     if target is not None:
-        save_picture(found.figure, target, kind)
+        if found.figure is None:
+            save_table(found.rows, target, kind)
+        else:
+            save_picture(found.figure, target, kind)
     if as_json:
         print_json({"figure": name, "campaign": campaign, "rows": found.rows, "notes": list(found.notes)})
         return
     if as_csv:
         numbers_of = [row.values() for row in found.rows]
         typer.echo(csv_table(found.rows[0] if found.rows else (), numbers_of).decode(), nl=False)
+    elif target is None:
+        _print_table(f"{campaign}: {name}", found.rows)
     else:
         say(f"{target} written ({len(found.rows)} numbers; --json or --csv prints them)")
     for note in found.notes:
         # what was left out is said to whoever takes the numbers, too
         say(f"note: {note}", stderr=as_csv)
+
+
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print rows for people; of many columns, each row is a column."""
+    from gapfactory.io.tables import transposed
+
+    shown = transposed(rows, "crystal") if rows and len(rows[0]) > _COLUMNS else rows
+    table(title, list(shown[0]) if shown else [], [list(row.values()) for row in shown])

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.figure import Figure
@@ -14,7 +15,17 @@ if TYPE_CHECKING:
 
     from gapfactory.errors import GapFactoryError
 
-__all__ = ["console", "picture_kind", "print_json", "save_picture", "say", "show_error", "table"]
+__all__ = [
+    "console",
+    "picture_kind",
+    "print_json",
+    "save_picture",
+    "save_table",
+    "say",
+    "show_error",
+    "table",
+    "table_kind",
+]
 
 #: Kinds of pictures by the ending of a file's name, and what each leaves out: the same data give the same file.
 _PICTURES: Final[dict[str, dict[str, None]]] = {
@@ -44,11 +55,27 @@ def picture_kind(path: Path, option: str) -> str:
     InputError
         Its name says none, or its directory is not there; names the option that gave it.
     """
+    return _kind(path, option, tuple(_PICTURES))
+
+
+def table_kind(path: Path, option: str) -> str:
+    """Return the kind of table that a file is to be.
+
+    Raises
+    ------
+    InputError
+        As `picture_kind`.
+    """
+    return _kind(path, option, ("csv", "json", "html"))
+
+
+def _kind(path: Path, option: str, kinds: tuple[str, ...]) -> str:
     from gapfactory.errors import InputError
 
     kind = path.suffix.lstrip(".")
-    if kind not in _PICTURES:
-        raise InputError(f"{option} {path}: the name must end in .png, .pdf or .svg")
+    if kind not in kinds:
+        known = " or ".join((", ".join(f".{k}" for k in kinds[:-1]), f".{kinds[-1]}"))
+        raise InputError(f"{option} {path}: the name must end in {known}")
     if not path.parent.is_dir():
         raise InputError(f"{option} {path}: there is no directory {path.parent}; make it first")
     return kind
@@ -57,6 +84,19 @@ def picture_kind(path: Path, option: str) -> str:
 def save_picture(figure: Figure, path: Path, kind: str) -> None:
     """Write a figure as `picture_kind` says."""
     figure.savefig(path, format=kind, metadata=_PICTURES[kind])
+
+
+def save_table(rows: Sequence[Mapping[str, Any]], path: Path, kind: str) -> None:
+    """Write rows, all with the same keys, as `table_kind` says."""
+    from gapfactory.io.tables import csv_table, html_table
+
+    header, values = tuple(rows[0]) if rows else (), [row.values() for row in rows]
+    if kind == "csv":
+        path.write_bytes(csv_table(header, values))
+    elif kind == "html":
+        path.write_text(html_table(header, values), encoding="utf-8")
+    else:
+        path.write_text(json.dumps(list(rows), indent=2) + "\n", encoding="utf-8")
 
 
 def print_json(data: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flask import abort, current_app, g, make_response, request
 
 from gapfactory.errors import NotFoundError, ServiceError
-from launchpad.dashboard.charts.published import ASK_POTENTIALS, PUBLISHED
+from launchpad.dashboard.charts.published import ASK_POTENTIALS, PUBLISHED, VIBRATIONS
 from launchpad.dashboard.derived import Work, ask, content, wait
 from launchpad.dashboard.queries.campaigns import data_state
 from launchpad.database.documents import generation_id
@@ -118,7 +118,7 @@ def all_charts(campaign: str) -> Result:
 
 
 def published(campaign: str, name: str, *, waits: bool = False) -> Result:
-    """Return the figures of the 2018 papers, one or several that are worked out together.
+    """Return the figures of the 2018 and 2022 papers, several that are worked out together.
 
     Parts ``<name>.json``, ``<name>.csv`` and, of what can be drawn, ``<name>.png`` and ``<name>.svg``.
 
@@ -136,8 +136,12 @@ def published(campaign: str, name: str, *, waits: bool = False) -> Result:
     """
     state = data_state(g.group.database, campaign)
     heavy = name in ASK_POTENTIALS
-    names = [key for key in PUBLISHED if (key in ASK_POTENTIALS) is heavy]
-    key = f"figures/{campaign}/{'potentials' if heavy else 'stored'}"
+    if name in VIBRATIONS:
+        group, names = "vibrations", list(VIBRATIONS)
+    else:
+        group = "potentials" if heavy else "stored"
+        names = [key for key in PUBLISHED if (key in ASK_POTENTIALS) is heavy]
+    key = f"figures/{campaign}/{group}"
     every_s = settings().figures_s if heavy else settings().charts_s
     work = Work(key, "figures", {"campaign": campaign, "names": names}, state, every_s)
     return wait(g.group, work, settings()) if waits else ask(g.group, work, settings())

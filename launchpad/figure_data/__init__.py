@@ -14,7 +14,42 @@ if TYPE_CHECKING:
 
     from launchpad.figure_data.request import Gathered, Request
 
-__all__ = ["FIGURES", "gather"]
+__all__ = ["FIGURES", "TABLES", "VIBRATIONS", "gather"]
+
+#: Those of Allen and Bartók (2022), for campaigns that measure vibrations.
+VIBRATIONS: Final = {
+    "phonons": ("phonons of each crystal, reference and potential (2022, Fig. 2)", "vibrations.phonons"),
+    "phonons-primitives": (
+        "phonons with and without supercells in the training set (2022, Fig. 1)",
+        "vibrations.primitives_phonons",
+    ),
+    "phonons-diagonal": (
+        "phonons by non-diagonal and by diagonal supercells of equal cost (2022, Fig. 3)",
+        "vibrations.diagonal_phonons",
+    ),
+    "phonons-learning": (
+        "phonons by fits to more and more labels (2022, Fig. 4)",
+        "vibrations.learning_phonons",
+    ),
+    "phonons-bain": ("phonons along Bain's path, bcc to fcc (2022, Fig. 5)", "vibrations.bain"),
+    "phonons-static": (
+        "phonons with adaptive and with constant sigmas (2022, Fig. 8)",
+        "vibrations.static_phonons",
+    ),
+    "elastic": ("errors of elastic constants of each crystal (2022, Fig. 6)", "vibrations.elastic"),
+    "elastic-static": (
+        "errors of elastic constants with adaptive and with constant sigmas (2022, Fig. 7)",
+        "vibrations.static_elastic",
+    ),
+    "elastic-constants": (
+        "table of elastic constants by potentials, reference and experiment (2022, Table 3)",
+        "vibrations.elastic_constants",
+    ),
+    "vibration-fits": (
+        "table of settings, amount of data and lattice parameters (2022, Table 2)",
+        "vibrations.fits",
+    ),
+}
 
 #: Figures by name: what is drawn; module and function that gather it.
 FIGURES: Final = {
@@ -42,7 +77,11 @@ FIGURES: Final = {
         "local energies on two structures, one scale of colours (Fig. 4)",
         "local.local_energies",
     ),
+    **VIBRATIONS,
 }
+
+#: Those that are tables: they have rows and no picture.
+TABLES: Final = frozenset({"elastic-constants", "vibration-fits"})
 
 #: What of a `launchpad.figure_data.request.Request` not every figure heeds: the option of the command, and who does.
 _OPTIONS: Final = {
@@ -57,6 +96,11 @@ _OPTIONS: Final = {
     "zero": ("--zero", ("energy-volume", "energy-boxes")),
     "by": ("--by", ("energy-volume",)),
     "label": ("--label", ("distorted-crystals", "mixed-occupations")),
+    "parent": ("--parent", tuple(name for name in VIBRATIONS if name != "phonons-bain")),
+    "also": (
+        "--also",
+        ("phonons", "elastic", "elastic-constants", "vibration-fits"),
+    ),
 }
 
 

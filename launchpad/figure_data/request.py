@@ -57,6 +57,10 @@ class Request:
         What colours mean in the figure of the database.
     label
         Compute reference energies that are missing, here and now, and store them.
+    parent
+        The one crystal that vibrations are shown of; None: all.
+    also
+        Further campaigns in a figure of vibrations: ``CAMPAIGN`` or ``CAMPAIGN@GENERATION``.
     """
 
     campaign: str
@@ -69,6 +73,8 @@ class Request:
     zero: Literal["hull", "phase"] | None = None
     by: Literal["origin", "component", "generation"] = "origin"
     label: bool = False
+    parent: str | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,14 +84,14 @@ class Gathered:
     Attributes
     ----------
     figure
-        The picture.
+        The picture; None of a table.
     rows
         Flat rows, units in the names.
     notes
         What people should know: what was left out, and how to get it.
     """
 
-    figure: Figure
+    figure: Figure | None
     rows: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
 

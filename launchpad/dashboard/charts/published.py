@@ -1,4 +1,4 @@
-"""The figures of the 2018 papers: rows of `launchpad.figure_data` in, Plotly figures out.
+"""The figures of the 2018 and 2022 papers: rows of `launchpad.figure_data` in, Plotly figures out.
 
 `gapfactory figure` draws the same rows with matplotlib and prints them; here they are the table and the CSV.
 """
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gapfactory.origins import by_origin
+from launchpad.dashboard.charts import vibrations
 from launchpad.dashboard.charts.catalogue import TABLE_ROWS
 from launchpad.dashboard.charts.style import QUIET, SYMBOLS, axis, coloured, decades, figure, panels, points
+from launchpad.figure_data import TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     #: One flat row, units in the names.
     Row = Mapping[str, Any]
 
-__all__ = ["ASK_POTENTIALS", "PUBLISHED", "Published", "published_chart"]
+__all__ = ["ASK_POTENTIALS", "PUBLISHED", "VIBRATIONS", "Published", "published_chart"]
 
 #: Energies are linear up to here (eV/atom) where a few lie far above.
 _LINEAR: Final = 1.0
@@ -312,6 +314,9 @@ PUBLISHED: Final = {
     ),
 }
 
+#: The same of vibrations and elasticity, which have a page of their own.
+VIBRATIONS: Final = {name: Published(*known) for name, known in vibrations.DRAWN.items()}
+
 #: Those for which every potential of a campaign is asked.
 ASK_POTENTIALS: Final = frozenset({"distorted-crystals"})
 
@@ -324,7 +329,7 @@ def published_chart(
     Parameters
     ----------
     name
-        Key of `PUBLISHED`.
+        Key of `PUBLISHED` or `VIBRATIONS`.
     rows
         Its numbers; none where it cannot be drawn.
     notes
@@ -334,8 +339,10 @@ def published_chart(
     missing
         Why it cannot be drawn.
     """
-    known = PUBLISHED[name]
+    known = (PUBLISHED | VIBRATIONS)[name]
     drawn = known.draw(rows, labels) if rows else None
+    if rows and name in TABLES:
+        missing = "The table is all there is."
     return {
         "key": name,
         "title": known.title,

@@ -47,7 +47,19 @@ _ORDER: Final = {
     "time": "Time",
 }
 #: Tables and pictures without a chart.
-_MORE: Final = frozenset({"crystal_errors", "energy_boxes", "quarantine", "searches"})
+_MORE: Final = frozenset(
+    {
+        "bain_path",
+        "constant_sigmas",
+        "crystal_errors",
+        "elastic_constants",
+        "energy_boxes",
+        "phonons",
+        "phonons_learning",
+        "quarantine",
+        "searches",
+    }
+)
 
 
 @blueprint.get("/")
@@ -159,6 +171,21 @@ def figures(campaign: str) -> ResponseReturnValue:
     )
 
 
+@blueprint.get("/<campaign>/vibrations/")
+@needs(Permission.READ)
+def vibrations(campaign: str) -> ResponseReturnValue:
+    """Show phonons and elastic constants: the figures of the 2022 paper, which come after the page."""
+    from launchpad.dashboard.charts.published import VIBRATIONS
+    from launchpad.dashboard.queries.campaigns import measured_vibrations
+
+    return render_template(
+        "campaign_vibrations.html",
+        campaign=campaign,
+        charts={key: known.title for key, known in VIBRATIONS.items()},
+        **measured_vibrations(g.group.database, campaign),
+    )
+
+
 @blueprint.get("/<campaign>/figures/searches.csv")
 @needs(Permission.READ)
 def searches(campaign: str) -> ResponseReturnValue:
@@ -179,9 +206,9 @@ def searches(campaign: str) -> ResponseReturnValue:
 @needs(Permission.READ)
 def published(campaign: str, key: str, kind: str) -> ResponseReturnValue:
     """Return a figure for the page's script, its numbers, or its picture; who follows a link waits for it."""
-    from launchpad.dashboard.charts.published import PUBLISHED
+    from launchpad.dashboard.charts.published import PUBLISHED, VIBRATIONS
 
-    if key not in PUBLISHED or kind not in _PUBLISHED_AS:
+    if key not in PUBLISHED | VIBRATIONS or kind not in _PUBLISHED_AS:
         abort(404, f"There is no figure {key}.{kind}.")
     link = kind != "json"
     result = background.published(campaign, key, waits=link)

@@ -17,6 +17,7 @@ __all__ = [
     "data_state",
     "fit_parameters",
     "forecast",
+    "measured_vibrations",
     "newest_assessments",
     "recoveries",
     "setting_differences",
@@ -118,12 +119,56 @@ def data_state(database: Database[Any], name: str) -> str:
         metrics["created"].isoformat() if metrics else "",
         *(
             str(database[collection].count_documents(mine))
-            for collection in ("selections", "metrics", "potentials", "labels")
+            for collection in ("selections", "metrics", "potentials", "labels", "vibrations")
         ),
         # a failed one that is mended is as many as before
         str(database.labels.count_documents({**mine, "status": "failed"})),
     ]
     return "/".join(parts)
+
+
+#: Figure of a study -> the variants that it needs.
+_STUDIES = {
+    "phonons-primitives": ("primitives",),
+    "phonons-diagonal": ("diagonal", "equal-cost"),
+    "phonons-static": ("static",),
+    "elastic-static": ("static",),
+}
+
+
+def measured_vibrations(database: Database[Any], name: str) -> dict[str, Any]:
+    """Return what the page of vibrations says before its charts come.
+
+    ``asked`` whether the campaign is to measure any; ``limits``; ``crystals``, each with the comparison of the newest
+    potential, or the reason why there is none; ``absent``, figures of studies that it does not have.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such campaign.
+    """
+    from launchpad.database.campaigns import require_campaign
+
+    block = require_campaign(database, name)["settings"].get("vibrations")
+    # everything but bands and densities of states, which are long
+    fields = dict.fromkeys(("generation", "parent", "method", "variant", "reason", "comparison", "fit"), 1)
+    rows = list(database.vibrations.find({"campaign": name}, fields))
+    newest = max((row["generation"] for row in rows), default=0)
+    rows = [row for row in rows if row["generation"] == newest]
+    variants = {row["variant"] for row in rows}
+    absent = {key for key, wanted in _STUDIES.items() if not variants.issuperset(wanted)}
+    if not any(variant.startswith("learning-") for variant in variants):
+        absent.add("phonons-learning")
+    parents = (block or {}).get("parents") or {}
+    if not any((parents.get(row["parent"]) or {}).get("bain") for row in rows):
+        absent.add("phonons-bain")
+    own = [row for row in rows if row["method"] == "potential" and not row["variant"]]
+    return {
+        "asked": block is not None,
+        "limits": (block or {}).get("limits"),
+        "crystals": sorted(own, key=lambda row: str(row["parent"])),
+        "absent": frozenset(absent),
+    }
 
 
 def forecast(database: Database[Any], name: str) -> list[dict[str, Any]]:

@@ -151,6 +151,8 @@
     fillTable(section.querySelector("details"), chart);
     const button = section.querySelector("[data-scale]");
     section.classList.toggle("bare", !chart.figure);
+    // a table that goes with no figure is what there is to see
+    if (!chart.figure && !state.told && chart.n_rows) section.querySelector("details").open = state.told = true;
     if (!chart.figure) {
       if (plot.hasChildNodes()) Plotly.purge(plot);
       plot.replaceChildren();

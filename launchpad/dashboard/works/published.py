@@ -46,6 +46,8 @@ def _figure(database: Database[Any], campaign: str, name: str) -> dict[str, byte
     labels = {phase: plotly_text(phase_label(phase)) for phase in phases}
     chart = published_chart(name, rows, found.notes, labels)
     parts = {"json": as_json(chart), "csv": csv_table(chart["header"], [row.values() for row in rows])}
+    if found.figure is None:
+        return parts
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         file = io.BytesIO()
         # no date inside: the same data give the same file

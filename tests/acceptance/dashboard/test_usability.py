@@ -46,6 +46,7 @@ PAGES = {
     "campaigns": "campaigns/",
     "campaign": "campaigns/silicon/",
     "campaign_figures": "campaigns/silicon/figures/",
+    "campaign_vibrations": "campaigns/silicon/vibrations/",
     "campaign_settings": "campaigns/silicon/settings?from=0&to=1",
     "campaign_recoveries": "campaigns/silicon/recoveries",
     "structures": "structures/",

@@ -123,13 +123,15 @@ def test_learning_fits_are_in_order_with_their_errors(crystal: CrystalVibrations
         (4, "all frames", 150),
         (4, "the labelled frames", 8),
         (16, "all frames", 150),
+        (64, "all frames", 128),
+        (64, "the labelled frames", 128),
     ]
     assert rows[0]["rmse_THz"] == pytest.approx(0.2 * size(crystal), rel=1e-3)
     assert rows[2]["rmse_THz"] == pytest.approx(0.0, abs=1e-6)
     assert rows[1]["lowest_THz"] == pytest.approx(-0.6 * crystal.reference.phonons.highest, rel=1e-3)
     figure = phonon_learning_picture(crystal, LearningFit.of(crystal))
     figure.savefig(BytesIO())
-    assert len(figure.axes) == 6
+    assert len(figure.axes) == 9
     own = figure.axes[5]
     assert "not fitted" in [text.get_text() for text in own.texts]
     low, high = figure.axes[0].get_ylim()
