@@ -8,6 +8,8 @@ forces at once.
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from gapfactory.analysis.phonon_settings import PhononSettings
 from gapfactory.errors import EvidenceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ase import Atoms
     from numpy.typing import ArrayLike, NDArray
@@ -31,6 +33,8 @@ __all__ = ["fit_force_constants", "supercell_matrix"]
 _RANK = 1e-7
 #: how far, in vectors of the crystal, a supercell may be from one without strain
 _STRAIN = 1e-4
+#: how deeply symfc's functions may call themselves; what it sets itself
+_SYMFC_RECURSION = 100_000
 
 
 def supercell_matrix(crystal: Atoms, cell: Atoms) -> NDArray[np.int64]:
@@ -117,11 +121,11 @@ def fit_force_constants(
 
 def _basis(phonopy: Phonopy, symprec: float) -> NDArray[np.float64]:
     """Return the force constants that symmetry allows, shape (n, independent ones, N, 3, 3), orthonormal."""
-    from symfc import Symfc  # type: ignore[import-untyped]
-    from symfc.utils.utils import SymfcAtoms  # type: ignore[import-untyped]
-
     cell = phonopy.supercell
-    with quiet_spglib():
+    with quiet_spglib(), _deep_recursion():
+        from symfc import Symfc  # type: ignore[import-untyped]
+        from symfc.utils.utils import SymfcAtoms  # type: ignore[import-untyped]
+
         found: Any = Symfc(
             SymfcAtoms(numbers=cell.numbers, scaled_positions=cell.scaled_positions, cell=cell.cell),
             symprec=symprec,
@@ -134,6 +138,21 @@ def _basis(phonopy: Phonopy, symprec: float) -> NDArray[np.float64]:
     )
     shaped = np.asarray(vectors).reshape(-1, len(cell.numbers), 3, 3, vectors.shape[1])
     return np.ascontiguousarray(np.moveaxis(shaped, -1, 1))
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    """Let functions call themselves as deeply as symfc wants it, and as before afterwards.
+
+    symfc sets this for good when it is imported; then whatever recurses without end, on hostile JSON for one, crashes
+    the process instead of raising RecursionError.
+    """
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _SYMFC_RECURSION))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def _unfolded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +69,8 @@ def test_small_supercells_hold_what_the_large_one_does(crystal: Atoms, calculato
     assert found.residual is not None
     assert found.residual < 1e-3
     assert expected.residual is None
+    # symfc lets functions of the whole process call themselves 100 000 times: endless recursion then ends in a crash
+    assert sys.getrecursionlimit() < 50_000
 
 
 def test_random_displacements_of_all_atoms() -> None:
