@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["PhononComparison", "PhononPath", "Phonons", "compare_phonons", "phonon_path", "phonons"]
 
 
+#: THz; no crystal's frequencies all lie within this
+_NO_SPREAD = 1e-6
+
+
 @dataclass(frozen=True)
 class PhononPath:
     """A path through reciprocal space in one or more unbroken pieces.
@@ -234,7 +238,7 @@ def phonons(
     Raises
     ------
     EvidenceError
-        As `phonon_path`.
+        As `phonon_path`; or all frequencies are equal, those of one atom on a grid of one point.
     """
     settings = settings or PhononSettings()
     phonopy = constants.phonopy()
@@ -290,7 +294,12 @@ def _density(
     """Return frequencies (THz) and density of states (1/THz) by the linear tetrahedron method, of all states."""
     frequencies = np.array(_run_mesh(phonopy, settings.dos_mesh).frequencies)
     low, high = float(frequencies.min()), float(frequencies.max())
-    margin = 0.05 * max(high - low, 1e-6)
+    if high - low < _NO_SPREAD:
+        raise EvidenceError(
+            f"all frequencies are {low:.3g} THz: the grid of wave vectors holds no vibration; give a larger "
+            "phonons.grid"
+        )
+    margin = 0.05 * (high - low)
     axis = np.linspace(low - margin, high + margin, settings.dos_points)
     with quiet_spglib():
         total: Any = phonopy.run_total_dos(

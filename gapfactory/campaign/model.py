@@ -125,6 +125,8 @@ class ExecutionSettings(Settings):
     """Relaxations of one task."""
     reference_chunk: int = Field(default=5, ge=1)
     """Reference calculations of one task."""
+    evidence_parts: int = Field(default=6, ge=1)
+    """`vibrations`: tasks that share the reference's phonons and elastic constants of one crystal."""
     workers: int | None = Field(default=None, ge=1)
     """Local worker processes of `campaign run`; by default one per core."""
     resources: dict[Literal["build", "relax", "select", "reference", "fit", "assess"], TaskResources] = Field(

@@ -47,9 +47,6 @@ PROTOCOLS: Final[dict[str, _Protocol]] = {
     "ndsc-2022": vibrations,
 }
 
-#: Parts that the evidence of a crystal is labelled in, side by side. They change no result.
-EVIDENCE_PARTS: Final = 6
-
 
 def _searches(campaign: Campaign) -> int:
     """Return how many generations the protocol itself has, without that of the vibrations after it."""
@@ -200,7 +197,7 @@ def _measured_parents(
             part=part,
         )
         for name in settings.names()
-        for part in range(EVIDENCE_PARTS)
+        for part in range(campaign.execution.evidence_parts)
     ]
     if settings.studies.diagonal:
         labelled = [*labelled, add("reference-diagonal", TaskKind.REFERENCE, chosen, what="diagonal")]

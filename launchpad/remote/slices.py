@@ -268,7 +268,10 @@ def _select(_: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Ne
     key = generation_id(campaign.name, generation)
     of = {"campaign": campaign.name, "generation": generation}
     slices = [Slice("selections", ({"_id": key},), ())]
-    if recipe_of(campaign, generation).relax is None:
+    recipe = recipe_of(campaign, generation)
+    if recipe.picks == "frames":
+        slices.append(Slice("structures", ({**of, "stage": "parent"},)))
+    elif recipe.relax is None:
         slices.append(Slice("structures", ({**of, "stage": "cell"},)))
     else:
         fields = (

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
 
-from gapfactory.protocols.planner import EVIDENCE_PARTS
 from launchpad.database.claims import Claims
 from launchpad.database.curves import CurvePointRecord, curve_of, curve_points, save_curve, save_curve_point
 from launchpad.database.dataset import atom_items, noise_items, pick_items, store_atoms, vibration_items
@@ -47,9 +46,8 @@ class ReferenceTask(CampaignTask):
         if self["what"] == "parent":
             return relax_parent(context, self["parent"])
         if self["what"] == "vibrations":
-            items = vibration_items(database, campaign, "evidence", self["parent"])[
-                self["part"] :: EVIDENCE_PARTS
-            ]
+            every = vibration_items(database, campaign, "evidence", self["parent"])
+            items = every[self["part"] :: campaign.execution.evidence_parts]
         elif self["what"] == "diagonal":
             items = vibration_items(database, campaign, "diagonal")
         elif self["what"] == "atoms":

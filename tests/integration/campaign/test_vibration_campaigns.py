@@ -44,7 +44,7 @@ vibrations:
 {GAP}
 evidence: {{phases: none, stability: {{enabled: false}}}}
 select: {{noise_cells: 1}}
-execution: {{reference_chunk: 10}}
+execution: {{evidence_parts: 2, reference_chunk: 10}}
 """
 
 
@@ -182,7 +182,7 @@ vibrations:
   phonons: {{grid: [2, 2, 2], dos_mesh: [6, 6, 6], compare_mesh: [2, 2, 2]}}
 {GAP.replace("n_sparse: 60", "n_sparse: 30")}
 evidence: {{phases: [diamond], stability: {{duration_ps: 0.04, nve_ps: 0.02, n_atoms: 8, contacts_to: 0.6}}}}
-execution: {{build_chunk: 12, relax_chunk: 12, reference_chunk: 10}}
+execution: {{evidence_parts: 1, build_chunk: 12, relax_chunk: 12, reference_chunk: 10}}
 """
 
 

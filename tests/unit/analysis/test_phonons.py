@@ -382,3 +382,12 @@ def test_what_cannot_be_used() -> None:
         displacement_set(crystal, matrix=np.diag([1.5, 1, 1]))
     with pytest.raises(ValueError, match="at least one point"):
         PhononSettings(grid=(0, 1, 1))
+
+
+def test_a_grid_without_any_vibration_is_refused() -> None:
+    crystal = bulk("Al")
+    settings = PhononSettings(grid=(1, 1, 1))
+    planned = displacement_set(crystal, settings)
+    constants = force_constants(planned, [np.zeros((1, 3)) for _ in planned.cells])
+    with pytest.raises(EvidenceError, match=r"holds no vibration; give a larger phonons\.grid"):
+        phonons(constants, settings=settings)
