@@ -7,11 +7,12 @@ Figures, tables, report and dashboard are made of these rows.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from gapfactory._spglib import space_group_number
 from gapfactory.analysis.elastic_measured import measured_constants
 from gapfactory.analysis.vibrations import compare_vibrations
 from gapfactory.errors import EvidenceError
@@ -28,6 +29,7 @@ __all__ = [
     "FitSize",
     "LearningFit",
     "PotentialVibrations",
+    "bain_places",
     "elastic_rows",
     "elastic_table",
     "fit_table",
@@ -47,6 +49,8 @@ _WORDS: Final = {
     "diagonal": "diagonal supercells",
     "static": "constant sigmas",
 }
+#: Space group of an end of Bain's path -> its place.
+_ENDS: Final = {229: 0.0, 225: 1.0}
 _WAYS: Final[tuple[Literal["all", "own"], ...]] = ("all", "own")
 _LATTICE: Final = ("a", "b", "c", "alpha", "beta", "gamma")
 _LEARNING: Final = re.compile(r"learning-(\d+)-(own|all)")
@@ -116,6 +120,8 @@ class CrystalVibrations:
         By potentials, each variant once.
     eta
         Place on Bain's path, or None.
+    volume_of
+        Of a place on the path: the crystal whose volume it has.
     trained
         Whether the potentials were fitted to frames of this crystal; None: not known.
     campaign
@@ -128,6 +134,7 @@ class CrystalVibrations:
     eta: float | None = None
     trained: bool | None = None
     campaign: str = ""
+    volume_of: str = ""
 
     @classmethod
     def of(
@@ -140,6 +147,7 @@ class CrystalVibrations:
         eta: float | None = None,
         trained: bool | None = None,
         campaign: str = "",
+        volume_of: str = "",
     ) -> CrystalVibrations:
         """Compare potentials, by variant, with the reference.
 
@@ -153,7 +161,7 @@ class CrystalVibrations:
             PotentialVibrations(v, found, compare_vibrations(found, reference), fits.get(v, FitSize()))
             for v, found in potentials.items()
         )
-        return cls(name, reference, compared, eta, trained, campaign)
+        return cls(name, reference, compared, eta, trained, campaign, volume_of)
 
     @property
     def title(self) -> str:
@@ -163,6 +171,22 @@ class CrystalVibrations:
     def by(self, variant: str) -> PotentialVibrations | None:
         """Return what a potential gives, or None."""
         return next((p for p in self.potentials if p.variant == variant), None)
+
+
+def bain_places(crystals: Sequence[CrystalVibrations]) -> list[CrystalVibrations]:
+    """Return the crystals on Bain's path, body-centred cubic first.
+
+    The crystal whose volume the others have is an end of it, where it is body-centred or face-centred cubic.
+    """
+    found = [crystal for crystal in crystals if crystal.eta is not None]
+    for name in dict.fromkeys(crystal.volume_of for crystal in found):
+        origin = next((c for c in crystals if c.name == name and c.eta is None), None)
+        if origin is None or len(origin.reference.crystal) != 1:
+            continue
+        eta = _ENDS.get(space_group_number(origin.reference.crystal, 1e-3) or 0)
+        if eta is not None and all(c.eta != eta for c in found):
+            found.append(replace(origin, eta=eta))
+    return sorted(found, key=lambda crystal: crystal.eta or 0.0)
 
 
 # ---- phonons -------------------------------------------------------------------------------------------------------

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gapfactory import figures
-from gapfactory.analysis.vibration_overview import LearningFit, elastic_rows, learning_rows, verdict
+from gapfactory.analysis.vibration_overview import (
+    LearningFit,
+    bain_places,
+    elastic_rows,
+    learning_rows,
+    verdict,
+)
 from gapfactory.figures import PhononPanel
 from gapfactory.report.section import make_section
 
@@ -26,7 +32,7 @@ def vibration_sections(data: ReportData) -> tuple[Section, ...]:
         return ()
     # most campaigns have no study of this kind
     learnt = [(c, fits) for c in found.crystals if (fits := LearningFit.of(c))]
-    on_path = [c for c in found.crystals if c.eta is not None]
+    on_path = bain_places(found.crystals)
     return (
         _phonons(found),
         _elastic(found),
@@ -118,13 +124,12 @@ def _elastic(found: VibrationEvidence) -> Section:
 
 
 def _bain(path: Sequence[CrystalVibrations]) -> Section:
-    ordered = sorted(path, key=lambda c: c.eta or 0.0)
     return make_section(
         "bain_path",
         "Bain's path",
         "Phonons at one volume from body-centred cubic (top) to face-centred cubic (bottom), dashed by the reference.",
         missing="No place on the path was measured.",
-        draw=lambda: figures.bain_picture(ordered),
+        draw=lambda: figures.bain_picture(path),
         header=(
             "eta",
             "crystal",
@@ -142,7 +147,7 @@ def _bain(path: Sequence[CrystalVibrations]) -> Section:
                 own.comparison.phonons.reference_lowest_THz,
                 own.comparison.phonons.potential_lowest_THz,
             )
-            for c in ordered
+            for c in path
             if (own := c.by("")) is not None
         ),
     )

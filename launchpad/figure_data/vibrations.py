@@ -103,11 +103,11 @@ def learning_phonons(database: Database[Any], request: Request) -> Gathered:
 
 def bain(database: Database[Any], request: Request) -> Gathered:
     """Return Fig. 5: phonons along Bain's path, body-centred cubic first."""
-    from gapfactory.analysis.vibration_overview import phonon_rows
+    from gapfactory.analysis.vibration_overview import bain_places, phonon_rows
     from gapfactory.figures import bain_picture
 
     found, notes = _crystals(database, request, ("",), on_path=True)
-    path = sorted((c for c in found if c.eta is not None), key=lambda c: c.eta or 0.0)
+    path = bain_places(found)
     if not path:
         raise NotFoundError(
             f"campaign {request.campaign!r} has no crystals on Bain's path: add some to vibrations.parents, e.g. "
@@ -363,6 +363,7 @@ def crystals_of(
                 fits=sizes,
                 eta=None if place is None else place.eta,
                 trained=settings is None or settings.trained,
+                volume_of="" if place is None else place.of,
             )
         )
     return crystals, notes

@@ -134,6 +134,8 @@ def test_the_path_has_its_places_in_order(database):
         (0.25, "quarter", False),
         (0.5, "half", True),
         (0.75, "three-quarters", False),
+        # whose volume the others have
+        (1.0, "fcc", True),
     ]
 
 
@@ -234,7 +236,7 @@ def test_a_crystal_that_could_not_be_measured_is_named(database):
     finally:
         database.vibrations.replace_one({"_id": key}, before)
     assert "quarter is left out: 2 of 9 have no label" in found.notes
-    assert {row["eta"] for row in found.rows} == {0.0, 0.5, 0.75}
+    assert {row["eta"] for row in found.rows} == {0.0, 0.5, 0.75, 1.0}
 
 
 def test_the_report_has_them(database, tmp_path):
