@@ -233,7 +233,8 @@ def try_again(queue: Queue, campaign: Campaign, items: Sequence[Item]) -> tuple[
 
     Those of the generation that is not fitted yet belong to it. Those of earlier generations, whose potentials were
     fitted without them, enter the next fit: the reference tasks that this fit waits for label them too, so that the
-    result does not depend on how long they take.
+    result does not depend on how long they take. What a crystal's vibrations are measured by is labelled again as long
+    as they are not measured.
 
     Returns
     -------
@@ -241,15 +242,21 @@ def try_again(queue: Queue, campaign: Campaign, items: Sequence[Item]) -> tuple[
         Structures to be tried again, and tasks that were put back on the queue.
     """
     database, name = durable(queue.db), campaign.name
-    target = _next_fit(database, name)
-    if target is None:
-        return 0, 0
-    asked = [item for item in items if ask_again(database, label_key(campaign, item), name, target)]
-    rerun = 0
-    for task in _reference_tasks(database, campaign, target, asked):
-        queue.rerun_fw(task)
-        rerun += 1
-    return len(asked), rerun
+    measured = [item for item in items if item.role in {"evidence", "diagonal"}]
+    fitted = [item for item in items if item not in measured]
+    number = rerun = 0
+    for target, group in (
+        (_next_fit(database, name), fitted),
+        (_next_measured(database, measured), measured),
+    ):
+        if target is None:
+            continue
+        asked = [item for item in group if ask_again(database, label_key(campaign, item), name, target)]
+        number += len(asked)
+        for task in _reference_tasks(database, campaign, target, asked):
+            queue.rerun_fw(task)
+            rerun += 1
+    return number, rerun
 
 
 def _known_fault(fault: str | None) -> None:
@@ -282,6 +289,15 @@ def _next_fit(database: Database[Any], name: str) -> int | None:
     return None if measured is not None and measured["decision"] == "stop" else newest + 1
 
 
+def _next_measured(database: Database[Any], items: Sequence[Item]) -> int | None:
+    """Return the generation that is measured by these structures, or None once it is assessed."""
+    for item in items:
+        key = generation_id(item.id.split("/", 1)[0], item.generation)
+        if database.metrics.find_one({"_id": key}, {"_id": 1}) is None:
+            return item.generation
+    return None
+
+
 def _reference_tasks(
     database: Database[Any], campaign: Campaign, generation: int, items: Sequence[Item]
 ) -> list[int]:
@@ -295,7 +311,7 @@ def _reference_tasks(
     if any(item.generation < generation for item in items):
         picks.add(0)  # the first task of the picks takes those of earlier generations along
     others = {
-        {"noise": "noise"}.get(i.role, "atoms")
+        {"noise": "noise", "evidence": "vibrations", "diagonal": "diagonal"}.get(i.role, "atoms")
         for i in items
         if i.generation == generation and i.role not in {"train", "test"}
     }

@@ -29,7 +29,9 @@ def run_study(context: TaskContext, variant: str) -> dict[str, Any]:
 
     campaign, database, generation = context.campaign, context.database, context.generation
     studies = campaign.vibration_settings.studies
-    if vibrations_of(database, campaign.name, method="potential", variant=variant):
+    done = vibrations_of(database, campaign.name, method="potential", variant=variant)
+    # one that could not be compared with the reference may be compared by now
+    if done and not any(document["reason"] for document in done):
         return {"study": variant, "reused": 1}
     frames = _labelled(context)
     every = [study_frame(entry) for entry in frames if _is_frame(entry) and _usable(entry)]

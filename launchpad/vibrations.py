@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from gapfactory.errors import EvidenceError
+from gapfactory.errors import EvidenceError, StateError
+from launchpad.database.campaigns import set_state
 from launchpad.database.dataset import pick_items, vibration_items, with_labels
 from launchpad.database.documents import VibrationDocument, generation_id
 from launchpad.database.vibrations import save_vibrations, vibration_id
 from launchpad.parents import parents_of, vibration_generation
+from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from ase import Atoms
     from ase.calculators.calculator import Calculator
     from pymongo.database import Database
 
@@ -28,12 +31,15 @@ __all__ = [
     "measure_vibrations",
     "planned_cells",
     "reference_vibrations",
+    "require_reference",
     "study_frame",
     "vibrations_in_words",
 ]
 
 #: k-points per 1/Å that labels of a reference without k-points are reckoned to have, where costs are compared.
 _DENSITY: Final = 4.0
+#: Å; a cell that is made again has the same coordinates but for rounding.
+_SAME: Final = 1e-6
 
 
 def planned_cells(campaign: Campaign, parent: Parent) -> VibrationCells:
@@ -51,17 +57,18 @@ def reference_vibrations(
     from gapfactory.analysis.vibrations import vibrations_from_labels
     from gapfactory.reference.checks import voigt
 
-    entries = with_labels(database, campaign, vibration_items(database, campaign, "evidence", parent.name))
-    if len(entries) != len(planned.cells):
-        return None, f"{len(entries)} of {len(planned.cells)} cells are stored; rerun the select task"
-    labels = [e.label for e in entries if e.label is not None and e.label.status == "done"]
-    if len(labels) != len(entries):
-        lost = [e for e in entries if e.label is None or e.label.status != "done"]
-        why = "" if lost[0].label is None else f": {lost[0].label.reason}"
+    entries, reason = _evidence(database, campaign, parent)
+    if reason:
+        return None, reason
+    # the labels belong to the cells as they were made then, perhaps elsewhere: other versions of phonopy or spglib
+    # could make others of the same crystal
+    stored = [entry.item.atoms for entry in entries]
+    if len(stored) != len(planned.cells) or not all(map(_same, stored, planned.cells)):
         return None, (
-            f"{len(lost)} of {len(entries)} cells have no label, the first is {lost[0].item.id}{why}; 'gapfactory "
-            f"campaign why {campaign.name}' lists them"
+            "the cells that were labelled are not those that phonopy and spglib make of the crystal here: assess the "
+            "campaign with the versions that its select task ran with"
         )
+    labels = [entry.label for entry in entries if entry.label is not None]
     forces = [label.forces for label in labels if label.forces is not None]
     # one without stress is missed by `vibrations_from_labels`, which tells of it
     stresses = [s for s in (voigt(label.stress) for label in labels) if s is not None]
@@ -70,6 +77,55 @@ def reference_vibrations(
     except EvidenceError as error:
         return None, str(error)
     return found, ""
+
+
+def _same(first: Atoms, second: Atoms) -> bool:
+    import numpy as np
+
+    return (
+        len(first) == len(second)
+        and bool((first.numbers == second.numbers).all())
+        and np.allclose(first.cell.array, second.cell.array, rtol=0, atol=_SAME)
+        and np.allclose(first.positions, second.positions, rtol=0, atol=_SAME)
+    )
+
+
+def require_reference(database: Database[Any], campaign: Campaign) -> None:
+    """Halt the campaign where the reference could not calculate all that a named crystal is measured by.
+
+    Raises
+    ------
+    StateError
+        As said, unless `vibrations.incomplete` is ``report``.
+    """
+    settings = campaign.vibration_settings
+    if settings.incomplete == "report":
+        return
+    for parent in parents_of(database, campaign):
+        if parent.name not in settings.parents or parent.reason:
+            continue
+        _, reason = _evidence(database, campaign, parent)
+        if reason:
+            msg = (
+                f"vibrations of {parent.name} cannot be measured: {reason}. Mend the cause, then 'gapfactory campaign "
+                f"retry {campaign.name} --run'; or go on without: set vibrations.incomplete to report in the campaign "
+                f"file, submit it again, then 'gapfactory campaign resume {campaign.name} --run'"
+            )
+            set_state(database, campaign.name, CampaignState.HALTED, msg)
+            raise StateError(msg)
+
+
+def _evidence(database: Database[Any], campaign: Campaign, parent: Parent) -> tuple[list[LabelledItem], str]:
+    """Return the cells that a crystal is measured by with their labels, and why some are missing."""
+    entries = with_labels(database, campaign, vibration_items(database, campaign, "evidence", parent.name))
+    lost = [e for e in entries if e.label is None or e.label.status != "done"]
+    if not lost:
+        return entries, ""
+    why = "" if lost[0].label is None else f": {lost[0].label.reason}"
+    return entries, (
+        f"{len(lost)} of {len(entries)} cells have no label, the first is {lost[0].item.id}{why}; 'gapfactory "
+        f"campaign why {campaign.name}' lists them"
+    )
 
 
 def measure_vibrations(

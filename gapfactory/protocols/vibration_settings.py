@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -102,6 +102,9 @@ class VibrationSettings(Settings):
     """How elastic constants are worked out."""
     studies: StudySettings = StudySettings()
     """Further fits to parts of the same labels, for comparison: the paper's Figs. 1, 3, 4, 7 and 8."""
+    incomplete: Literal["halt", "report"] = "halt"
+    """What happens where the reference cannot calculate all the cells that a named crystal is measured by: the campaign
+    waits for a person (`campaign retry`), or goes on and reports it. It may be changed on a campaign that waits."""
     limits: VibrationLimits = VibrationLimits()
     """When a crystal passes."""
 

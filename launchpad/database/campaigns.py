@@ -107,8 +107,8 @@ def science_digest(campaign: Campaign) -> str:
     """Return a digest of everything in a campaign that decides its numbers.
 
     Not the name, how work is cut and how the fitting program is run, nor the limits on time and attempts (and the like,
-    see `EngineSettings.operational`) and the quorum, that decide whether there is a label and a potential: a person
-    changes them to go on.
+    see `EngineSettings.operational`), the quorum and `vibrations.incomplete`, that decide whether there is a label, a
+    potential, an assessment: a person changes them to go on.
     """
     import hashlib
     import json
@@ -123,6 +123,7 @@ def _science(campaign: Campaign) -> dict[str, Any]:
             "name": True,
             "execution": True,
             "schedule": {"quorum"},
+            "vibrations": {"incomplete"},
             "reference": set(campaign.reference.operational),
             "gap": {"program": True},
         },

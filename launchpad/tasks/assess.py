@@ -19,7 +19,12 @@ from launchpad.stability import measure_stability, stability_wanted
 from launchpad.states import CampaignState
 from launchpad.studies import run_study
 from launchpad.tasks.base import CampaignTask, TaskContext
-from launchpad.vibrations import fitted_to, measure_vibrations, vibrations_in_words
+from launchpad.vibrations import (
+    fitted_to,
+    measure_vibrations,
+    require_reference,
+    vibrations_in_words,
+)
 from launchpad.workflows.generation import submit_generation
 
 if TYPE_CHECKING:
@@ -77,6 +82,8 @@ class AssessTask(CampaignTask):
             return load_potential(cached_potential(database, require_potential(database, campaign.name, of)))
 
         newest, recipe = potential(generation), recipe_of(campaign, generation)
+        if recipe.picks == "frames":
+            require_reference(database, campaign)
         # what this generation chose is judged by the potential before; one without choices has no such judgement
         judged = generation > 0 and recipe.picks not in {"none", "frames"}
         evidence = assess(

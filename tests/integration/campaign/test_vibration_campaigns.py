@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from gapfactory.reference.analytic import StillingerWeberSilicon
 from launchpad.database.packing import unpack_array, unpack_atoms
 
 pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(400)]
+
+ROOT = Path(__file__).parents[3]
+CALCULATORS = ROOT / "tests" / "integration" / "reference"
 
 GAP = """
 gap:
@@ -213,3 +217,58 @@ def test_a_search_ends_with_the_vibrations_of_its_minima(place, stored) -> None:
     assert status["state"] == "done"
     report = json.loads((place.directory / "seek-report" / "report.json").read_text())
     assert report["campaign"] == "seek"
+
+
+UNLUCKY = f"""
+name: unlucky
+element: Si
+protocol: ndsc-2022
+vibrations:
+  parents: {{dia: {{prototype: diamond}}}}
+  frames: {{primitives: 4, variants: 1, supercells: {{divisions: [1, 1, 1]}}}}
+  held_out: 0
+  incomplete: %(incomplete)s
+  phonons: {{supercells: diagonal, grid: [1, 1, 2], dos_mesh: [4, 4, 4], compare_mesh: [2, 2, 2]}}
+{
+    GAP.replace(
+        "calculator: stillinger-weber",
+        "calculator: gf_faulty_calculators.Faulty, parameters: {faults: {'4': raise}, once: %(once)s}, max_attempts: 1",
+    )
+}
+evidence: {{phases: none, stability: {{enabled: false}}}}
+select: {{noise_cells: 0}}
+execution: {{evidence_parts: 1, reference_chunk: 10}}
+"""
+
+
+def test_what_the_reference_cannot_measure_by_halts_and_is_tried_again(place, stored) -> None:
+    place.environment["PYTHONPATH"] = f"{CALCULATORS}:{ROOT}"
+    place.environment["GAPFACTORY_CALCULATOR_MODULES"] = "gf_faulty_calculators"
+    once = place.directory / "once"
+    once.mkdir()
+    # frames have two atoms, displaced cells four: the first of them fails
+    place.write("unlucky.yaml", UNLUCKY % {"incomplete": "halt", "once": once})
+    failed = place.run("campaign", "run", "unlucky.yaml", "--workers", "1")
+    assert failed.returncode == 1
+    said = " ".join(failed.stdout.split())
+    assert "vibrations of dia cannot be measured: 1 of" in said
+    assert "SCF did not converge" in said
+    (lost,) = place.json("campaign", "why", "unlucky")["quarantined"]
+    assert lost["role"] == "evidence"
+    assert "1 labels to be tried again" in " ".join(
+        place.good("campaign", "retry", "unlucky", "--run", "--workers", "1").split()
+    )
+    database = stored(place)
+    (row,) = database.vibrations.find({"method": "potential"})
+    assert row["comparison"]["rmse_THz"] > 0
+    assert place.json("campaign", "status", "unlucky")["state"] == "done"
+
+    # a person may go on without; labels under other settings are others, so the first of them fails again
+    twice = place.directory / "twice"
+    twice.mkdir()
+    other = UNLUCKY.replace("name: unlucky", "name: other")
+    place.write("other.yaml", other % {"incomplete": "report", "once": twice})
+    place.good("campaign", "run", "other.yaml", "--workers", "1")
+    told = database.metrics.find_one({"campaign": "other"})["evidence"]["vibrations"]["dia"]
+    assert "1 of" in told["reason"]
+    assert "SCF did not converge" in told["reason"]
