@@ -426,12 +426,13 @@ def _vibrations(database: Database[Any], campaign: Campaign) -> VibrationEvidenc
     """Return phonons and elastic constants; None where none are measured, or not yet."""
     from gapfactory.report import VibrationEvidence
     from launchpad.database.vibrations import vibrations_of
-    from launchpad.figure_data.vibrations import crystals_of
+    from launchpad.figure_data.vibrations import crystals_of, left_out
 
     documents = [] if campaign.vibrations is None else vibrations_of(database, campaign.name)
     if campaign.vibrations is None or not documents:
         return None
     crystals, missing = crystals_of(campaign, documents)
+    missing += left_out(database, campaign.name, max(d["generation"] for d in documents))
     return VibrationEvidence(tuple(crystals), campaign.vibrations.limits, tuple(missing))
 
 

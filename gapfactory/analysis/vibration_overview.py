@@ -385,7 +385,8 @@ def elastic_rows(
                 continue
             elastic = found.comparison.elastic
             if elastic is None:
-                missing.append(f"{crystal.title}: {found.comparison.no_elastic}")
+                by = f" by {name}" if len(variants) > 1 else ""
+                missing.append(f"{crystal.title}{by}: {found.comparison.no_elastic}")
                 continue
             rows += [
                 {"crystal": crystal.title, "method": name, **row, "unit": "GPa"} for row in elastic.rows()

@@ -158,8 +158,13 @@ def _made(data: ReportData) -> tuple[str, ...]:
         f"A potential for {data.system}, generation {last.generation}, fitted to {last.training_set} labels."
         if last.training_set
         else f"No potential for {data.system} yet.",
-        f"{_count(built, 'random cell')} in {_count(len(data.generations), 'generation')} led to "
-        f"{_count(labelled + reused, 'label')}"
+        (
+            f"{_count(built, 'random cell')} in {_count(len(data.generations), 'generation')} led to "
+            # a campaign that searches nothing builds nothing
+            if built
+            else f"{_count(len(data.generations), 'generation')} led to "
+        )
+        + f"{_count(labelled + reused, 'label')}"
         + (f", {reused} of them reused" if reused else "")
         + (f", of a budget of {data.label_budget}." if data.label_budget else "."),
     ]

@@ -27,6 +27,7 @@ __all__ = [
     "elastic_constants",
     "fits",
     "learning_phonons",
+    "left_out",
     "phonons",
     "primitives_phonons",
     "static_elastic",
@@ -179,11 +180,12 @@ def fits(database: Database[Any], request: Request) -> Gathered:
 
 def elastic_constants(database: Database[Any], request: Request) -> Gathered:
     """Return Table 3: elastic constants by each potential and the reference, and measured ones."""
-    from gapfactory.analysis.vibration_overview import elastic_table
+    from gapfactory.analysis.vibration_overview import elastic_rows, elastic_table
 
     crystals, notes = _crystals(database, request, ("", "primitives"), optional=("primitives",))
     names = {"": "potential", "primitives": "primitive cells only"}
-    return Gathered(None, elastic_table(crystals, names), tuple(notes))
+    _, missing = elastic_rows(crystals, names)
+    return Gathered(None, elastic_table(crystals, names), (*missing, *notes))
 
 
 def _fit_settings(campaign: Campaign) -> dict[str, Any]:
@@ -316,9 +318,24 @@ def stored_crystals(
             f"campaign {name!r} has no vibrations of generation {generation}, only of {measured[-1]}"
         )
     crystals, notes = crystals_of(campaign, documents, generation, variants)
+    notes += left_out(database, name, measured[-1] if generation is None else generation)
     if not crystals:
         raise EvidenceError(f"no crystal of campaign {name!r} has vibrations: {'; '.join(notes)}")
     return crystals, notes
+
+
+def left_out(database: Database[Any], name: str, generation: int) -> list[str]:
+    """Return the crystals that were to be measured and were not, with the reason; they have no documents."""
+    metrics = database.metrics.find_one(
+        {"campaign": name, "generation": generation}, {"evidence.vibrations": 1}
+    )
+    found = {} if metrics is None else metrics["evidence"].get("vibrations") or {}
+    known = {d["parent"] for d in database.vibrations.find({"campaign": name}, {"parent": 1})}
+    return [
+        f"{parent} is left out: {row['reason']}"
+        for parent, row in sorted(found.items())
+        if row.get("reason") and parent not in known
+    ]
 
 
 def crystals_of(

@@ -163,6 +163,15 @@ def measured_vibrations(database: Database[Any], name: str) -> dict[str, Any]:
     if not any((parents.get(row["parent"]) or {}).get("bain") for row in rows):
         absent.add("phonons-bain")
     own = [row for row in rows if row["method"] == "potential" and not row["variant"]]
+    metrics = database.metrics.find_one({"campaign": name, "generation": newest}, {"evidence.vibrations": 1})
+    # one that could not be measured at all has no document
+    judged = {} if metrics is None else metrics["evidence"].get("vibrations") or {}
+    known = {row["parent"] for row in own}
+    own += [
+        {"parent": parent, "reason": row["reason"], "comparison": None}
+        for parent, row in judged.items()
+        if row.get("reason") and parent not in known
+    ]
     return {
         "asked": block is not None,
         "limits": (block or {}).get("limits"),

@@ -239,6 +239,27 @@ def test_a_crystal_that_could_not_be_measured_is_named(database):
     assert {row["eta"] for row in found.rows} == {0.0, 0.5, 0.75, 1.0}
 
 
+def test_a_crystal_that_was_never_measured_is_named(database):
+    from launchpad.database.documents import MetricsDocument
+
+    evidence = {"vibrations": {"minimum-1": {"reason": "relaxes to fcc"}, "fcc": {"rmse_THz": 0.1}}}
+    metrics = MetricsDocument(
+        id="other/g000",
+        campaign="other",
+        generation=0,
+        labels=9,
+        decision="stop",
+        reason="",
+        evidence=evidence,
+    ).to_bson()
+    database.metrics.insert_one(metrics)
+    try:
+        notes = gather(database, "phonons", Request("other")).notes
+    finally:
+        database.metrics.delete_one({"_id": "other/g000"})
+    assert "minimum-1 is left out: relaxes to fcc" in notes
+
+
 def test_the_report_has_them(database, tmp_path):
     from launchpad.reporting import report_campaign
 
