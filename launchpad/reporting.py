@@ -53,9 +53,19 @@ CITATIONS = (
     "A. Jain et al., Concurr. Comput. Pract. Exp. 27, 5037 (2015): FireWorks",
 )
 
+#: What campaigns that measure vibrations cite as well.
+VIBRATION_CITATIONS = (
+    "C. Allen, A. P. Bartók, Mach. Learn.: Sci. Technol. 3, 045031 (2022): vibrations and elasticity",
+    "J. H. Lloyd-Williams, B. Monserrat, Phys. Rev. B 92, 184301 (2015): non-diagonal supercells",
+    "A. Togo, I. Tanaka, Scr. Mater. 108, 1 (2015): phonopy",
+)
 
 #: What `export_campaign` writes into its directory.
 EXPORTED = frozenset({"potential", "train.xyz", "held-out.xyz", "campaign.json"})
+
+
+def _citations(campaign: Campaign) -> tuple[str, ...]:
+    return CITATIONS if campaign.vibrations is None else (*CITATIONS, *VIBRATION_CITATIONS)
 
 
 def report_campaign(database: Database[Any], name: str, directory: Path) -> Path:
@@ -123,7 +133,7 @@ def collect_report(database: Database[Any], name: str, *, similarity: bool = Tru
         potential_files={f["name"]: f["sha256"] for f in potential["files"]} if potential else {},
         removed=tuple(row["text"] for row in removals_of(database, name)),
         versions=record["versions"],
-        citations=CITATIONS,
+        citations=_citations(campaign),
     )
 
 
@@ -534,7 +544,7 @@ def export_campaign(
         "settings": campaign.model_dump(mode="json"),
         "versions": record["versions"],
         "removed": removals_of(database, name),
-        "citations": list(CITATIONS),
+        "citations": list(_citations(campaign)),
     }
     (directory / "campaign.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     return directory

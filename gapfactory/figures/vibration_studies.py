@@ -113,7 +113,7 @@ def _bars(axes: Axes, labels: int, here: Sequence[LearningFit | None], fits: Seq
         error = fit.found.comparison.phonons.rmse_THz
         length = 0.6 * sign * error / worst
         axes.barh(0, length, height=0.62, color=_ERROR, label="RMSE (THz)")
-        _number(axes, length, 0, f"{error:.2g}" if error < 10 else f"{error:.0f}")
+        _number(axes, length, 0, f"{error:.1f}" if error >= 1 else f"{error:.2g}")
     axes.axvline(0.0, color=GREY, linewidth=0.8)
     axes.set_xlim(-1.0, 1.0)
     axes.set_ylim(-0.6, 2.6)

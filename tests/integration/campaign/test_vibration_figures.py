@@ -267,5 +267,6 @@ def test_the_report_has_them(database, tmp_path):
     for key in ("phonons", "elastic_constants", "bain_path", "phonons_learning", "constant_sigmas"):
         assert (tmp_path / f"{key}.png").stat().st_size > 5000
         assert f'id="{key}"' in page
+    assert "Mach. Learn.: Sci. Technol. 3, 045031" in page
     assert "fcc passes: frequencies on a 4x4x4 mesh differ by" in page[: page.index("<nav")]
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["verdict"] == "passes"

@@ -137,7 +137,7 @@ def test_learning_fits_are_in_order_with_their_errors(crystal: CrystalVibrations
     low, high = figure.axes[0].get_ylim()
     assert low < -0.6 * crystal.reference.phonons.highest < 0 < high
     numbers = [text.get_text() for text in figure.axes[1].texts]
-    assert numbers == ["4", "150", f"{rows[0]['rmse_THz']:.2g}", "8", f"{rows[1]['rmse_THz']:.2g}"]
+    assert numbers == ["4", "150", f"{rows[0]['rmse_THz']:.1f}", "8", f"{rows[1]['rmse_THz']:.1f}"]
     widths = [abs(bar.get_width()) for bar in figure.axes[1].patches]
     assert widths[1] / widths[3] == pytest.approx(150 / 8)
     assert widths[2] / widths[4] == pytest.approx(rows[0]["rmse_THz"] / rows[1]["rmse_THz"])
