@@ -20,7 +20,8 @@ from ase.calculators.eam import EAM
 from ase.neighborlist import neighbor_list
 
 from gapfactory.analysis.phonon_settings import PhononSettings
-from gapfactory.analysis.vibration_study import StudyFrame
+from gapfactory.analysis.vibration_overview import FitSize, PotentialVibrations
+from gapfactory.analysis.vibration_study import StudyFrame, frames_cost
 from gapfactory.analysis.vibrations import compare_vibrations, vibration_cells, vibrations_by
 from gapfactory.build.commensurate import commensurate_grid
 from gapfactory.build.nondiagonal import NondiagonalSettings, nondiagonal_cells
@@ -39,16 +40,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gapfactory.analysis.vibration_study import StudyFit
-    from gapfactory.analysis.vibrations import VibrationComparison
     from gapfactory.potentials.gap import GapSettings
 
 POTENTIALS = Path("/usr/share/lammps/potentials")
 FILES = {"Al": "Al_mm.eam.fs", "Mg": "Mg_mm.eam.fs", "W": "W_zhou.eam.alloy"}
 STARTS = {
     "Al": bulk("Al", a=4.05),
+    "W": bulk("W", a=3.165),
     "Si": bulk("Si", a=5.431),
     "Mg": bulk("Mg", "hcp", a=3.2, c=5.2),
-    "W": bulk("W", a=3.165),
 }
 #: spacing of k-points of the paper's Table 1, 1/Å (without 2 pi): what its frames would cost
 SPACING = {"Al": 0.010, "Si": 0.030, "Mg": 0.012, "W": 0.015}
@@ -105,7 +105,7 @@ class Metal(Calculator):
 class Frames:
     """Frames of one seed, and what studies know of them. Each is labelled when it is first asked for."""
 
-    case: Case
+    calculator: Any
     atoms: dict[str, Atoms]
     known: list[StudyFrame]
     labels: dict[str, LabelledStructure] = field(default_factory=dict)
@@ -122,7 +122,7 @@ class Frames:
     def label(self, name: str) -> LabelledStructure:
         if name not in self.labels:
             work = self.atoms[name].copy()
-            work.calc = self.case.calculator
+            work.calc = self.calculator
             self.labels[name] = LabelledStructure(
                 name, work, work.get_potential_energy(), work.get_forces(), work.get_stress()
             )
@@ -131,10 +131,16 @@ class Frames:
 
 @dataclass
 class Case:
-    """One element: its crystal, its reference, and fits to frames of it."""
+    """One crystal, its reference, and potentials fitted to frames of it.
+
+    `start` is relaxed, unless it is on a path where it is not at rest.
+    """
 
     symbol: str
     phonons: PhononSettings = PHONONS
+    start: Atoms | None = None
+    at_rest: bool = True
+    name: str = ""
     _frames: dict[Any, Frames] = field(default_factory=dict)
 
     @cached_property
@@ -143,7 +149,10 @@ class Case:
 
     @cached_property
     def crystal(self) -> Atoms:
-        run = relax_phase(STARTS[self.symbol], self.calculator, settings=TIGHT)
+        start = STARTS[self.symbol] if self.start is None else self.start
+        if not self.at_rest:
+            return start
+        run = relax_phase(start, self.calculator, settings=TIGHT)
         assert run.status == "converged"
         return run.frame(-1)
 
@@ -175,16 +184,16 @@ class Case:
         """Return the frames of one seed, and the diagonal supercells."""
         key = (settings.digest(), seed)
         if key not in self._frames:
-            found = Frames(self, {}, [])
+            found = Frames(self.calculator, {}, [])
             for n in range(frame_count(self.supercells, settings)):
                 made = vibration_frame(
                     self.crystal, self.supercells, n, stream(seed, 0, Stage.SUPERCELL, n), settings
                 )
-                found.add(f"frame{n:05d}", made.kind, made.atoms, made.grid)
+                found.add(f"{self.name}frame{n:05d}", made.kind, made.atoms, made.grid)
             diagonal = SingleDisplacementSettings()
             grid = commensurate_grid(np.diag(diagonal.divisions), self.kpoints)
             for k, atoms in enumerate(single_displacements(self.crystal, diagonal)):
-                found.add(f"diagonal{k}", "diagonal", atoms, grid)
+                found.add(f"{self.name}diagonal{k}", "diagonal", atoms, grid)
             self._frames[key] = found
         return self._frames[key]
 
@@ -201,6 +210,29 @@ class Case:
         }
         return paper.model_copy(update={"soap": paper.soap.model_copy(update=soap)})
 
+    def potential(
+        self, data: Sequence[LabelledStructure], gap: GapSettings, seed: int, unlabelled: Sequence[Atoms] = ()
+    ) -> tuple[Any, int]:
+        """Fit, and return a calculator and the number of sparse points."""
+        with tempfile.TemporaryDirectory() as scratch:
+            found = fit_gap(
+                [self.free, *data],
+                species=[species(self.symbol)],
+                settings=gap,
+                seed=lambda term: stream(seed, 0, Stage.SPARSE, term),
+                workdir=Path(scratch),
+                extra_sparse_structures=unlabelled,
+            )
+            return load_potential(found.directory), sum(found.stages[-1].n_sparse)
+
+    def judged(self, potential: Any, variant: str = "", size: FitSize | None = None) -> PotentialVibrations:
+        """Compare vibrations by a potential with the reference."""
+        relax = PhaseRelaxSettings() if self.at_rest else None
+        ours = vibrations_by(
+            potential, self.planned, method=variant or "potential", like=self.reference, relax=relax
+        )
+        return PotentialVibrations(variant, ours, compare_vibrations(ours, self.reference), size or FitSize())
+
     def compared(
         self,
         frames: Frames,
@@ -209,26 +241,18 @@ class Case:
         *,
         ids: Sequence[str] | None = None,
         unlabelled: Sequence[str] = (),
-        method: str = "potential",
-    ) -> VibrationComparison:
+        variant: str = "",
+    ) -> PotentialVibrations:
         """Fit to some frames, or to all but the diagonal ones, and compare vibrations with the reference."""
-        with tempfile.TemporaryDirectory() as scratch:
-            found = fit_gap(
-                [self.free, *(frames.label(name) for name in (frames.own if ids is None else ids))],
-                species=[species(self.symbol)],
-                settings=gap,
-                seed=lambda term: stream(seed, 0, Stage.SPARSE, term),
-                workdir=Path(scratch),
-                extra_sparse_structures=[frames.atoms[name] for name in unlabelled],
-            )
-            potential = load_potential(found.directory)
-        ours = vibrations_by(
-            potential, self.planned, method=method, like=self.reference, relax=PhaseRelaxSettings()
-        )
-        return compare_vibrations(ours, self.reference)
+        chosen = frames.own if ids is None else list(ids)
+        data = [frames.label(name) for name in chosen]
+        potential, n_sparse = self.potential(data, gap, seed, [frames.atoms[name] for name in unlabelled])
+        cost = frames_cost([frame for frame in frames.known if frame.id in set(chosen)])
+        size = FitSize(len(data), sum(len(one.atoms) for one in data), n_sparse, cost.total)
+        return self.judged(potential, variant, size)
 
-    def studied(self, frames: Frames, study: StudyFit, seed: int) -> VibrationComparison:
+    def studied(self, frames: Frames, study: StudyFit, seed: int) -> PotentialVibrations:
         """Fit what a study asks for, and compare."""
         return self.compared(
-            frames, study.gap, seed, ids=study.ids, unlabelled=study.unlabelled, method=study.variant
+            frames, study.gap, seed, ids=study.ids, unlabelled=study.unlabelled, variant=study.variant
         )

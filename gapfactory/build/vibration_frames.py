@@ -7,9 +7,9 @@ cell under random strain, and its non-diagonal supercells scaled, strained and w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gapfactory.build.distorted import DistortedSettings, distorted_crystal
 from gapfactory.build.nondiagonal import NondiagonalSettings
@@ -33,8 +33,13 @@ class FrameSettings(Settings):
     supercells: NondiagonalSettings = NondiagonalSettings()
     """Which vibrations the supercells hold."""
     primitives: int = Field(default=500, ge=0)
-    """Primitive cells under random strain, their atoms not displaced. The counts of energies and atoms in Table 2 of
-    the paper are those of 500 such cells (Mg and W; 458 for Al, 600 for Si) and `variants` of each supercell."""
+    """Primitive cells under random strain. The counts of energies and atoms in Table 2 of the paper are those of 500
+    such cells (Mg and W; 458 for Al, 600 for Si) and `variants` of each supercell."""
+    primitives_displaced: int = Field(default=0, ge=0)
+    """How many of the primitive cells, the last ones, have displaced atoms as well. Strain alone does not tell how the
+    atoms of a cell move against each other: in silicon, a potential without supercells needs some such cells for its
+    elastic constants (docs/evidence/vibrations-analytic.md). With supercells none are needed; the paper's frames of Mg
+    have none."""
     variants: int = Field(default=42, ge=0)
     """Frames of each supercell. 42: the same table (49 for Al)."""
     scales: tuple[float, ...] = Field(default=(1.0, 0.985, 1.015, 0.995, 1.005, 0.99, 1.01), min_length=1)
@@ -47,6 +52,16 @@ class FrameSettings(Settings):
     paper's force constants, which are a phonon calculation's."""
     nearest: float = Field(default=0.8, gt=0, le=1)
     """No two atoms come nearer than this times the crystal's shortest distance."""
+
+    @model_validator(mode="after")
+    def _displaced_are_among_them(self) -> Self:
+        if self.primitives_displaced > self.primitives:
+            msg = (
+                f"primitives_displaced = {self.primitives_displaced} is more than primitives = {self.primitives}: they "
+                "are some of these"
+            )
+            raise ValueError(msg)
+        return self
 
     def distortion(self, scale: float, displacement: float) -> DistortedSettings:
         """Return the distortion of one frame whose vectors are scaled by `scale`."""
@@ -141,9 +156,19 @@ def vibration_frame(
         perfect.calc = None
         return VibrationFrame(perfect, "crystal", None, 0, 1.0, None, 0.0, supercells.kpoints)
     if number <= settings.primitives:
-        found = distorted_crystal(crystal, rng, settings.distortion(1.0, 0.0))
+        moved = number > settings.primitives - settings.primitives_displaced
+        found = distorted_crystal(
+            crystal, rng, settings.distortion(1.0, settings.displacement if moved else 0.0)
+        )
         return VibrationFrame(
-            found.atoms, "primitive", None, number - 1, 1.0, found.strain, 0.0, supercells.kpoints
+            found.atoms,
+            "primitive",
+            None,
+            number - 1,
+            1.0,
+            found.strain,
+            found.displacement,
+            supercells.kpoints,
         )
     variant, cell = divmod(number - 1 - settings.primitives, len(supercells.cells))
     # shifted from cell to cell: all scales appear in the first variants

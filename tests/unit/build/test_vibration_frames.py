@@ -47,6 +47,19 @@ def test_counts_are_those_of_table_2(crystal, primitives, variants, energies, at
     assert len(crystal) * (primitives + variants * cells.size) == atoms
 
 
+def test_some_primitive_cells_have_displaced_atoms():
+    _, plain = frames(MG, FrameSettings(primitives=12, variants=0))
+    _, found = frames(MG, FrameSettings(primitives=12, variants=0, primitives_displaced=4))
+    assert [f.kind for f in found] == ["crystal"] + ["primitive"] * 12
+    assert [f.atoms for f in found[:9]] == [f.atoms for f in plain[:9]]
+    for frame in found[1:]:
+        move = frame.atoms.positions - MG.positions @ (np.eye(3) + frame.strain)
+        assert np.sqrt((move**2).sum(axis=1).mean()) == pytest.approx(frame.displacement, abs=1e-12)
+    assert [f.displacement > 0.02 for f in found] == [False] * 9 + [True] * 4
+    with pytest.raises(ValueError, match="more than primitives = 3: they are some of these"):
+        FrameSettings(primitives=3, primitives_displaced=4)
+
+
 def test_sizes_are_those_of_the_paper():
     settings = FrameSettings(primitives=150, variants=14)
     cells, found = frames(MG, settings)
