@@ -63,8 +63,10 @@ def take_frames(context: TaskContext, recipe: GenerationRecipe) -> SelectionRepo
     picks = [Pick(d.id, "training", d.composition, order, 0.0) for order, d in enumerate(training)]
     picks += [Pick(d.id, "held-out", d.composition, order, 0.0) for order, d in enumerate(testing)]
     wanted = context.campaign.select.model_copy(update={"noise_cells": recipe.noise})
+    # a denser grid of a supercell is not the same as that of another: their noise would be that of folding
+    whole = {d.id for d in training if d.info["kind"] != "supercell"}
     noise = noise_picks(
-        [pick for pick in picks if pick.purpose == "training"], wanted, lambda k: context.rng(Stage.SELECT, k)
+        [pick for pick in picks if pick.id in whole], wanted, lambda k: context.rng(Stage.SELECT, k)
     )
     counts = {"crystals": len(trained), "frames": len(picks), "evidence": len(evidence)}
     return SelectionReport(tuple(picks), noise, (), counts, tuple(notes))

@@ -18,23 +18,19 @@ another machine goes on::
 from __future__ import annotations
 
 import argparse
-import io
-import lzma
 import platform
 import statistics
 import sys
-import tarfile
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bson
+from gf_evidence import keep, kept, labels_of, rows_of, seconds_of
 
 from gapfactory.errors import GapFactoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from pymongo.database import Database
 
@@ -47,17 +43,6 @@ FIGURES: dict[str, tuple[str, dict[str, Any]]] = {
     "polymorphs": ("Fig. 2: polymorphs by DFT, by the tight fit and by the smooth one.", {}),
     "local-energies": ("Fig. 4: local energies of two structures on one scale.", {}),
 }
-
-
-def rows_of(rows: Iterable[Sequence[object]], *header: str) -> list[str]:
-    """Return a table in Markdown."""
-    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
-    return [*lines, *("| " + " | ".join("" if c is None else str(c) for c in row) + " |" for row in rows), ""]
-
-
-def number(value: float | None, digits: int = 1) -> str:
-    """Return a number, or a dash."""
-    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def draw(database: Database[Any], out: Path) -> list[str]:
@@ -77,25 +62,6 @@ def draw(database: Database[Any], out: Path) -> list[str]:
         lines += [f"![{name}]({name}.png)", "", caption + notes, ""]
         print(f"{name}: {len(found.rows)} numbers")
     return lines
-
-
-def labels_of(database: Database[Any]) -> tuple[list[Any], list[Any]]:
-    """Return every label that is done, by generation in order, and those that could not be made."""
-    from launchpad.assessment import labelled_picks
-    from launchpad.database.campaigns import campaign_of, require_campaign
-
-    record = require_campaign(database, NAME)
-    entries = labelled_picks(database, campaign_of(record), record["generation"])
-    done = [e for e in entries if e.label is not None and e.label.status == "done"]
-    return done, [e for e in entries if e.label is not None and e.label.status == "failed"]
-
-
-def seconds(database: Database[Any]) -> list[float]:
-    """Return what each label cost (s)."""
-    return [
-        row["seconds"]
-        for row in database.labels.find({"status": "done", "seconds": {"$gt": 0}}, {"seconds": 1})
-    ]
 
 
 def energies_by_origin(metrics: Sequence[dict[str, Any]]) -> list[str]:
@@ -125,8 +91,8 @@ def page(database: Database[Any], out: Path) -> list[str]:
     from launchpad.service import status
 
     now = status(database, NAME)
-    done, failed = labels_of(database)
-    cost = seconds(database)
+    done, failed = labels_of(database, NAME)
+    cost = seconds_of(done)
     metrics = list(database.metrics.find({"campaign": NAME}).sort("generation", 1))
     lines = [
         "# Boron from nothing, by real DFT",
@@ -184,59 +150,6 @@ def page(database: Database[Any], out: Path) -> list[str]:
     return lines + draw(database, out)
 
 
-def without_places(source: Path, target: Path) -> None:
-    """Copy an archive of the database without the directories of the machine that it comes from."""
-    from launchpad.database.transfer import add_member, members
-
-    with tarfile.open(target, "w:gz") as archive:
-        for name, content in members(source):
-            if name == "launches.bson":
-                found = [launch | {"launch_dir": ""} for launch in bson.decode_all(content.read())]
-                add_member(archive, name, io.BytesIO(b"".join(map(bson.encode, found))))
-            elif name == "labels.bson":
-                labels = [label | {"custodian": "[]"} for label in bson.decode_all(content.read())]
-                add_member(archive, name, io.BytesIO(b"".join(map(bson.encode, labels))))
-            else:
-                add_member(archive, name, io.BytesIO(content.read()))
-
-
-def keep(database: Database[Any], out: Path) -> None:
-    """Write the labels, and the potential or the state to go on from."""
-    from gapfactory.io.extxyz import LabelledFrame, write_training_set
-    from launchpad.database.transfer import export_database
-    from launchpad.reporting import export_campaign
-
-    done, _ = labels_of(database)
-    frames = [
-        LabelledFrame(
-            id=e.item.id,
-            atoms=e.item.atoms,
-            energy=e.label.energy,
-            forces=e.label.forces,
-            stress=e.label.stress,
-            config_type=e.item.kind,
-            info=(("generation", e.item.generation),),
-        )
-        for e in done
-    ]
-    with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary)
-        if frames:
-            write_training_set(place / "labels.extxyz", frames)
-            (out / "labels.extxyz.xz").write_bytes(
-                lzma.compress((place / "labels.extxyz").read_bytes(), preset=9)
-            )
-        state = out / "state.tar.gz"
-        state.unlink(missing_ok=True)
-        if database.campaigns.find_one({"_id": NAME})["state"] == "done":
-            export_campaign(database, NAME, place / "export")
-            with tarfile.open(out / "potential.tar.xz", "w:xz", preset=9) as archive:
-                archive.add(place / "export", "boron-potential")
-        else:
-            export_database(database, place / "all.tar.gz")
-            without_places(place / "all.tar.gz", state)
-
-
 def main() -> int:
     """Write everything."""
     from launchpad.database.connection import open_database
@@ -249,16 +162,9 @@ def main() -> int:
     database = open_database(locate_database(None, given.data).uri)
     given.out.mkdir(parents=True, exist_ok=True)
     lines = page(database, given.out)
-    keep(database, given.out)
-    kept = [
-        f"[`{path.name}`]({path.name}), {path.stat().st_size / 1e6:.1f} MB"
-        for path in sorted(given.out.iterdir())
-        if path.suffix in {".xz", ".gz"}
-    ]
-    lines += ["## To take away", "", *(f"- {text}" for text in kept), ""]
+    keep(database, NAME, given.out)
+    lines += ["## To take away", "", *(f"- {text}" for text in kept(given.out)), ""]
     (given.out / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    for text in kept:
-        print(text)
     return 0
 
 
