@@ -4,10 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Settings"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Settings", "require_plain_names", "without_nulls"]
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a mapping without its entries that are null: so a file takes one of a preset away."""
+    return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+
+def require_plain_names(names: Iterable[str]) -> None:
+    """Refuse names that keys of the database, tasks and files cannot be made of.
+
+    Raises
+    ------
+    ValueError
+        One is longer than 32 characters or has others than letters, digits, dash and underscore.
+    """
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", name):
+            msg = f"{name!r} is no name: take letters, digits, dash and underscore"
+            raise ValueError(msg)
 
 
 class Settings(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.campaign.parents import given_parent, idealised, place_on_path
@@ -15,6 +15,8 @@ from launchpad.hand_backs import forget_hand_backs, hand_back, own_fault
 from launchpad.labelling import require_data_sets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ase import Atoms
     from pymongo.database import Database
 
@@ -83,7 +85,24 @@ def parents_of(database: Database[Any], campaign: Campaign) -> tuple[Parent, ...
     if missing:
         msg = f"{', '.join(sorted(missing))}: not relaxed by the reference yet; rerun the reference-parent tasks"
         raise NotFoundError(msg)
-    return tuple(sorted(found, key=lambda parent: names.index(parent.name)))
+    return _distinct(campaign, sorted(found, key=lambda parent: names.index(parent.name)))
+
+
+def _distinct(campaign: Campaign, parents: Sequence[Parent]) -> tuple[Parent, ...]:
+    """Return the crystals with a reason for each minimum that the reference has turned into another of them."""
+    from gapfactory.analysis.matching import StructureMatcher
+
+    found: list[Parent] = []
+    for parent in parents:
+        usable = [other for other in found if not other.reason]
+        if parent.name not in campaign.vibration_settings.parents and not parent.reason and usable:
+            match = StructureMatcher([other.crystal for other in usable]).match([parent.crystal])[0]
+            if match is not None:
+                same = usable[match.target].name
+                found.append(replace(parent, reason=f"relaxed by the reference, it is {same}"))
+                continue
+        found.append(parent)
+    return tuple(found)
 
 
 def relax_parent(context: TaskContext, name: str) -> dict[str, Any]:
@@ -159,18 +178,15 @@ def _before(database: Database[Any], campaign: Campaign, generation: int, name: 
 
 def _primitive_grid(campaign: Campaign, name: str, crystal: Atoms) -> tuple[int, int, int] | None:
     """Return the k-points that all labels of a crystal share: a multiple of the grids of wave vectors."""
-    from math import lcm
-
     from gapfactory.reference import DftSettings
     from gapfactory.reference.kpoints import primitive_grid
 
-    reference, settings = campaign.reference, campaign.vibration_settings
+    reference = campaign.reference
     if not isinstance(reference, DftSettings):
         return None
     if reference.kpoint_grid is not None:
         return reference.kpoint_grid
-    taught, measured = settings.frames_of(name).supercells.divisions, settings.phonons.grid
-    divisions = tuple(lcm(a, b) for a, b in zip(taught, measured, strict=True))
+    divisions = campaign.vibration_settings.divisions_of(name)
     return primitive_grid(crystal, reference.kpoint_density, divisions)
 
 

@@ -121,6 +121,7 @@ def relabel(
         "components": {},
         "crystals": {},
         "final_fit": None,
+        "vibrations": None,
     }
     content["select"] |= {
         "labels_per_generation": len(train),

@@ -107,7 +107,6 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
     record = campaigns.require_campaign(database, name)
     # read as stored: checking the settings takes longer than all the rest
     settings = record["settings"]
-    schedule = settings["schedule"]
     generation = record["generation"]
     planned = _relaxations_planned(record, generation)
     # evidence and fit reports are large, and this is asked every second
@@ -134,7 +133,7 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
         "state": record["state"],
         "reason": record["reason"],
         "generation": generation,
-        "generations": schedule["generations"],
+        "generations": campaigns.generations_planned(settings),
         "label_budget": settings["stop"]["label_budget"],
         "labels": labels,
         "tasks": queries.task_counts(database, name, generation),
@@ -164,6 +163,8 @@ def _relaxations_planned(record: dict[str, Any], generation: int) -> int:
     settings = record["settings"]
     if not generation or settings.get("source"):
         return 0
+    if settings.get("vibrations") and generation == campaigns.generations_planned(settings) - 1:
+        return 0
     # campaigns of earlier versions have no components
     if settings.get("components") or settings["protocol"] != "de-novo-2019":
         return campaigns.campaign_of(record).cells_of(generation)
@@ -188,7 +189,9 @@ def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict
     fields = {"hash": 1, "info.levels": 1}
     found = list(database.structures.find({"_id": {"$in": ids}}, fields)) if ids else []
     hashes = {d["hash"] for d in found}
-    own = (label_id(d["hash"], d["info"].get("levels", {}).get("crystal", level)) for d in found)
+    # what another campaign chose is labelled again at this one's level
+    levels = [{} if record["settings"].get("source") else d["info"].get("levels", {}) for d in found]
+    own = (label_id(d["hash"], of.get("crystal", level)) for d, of in zip(found, levels, strict=True))
     since = count_done(database, set(own), name)
     if assessed is None:
         return since

@@ -9,6 +9,7 @@ from gapfactory.protocols.planner import recipe_of
 from gapfactory.seeds import Stage
 from launchpad.database.dataset import atom_items, pick_items, vibration_items, with_labels
 from launchpad.database.vibrations import vibrations_of
+from launchpad.parents import parents_of
 from launchpad.vibrations import fit_facts, measure_vibrations, study_frame
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ def run_study(context: TaskContext, variant: str) -> dict[str, Any]:
 
     campaign, database, generation = context.campaign, context.database, context.generation
     studies = campaign.vibration_settings.studies
-    done = vibrations_of(database, campaign.name, method="potential", variant=variant)
-    # one that could not be compared with the reference may be compared by now
-    if done and not any(document["reason"] for document in done):
+    stored = vibrations_of(database, campaign.name, method="potential", variant=variant)
+    # a task that was killed may have measured some; one that could not be compared may be compared by now
+    done = {document["parent"] for document in stored if not document["reason"]}
+    if done >= {parent.name for parent in parents_of(database, campaign) if not parent.reason}:
         return {"study": variant, "reused": 1}
     frames = _labelled(context)
     every = [study_frame(entry) for entry in frames if _is_frame(entry) and _usable(entry)]

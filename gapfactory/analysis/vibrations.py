@@ -62,6 +62,7 @@ __all__ = [
     "VibrationComparison",
     "Vibrations",
     "compare_vibrations",
+    "require_symmetric_grid",
     "vibration_cells",
     "vibrations_by",
     "vibrations_from_labels",
@@ -137,7 +138,7 @@ def vibration_cells(
         grid = None if kpoints is None else commensurate_grid(planned.matrix, kpoints)
         grids = (*((grid,) * len(planned.cells)), *of_elastic)
         return VibrationCells(primitive, planned.cells, strained, planned, phonons, grids)
-    _check_grid(primitive, phonons)
+    require_symmetric_grid(primitive, phonons)
     supercells = nondiagonal_cells(
         primitive,
         NondiagonalSettings(divisions=phonons.grid, symprec=phonons.symmetry_tolerance),
@@ -152,12 +153,19 @@ def vibration_cells(
     return VibrationCells(primitive, cells, strained, None, phonons, (*of_phonons, *of_elastic))
 
 
-def _check_grid(crystal: Atoms, settings: PhononSettings) -> None:
-    """Refuse a grid that an operation of the crystal turns into another.
+def require_symmetric_grid(crystal: Atoms, settings: PhononSettings) -> None:
+    """Refuse non-diagonal supercells for a grid that an operation of the primitive cell turns into another.
 
     The non-diagonal supercells hold one point of each star; the other points follow only if the diagonal supercell,
     whose force constants are fitted, has the operation that leads there.
+
+    Raises
+    ------
+    EvidenceError
+        As said.
     """
+    if settings.supercells == "diagonal":
+        return
     rotations = symmetry_operations(crystal, settings.symmetry_tolerance)[0]
     grid = np.array(settings.grid)
     # W x stays a vector of the diagonal supercell for each vector x of it

@@ -56,6 +56,7 @@ def require_consistent(campaign: Campaign) -> None:
 
 def _require_vibrations(campaign: Campaign) -> None:
     """Refuse crystals that cannot be used, and a protocol without what it is about."""
+    from gapfactory.analysis.vibration_study import static_errors
     from gapfactory.campaign.parents import require_parents
 
     alone = campaign.protocol == "ndsc-2022"
@@ -78,6 +79,9 @@ def _require_vibrations(campaign: Campaign) -> None:
         )
         raise ValueError(msg)
     require_parents(campaign)
+    if campaign.vibrations.studies.static:
+        # a search ends with the settings of its final fit, where it has one
+        static_errors(campaign.final_gap, campaign.vibrations.studies)
 
 
 def _require_funnel(campaign: Campaign) -> None:

@@ -26,7 +26,7 @@ from gapfactory.protocols.vibration_settings import VibrationSettings  # noqa: T
 from gapfactory.reference import GpawSettings, ReferenceSettings
 from gapfactory.search.settings import RelaxSettings
 from gapfactory.select.settings import SelectSettings
-from gapfactory.settings import Settings
+from gapfactory.settings import Settings, require_plain_names, without_nulls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -204,15 +204,12 @@ class Campaign(Settings):
     @field_validator("components", "crystals", mode="before")
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
-        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+        return without_nulls(value)
 
     @field_validator("components", "crystals")
     @classmethod
     def _plain_names(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name in value:
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", name):
-                msg = f"{name!r} is no name: take letters, digits, dash and underscore"
-                raise ValueError(msg)
+        require_plain_names(value)
         return value
 
     @field_validator("composition")

@@ -169,9 +169,11 @@ def require_parents(campaign: Campaign) -> None:
     ValueError
         As said.
     """
+    from gapfactory.analysis.vibrations import require_symmetric_grid
     from gapfactory.errors import GapFactoryError
 
     settings = campaign.vibration_settings
+    _require_grids(campaign)
     if not settings.trained():
         msg = "vibrations needs a crystal to train on: give vibrations.parents, or vibrations.minima in a search"
         raise ValueError(msg)
@@ -190,10 +192,34 @@ def require_parents(campaign: Campaign) -> None:
                 raise ValueError(msg)
         try:
             crystal = given_parent(campaign, name)
+            if crystal is not None:
+                require_symmetric_grid(crystal, settings.phonons)
         except (GapFactoryError, ValueError) as error:
             msg = f"{where}: {error}"
             raise ValueError(msg) from error
         foreign = set() if crystal is None else {*crystal.get_chemical_symbols()} - {*campaign.species_table}
         if foreign:
             msg = f"{where} holds {', '.join(sorted(foreign))}, the campaign {', '.join(campaign.species_table)}"
+            raise ValueError(msg)
+
+
+def _require_grids(campaign: Campaign) -> None:
+    """Refuse grids of wave vectors that do not suit the k-points, or crystals that are not known yet."""
+    settings, kpoints = campaign.vibration_settings, getattr(campaign.reference, "kpoint_grid", None)
+    grid = settings.phonons.grid
+    if settings.minima and settings.phonons.supercells == "non-diagonal" and len(set(grid)) > 1:
+        msg = (
+            f"vibrations.phonons.grid is {list(grid)}, but the symmetry of vibrations.minima is not known before: give "
+            "three equal divisions, or set vibrations.phonons.supercells to diagonal"
+        )
+        raise ValueError(msg)
+    if kpoints is None:
+        return
+    for name in settings.names():
+        wanted = settings.divisions_of(name)
+        if any(k % n for k, n in zip(kpoints, wanted, strict=True)):
+            msg = (
+                f"reference.kpoint_grid is {list(kpoints)}, but the cells of {name} share it only if it is a multiple "
+                f"of {list(wanted)}, their grids of wave vectors: change it, or give reference.kpoint_density"
+            )
             raise ValueError(msg)

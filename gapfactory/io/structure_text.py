@@ -22,11 +22,12 @@ _LEAST: Final = 0.1
 
 
 def text_of_crystals(crystals: Iterable[Atoms]) -> str:
-    """Return crystals with every digit: read again, they have the same bits."""
+    """Return crystals with every digit: read again, they have the same bits, and what is none is refused."""
     lines = []
     for atoms in crystals:
+        periodic = " ".join("T" if along else "F" for along in atoms.pbc)
         cell = " ".join(repr(float(x)) for x in atoms.cell.array.ravel())
-        lines += [str(len(atoms)), f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="T T T"']
+        lines += [str(len(atoms)), f'Lattice="{cell}" Properties=species:S:1:pos:R:3 pbc="{periodic}"']
         for symbol, position in zip(atoms.get_chemical_symbols(), atoms.positions, strict=True):
             lines.append(f"{symbol} {' '.join(repr(float(x)) for x in position)}")
     return "".join(f"{line}\n" for line in lines)

@@ -186,7 +186,8 @@ def _measured_parents(
     campaign: Campaign, add: _Add, chosen: Sequence[str], labelled: Sequence[str]
 ) -> list[str]:
     """Add the reference's phonons and elastic constants of every crystal, and the studies; return their keys."""
-    settings = campaign.vibration_settings
+    settings, parts = campaign.vibration_settings, campaign.execution.evidence_parts
+    # a task says how many there are: the number in the campaign may be changed while they wait
     evidence = [
         add(
             f"reference-vibrations-{name}-{part}",
@@ -195,9 +196,10 @@ def _measured_parents(
             what="vibrations",
             parent=name,
             part=part,
+            parts=parts,
         )
         for name in settings.names()
-        for part in range(campaign.execution.evidence_parts)
+        for part in range(parts)
     ]
     if settings.studies.diagonal:
         labelled = [*labelled, add("reference-diagonal", TaskKind.REFERENCE, chosen, what="diagonal")]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from math import lcm
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gapfactory.analysis.elasticity import ElasticSettings
 from gapfactory.analysis.phonon_settings import PhononSettings
@@ -12,7 +13,7 @@ from gapfactory.analysis.vibration_settings import StudySettings, VibrationLimit
 from gapfactory.build.prototypes import Prototype  # noqa: TC001 - pydantic
 from gapfactory.build.vibration_frames import FrameSettings
 from gapfactory.search.settings import PhaseRelaxSettings
-from gapfactory.settings import Settings
+from gapfactory.settings import Settings, require_plain_names, without_nulls
 
 __all__ = ["BainSettings", "ParentSettings", "VibrationSettings"]
 
@@ -108,6 +109,17 @@ class VibrationSettings(Settings):
     limits: VibrationLimits = VibrationLimits()
     """When a crystal passes."""
 
+    @field_validator("parents", mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        return without_nulls(value)
+
+    @field_validator("parents")
+    @classmethod
+    def _plain_names(cls, value: dict[str, ParentSettings]) -> dict[str, ParentSettings]:
+        require_plain_names(value)
+        return value
+
     def names(self) -> tuple[str, ...]:
         """Return the names of all crystals: those that are named, by name, then the minima."""
         return (*sorted(self.parents), *(f"minimum-{rank}" for rank in range(1, self.minima + 1)))
@@ -124,3 +136,11 @@ class VibrationSettings(Settings):
         """Return how the frames of a crystal are made."""
         parent = self.parents.get(name)
         return self.frames if parent is None or parent.frames is None else parent.frames
+
+    def divisions_of(self, name: str) -> tuple[int, int, int]:
+        """Return the smallest grid that has all wave vectors of a crystal's cells: of its frames, evidence, studies."""
+        grids = [self.frames_of(name).supercells.divisions, self.phonons.grid]
+        if self.studies.diagonal:
+            grids.append(self.studies.single.divisions)
+        first, second, third = (lcm(*along) for along in zip(*grids, strict=True))
+        return first, second, third

@@ -9,6 +9,8 @@ from launchpad.database.documents import CampaignDocument, now
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pymongo.database import Database
 
     from gapfactory.campaign import Campaign
@@ -17,6 +19,7 @@ __all__ = [
     "campaign_of",
     "compositions_of",
     "create_campaign",
+    "generations_planned",
     "levels_of",
     "list_campaigns",
     "mark_running",
@@ -101,6 +104,16 @@ def create_campaign(
         {"$set": {name: document[name] for name in _OF_SETTINGS} | {"updated": now()}},
     )
     return "updated"
+
+
+def generations_planned(settings: Mapping[str, Any]) -> int:
+    """Return how many generations a campaign has at the most, by its settings as they are stored.
+
+    As `gapfactory.protocols.planner.generations_of`; checking the settings takes longer than a page may.
+    """
+    if settings.get("protocol") == "ndsc-2022":
+        return 1
+    return int(settings["schedule"]["generations"]) + (settings.get("vibrations") is not None)
 
 
 def science_digest(campaign: Campaign) -> str:

@@ -31,6 +31,7 @@ __all__ = [
     "LabelledItem",
     "all_items",
     "atom_items",
+    "grid_of",
     "label_hash",
     "label_key",
     "noise_items",
@@ -212,10 +213,19 @@ def _chosen(database: Database[Any], ids: Sequence[str], role: Role, generation:
     return [_item(documents[key], role, generation) for key in ids]
 
 
+def grid_of(campaign: Campaign, item: Item) -> tuple[int, int, int] | None:
+    """Return the k-points of its own that a cell shares with its crystal, or None.
+
+    What is labelled again by another campaign has the k-points that this one asks for.
+    """
+    grid = None if campaign.source is not None else item.info.get("kpoints")
+    return None if grid is None else (grid[0], grid[1], grid[2])
+
+
 def settings_of(campaign: Campaign, item: Item) -> EngineSettings:
     """Return the settings at which an item is labelled."""
-    grid = item.info.get("kpoints")
-    settings = campaign.reference if grid is None else campaign.reference.with_grid(tuple(grid))
+    grid = grid_of(campaign, item)
+    settings = campaign.reference if grid is None else campaign.reference.with_grid(grid)
     return settings.with_higher_density() if item.role == "noise" else settings
 
 

@@ -134,7 +134,7 @@ class Permit:
 
 def permit_for(firework: Mapping[str, Any], campaign: Campaign, need: Need) -> Permit:
     """Return what a task may write that needs this."""
-    from launchpad.database.dataset import label_hash, label_key
+    from launchpad.database.dataset import grid_of, label_hash, label_key
 
     task = firework["spec"]["_tasks"][0]
     labels = {
@@ -143,7 +143,7 @@ def permit_for(firework: Mapping[str, Any], campaign: Campaign, need: Need) -> P
             "settings_hash": label_hash(campaign, item),
             "kind": item.kind,
             "noise": item.role == "noise",
-            "kpoints": item.info.get("kpoints"),
+            "kpoints": grid_of(campaign, item),
         }
         for item in need.items
     }

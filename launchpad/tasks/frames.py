@@ -73,22 +73,10 @@ def take_frames(context: TaskContext, recipe: GenerationRecipe) -> SelectionRepo
 
 
 def _usable(context: TaskContext) -> tuple[list[Parent], list[str]]:
-    """Return the crystals that can be used, and why others cannot; of equal minima, the first."""
-    from gapfactory.analysis.matching import StructureMatcher
-
-    named = context.campaign.vibration_settings.parents
-    found: list[Parent] = []
-    notes = []
-    for parent in parents_of(context.database, context.campaign):
-        reason = parent.reason
-        if not reason and parent.name not in named and found:
-            match = StructureMatcher([other.crystal for other in found]).match([parent.crystal])[0]
-            reason = "" if match is None else f"relaxed by the reference, it is {found[match.target].name}"
-        if reason:
-            notes.append(f"{parent.name} is left out: {reason}")
-        else:
-            found.append(parent)
-    return found, notes
+    """Return the crystals that can be used, and why others cannot."""
+    every = parents_of(context.database, context.campaign)
+    notes = [f"{parent.name} is left out: {parent.reason}" for parent in every if parent.reason]
+    return [parent for parent in every if not parent.reason], notes
 
 
 def _frames(context: TaskContext, parent: Parent) -> Iterator[tuple[Atoms, dict[str, Any]]]:

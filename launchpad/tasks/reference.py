@@ -36,7 +36,7 @@ class ReferenceTask(CampaignTask):
     """
 
     required_params: ClassVar[tuple[str, ...]] = (*CampaignTask.required_params, "what")
-    optional_params: ClassVar[tuple[str, ...]] = ("start", "stop", "phase", "parent", "part")
+    optional_params: ClassVar[tuple[str, ...]] = ("start", "stop", "phase", "parent", "part", "parts")
 
     def work(self, context: TaskContext) -> dict[str, Any]:
         """Label what is missing; every result is stored as soon as it exists."""
@@ -47,7 +47,7 @@ class ReferenceTask(CampaignTask):
             return relax_parent(context, self["parent"])
         if self["what"] == "vibrations":
             every = vibration_items(database, campaign, "evidence", self["parent"])
-            items = every[self["part"] :: campaign.execution.evidence_parts]
+            items = every[self["part"] :: self["parts"]]
         elif self["what"] == "diagonal":
             items = vibration_items(database, campaign, "diagonal")
         elif self["what"] == "atoms":

@@ -42,6 +42,8 @@ class Difference:
 
 def campaign_rows(database: Database[Any]) -> list[dict[str, Any]]:
     """Return a line for each campaign, the newest first, with the headline of its newest assessment."""
+    from launchpad.database.campaigns import generations_planned
+
     wanted = {
         "state": 1,
         "reason": 1,
@@ -50,7 +52,10 @@ def campaign_rows(database: Database[Any]) -> list[dict[str, Any]]:
         "updated": 1,
         "settings.element": 1,
         "settings.composition": 1,
+        "settings.protocol": 1,
         "settings.schedule.generations": 1,
+        # whether there is such a block
+        "settings.vibrations.most_frames": 1,
         "settings.stop.label_budget": 1,
         "settings.reference.engine": 1,
     }
@@ -68,7 +73,7 @@ def campaign_rows(database: Database[Any]) -> list[dict[str, Any]]:
                 "state": record["state"],
                 "reason": record["reason"],
                 "generation": record["generation"],
-                "generations": settings["schedule"]["generations"],
+                "generations": generations_planned(settings),
                 "labels": assessed["labels"] if assessed else 0,
                 "label_budget": settings["stop"]["label_budget"],
                 "headline": (assessed or {}).get("evidence", {}).get("headline", {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from ase.build import bulk
 
@@ -50,6 +51,8 @@ def test_the_graph_relaxes_first_measures_all_and_ends_in_assess() -> None:
     assert tasks["reference-parent-a-path"].parents == ("reference-parent-dia",)
     assert tasks["reference-vibrations-dia-0"].parents == ("select",)
     assert "reference-diagonal" in tasks["study-diagonal"].parents
+    # whatever the campaign says by the time the task runs
+    assert [tasks[f"reference-vibrations-dia-{k}"].parameters["parts"] for k in range(6)] == [6] * 6
     studies = {key for key in tasks if key.startswith("study-")}
     assert studies == {
         "study-primitives", "study-diagonal", "study-equal-cost", "study-learning-0004-own",
@@ -145,11 +148,67 @@ def test_there_is_one_generation() -> None:
         ({"vibrations": {"parents": {"x": {"file": "gone.cif"}}}}, "files are found beside a campaign file"),
         ({"vibrations": {"parents": {"x": {"structures": "2\n\nSi 0 0 0\n"}}}}, "parents.x: no extended XYZ"),
         ({"vibrations": {"limits": {"phonons": 1}}}, "unknown key 'vibrations.limits.phonons'"),
+        ({"vibrations": {"parents": {"a/b": {"prototype": "diamond"}}}}, "'a/b' is no name"),
+        ({"vibrations": {"parents": {"$a": {"prototype": "diamond"}}}}, "is no name: take letters"),
+        # found out after everything was labelled, before
+        ({"vibrations": {**DIAMOND, "studies": {"static": True}}}, "gap.sigma.rule is 'hull'"),
+        ({"vibrations": {**DIAMOND, "phonons": {"grid": [4, 4, 2]}}}, "4x4x2 has not the symmetry of Si2"),
+        (
+            {"vibrations": DIAMOND, "reference": {"engine": "gpaw", "kpoint_grid": [6, 6, 6]}},
+            r"a multiple of \[4, 4, 4\]",
+        ),
+        (
+            {
+                "protocol": "de-novo-2019",
+                "schedule": {"generations": 2},
+                "vibrations": {**DIAMOND, "minima": 1, "phonons": {"grid": [4, 4, 2]}},
+            },
+            "the symmetry of vibrations.minima is not known before",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(more: dict[str, object], said: str) -> None:
-    with pytest.raises(CampaignFileError, match=said.replace("(", r"\(")):
+    with pytest.raises(CampaignFileError, match=said.replace("(", r"\(").replace("$", r"\$")):
         campaign(**more)
+
+
+def test_null_takes_a_crystal_of_a_preset_away() -> None:
+    wanted = campaign_from_mapping(
+        {
+            "preset": "quickstart-vibrations",
+            "vibrations": {"parents": {"diamond": None, "other": {"prototype": "diamond"}}},
+        }
+    )
+    assert wanted.vibration_settings.names() == ("other",)
+
+
+def test_all_cells_of_a_crystal_can_share_its_k_points() -> None:
+    from gapfactory.build.commensurate import commensurate_grid
+    from launchpad.parents import _primitive_grid
+
+    wanted = campaign(
+        vibrations={**DIAMOND, "phonons": {"grid": [3, 3, 3]}, "studies": {"diagonal": True}},
+        reference={"engine": "gpaw", "kpoint_density": 2.5},
+    )
+    crystal = given_parent(wanted, "dia")
+    grid = _primitive_grid(wanted, "dia", crystal)
+    # the diagonal supercells of the studies too: 4x4x4 by default
+    assert commensurate_grid(4 * np.eye(3, dtype=int), grid) == (3, 3, 3)
+
+
+def test_a_slab_is_no_crystal(tmp_path) -> None:
+    from ase.build import fcc111
+    from ase.io import write
+
+    from gapfactory.campaign import load_campaign
+
+    slab = fcc111("Al", (1, 1, 3), vacuum=6.0)
+    slab.info.clear()
+    write(tmp_path / "slab.xyz", slab, format="extxyz")
+    text = "element: Al\nprotocol: ndsc-2022\nvibrations: {parents: {x: {file: slab.xyz}}}\n"
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(CampaignFileError, match="not periodic in three directions"):
+        load_campaign(tmp_path / "c.yaml")
 
 
 def test_a_crystal_is_taken_as_its_primitive_cell_in_its_orientation(tmp_path) -> None:
