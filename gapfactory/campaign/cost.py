@@ -243,7 +243,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
     single = label_seconds(campaign, sizes.mean(sizes.labelled(campaign, recipes[0])))
     labelling = sum(c.n * label_seconds(campaign, c) for c in chosen)
     labelling += sum(_curve_calls(c) * label_seconds(campaign, c) for c in phases)
-    beside = sizes.evidence(campaign)
+    beside = [*sizes.evidence(campaign), *sizes.relaxed(campaign)]
     labelling += sum(c.n * label_seconds(campaign, c) for c in beside)
     fit_s, fit_gb = _fits(campaign, recipes)
     cells = initial + relaxations
@@ -276,7 +276,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
         CostRow(
             "reference",
             tasks[TaskKind.REFERENCE],
-            labels + atom_labels + noise + curves + len(beside),
+            labels + atom_labels + noise + curves + round(sum(c.n for c in beside)),
             (
                 labelling
                 + noise * 2.5 * single
@@ -454,6 +454,11 @@ def _warnings(campaign: Campaign, fit_gb: float) -> tuple[str, ...]:
         )
     if campaign.phase_names() == ():
         found.append("there is no named phase to judge by; the verdict rests on held-out structures alone")
+    if campaign.vibrations is not None and campaign.vibrations.minima:
+        found.append(
+            "how many cells tell the phonons and elastic constants of vibrations.minima is not known before: they are "
+            "not counted here, and of the frames as many as there may be"
+        )
     if campaign.protocol == "de-novo-2019" and campaign.select.held_out_per_generation == 0:
         found.append(
             "no structures are held out: errors can only be stated for the training set and named phases"

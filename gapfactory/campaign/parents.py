@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import lcm, prod
 from typing import TYPE_CHECKING, Final
 
 from gapfactory.errors import InputError
@@ -135,7 +136,7 @@ def planned_frames(campaign: Campaign, name: str) -> FramePlan:
     if crystal is None:
         # nothing is known of it: as many as are ever made
         most = min(settings.most_frames, 1 + frames.primitives + frames.variants * _most_cells(frames))
-        atoms = settings.largest_minimum * max(frames.supercells.divisions)
+        atoms = settings.largest_minimum * lcm(*frames.supercells.divisions)
         return FramePlan(most, settings.held_out, ((most, atoms, 20.0),))
     cells = nondiagonal_cells(crystal, frames.supercells)
     labels = min(settings.most_frames, frame_count(cells, frames))
@@ -156,9 +157,11 @@ def _sizes(
 
 
 def _most_cells(frames: FrameSettings) -> int:
-    """Return how many supercells a crystal without symmetry has, at most: one for each two wave vectors."""
+    """Return how many supercells a crystal without symmetry has, at most: one for each pair of q and -q."""
     a, b, c = frames.supercells.divisions
-    return (a * b * c + 1) // 2
+    # at the faces of the zone, and at Gamma, the two are one
+    single = prod(2 - n % 2 for n in (a, b, c))
+    return (a * b * c + single) // 2
 
 
 def require_parents(campaign: Campaign) -> None:

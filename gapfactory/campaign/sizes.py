@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gapfactory.campaign.model import Campaign
     from gapfactory.protocols.recipe import GenerationRecipe
 
-__all__ = ["Cells", "built", "crystal", "evidence", "frames", "labelled", "mean", "trained"]
+__all__ = ["Cells", "built", "crystal", "evidence", "frames", "labelled", "mean", "relaxed", "trained"]
 
 #: Single points that relaxing a crystal takes, about.
 _RELAXATION: Final = 15
@@ -84,8 +84,21 @@ def frames(campaign: Campaign, *, held_out: bool = False) -> list[Cells]:
     return found
 
 
+def relaxed(campaign: Campaign) -> list[Cells]:
+    """Return what relaxing the named crystals of the vibrations takes of the reference."""
+    from gapfactory.campaign.parents import given_parent
+
+    settings, found = campaign.vibrations, []
+    for name, parent in () if settings is None else settings.parents.items():
+        crystal = given_parent(campaign, name)
+        if parent.relaxed and crystal is not None:
+            volume = float(crystal.get_volume()) / len(crystal)
+            found.append(Cells(float(_RELAXATION), float(len(crystal)), volume))
+    return found
+
+
 def evidence(campaign: Campaign) -> list[Cells]:
-    """Return what the reference calculates of crystals to know their vibrations, their relaxation included."""
+    """Return what the reference labels of named crystals to know their vibrations; of minima, nothing is known."""
     from gapfactory.analysis.vibrations import vibration_cells
     from gapfactory.build.single_displacements import single_displacements
     from gapfactory.campaign.parents import given_parent
@@ -97,7 +110,7 @@ def evidence(campaign: Campaign) -> list[Cells]:
             continue
         volume = float(crystal.get_volume()) / len(crystal)
         planned = vibration_cells(crystal, settings.phonons, settings.elastic)
-        sizes = [len(cell) for cell in planned.cells] + [len(crystal)] * _RELAXATION
+        sizes = [len(cell) for cell in planned.cells]
         if settings.studies.diagonal and name in settings.trained():
             sizes += [len(cell) for cell in single_displacements(crystal, settings.studies.single)]
         found += [Cells(1.0, float(atoms), volume) for atoms in sizes]

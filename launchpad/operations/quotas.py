@@ -159,6 +159,7 @@ def _core_hours(database: Database[Any]) -> float:
 
 def planned_for(campaign: Campaign, generation: int) -> dict[str, float]:
     """Return what a generation is going to add to what has a limit and can be told before."""
+    from gapfactory.campaign import sizes
     from gapfactory.protocols.planner import recipe_of
     from launchpad.database.dataset import make_atoms
 
@@ -167,6 +168,12 @@ def planned_for(campaign: Campaign, generation: int) -> dict[str, float]:
     crystals = sum(campaign.crystals[name].count for name in recipe.crystals)
     # from generation 1 on, chosen frames are structures of their own; the first one labels atoms and dimers too
     beside = 0 if generation else sum(len(atoms) for _, atoms in make_atoms(campaign))
+    if recipe.picks == "frames":
+        # each is a structure of its own, whatever it is for
+        settings, measured = campaign.vibration_settings, len(sizes.evidence(campaign))
+        unlabelled = settings.unlabelled * len(settings.trained())
+        labels = picks + measured + beside
+        return {"structures": float(labels + unlabelled + len(settings.names())), "labels": float(labels)}
     return {
         "structures": float(recipe.n_cells + (picks if generation else beside + crystals)),
         "labels": float(picks + beside),

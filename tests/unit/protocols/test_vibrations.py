@@ -90,7 +90,7 @@ def test_a_search_ends_with_a_generation_for_vibrations() -> None:
     plans = wanted.planned_frames
     assert set(plans) == {"dia", "minimum-1", "minimum-2"}
     assert last.train == sum(plan.labels for plan in plans.values())
-    assert plans["minimum-1"].labels == 1 + 3 + 2 * 4
+    assert plans["minimum-1"].labels == 1 + 3 + 2 * 8
     for generation in range(4):
         assert recipe_of(wanted, generation) == recipe_of(plain, generation)
         assert plan_generation(wanted, generation) == plan_generation(plain, generation)
@@ -253,3 +253,51 @@ def test_a_relaxed_structure_is_given_the_symmetry_that_it_nearly_has() -> None:
     assert len(found) == 2
     assert space_group_number(found, 1e-4) == 227
     assert found.get_volume() / 2 == pytest.approx(shaken.get_volume() / 8, rel=1e-3)
+
+
+@pytest.mark.parametrize("divisions", [(1, 1, 1), (2, 2, 1), (2, 2, 2), (3, 2, 1)])
+@pytest.mark.parametrize("choice", ["stars", "published"])
+def test_no_minimum_has_more_or_larger_frames_than_are_planned(
+    divisions: tuple[int, int, int], choice: str
+) -> None:
+    from gapfactory.build.nondiagonal import nondiagonal_cells
+
+    frames = {**SMALL, "supercells": {"divisions": divisions, "choice": choice}}
+    wanted = search(vibrations={"minima": 1, "frames": frames})
+    plan = planned_frames(wanted, "minimum-1")
+    crooked = bulk("SiC", "rocksalt", a=4.0)
+    crooked.set_cell([[3.0, 0.2, 0.1], [0.5, 3.7, 0.3], [0.2, 0.9, 4.1]], scale_atoms=True)
+    crooked += bulk("C", "sc", a=1.0)
+    crooked.positions[-1] += (0.7, 0.8, 0.9)
+    cells = nondiagonal_cells(crooked, wanted.vibration_settings.frames.supercells).cells
+    assert 1 + 3 + 2 * len(cells) <= plan.labels
+    assert choice == "stars" or 1 + 3 + 2 * len(cells) == plan.labels
+    ((_, atoms, _),) = plan.sizes
+    assert atoms == 12 * max(cell.size for cell in cells)
+    assert any("of vibrations.minima is not known before" in text for text in estimate(wanted).warnings)
+
+
+def test_quotas_and_costs_count_what_the_crystals_are_measured_by() -> None:
+    from gapfactory.analysis.vibrations import vibration_cells
+    from launchpad.operations.quotas import planned_for
+
+    block = {**DIAMOND, "unlabelled": 4, "held_out": 2}
+    both = {
+        "dia": {"prototype": "diamond"},
+        "as-it-is": {"prototype": "fcc", "relax": False, "trained": False},
+    }
+    wanted = campaign(vibrations={**block, "parents": both}, evidence={"phases": "none"})
+    settings = wanted.vibration_settings
+    measured = sum(
+        len(vibration_cells(given_parent(wanted, name), settings.phonons, settings.elastic).cells)
+        for name in settings.names()
+    )
+    frames = planned_frames(wanted, "dia").labels + 2
+    beside = estimate(wanted).atom_labels
+    planned = planned_for(wanted, 0)
+    assert planned["labels"] == frames + measured + beside
+    # and the crystals, and what is for sparse points only
+    assert planned["structures"] == planned["labels"] + 2 + 4
+    (reference,) = [row for row in estimate(wanted).rows if row.what == "reference"]
+    # one of them is relaxed
+    assert reference.items == frames + measured + beside + wanted.select.noise_cells + 15
