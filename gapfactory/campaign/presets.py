@@ -296,7 +296,12 @@ PRESETS: dict[str, Preset] = {
             "protocol": "ndsc-2022",
             "vibrations": {
                 "parents": {"diamond": {"phase": "diamond"}},
-                "frames": {"primitives": 20, "variants": 6, "supercells": {"divisions": [2, 2, 2]}},
+                "frames": {
+                    "primitives": 20,
+                    "primitives_displaced": 4,
+                    "variants": 6,
+                    "supercells": {"divisions": [2, 2, 2]},
+                },
                 "phonons": {"grid": [2, 2, 2], "dos_mesh": [16, 16, 16]},
                 "studies": {"primitives": True},
             },
