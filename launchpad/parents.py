@@ -132,7 +132,7 @@ def relax_parent(context: TaskContext, name: str) -> dict[str, Any]:
     if reason and given is not None:
         msg = (
             f"vibrations.parents.{name}: the reference cannot relax it: {reason}. Loosen vibrations.relax, raise the "
-            f"reference's cutoff, or set vibrations.parents.{name}.relax to false"
+            f"reference's cutoff, or set vibrations.parents.{name}.relax to false, in a campaign of another name"
         )
         raise StateError(msg)
     _store(context, key, index, relaxed, {"parent": name, "kpoints": grid, "steps": steps, "reason": reason})

@@ -43,6 +43,9 @@ def versions() -> dict[str, str]:
         "scipy",
         "numba",
         "spglib",
+        # cells to measure vibrations by are theirs
+        "phonopy",
+        "symfc",
         "quippy-ase",
         "FireWorks",
         "gpaw",

@@ -111,7 +111,7 @@ def given_parent(campaign: Campaign, name: str) -> Atoms | None:
         if len(given) != 1:
             msg = f"{len(given)} structures, but a crystal is one: give a file for each"
             raise InputError(msg)
-        found = given[0]
+        found = _exact(given[0], settings.relax.symmetry_tolerance)
     elif parent.prototype is not None:
         if campaign.element is None:
             msg = f"prototype {parent.prototype} is that of an element: give a file where there is a composition"
@@ -123,6 +123,22 @@ def given_parent(campaign: Campaign, name: str) -> Atoms | None:
         msg = f"the structure of {parent.file} was not read with the campaign file"
         raise InputError(msg)
     return oriented_primitive_cell(found, settings.phonons.symmetry_tolerance)
+
+
+def _exact(given: Atoms, tolerance: float) -> Atoms:
+    """Return the primitive cell of a crystal with its symmetry exactly, where it lies: files round 1/3 to 0.3333.
+
+    What obeys its symmetry but for rounding has several times the cells to be labelled, at the tolerance of phonons.
+    """
+    from ase.spacegroup.symmetrize import refine_symmetry
+
+    from gapfactory._spglib import quiet_spglib
+    from gapfactory.analysis.force_constants import oriented_primitive_cell
+
+    found = oriented_primitive_cell(given, tolerance)
+    with quiet_spglib():
+        refine_symmetry(found, symprec=tolerance)
+    return found
 
 
 def planned_frames(campaign: Campaign, name: str) -> FramePlan:

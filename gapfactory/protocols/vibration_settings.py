@@ -40,7 +40,7 @@ class ParentSettings(Settings):
     """Named phase of the element."""
     file: str | None = None
     """Extended XYZ or CIF file with one crystal, its path counted from the campaign file. It is read together with the
-    campaign file, and then no more."""
+    campaign file, and then no more. Symmetry that it has within `vibrations.relax.symmetry_tolerance` is made exact."""
     structures: str | None = None
     """What was read from `file`, as extended XYZ; the campaign has it from then on."""
     bain: BainSettings | None = None

@@ -148,7 +148,7 @@ def _require_same_version(manifest: Manifest) -> None:
         raise BundleError(msg)
     others = [
         f"{name} {here.get(name, 'not installed')} (there {there[name]})"
-        for name in sorted(set(there) & {"ase", "numpy", "scipy", "numba", "spglib", "quippy-ase"})
+        for name in sorted(set(there) & {"ase", "numpy", "scipy", "numba", "phonopy", "spglib", "quippy-ase"})
         if here.get(name) != there[name]
     ]
     if others:

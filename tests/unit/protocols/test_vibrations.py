@@ -148,6 +148,14 @@ def test_there_is_one_generation() -> None:
         ({"vibrations": {"parents": {"x": {"file": "gone.cif"}}}}, "files are found beside a campaign file"),
         ({"vibrations": {"parents": {"x": {"structures": "2\n\nSi 0 0 0\n"}}}}, "parents.x: no extended XYZ"),
         ({"vibrations": {"limits": {"phonons": 1}}}, "unknown key 'vibrations.limits.phonons'"),
+        (
+            {
+                "vibrations": {
+                    "parents": {"x": {"structures": '2\nLattice="3 0 0 0 3 0 0 0 3"\nSi 0 0 0\nSi 0 0 0\n'}}
+                }
+            },
+            "parents.x: no symmetry found",
+        ),
         ({"vibrations": {"parents": {"a/b": {"prototype": "diamond"}}}}, "'a/b' is no name"),
         ({"vibrations": {"parents": {"$a": {"prototype": "diamond"}}}}, "is no name: take letters"),
         # found out after everything was labelled, before
@@ -301,3 +309,26 @@ def test_quotas_and_costs_count_what_the_crystals_are_measured_by() -> None:
     (reference,) = [row for row in estimate(wanted).rows if row.what == "reference"]
     # one of them is relaxed
     assert reference.items == frames + measured + beside + wanted.select.noise_cells + 15
+
+
+@pytest.mark.parametrize("digits", [3, 4, 5])
+def test_rounding_of_a_file_is_no_loss_of_symmetry(digits: int) -> None:
+    from gapfactory.analysis.vibrations import vibration_cells
+    from gapfactory.io.structure_text import text_of_crystals
+
+    exact = bulk("Mg", "hcp", a=3.21, c=5.21)
+    exact.rotate(20, "z", rotate_cell=True)
+    rounded = exact.copy()
+    rounded.set_scaled_positions(exact.get_scaled_positions().round(digits))
+    found = []
+    for crystal in (exact, rounded):
+        wanted = campaign(
+            element="Mg", vibrations={"parents": {"x": {"structures": text_of_crystals([crystal])}}}
+        )
+        taken = given_parent(wanted, "x")
+        assert taken is not None
+        # it stays where it is
+        np.testing.assert_allclose(taken.cell.array, exact.cell.array, atol=1e-9)
+        planned = vibration_cells(taken, wanted.vibration_settings.phonons)
+        found.append((len(planned.phonon), len(planned.elastic.cells)))
+    assert found[0] == found[1] == (18, 6)
