@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any, Final
 from gapfactory.errors import FitError
 from gapfactory.protocols.planner import recipe_of
 from gapfactory.seeds import Stage
-from launchpad.database.dataset import atom_items, pick_items, vibration_items, with_labels
-from launchpad.database.vibrations import vibrations_of
+from launchpad.database.dataset import (
+    atom_items,
+    pick_items,
+    unlabelled_frames,
+    vibration_items,
+    with_labels,
+)
+from launchpad.database.documents import VibrationDocument
+from launchpad.database.vibrations import save_vibrations, vibration_id, vibrations_of
 from launchpad.parents import parents_of
 from launchpad.vibrations import fit_facts, measure_vibrations, study_frame
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from launchpad.database.dataset import LabelledItem
     from launchpad.tasks.base import TaskContext
 
@@ -33,18 +42,23 @@ def run_study(context: TaskContext, variant: str) -> dict[str, Any]:
     stored = vibrations_of(database, campaign.name, method="potential", variant=variant)
     # a task that was killed may have measured some; one that could not be compared may be compared by now
     done = {document["parent"] for document in stored if not document["reason"]}
-    if done >= {parent.name for parent in parents_of(database, campaign) if not parent.reason}:
+    crystals = [parent.name for parent in parents_of(database, campaign) if not parent.reason]
+    if done.issuperset(crystals):
         return {"study": variant, "reused": 1}
     frames = _labelled(context)
     every = [study_frame(entry) for entry in frames if _is_frame(entry) and _usable(entry)]
     fits = study_fits(every, studies, fit_settings(context), context.rng(Stage.STUDY))
     wanted = {fit.variant: fit for fit in fits}.get(variant)
     if wanted is None:
-        return {"study": variant, "note": "left out: there are not enough labels for it"}
+        return _left_out(context, variant, crystals, "there are not enough labels for it")
     chosen = [entry for entry in frames if not _is_frame(entry) or entry.item.id in set(wanted.ids)]
     data = training_data(chosen, recipe_of(campaign, generation))
     number = study_variants(studies).index(variant)
     places = {entry.item.id: entry.item.atoms for entry in frames}
+    more = [places[key] for key in wanted.unlabelled]
+    if variant == "static":
+        # nothing but the errors differs from the potential of the generation
+        more += unlabelled_frames(database, campaign, generation)
     try:
         fit = fit_gap(
             data,
@@ -52,10 +66,10 @@ def run_study(context: TaskContext, variant: str) -> dict[str, Any]:
             settings=wanted.gap,
             seed=lambda k: context.rng(Stage.STUDY, (number + 1) * _STREAMS + k),
             workdir=context.workdir / "fit",
-            extra_sparse_structures=[places[key] for key in wanted.unlabelled],
+            extra_sparse_structures=more,
         )
     except FitError as error:
-        return {"study": variant, "note": f"it cannot be fitted: {error}"}
+        return _left_out(context, variant, crystals, f"it cannot be fitted: {error}")
     found = measure_vibrations(
         database,
         campaign,
@@ -66,6 +80,26 @@ def run_study(context: TaskContext, variant: str) -> dict[str, Any]:
         ),
     )
     return {"study": variant, "frames": len(wanted.ids), "crystals": len(found)}
+
+
+def _left_out(context: TaskContext, variant: str, crystals: Sequence[str], reason: str) -> dict[str, Any]:
+    """Store why there is no such potential, for the report and the figures to say."""
+    campaign, generation = context.campaign.name, context.generation
+    for parent in crystals:
+        save_vibrations(
+            context.database,
+            VibrationDocument(
+                id=vibration_id(campaign, generation, parent, "potential", variant),
+                campaign=campaign,
+                generation=generation,
+                parent=parent,
+                method="potential",
+                variant=variant,
+                data=None,
+                reason=reason,
+            ),
+        )
+    return {"study": variant, "note": f"left out: {reason}"}
 
 
 def _labelled(context: TaskContext) -> list[LabelledItem]:

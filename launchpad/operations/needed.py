@@ -4,7 +4,8 @@
 what                                      is needed by
 ========================================  ====================================================================
 frames of a relaxation                    the selection of its generation, until that is stored; the chosen frames
-                                          are then structures of their own; energies, enthalpies and numbers of
+                                          are then structures of their own; those of the newest search, until crystals
+                                          are taken from its minima for vibrations. Energies, enthalpies and numbers of
                                           relaxations, which the report draws, stay
 atoms of a cell                           its relaxation, and the selection of its generation, until both are stored;
                                           afterwards by every selection, of any campaign, that names it
@@ -26,6 +27,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from launchpad.database.campaigns import generations_planned
 from launchpad.database.documents import generation_id
 from launchpad.states import CampaignState
 
@@ -96,7 +98,9 @@ def portions_of(
     old = [g for g in selected if keep is None or g <= record["generation"] - keep]
     for kind in kinds:
         if kind == "trajectories":
-            query: dict[str, Any] = {"campaign": name, "generation": {"$in": [g for g in old if g]}}
+            minima = _search_of_minima(database, name, selected)
+            searched = [g for g in old if g and g != minima]
+            query: dict[str, Any] = {"campaign": name, "generation": {"$in": searched}}
             ids = _ids(database, kind, query)
         elif kind == "cells":
             chosen = _chosen(database, name)
@@ -122,6 +126,18 @@ def portions_of(
 def _ids(database: Database[Any], kind: str, query: dict[str, Any]) -> list[Any]:
     left = {**query, "pruned": {"$exists": False}}
     return [d["_id"] for d in database[COLLECTIONS[kind]].find(left, {"_id": 1}).sort("_id", 1)]
+
+
+def _search_of_minima(database: Database[Any], name: str, selected: Iterable[int]) -> int | None:
+    """Return the newest search while minima of it are still to be taken for vibrations; any may be the last one."""
+    fields = ("protocol", "schedule.generations", "vibrations.minima")
+    record = database.campaigns.find_one({"_id": name}, {f"settings.{field}": 1 for field in fields})
+    settings = {} if record is None else record["settings"]
+    wanted = (settings.get("vibrations") or {}).get("minima")
+    if not wanted or generations_planned(settings) - 1 in selected:
+        return None
+    newest = database.relaxations.find_one({"campaign": name}, {"generation": 1}, sort=[("generation", -1)])
+    return None if newest is None else int(newest["generation"])
 
 
 def _chosen(database: Database[Any], name: str) -> set[str]:

@@ -12,7 +12,7 @@ from gapfactory.campaign import Campaign, campaign_from_mapping, to_yaml
 from gapfactory.protocols.planner import generations_of, recipe_of
 from launchpad import service, studies, vibrations
 from launchpad.dashboard.queries.campaigns import campaign_rows
-from launchpad.database.campaigns import create_campaign
+from launchpad.database.campaigns import create_campaign, list_campaigns
 from launchpad.database.dataset import (
     atom_items,
     pick_items,
@@ -31,7 +31,7 @@ from launchpad.tasks.frames import take_frames
 
 pytestmark = [pytest.mark.database, pytest.mark.timeout(120)]
 
-SMALL = {"primitives": 3, "variants": 1, "supercells": {"divisions": [1, 1, 1]}}
+SMALL = {"primitives": 3, "primitives_displaced": 0, "variants": 1, "supercells": {"divisions": [1, 1, 1]}}
 PHONONS = {
     "supercells": "diagonal", "grid": [1, 1, 2], "dos_mesh": [4, 4, 4], "compare_mesh": [2, 2, 2],
 }  # fmt: skip
@@ -73,6 +73,16 @@ def chosen(database, campaign: Campaign, directory) -> TaskContext:
     return context
 
 
+def labelled(database, campaign: Campaign, directory) -> TaskContext:
+    """Label everything as well."""
+    context = chosen(database, campaign, directory)
+    store_atoms(database, campaign)
+    label_items(context, atom_items(database, campaign))
+    label_items(context, pick_items(database, campaign, 0))
+    label_items(context, vibration_items(database, campaign, "evidence"))
+    return context
+
+
 def test_a_study_that_was_killed_between_crystals_measures_the_others_too(
     database, tmp_path, monkeypatch
 ) -> None:
@@ -81,11 +91,7 @@ def test_a_study_that_was_killed_between_crystals_measures_the_others_too(
         "diamond": None,
         "b": {"prototype": "diamond", "relax": False, "trained": False},
     })  # fmt: skip
-    context = chosen(database, campaign, tmp_path)
-    store_atoms(database, campaign)
-    label_items(context, atom_items(database, campaign))
-    label_items(context, pick_items(database, campaign, 0))
-    label_items(context, vibration_items(database, campaign, "evidence"))
+    context = labelled(database, campaign, tmp_path)
     save = vibrations.save_vibrations
 
     def dying(database, document):
@@ -165,3 +171,66 @@ def test_frames_are_labelled_again_at_another_level(database_uri, database, tmp_
         wanted = settings_of(other, item)
         assert (wanted.kpoint_grid, wanted.kpoint_density) == (None, 5.0)
     assert service.status(database, "second")["generations"] == 1
+
+
+def test_a_study_says_why_it_is_left_out_and_differs_in_one_thing_only(
+    database, tmp_path, monkeypatch
+) -> None:
+    from gapfactory.errors import FitError
+    from gapfactory.potentials import gap
+
+    given = []
+
+    def fit(data, **options):
+        given.append(len(options["extra_sparse_structures"]))
+        raise FitError("no two environments differ")
+
+    monkeypatch.setattr(gap, "fit_gap", fit)
+    campaign = made(
+        "left-out",
+        {"diamond": {"relax": False}},
+        block={"studies": {"static": True, "learning": [2, 400]}, "unlabelled": 3},
+    )
+    context = labelled(database, campaign, tmp_path)
+    for variant in ("static", "learning-0002-own", "learning-0400-all"):
+        assert "left out: " in studies.run_study(context, variant)["note"]
+    # errors that are constant, and the sparse points of the potential that they are compared with
+    assert given == [3, 0]
+    reasons = {d["variant"]: d["reason"] for d in database.vibrations.find({"parent": "diamond"})}
+    assert reasons == {
+        "static": "it cannot be fitted: no two environments differ",
+        "learning-0002-own": "it cannot be fitted: no two environments differ",
+        "learning-0400-all": "there are not enough labels for it",
+    }
+
+
+@pytest.mark.parametrize(("minima", "taken", "kept"), [(0, False, []), (2, False, [2]), (2, True, [])])
+def test_the_search_that_minima_are_taken_from_is_kept(
+    database, minima: int, taken: bool, kept: list[int]
+) -> None:
+    from launchpad.operations.needed import portions_of
+
+    campaign = made(
+        "pruned", {}, protocol="de-novo-2019", schedule={"generations": 9}, block={"minima": minima}
+    )
+    create_campaign(database, campaign, to_yaml(campaign.model_dump(mode="json")), {})
+    database.relaxations.insert_many(
+        {"_id": f"pruned/g{g:03d}/relaxation/000000", "campaign": "pruned", "generation": g} for g in (1, 2)
+    )
+    # the search may be over in any generation
+    for generation in (0, 1, 2, *([9] if taken else [])):
+        save_selection(
+            database,
+            SelectionDocument(
+                id=generation_id("pruned", generation),
+                campaign="pruned",
+                generation=generation,
+                train=[],
+                test=[],
+                report={},
+            ),
+        )
+    (record,) = list_campaigns(database)
+    gone = [p.ids for p in portions_of(database, record, ["trajectories"], newest=1, keep=None)]
+    left = [g for g in (1, 2) if f"pruned/g{g:03d}/relaxation/000000" not in {i for ids in gone for i in ids}]
+    assert left == kept
