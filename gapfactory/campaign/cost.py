@@ -452,7 +452,7 @@ def _warnings(campaign: Campaign, fit_gb: float) -> tuple[str, ...]:
             f"separations.auto ({', '.join(auto)}): generation 0 uses the stated separations and volume; each "
             "later one measures them on the lowest labelled structures of those before"
         )
-    if campaign.phase_names() == ():
+    if campaign.phase_names() == () and campaign.vibrations is None:
         found.append("there is no named phase to judge by; the verdict rests on held-out structures alone")
     if campaign.vibrations is not None and campaign.vibrations.minima:
         found.append(
