@@ -407,7 +407,8 @@ def _basis(campaign: Campaign, chosen: Sequence[sizes.Cells]) -> str:
 
 
 def _fits(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> tuple[float, float]:
-    """Return the seconds of all fits and the memory (GB) of the largest."""
+    """Return the seconds of all fits, those of studies included, and the memory (GB) of the largest."""
+    from gapfactory.analysis.vibration_study import study_variants
     from gapfactory.potentials.gap import estimate_memory
 
     fits = []
@@ -422,7 +423,11 @@ def _fits(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> tuple[floa
                 settings=recipe.gap,
             )
         )
-    return sum(fit.cpu_s for fit in fits), max(fit.peak_bytes for fit in fits) / 1e9
+    # a study fits to what the last generation is fitted to, or to a part of it
+    studies = 0 if campaign.vibrations is None else len(study_variants(campaign.vibrations.studies))
+    return sum(fit.cpu_s for fit in fits) + studies * fits[-1].cpu_s, max(
+        fit.peak_bytes for fit in fits
+    ) / 1e9
 
 
 def _warnings(campaign: Campaign, fit_gb: float) -> tuple[str, ...]:

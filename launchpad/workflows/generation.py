@@ -58,7 +58,9 @@ def generation_workflow(campaign: Campaign, generation: int) -> Workflow:
 
 
 def _spec(campaign: Campaign, generation: int, task: PlannedTask) -> dict[str, Any]:
-    wanted = campaign.execution.resources.get(task.kind.value)
+    # a study fits, whatever it is counted among
+    kind = TaskKind.FIT if "study" in task.parameters else task.kind
+    wanted = campaign.execution.resources.get(kind.value)
     needs = wanted.model_dump(exclude_none=True) if wanted else None
     return {
         "_category": str(task.kind),

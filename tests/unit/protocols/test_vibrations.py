@@ -334,3 +334,21 @@ def test_rounding_of_a_file_is_no_loss_of_symmetry(digits: int) -> None:
         planned = vibration_cells(taken, wanted.vibration_settings.phonons)
         found.append((len(planned.phonon), len(planned.elastic.cells)))
     assert found[0] == found[1] == (18, 6)
+
+
+def test_a_study_needs_what_a_fit_needs_and_is_counted_as_one() -> None:
+    from launchpad.workflows.generation import generation_workflow
+
+    more = {"studies": {"primitives": True, "learning": [4, 5]}}
+    wanted = campaign(
+        vibrations={**DIAMOND, **more},
+        execution={"resources": {"fit": {"memory_gb": 50}, "assess": {"cores": 2}}},
+    )
+    needs = {fw.name.split(" ", 2)[2]: fw.spec.get("needs") for fw in generation_workflow(wanted, 0).fws}
+    assert needs["study-primitives"] == needs["fit"] == {"memory_gb": 50}
+    assert needs["assess"] == {"cores": 2}
+    hours = [
+        next(row.core_hours - row.tasks * 0.1 / 3600 for row in estimate(c).rows if row.what == "fit")
+        for c in (wanted, campaign())
+    ]
+    assert hours[0] == pytest.approx(6 * hours[1])
