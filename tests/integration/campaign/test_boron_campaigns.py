@@ -83,23 +83,6 @@ def write_models(place) -> None:
     )
 
 
-@pytest.fixture
-def stored():
-    """Return a function that opens the database of a place; all are closed afterwards."""
-    from launchpad.database.connection import open_database
-    from launchpad.embedded import ensure_running
-
-    opened = []
-
-    def open_(place):
-        opened.append(open_database(ensure_running(place.data)))
-        return opened[-1]
-
-    yield open_
-    for database in opened:
-        database.client.close()
-
-
 def labels_by_origin(database, generation: int) -> dict[str, int]:
     """Return how many labels of a generation's picks there are, by what they are of."""
     from launchpad.database.campaigns import campaign_of, require_campaign

@@ -52,23 +52,6 @@ execution: {{evidence_parts: 2, reference_chunk: 10}}
 """
 
 
-@pytest.fixture
-def stored():
-    """Return a function that opens the database of a place; all are closed afterwards."""
-    from launchpad.database.connection import open_database
-    from launchpad.embedded import ensure_running
-
-    opened = []
-
-    def open_(place):
-        opened.append(open_database(ensure_running(place.data)))
-        return opened[-1]
-
-    yield open_
-    for database in opened:
-        database.client.close()
-
-
 def labelled_with(database, stage: str) -> list[tuple[dict, dict]]:
     """Return the structures of a stage with their labels."""
     labels = {d["structure_hash"]: d for d in database.labels.find({"status": "done"})}
