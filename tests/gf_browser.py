@@ -42,6 +42,8 @@ _UNDRAWN = """() => [...document.querySelectorAll("[data-chart], .viewer, #map, 
   const note = e.querySelector(".note").textContent;
   return !e.querySelector(".plot[data-drawn]") && (note === "" || /^(Computing|Being worked out)/.test(note));
 }).map(e => e.id)"""
+#: Comes back when the page has been painted: a new size of the window is told to scripts when that is done.
+_PAINTED = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 _AXE = Path(__file__).parents[1] / "launchpad" / "dashboard" / "static" / "vendor" / "axe.min.js"
 
 
@@ -116,7 +118,8 @@ def watched(context: BrowserContext) -> Watch:
 
 
 def audit(page: Page, *rules: str) -> list[str]:
-    """Return the serious and critical findings of axe-core; all rules unless some are named."""
+    """Return the serious and critical findings of axe-core, in the page as painted; all rules unless some are named."""
+    page.evaluate(_PAINTED)
     if not page.evaluate("'axe' in window"):
         page.add_script_tag(path=_AXE)
     options: dict[str, Any] = {"resultTypes": ["violations"]}

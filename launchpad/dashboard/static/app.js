@@ -36,24 +36,34 @@
 
   // ---- wide tables ---------------------------------------------------------------------------------------------
 
-  function reachable() { // what can be scrolled sideways can be scrolled with the keyboard
-    for (const box of document.querySelectorAll(".wide")) {
-      if (box.dataset.own === undefined) box.dataset.own = box.hasAttribute("tabindex") ? "yes" : "";
-      if (box.dataset.own) continue;
-      if (box.scrollWidth > box.clientWidth + 1) {
-        const title = box.closest("section, main").querySelector("h2, h1");
-        box.tabIndex = 0;
-        box.setAttribute("role", "region");
-        box.setAttribute("aria-label", title ? title.textContent.trim() : "Table");
-      } else if (box !== document.activeElement) {
-        for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
-      }
+  function reachable(box) { // what can be scrolled sideways can be scrolled with the keyboard
+    if (box.scrollWidth > box.clientWidth + 1) {
+      const title = box.closest("section, main").querySelector("h2, h1");
+      box.tabIndex = 0;
+      box.setAttribute("role", "region");
+      box.setAttribute("aria-label", title ? title.textContent.trim() : "Table");
+    } else if (box !== document.activeElement) {
+      for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+    }
+  }
+
+  // the window, a letter, a figure in a cell: whatever makes a place narrower or what is in it wider
+  const sizes = new ResizeObserver((changed) => {
+    for (const box of new Set(changed.map((one) => one.target.closest(".wide")))) if (box) reachable(box);
+  });
+
+  function watchWidths() {
+    for (const box of document.querySelectorAll(".wide:not([data-watched])")) {
+      box.dataset.watched = "";
+      if (box.hasAttribute("tabindex")) continue; // always reached, by a name of its own
+      for (const one of [box, ...box.children]) sizes.observe(one);
+      reachable(box);
     }
   }
 
   function dress(scope) {
     tellTimes(scope);
-    reachable();
+    watchWidths();
   }
 
   // ---- live parts ----------------------------------------------------------------------------------------------
@@ -247,7 +257,6 @@
     document.dispatchEvent(new CustomEvent("theme"));
   });
   document.addEventListener("visibilitychange", refresh);
-  window.addEventListener("resize", reachable);
   dress(document);
   setInterval(() => tellTimes(document), 1000);
   setInterval(refresh, every);

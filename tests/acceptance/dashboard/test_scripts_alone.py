@@ -173,11 +173,24 @@ def test_who_is_at_a_structure_of_the_numbers_stays_there_when_there_are_more(op
         route.fulfill(content_type="application/json", headers=headers, body=json.dumps(found))
 
     page = opened(SECTION, ["vendor/plotly.min.js", "charts.js"], answer)
-    page.locator("#one summary").click()
-    page.get_by_role("link", name="si/1").focus()
+    page.get_by_role("link", name="si/1").focus()  # numbers without a figure are unfolded when they come
     rows.insert(0, ["si/3"])
     expect(page.locator("#one tbody tr")).to_have_count(3)
     expect(page.get_by_role("link", name="si/1")).to_be_focused()
+
+
+def test_a_table_that_grows_wider_than_its_place_can_be_scrolled_by_the_keyboard(opened):
+    from playwright.sync_api import expect
+
+    body = """<section><h2>Workers</h2><div class="wide" style="width: 200px; overflow: auto">
+    <table><tr><td style="white-space: nowrap">5 s ago</td></tr></table></div></section>"""
+    page = opened(body, ["app.js"], lambda route, path: route.abort())
+    place = page.get_by_role("region", name="Workers")
+    expect(place).to_have_count(0)
+    page.evaluate("document.querySelector('td').textContent = 'a long word '.repeat(9)")
+    expect(place).to_have_attribute("tabindex", "0")
+    page.evaluate("document.querySelector('td').textContent = '6 s ago'")
+    expect(place).to_have_count(0)
 
 
 VIEWER = """<div class="viewer" id="viewer" style="width: 400px; height: 300px; position: relative" tabindex="0"
