@@ -12,7 +12,7 @@ import numpy as np
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from gapfactory.errors import PotentialError
-from gapfactory.potentials.gap.calculator import DEFAULT_LIMIT
+from gapfactory.potentials.calculator import DEFAULT_LIMIT
 from gapfactory.potentials.gap.files import XML_NAME, check_files, read_manifest
 from gapfactory.potentials.gap.sparse import atoms_for_quip
 

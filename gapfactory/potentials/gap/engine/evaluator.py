@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gapfactory.potentials.gap.engine.term import TermEngine
     from gapfactory.potentials.gap.model import GapModel, Term
 
-__all__ = ["Engine", "Results", "term_engine"]
+__all__ = ["Engine", "Results", "checked_results", "term_engine"]
 
 # ASE's order: xx, yy, zz, yz, xz, xy
 _VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
@@ -74,6 +74,54 @@ class Results:
     def atoms_of(self, structure: int) -> slice:
         """Return the rows of one structure."""
         return slice(int(self.offsets[structure]), int(self.offsets[structure + 1]))
+
+
+def checked_results(
+    system: System,
+    energies: NDArray[np.float64],
+    forces: NDArray[np.float64] | None,
+    virials: NDArray[np.float64] | None,
+    variances: NDArray[np.float64] | None,
+) -> Results:
+    """Return results from local energies (N,), forces (N, 3), virials (S, 3, 3) and variances (N,).
+
+    Raises
+    ------
+    PotentialError
+        If an energy or a force is not finite.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below, by the structure's number
+        totals = np.add.reduceat(energies, system.offsets[:-1]) if system.n_cells else np.zeros(0)
+    _check(system, totals, forces)
+    stresses = None
+    if virials is not None:
+        symmetric = 0.5 * (virials + virials.transpose(0, 2, 1))
+        stresses = -symmetric[:, _VOIGT[0], _VOIGT[1]] / system.volumes[:, None]
+        stresses[~system.periodic.all(axis=1)] = np.nan
+    return Results(
+        offsets=system.offsets,
+        energies=totals,
+        local_energies=energies,
+        forces=forces,
+        virials=virials,
+        stresses=stresses,
+        variances=variances,
+    )
+
+
+def _check(system: System, totals: NDArray[np.float64], forces: NDArray[np.float64] | None) -> None:
+    """Refuse results that are not finite."""
+    good = np.isfinite(totals)
+    if forces is not None:
+        good[system.cell_of[~np.isfinite(forces).all(axis=1)]] = False
+    if not good.all():
+        cell = int(np.argmin(good))
+        closest = "no neighbours"
+        pairs = slice(int(system.first[system.offsets[cell]]), int(system.first[system.offsets[cell + 1]]))
+        if pairs.start < pairs.stop:
+            closest = f"closest pair {system.distance[pairs].min():.3g} Å"
+        msg = f"the energy or a force of structure {cell} ({closest}) is not finite with this potential"
+        raise PotentialError(msg)
 
 
 class Engine:
@@ -168,23 +216,7 @@ class Engine:
             term.add(system, energies, forces, virials, spread, regularisation=regularisation)
         if self._baseline is not None:
             self._baseline.add(system, energies, forces, virials, None)
-        with np.errstate(over="ignore", invalid="ignore"):  # refused below, by the structure's number
-            totals = np.add.reduceat(energies, system.offsets[:-1]) if n_cells else np.zeros(0)
-        self._check(system, totals, forces)
-        stresses = None
-        if virials is not None:
-            symmetric = 0.5 * (virials + virials.transpose(0, 2, 1))
-            stresses = -symmetric[:, _VOIGT[0], _VOIGT[1]] / system.volumes[:, None]
-            stresses[~system.periodic.all(axis=1)] = np.nan
-        return Results(
-            offsets=system.offsets,
-            energies=totals,
-            local_energies=energies,
-            forces=forces,
-            virials=virials,
-            stresses=stresses,
-            variances=spread,
-        )
+        return checked_results(system, energies, forces, virials, spread)
 
     def _free_atoms(self, system: System) -> NDArray[np.float64]:
         """Return the (N,) energies of free atoms; refuse elements the potential has never seen."""
@@ -203,19 +235,3 @@ class Engine:
                 raise PotentialError(msg)
             energies[here] = self.model.e0.get(int(number), 0.0)
         return energies
-
-    def _check(self, system: System, totals: NDArray[np.float64], forces: NDArray[np.float64] | None) -> None:
-        """Refuse results that are not finite."""
-        good = np.isfinite(totals)
-        if forces is not None:
-            good[system.cell_of[~np.isfinite(forces).all(axis=1)]] = False
-        if not good.all():
-            cell = int(np.argmin(good))
-            closest = "no neighbours"
-            pairs = slice(
-                int(system.first[system.offsets[cell]]), int(system.first[system.offsets[cell + 1]])
-            )
-            if pairs.start < pairs.stop:
-                closest = f"closest pair {system.distance[pairs].min():.3g} Å"
-            msg = f"the energy or a force of structure {cell} ({closest}) is not finite with this potential"
-            raise PotentialError(msg)
