@@ -25,6 +25,8 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 KERNELS = (
     "gapfactory.build._kernels",
     "gapfactory.descriptors._kernels",
+    "gapfactory.potentials.eddp._feature_kernels",
+    "gapfactory.potentials.eddp._network_kernels",
     "gapfactory.potentials.gap.engine._dot_product",
     "gapfactory.potentials.gap.engine._exp",
     "gapfactory.potentials.gap.engine._neighbours",

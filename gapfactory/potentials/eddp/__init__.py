@@ -1,0 +1,38 @@
+"""Ephemeral data-derived potentials: environment vectors, small networks, ensembles, calculator and files."""
+
+from gapfactory.potentials.eddp.calculator import EddpCalculator
+from gapfactory.potentials.eddp.data import Split, TrainingSet, prepare, split_structures
+from gapfactory.potentials.eddp.features import Features
+from gapfactory.potentials.eddp.files import read_ddp, read_eddp, write_eddp
+from gapfactory.potentials.eddp.network import Core, Ensemble, Network
+from gapfactory.potentials.eddp.settings import EddpSettings
+from gapfactory.potentials.eddp.train import (
+    EnergyErrors,
+    TrainedEnsemble,
+    TrainedNetwork,
+    combine,
+    energy_errors,
+    train_network,
+)
+
+__all__ = [
+    "Core",
+    "EddpCalculator",
+    "EddpSettings",
+    "EnergyErrors",
+    "Ensemble",
+    "Features",
+    "Network",
+    "Split",
+    "TrainedEnsemble",
+    "TrainedNetwork",
+    "TrainingSet",
+    "combine",
+    "energy_errors",
+    "prepare",
+    "read_ddp",
+    "read_eddp",
+    "split_structures",
+    "train_network",
+    "write_eddp",
+]
