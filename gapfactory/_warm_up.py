@@ -116,6 +116,28 @@ def _engine() -> None:
             term.rows(system, np.zeros((7 * system.n_cells + 3 * system.n_atoms, term.n_sparse)))
 
 
+def _networks() -> None:
+    from gapfactory.potentials import eddp
+    from gapfactory.potentials.gap.data import LabelledStructure
+
+    crystals = [crystal for crystal in _crystals(14) if crystal.pbc.all()] * 2
+    rng = np.random.default_rng(0)
+    data = [
+        LabelledStructure(str(k), atoms, float(k), rng.normal(size=(len(atoms), 3)), None)
+        for k, atoms in enumerate(crystals)
+    ]
+    settings = eddp.EddpSettings.model_validate(
+        {"training": {"force_weight": 1.0, "max_steps": 2}, "ensemble": {"outlier": 1e9}}
+    )
+    core = eddp.Core(2.5, 1e-3)
+    vector = eddp.Features.from_settings(settings.features, ["Si"])
+    prepared = eddp.prepare(data, vector, settings.training, core=core)
+    split = eddp.split_structures(prepared.parents, settings.training, rng)
+    network = eddp.train_network(prepared, split, settings, rng).network
+    found = eddp.combine([network], prepared, split, settings.ensemble)
+    eddp.EddpCalculator(found.ensemble, limit=1e9).evaluate_batch_with_uncertainty(crystals)
+
+
 def _relaxation() -> None:
     from gapfactory.potentials.gap.engine.evaluator import Engine
     from gapfactory.search import RelaxSettings, relax_batch
@@ -135,5 +157,6 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "random cells": _cells,
     "similarity": _similarity,
     "potential": _engine,
+    "networks": _networks,
     "relaxation": _relaxation,
 }
