@@ -28,13 +28,13 @@ from gapfactory.potentials.eddp import (
 )
 from gapfactory.potentials.eddp.embedding import Shape
 from gapfactory.potentials.eddp.least_squares import cost, levenberg_marquardt
+from gapfactory.potentials.eddp.problem import TrainingProblem
 from gapfactory.potentials.eddp.settings import (
     EnsembleSettings,
     FeatureSettings,
     NetworkSettings,
     TrainingSettings,
 )
-from gapfactory.potentials.eddp.train import _Problem
 from gapfactory.potentials.gap.data import LabelledStructure
 
 
@@ -128,7 +128,7 @@ def oxide(embedding: int, force_weight: float) -> tuple[TrainingSet, EddpSetting
 def test_derivatives_by_weights_are_those_of_differences(embedding: int, force_weight: float) -> None:
     data, settings = oxide(embedding, force_weight)
     split = split_structures(data.ids, settings.training, np.random.default_rng(0))
-    problem = _Problem(data, split, settings)
+    problem = TrainingProblem(data, split, settings)
     start = problem.shape.start(np.random.default_rng(1))
     values, rows = problem.residuals(start, True)
     assert len(values) == (3 if force_weight == 0.0 else 3 + 3 * data.counts[split.train].sum())
@@ -145,7 +145,7 @@ def test_trained_forces_are_those_of_the_calculator(embedding: int) -> None:
     """The residuals of the weights that a calculator is made of are its errors."""
     data, settings = oxide(embedding, 0.4)
     split = split_structures(data.ids, settings.training, np.random.default_rng(0))
-    problem = _Problem(data, split, settings)
+    problem = TrainingProblem(data, split, settings)
     start = problem.shape.start(np.random.default_rng(1))
     network = problem.network(start)
     calculator = EddpCalculator(Ensemble((network,), (1.0,)))
