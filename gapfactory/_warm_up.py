@@ -129,9 +129,9 @@ def _networks() -> None:
     settings = eddp.EddpSettings.model_validate(
         {"training": {"force_weight": 1.0, "max_steps": 2}, "ensemble": {"outlier": 1e9}}
     )
-    core = eddp.Core(2.5, 1e-3)
+    baseline = eddp.Baseline(2.5, 1e-3)
     vector = eddp.Features.from_settings(settings.features, ["Si"])
-    prepared = eddp.prepare(data, vector, settings.training, core=core)
+    prepared = eddp.prepare(data, vector, settings.training, baseline=baseline)
     split = eddp.split_structures(prepared.parents, settings.training, rng)
     network = eddp.train_network(prepared, split, settings, rng).network
     found = eddp.combine([network], prepared, split, settings.ensemble)

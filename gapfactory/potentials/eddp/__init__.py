@@ -3,8 +3,8 @@
 from gapfactory.potentials.eddp.calculator import EddpCalculator
 from gapfactory.potentials.eddp.data import Split, TrainingSet, prepare, split_structures
 from gapfactory.potentials.eddp.features import Features
-from gapfactory.potentials.eddp.files import read_ddp, read_eddp, write_eddp
-from gapfactory.potentials.eddp.network import Core, Ensemble, Network
+from gapfactory.potentials.eddp.files import format_ddp, parse_ddp, read_ddp, read_eddp, write_eddp
+from gapfactory.potentials.eddp.network import Baseline, Ensemble, Network
 from gapfactory.potentials.eddp.settings import EddpSettings
 from gapfactory.potentials.eddp.train import (
     EnergyErrors,
@@ -16,7 +16,7 @@ from gapfactory.potentials.eddp.train import (
 )
 
 __all__ = [
-    "Core",
+    "Baseline",
     "EddpCalculator",
     "EddpSettings",
     "EnergyErrors",
@@ -29,6 +29,8 @@ __all__ = [
     "TrainingSet",
     "combine",
     "energy_errors",
+    "format_ddp",
+    "parse_ddp",
     "prepare",
     "read_ddp",
     "read_eddp",

@@ -32,7 +32,7 @@ class EddpCalculator(EngineCalculator):
     Parameters
     ----------
     ensemble
-        Networks, weights and core.
+        Networks, weights and baseline.
     limit
         An energy farther from the mean of the training energies than this, in eV/atom, is an error.
     digest
@@ -50,9 +50,9 @@ class EddpCalculator(EngineCalculator):
     def __init__(
         self, ensemble: Ensemble, *, limit: float = DEFAULT_LIMIT, digest: str = "", skin: float = 0.5
     ) -> None:
-        origin = dict.fromkeys(
-            (int(atomic_numbers[symbol]) for symbol in ensemble.features.symbols), ensemble.mean_energy
-        )
+        numbers = [int(atomic_numbers[symbol]) for symbol in ensemble.features.symbols]
+        energies = ensemble.baseline.of_species(ensemble.features) + ensemble.mean_energy
+        origin = dict(zip(numbers, energies.tolist(), strict=True))
         super().__init__(EddpEngine(ensemble), origin, limit=limit, digest=digest, skin=skin)
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gapfactory.errors import FitError
-from gapfactory.potentials.eddp.network import Core
+from gapfactory.potentials.eddp.network import Baseline
 from gapfactory.structures import composition_of
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ class TrainingSet:
     full : (N, D)
         Full environment vectors.
     energies : (S,)
-        Total energies without the core's, eV.
+        Total energies above the baseline, eV.
     forces
         Of each structure (n, 3) in eV/Å without the core's, None where there are none or they are not trained on.
     derivatives
         Of each structure (n, n, 3, L): local vector of atom i by position of atom j, 1/Å; None as for forces.
     kinds : (N,)
         Species of each atom.
-    core
-        Repulsion that was subtracted.
+    baseline
+        What was subtracted.
     discarded
         Ids that were left out: free atoms, and what lies beyond the energy window.
     """
@@ -62,7 +62,7 @@ class TrainingSet:
     forces: tuple[NDArray[np.float64] | None, ...]
     derivatives: tuple[NDArray[np.float64] | None, ...]
     kinds: NDArray[np.int64]
-    core: Core
+    baseline: Baseline
     discarded: tuple[str, ...]
 
     @property
@@ -145,7 +145,7 @@ def prepare(
     settings: TrainingSettings,
     *,
     parents: Mapping[str, str] | None = None,
-    core: Core | None = None,
+    baseline: Baseline | None = None,
 ) -> TrainingSet:
     """Return the features and targets of labelled structures.
 
@@ -159,17 +159,17 @@ def prepare(
         Energy window; and whether forces are wanted.
     parents
         By id: the structure that it is a shaken copy of. A structure that is not named is its own parent.
-    core
-        Repulsion that the networks need not learn.
+    baseline
+        Repulsion and energies of species that the networks need not learn.
 
     Raises
     ------
     FitError
         If an id occurs twice, a label is not finite, or nothing is left.
     PotentialError
-        If a structure has a species that the features have not.
+        If a structure has a species that the features have not, or the baseline has not one energy for each.
     """
-    core = core or Core()
+    baseline = baseline or Baseline()
     items = sorted(data, key=lambda item: item.id)
     ids = [item.id for item in items]
     if len(set(ids)) != len(ids):
@@ -185,7 +185,9 @@ def prepare(
     energies = np.array([item.energy for item in kept])
     all_forces: list[NDArray[np.float64] | None] = [None] * len(kept)
     derivatives: list[NDArray[np.float64] | None] = [None] * len(kept)
-    repulsion, repelled = _core(system, core)
+    kinds = features.kinds(system)
+    repulsion, repelled = _core(system, baseline)
+    repulsion += baseline.of_species(features)[kinds]
     energies -= np.add.reduceat(repulsion, system.offsets[:-1])
     if settings.force_weight > 0.0:
         for number, item in enumerate(kept):
@@ -202,8 +204,8 @@ def prepare(
         energies=energies,
         forces=tuple(all_forces),
         derivatives=tuple(derivatives),
-        kinds=features.kinds(system),
-        core=core,
+        kinds=kinds,
+        baseline=baseline,
         discarded=tuple(name for name in ids if name not in names),
     )
 
@@ -222,14 +224,14 @@ def _within_window(items: Sequence[LabelledStructure], window: float) -> list[La
     ]
 
 
-def _core(system: System, core: Core) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _core(system: System, baseline: Baseline) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the core's local energies (N,) and forces (N, 3)."""
     from gapfactory.potentials.eddp._feature_kernels import add_core
 
     energies, forces = np.zeros(system.n_atoms), np.zeros((system.n_atoms, 3))
-    if core.radius > 0.0:
+    if baseline.radius > 0.0:
         add_core(
-            system.cell_of, system.first, system.neighbour, system.vector, system.distance, core.radius,
-            core.strength, energies, forces, np.zeros((system.n_cells, 3, 3)),
+            system.cell_of, system.first, system.neighbour, system.vector, system.distance, baseline.radius,
+            baseline.strength, energies, forces, np.zeros((system.n_cells, 3, 3)),
         )  # fmt: skip
     return energies, forces

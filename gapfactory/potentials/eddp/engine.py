@@ -45,7 +45,7 @@ class EddpEngine:
     Parameters
     ----------
     ensemble
-        Networks, weights and core.
+        Networks, weights and baseline.
     """
 
     def __init__(self, ensemble: Ensemble) -> None:
@@ -66,8 +66,8 @@ class EddpEngine:
 
     @property
     def cutoff(self) -> float:
-        """Longest range of features and core, Å."""
-        return max(self.ensemble.features.cutoff, self.ensemble.core.radius)
+        """Range of the features, which is that of the potential, Å."""
+        return self.ensemble.features.cutoff
 
     def system(self, structures: Sequence[Atoms] | Cells | System) -> System:
         """Return structures with their neighbours, ready for `evaluate`."""
@@ -116,17 +116,17 @@ class EddpEngine:
             gradient,
         )  # fmt: skip
         # one member after another, so that a structure's sum does not depend on the length of the batch
-        energies = np.zeros(system.n_atoms)
+        baseline = self.ensemble.baseline
+        energies = baseline.of_species(features)[kinds]
         for part, of_member in zip(self._parts, by_member, strict=True):
             energies += part * of_member
         forces, virials = np.zeros((system.n_atoms, 3)), np.zeros((system.n_cells, 3, 3))
         if gradients:
             features.add_gradients(system, kinds, gradient, forces, virials)
-        core = self.ensemble.core
-        if core.radius > 0.0:
+        if baseline.radius > 0.0:
             add_core(
-                system.cell_of, system.first, system.neighbour, system.vector, system.distance, core.radius,
-                core.strength, energies, forces, virials,
+                system.cell_of, system.first, system.neighbour, system.vector, system.distance, baseline.radius,
+                baseline.strength, energies, forces, virials,
             )  # fmt: skip
         found = checked_results(
             system,

@@ -11,8 +11,10 @@ things that a potential needs are not in it. The factor of the three-body featur
 programs of 2023; the members of published ensembles for C (5.5 Å, 5 exponents), Pb (7 Å, 6) and Sc-H (6 Å, 5) agree
 with each other 30 to 80 times better with it than with 1 / cutoff. A file from elsewhere does not say which program
 wrote it, so it is refused where the two differ, unless the caller says which it is. A core is given on the command line
-there. Files written here state both after the exponents, where the published programs do not look:
-`scale: 0.2 core: 1 0.5 three: 2 10`, the last with the three-body exponents where they are not those of two bodies.
+there. Files written here state what they need after the exponents, where the published programs do not look:
+`scale: 0.2 core: 1 0.5 origins: -13.6 -1280.1 three: 2 10`, with radius (Å) and strength (eV) of the core, energies of
+the species (eV), which those programs would not add, and the three-body exponents where they are not those of two
+bodies.
 Numbers are written so that they are read back exactly.
 
 An `.eddp` has a line `file weight` for each network.
@@ -27,7 +29,7 @@ import numpy as np
 
 from gapfactory.errors import PotentialError
 from gapfactory.potentials.eddp.features import Features
-from gapfactory.potentials.eddp.network import Core, Ensemble, Network
+from gapfactory.potentials.eddp.network import Baseline, Ensemble, Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["format_ddp", "parse_ddp", "read_ddp", "read_eddp", "write_eddp"]
 
 _WORK_LINES = 5
-_KEYS = ("composition", "rmax", "length", "powers", "scale", "core", "three")
+_KEYS = ("composition", "rmax", "length", "powers", "scale", "core", "origins", "three")
 #: how far 1 / (number of exponents) and 1 / cutoff may be apart to count as one
 _SAME = 1e-9
 
@@ -45,7 +47,7 @@ def _numbers(values: Iterable[float]) -> str:
     return " " + " ".join(repr(float(value)) for value in values)
 
 
-def format_ddp(network: Network, core: Core | None = None) -> str:
+def format_ddp(network: Network, baseline: Baseline | None = None) -> str:
     """Return the text of a `.ddp`."""
     sizes, features = network.sizes, network.features
     nodes = sum(sizes) + len(sizes)
@@ -55,8 +57,10 @@ def format_ddp(network: Network, core: Core | None = None) -> str:
         f"length: {len(features.two_body)} {three * three} 0 0 powers:{_numbers(features.two_body)} "
         f"scale: {features.three_body_scale!r}"
     )
-    if core is not None and core.radius > 0.0:
-        comment += f" core: {core.radius!r} {core.strength!r}"
+    if baseline is not None and baseline.radius > 0.0:
+        comment += f" core: {baseline.radius!r} {baseline.strength!r}"
+    if baseline is not None and baseline.origins:
+        comment += f" origins:{_numbers(baseline.origins)}"
     if three and not np.array_equal(features.two_body, features.three_body):
         comment += f" three:{_numbers(features.three_body)}"
     lines = [
@@ -75,8 +79,8 @@ def format_ddp(network: Network, core: Core | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parse_ddp(text: str, name: str, *, three_body_scale: float | None = None) -> tuple[Network, Core]:
-    """Return the network and the core in the text of a `.ddp`.
+def parse_ddp(text: str, name: str, *, three_body_scale: float | None = None) -> tuple[Network, Baseline]:
+    """Return the network and the baseline in the text of a `.ddp`.
 
     Parameters
     ----------
@@ -105,7 +109,7 @@ def parse_ddp(text: str, name: str, *, three_body_scale: float | None = None) ->
         raise PotentialError(
             f"the layers of {name} are {' '.join(functions)}: only tanh, and linear for the last, are supported"
         )
-    features, core = _comment(lines[-1], name, three_body_scale)
+    features, baseline = _comment(lines[-1], name, three_body_scale)
     counts = {2: head[3], 9: sizes[0], 10: sizes[0], 11: 1, 12: 1}
     values = {row: _floats(lines[row].split(), name, row + 1, count) for row, count in counts.items()}
     try:
@@ -120,11 +124,11 @@ def parse_ddp(text: str, name: str, *, three_body_scale: float | None = None) ->
         )
     except PotentialError as error:
         raise PotentialError(f"{name}: {error}") from None
-    return network, core
+    return network, baseline
 
 
-def _comment(line: str, name: str, scale: float | None) -> tuple[Features, Core]:
-    """Return what the last line says about features and core."""
+def _comment(line: str, name: str, scale: float | None) -> tuple[Features, Baseline]:
+    """Return what the last line says about features and baseline."""
     fields: dict[str, list[str]] = {}
     words: list[str] = []
     for word in line.split():
@@ -158,6 +162,7 @@ def _comment(line: str, name: str, scale: float | None) -> tuple[Features, Core]
         raise PotentialError(
             f"{name} states three_body_scale {stated!r}, not {scale!r}: leave the argument out"
         )
+    symbols = tuple("-".join(fields["composition"]).split("-"))
     found = stated if stated is not None else scale
     if found is None:
         found = 1.0 / len(three) if three else 1.0
@@ -166,9 +171,10 @@ def _comment(line: str, name: str, scale: float | None) -> tuple[Features, Core]
                 f"{name} does not state the factor of its three-body features: give three_body_scale, which is "
                 f"1/{len(three)} = {found:.6g} by the published programs and {1.0 / cutoff:.6g} where 1/cutoff is meant"
             )
-    core = Core(*_floats(fields["core"], name, 14, 2)) if "core" in fields else Core()
-    symbols = tuple("-".join(fields["composition"]).split("-"))
-    return Features(symbols, cutoff, np.array(powers), np.array(three), found), core
+    core = _floats(fields["core"], name, 14, 2) if "core" in fields else (0.0, 1.0)
+    origins = _floats(fields["origins"], name, 14, len(symbols)) if "origins" in fields else ()
+    features = Features(symbols, cutoff, np.array(powers), np.array(three), found)
+    return features, Baseline(core[0], core[1], tuple(origins))
 
 
 def _whole(word: str, name: str, line: int) -> int:
@@ -191,8 +197,8 @@ def _floats(words: list[str], name: str, line: int, count: int | None = None) ->
     return found
 
 
-def read_ddp(path: Path, *, three_body_scale: float | None = None) -> tuple[Network, Core]:
-    """Return the network and the core of a `.ddp` file; see `parse_ddp`."""
+def read_ddp(path: Path, *, three_body_scale: float | None = None) -> tuple[Network, Baseline]:
+    """Return the network and the baseline of a `.ddp` file; see `parse_ddp`."""
     return parse_ddp(_text(path), path.name, three_body_scale=three_body_scale)
 
 
@@ -204,9 +210,9 @@ def read_eddp(path: Path, *, three_body_scale: float | None = None) -> Ensemble:
     Raises
     ------
     PotentialError
-        If the file or a network cannot be read, or networks differ in features, layers or core.
+        If the file or a network cannot be read, or networks differ in features, layers or baseline.
     """
-    members, cores, parts = [], [], []
+    members, baselines, parts = [], [], []
     for number, line in enumerate(_text(path).splitlines(), 1):
         words = line.split()
         if not words:
@@ -218,29 +224,29 @@ def read_eddp(path: Path, *, three_body_scale: float | None = None) -> Ensemble:
             raise PotentialError(
                 f"line {number} of {path.name} names {words[0]!r}, which is not below the file itself"
             )
-        network, core = read_ddp(path.parent / inside, three_body_scale=three_body_scale)
+        network, baseline = read_ddp(path.parent / inside, three_body_scale=three_body_scale)
         members.append(network)
-        cores.append(core)
+        baselines.append(baseline)
         parts.append(_floats(words[1:], path.name, number, 1)[0])
     if not members or min(parts) < 0.0 or sum(parts) <= 0.0:
         raise PotentialError(
             f"{path.name} lists {len(members)} networks with weights {parts}: they must be positive"
         )
-    if any(core != cores[0] for core in cores):
+    if any(baseline != baselines[0] for baseline in baselines):
         raise PotentialError(
-            f"the networks of {path.name} have different cores: {sorted(set(map(str, cores)))}"
+            f"the networks of {path.name} have different baselines: {sorted(set(map(str, baselines)))}"
         )
     total = sum(parts)
     whole = abs(total - 1.0) <= 1e-12  # what is already normalised keeps its bits
     shares = tuple(parts if whole else [part / total for part in parts])
-    return Ensemble(tuple(members), shares, cores[0])
+    return Ensemble(tuple(members), shares, baselines[0])
 
 
 def write_eddp(ensemble: Ensemble, path: Path) -> tuple[Path, ...]:
     """Write an ensemble and its networks beside it; return the files, the `.eddp` first."""
     names = [f"{path.stem}-{number:03d}.ddp" for number in range(1, len(ensemble.members) + 1)]
     for name, member in zip(names, ensemble.members, strict=True):
-        (path.parent / name).write_text(format_ddp(member, ensemble.core), encoding="ascii")
+        (path.parent / name).write_text(format_ddp(member, ensemble.baseline), encoding="ascii")
     lines = [f"{name} {part!r}\n" for name, part in zip(names, ensemble.parts, strict=True)]
     path.write_text("".join(lines), encoding="ascii")
     return (path, *(path.parent / name for name in names))

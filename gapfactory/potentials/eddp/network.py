@@ -12,11 +12,14 @@ from gapfactory.errors import PotentialError
 from gapfactory.potentials.gap._arrays import ArrayData, as_array
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from gapfactory.potentials.eddp.features import Features
+    from gapfactory.potentials.eddp.settings import CoreSettings
 
-__all__ = ["Core", "Ensemble", "Network", "count_weights"]
+__all__ = ["Baseline", "Ensemble", "Network", "count_weights"]
 
 
 def count_weights(sizes: tuple[int, ...]) -> int:
@@ -95,19 +98,64 @@ class Network(ArrayData):
 
 
 @dataclass(frozen=True)
-class Core:
-    """Repulsion: each atom has strength (2 (radius / r - 1))^12 for every neighbour with r < radius.
+class Baseline:
+    """What networks are trained on top of: a repulsive core and an energy for each species.
 
     Attributes
     ----------
     radius
-        Å; 0 for none.
+        Each atom has strength (2 (radius / r - 1))^12 for every neighbour with r < radius, in Å; 0 for no core.
     strength
         eV.
+    origins
+        Energy of an atom of each species, in the order of the features, eV; empty for zeros. Energies of free atoms
+        take the chemistry of compositions out of what is learned.
     """
 
     radius: float = 0.0
     strength: float = 1.0
+    origins: tuple[float, ...] = ()
+
+    @classmethod
+    def from_settings(
+        cls, settings: CoreSettings, features: Features, free_atoms: Mapping[str, float] | None = None
+    ) -> Baseline:
+        """Return the core of the settings, and the energies of free atoms (eV, by symbol) if they are given.
+
+        Raises
+        ------
+        PotentialError
+            If the energy of a species is missing.
+        """
+        missing = [
+            symbol for symbol in features.symbols if free_atoms is not None and symbol not in free_atoms
+        ]
+        if missing:
+            msg = (
+                f"there is no energy of a free atom of {', '.join(missing)}: label it, or give no free atoms"
+            )
+            raise PotentialError(msg)
+        origins = (
+            () if free_atoms is None else tuple(float(free_atoms[symbol]) for symbol in features.symbols)
+        )
+        return cls(settings.radius, settings.strength, origins)
+
+    def of_species(self, features: Features) -> NDArray[np.float64]:
+        """Return the energy of an atom of each species, shape (S,).
+
+        Raises
+        ------
+        PotentialError
+            If there are not as many as species, or the core reaches farther than the features.
+        """
+        if self.radius > features.cutoff:
+            msg = f"the core reaches {self.radius} Å, farther than the features ({features.cutoff} Å): shrink it"
+            raise PotentialError(msg)
+        found = np.array(self.origins or (0.0,) * features.n_species)
+        if len(found) != features.n_species or not np.isfinite(found).all():
+            msg = f"the origins {self.origins} must be one finite energy for each of {', '.join(features.symbols)}"
+            raise PotentialError(msg)
+        return found
 
 
 @dataclass(frozen=True)
@@ -120,13 +168,13 @@ class Ensemble:
         The networks; equal in features and layers.
     parts
         Their weights, which add up to 1.
-    core
-        Repulsion at short distances.
+    baseline
+        What is added to them.
     """
 
     members: tuple[Network, ...]
     parts: tuple[float, ...]
-    core: Core = Core()
+    baseline: Baseline = Baseline()
 
     def __post_init__(self) -> None:
         if not self.members or len(self.members) != len(self.parts):
@@ -141,6 +189,8 @@ class Ensemble:
             msg = f"the weights of an ensemble must be positive and add up to 1, they add up to {sum(self.parts):.12g}"
             raise PotentialError(msg)
 
+        self.baseline.of_species(head.features)
+
     @property
     def features(self) -> Features:
         """The environment vector that all members take."""
@@ -153,9 +203,9 @@ class Ensemble:
 
     @property
     def mean_energy(self) -> float:
-        """Mean of the energies per atom in training, eV."""
+        """Mean of the energies per atom in training above the baseline, eV."""
         return float(np.dot(self.parts, [member.output_mean for member in self.members]))
 
     def member_energies(self, full: NDArray[np.float64], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return total energies (K, S) in eV by each member, without the core."""
+        """Return total energies (K, S) in eV by each member, without the baseline."""
         return np.array([member.energies(full, offsets) for member in self.members])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gapfactory.potentials.eddp.data import Split, TrainingSet
-    from gapfactory.potentials.eddp.network import Core, Network
+    from gapfactory.potentials.eddp.network import Baseline, Network
     from gapfactory.potentials.eddp.settings import EddpSettings, EnsembleSettings
 
 __all__ = ["EnergyErrors", "TrainedEnsemble", "TrainedNetwork", "combine", "energy_errors", "train_network"]
@@ -121,7 +121,7 @@ def train_network(
     """Train one network from a random start.
 
     The residual of a structure of N atoms is (E_pred - E) / N^atoms_exponent; with `force_weight` w every component of
-    a force adds w (F_pred - F). Training stops early on the root-mean-square residual of the validation set.
+    a force adds w (F_pred - F). Training stops early on the root-mean-square residual of the validation set's energies.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def combine(
     data: TrainingSet,
     split: Split,
     settings: EnsembleSettings,
-    core: Core | None = None,
+    baseline: Baseline | None = None,
 ) -> TrainedEnsemble:
     """Weigh networks by non-negative least squares on the validation set.
 
@@ -170,8 +170,8 @@ def combine(
         As in training.
     settings
         Outliers and small weights.
-    core
-        Repulsion of the potential; that of the data if not given.
+    baseline
+        That of the potential; what was subtracted from the data if not given.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def combine(
         raise FitError(msg)
     parts = weights[kept] / weights[kept].sum()
     ensemble = Ensemble(
-        tuple(networks[int(k)] for k in kept), tuple(float(part) for part in parts), core or data.core
+        tuple(networks[int(k)] for k in kept), tuple(float(part) for part in parts), baseline or data.baseline
     )
     reports = {
         name: energy_errors(

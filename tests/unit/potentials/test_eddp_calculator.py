@@ -12,7 +12,8 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 
 from gapfactory.errors import PotentialError
-from gapfactory.potentials.eddp import Core, EddpCalculator, Ensemble
+from gapfactory.potentials.eddp import Baseline, EddpCalculator, EddpSettings, Ensemble
+from gapfactory.search import RelaxSettings, relax
 from gapfactory.search.evaluator import Evaluation, Refusal, batch_evaluator
 
 SYMBOLS = ("Mg", "O", "Si")
@@ -21,7 +22,7 @@ SYMBOLS = ("Mg", "O", "Si")
 def ensemble(*symbols: str, core: float = 0.0, **more: float) -> Ensemble:
     vector = gf_eddp.features(*symbols, **({"cutoff": 4.3, "three_body": 3} | more))
     members = tuple(gf_eddp.network(vector, seed) for seed in range(3))
-    return Ensemble(members, (0.5, 0.3, 0.2), Core(core, 2e-5))
+    return Ensemble(members, (0.5, 0.3, 0.2), Baseline(core, 2e-5))
 
 
 @pytest.mark.parametrize("symbols", [("Si",), SYMBOLS])
@@ -135,6 +136,19 @@ def test_batches_have_the_bits_of_single_calls() -> None:
         assert answer.uncertainty == pytest.approx(min(1.0, spread / 0.3), rel=1e-12)
 
 
+def test_the_relaxer_goes_downhill_and_hears_of_uncertainty() -> None:
+    atoms = gf_eddp.skewed("Si")
+    calculator = EddpCalculator(ensemble("Si"))
+    path = relax(
+        atoms,
+        calculator,
+        pressure_GPa=0.0,
+        settings=RelaxSettings(max_steps=4, max_uncertainty=0.99),
+    )
+    assert path.n_evaluations >= 4
+    assert path.enthalpies[-1] < path.enthalpies[0] - 0.01
+
+
 def test_neighbours_are_kept_while_atoms_move() -> None:
     potential = ensemble("Si")
     atoms = gf_eddp.skewed("Si")
@@ -150,7 +164,7 @@ def test_neighbours_are_kept_while_atoms_move() -> None:
 
 def test_the_core_is_its_formula() -> None:
     single = Ensemble((gf_eddp.network(gf_eddp.features("Si", cutoff=3.0), 0),), (1.0,))
-    with_core = Ensemble(single.members, single.parts, Core(2.0, 0.3))
+    with_core = Ensemble(single.members, single.parts, Baseline(2.0, 0.3))
     for r, repulsion in ((2.1, 0.0), (1.5, 2 * 0.3 * (2 * (2.0 / 1.5 - 1)) ** 12)):
         atoms = Atoms("Si2", positions=[(0, 0, 0), (r, 0, 0)])
         energies = []
@@ -158,6 +172,26 @@ def test_the_core_is_its_formula() -> None:
             atoms.calc = EddpCalculator(potential)
             energies.append(atoms.get_potential_energy())
         assert energies[1] - energies[0] == pytest.approx(repulsion, abs=1e-12)
+
+
+def test_the_energies_of_species_are_added() -> None:
+    settings = EddpSettings.model_validate({"core": {"radius": 2.2, "strength": 0.1}})
+    plain = ensemble("Mg", "O")
+    energies = {"O": -430.5, "Mg": -1700.25, "H": 0.0}
+    baseline = Baseline.from_settings(settings.core, plain.features, energies)
+    assert baseline == Baseline(2.2, 0.1, (-1700.25, -430.5))
+    potential = Ensemble(plain.members, plain.parts, Baseline(origins=baseline.origins))
+    atoms = gf_eddp.skewed("Mg", "O")
+    before = EddpCalculator(plain).get_potential_energy(atoms)
+    calculator = EddpCalculator(potential, limit=100.0)
+    assert calculator.get_potential_energy(atoms) - before == pytest.approx(3 * (-1700.25 - 430.5), abs=1e-9)
+    assert isinstance(calculator.evaluate_batch([atoms])[0], Evaluation)
+    with pytest.raises(PotentialError, match="no energy of a free atom of O"):
+        Baseline.from_settings(settings.core, plain.features, {"Mg": 0.0})
+    with pytest.raises(PotentialError, match="one finite energy for each of Mg, O"):
+        Ensemble(plain.members, plain.parts, Baseline(origins=(1.0,)))
+    with pytest.raises(PotentialError, match="farther than the features"):
+        Ensemble(plain.members, plain.parts, Baseline(radius=5.0))
 
 
 def test_copies_and_refusals() -> None:

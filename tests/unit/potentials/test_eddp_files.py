@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gapfactory.errors import PotentialError
-from gapfactory.potentials.eddp import Core, Ensemble, Features, read_ddp, read_eddp, write_eddp
+from gapfactory.potentials.eddp import Baseline, Ensemble, Features, read_ddp, read_eddp, write_eddp
 from gapfactory.potentials.eddp.files import format_ddp, parse_ddp
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ VECTORS = {
 
 
 @pytest.mark.parametrize("name", VECTORS)
-@pytest.mark.parametrize("core", [Core(), Core(1.0 / 7, 0.3)])
-def test_a_network_is_read_back_to_the_bit(name: str, core: Core) -> None:
+@pytest.mark.parametrize("core", [Baseline(), Baseline(1.0 / 7, 0.3)])
+def test_a_network_is_read_back_to_the_bit(name: str, core: Baseline) -> None:
     network = gf_eddp.network(VECTORS[name], 4, hidden=(20, 20))
     text = format_ddp(network, core)
     found, found_core = parse_ddp(text, "x.ddp")
@@ -41,7 +41,9 @@ def test_a_network_is_read_back_to_the_bit(name: str, core: Core) -> None:
 def test_an_ensemble_is_read_back_to_the_bit(tmp_path: Path) -> None:
     members = tuple(gf_eddp.network(VECTORS["three species"], seed) for seed in range(3))
     parts = np.random.default_rng(1).dirichlet(np.ones(3))
-    ensemble = Ensemble(members, tuple(float(part) for part in parts), Core(1.1, 0.7))
+    ensemble = Ensemble(
+        members, tuple(float(part) for part in parts), Baseline(1.1, 0.7, (-1.0 / 3, -432.1, 2.5))
+    )
     files = write_eddp(ensemble, tmp_path / "MgSiO3.eddp")
     assert [path.name for path in files] == ["MgSiO3.eddp", *(f"MgSiO3-00{k}.ddp" for k in (1, 2, 3))]
     assert read_eddp(files[0]) == ensemble
@@ -73,7 +75,7 @@ def published(cutoff: str = " 5.000", powers: str = "2.000 3.162 5.000", length:
 
 def test_the_published_layout_is_read() -> None:
     network, core = parse_ddp(published(cutoff="3.000"), "Li.ddp")
-    assert core == Core()
+    assert core == Baseline()
     assert network.features == Features(("Li",), 3.0, *[np.array([2.0, 3.162, 5.0])] * 2, 1 / 3)
     assert network.sizes == (13, 2, 1)
     assert network.output_mean == -198.23747082258788
@@ -149,7 +151,7 @@ def test_damaged_ensembles_are_refused(tmp_path: Path) -> None:
     path.write_text("Li-001.ddp 0.3\nLi-001.ddp 0.9\n")
     assert read_eddp(path).parts == pytest.approx((0.25, 0.75), abs=1e-15)
     other = tmp_path / "other.ddp"
-    other.write_text(format_ddp(read_ddp(member)[0], Core(1.0, 1.0)))
+    other.write_text(format_ddp(read_ddp(member)[0], Baseline(1.0, 1.0)))
     path.write_text("Li-001.ddp 0.3\nother.ddp 0.9\n")
-    with pytest.raises(PotentialError, match="different cores"):
+    with pytest.raises(PotentialError, match="different baselines"):
         read_eddp(path)

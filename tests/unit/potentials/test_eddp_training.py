@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 
 from gapfactory.errors import FitError
 from gapfactory.potentials.eddp import (
-    Core,
+    Baseline,
     EddpCalculator,
     EddpSettings,
     Ensemble,
@@ -254,11 +254,13 @@ def test_weights_of_an_ensemble_are_found(silicon: tuple[TrainingSet, list[Label
     split = split_structures(data.parents, TrainingSettings(), np.random.default_rng(0))
     bad = int(split.validation[4])
     known.energies[bad] += 50.0
-    found = combine(networks, known, split, EnsembleSettings(outlier=1.5, least_weight=1e-6), Core(1.0, 1.0))
+    found = combine(
+        networks, known, split, EnsembleSettings(outlier=1.5, least_weight=1e-6), Baseline(1.0, 1.0)
+    )
     assert found.kept == (0, 2)
     assert found.ensemble.parts == pytest.approx((0.3, 0.7), abs=1e-6)
     assert found.outliers == (data.ids[bad],)
-    assert found.ensemble.core == Core(1.0, 1.0)
+    assert found.ensemble.baseline == Baseline(1.0, 1.0)
     assert found.errors["test"].mae < 1e-6
     with pytest.raises(FitError, match=r"within 1e-09 eV/atom"):
         combine(networks[3:], known, split, EnsembleSettings(outlier=1e-9))
@@ -283,14 +285,15 @@ def test_what_is_trained_on() -> None:
     vector = gf_eddp.features("Si", cutoff=4.0)
     far = replace(labels[0], id="far", energy=labels[0].energy + 12.0 * len(labels[0].atoms))
     alone = LabelledStructure("alone", Atoms("Si"), 0.0, None, None, "isolated")
-    core = Core(2.6, 1e-3)
-    found = prepare([*labels, far, alone], vector, TrainingSettings(force_weight=1.0), core=core)
+    core = Baseline(2.6, 1e-3, (-4.3,))
+    found = prepare([*labels, far, alone], vector, TrainingSettings(force_weight=1.0), baseline=core)
     assert found.discarded == ("alone", "far")
     assert found.ids == tuple(sorted(item.id for item in labels))
     potential = Ensemble((gf_eddp.network(vector, 0),), (1.0,), core)
     without = EddpCalculator(Ensemble(potential.members, (1.0,)))
     for c, item in enumerate(sorted(labels, key=lambda item: item.id)):
         both = EddpCalculator(potential)
+        assert both.e0[14] == pytest.approx(potential.mean_energy - 4.3)
         repulsion = both.get_potential_energy(item.atoms) - without.get_potential_energy(item.atoms)
         pushed = both.get_forces(item.atoms) - without.get_forces(item.atoms)
         assert found.energies[c] == pytest.approx(item.energy - repulsion, abs=1e-9)
