@@ -1,22 +1,34 @@
-"""Structures that a person gives in a file: extended XYZ or CIF, with or without reference energies."""
+"""Structures that a person gives in a file, or gets: extended XYZ, CIF (read only), AIRSS's SHELX ``.res``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from gapfactory.errors import InputError
 from gapfactory.io.extxyz import CONFIG_TYPE_KEY, ENERGY_KEY, ID_KEY
+from gapfactory.io.res import read_res, res_from_atoms, write_res
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ase import Atoms
     from numpy.typing import NDArray
 
-__all__ = ["GivenStructure", "read_atoms", "read_structures"]
+__all__ = [
+    "WRITTEN",
+    "GivenStructure",
+    "read_atoms",
+    "read_structures",
+    "require_writable",
+    "write_structures",
+]
+
+#: Endings of the files that `write_structures` writes.
+WRITTEN: Final = (".extxyz", ".xyz", ".res")
 
 #: Column of an extended XYZ file that holds the occupation of each atom's site.
 OCCUPANCY_KEY = "occupancy"
@@ -49,29 +61,22 @@ class GivenStructure:
 
 
 def read_structures(path: Path) -> list[GivenStructure]:
-    """Read the structures of a file, in its order.
+    """Read the structures of a file, in its order, or of a directory with ``.res`` files, by their names.
+
+    A structure of AIRSS has no reference energy: its title has an enthalpy, and not the external pressure of it.
 
     Raises
     ------
     InputError
-        There is no such file, it is neither extended XYZ (``.xyz``, ``.extxyz``) nor CIF (``.cif``), it cannot be read,
-        or holds no structure; two structures have one name.
+        There is no such file, it is not extended XYZ (``.xyz``, ``.extxyz``), CIF (``.cif``) or SHELX (``.res``), it
+        cannot be read, or holds no structure; two structures have one name.
     """
-    from ase.io.cif import read_cif
-    from ase.io.extxyz import XYZError, read_xyz
-
-    if path.suffix not in {".xyz", ".extxyz", ".cif"}:
-        raise InputError(f"{path}: structures are read from .xyz, .extxyz and .cif files")
-    try:
-        with path.open(encoding="utf-8") as stream:
-            images = list(
-                read_cif(stream, slice(None)) if path.suffix == ".cif" else read_xyz(stream, slice(None))
-            )
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}") from error
-    except (OSError, XYZError, ValueError, KeyError, IndexError, AssertionError, RuntimeError) as error:
-        raise InputError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
-    found = [_given(number, atoms) for number, atoms in enumerate(images, 1)]
+    if path.suffix == ".res" or path.is_dir():
+        found = [GivenStructure(s.name, s.atoms(), "", None, None) for s in read_res(path)]
+    elif path.suffix in {".xyz", ".extxyz", ".cif"}:
+        found = [_given(number, atoms) for number, atoms in enumerate(_images(path), 1)]
+    else:
+        raise InputError(f"{path}: structures are read from .xyz, .extxyz, .cif and .res files")
     names = [s.id for s in found]
     if not found:
         raise InputError(f"{path} holds no structure")
@@ -80,6 +85,21 @@ def read_structures(path: Path) -> list[GivenStructure]:
             f"{path}: two structures are called {next(n for n in names if names.count(n) > 1)!r}"
         )
     return found
+
+
+def _images(path: Path) -> list[Atoms]:
+    from ase.io.cif import read_cif
+    from ase.io.extxyz import XYZError, read_xyz
+
+    try:
+        with path.open(encoding="utf-8") as stream:
+            return list(
+                read_cif(stream, slice(None)) if path.suffix == ".cif" else read_xyz(stream, slice(None))
+            )
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}") from error
+    except (OSError, XYZError, ValueError, KeyError, IndexError, AssertionError, RuntimeError) as error:
+        raise InputError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _given(number: int, atoms: Atoms) -> GivenStructure:
@@ -98,7 +118,7 @@ def _given(number: int, atoms: Atoms) -> GivenStructure:
 
 
 def read_atoms(path: Path, what: str) -> Atoms:
-    """Return the one structure of a file of any kind that ASE reads.
+    """Return the one structure of a file of any kind that ASE reads; ``.res`` as `gapfactory.io.res` does.
 
     Parameters
     ----------
@@ -116,6 +136,11 @@ def read_atoms(path: Path, what: str) -> Atoms:
     from ase.io import read
     from ase.io.formats import UnknownFileTypeError
 
+    if path.suffix == ".res":
+        found = read_res(path)
+        if len(found) > 1:
+            raise InputError(f"{path} holds {len(found)} structures: give a file with one {what}")
+        return found[0].atoms()
     try:
         atoms = read(path)
     except (OSError, UnknownFileTypeError, ValueError, KeyError, IndexError) as error:
@@ -123,3 +148,62 @@ def read_atoms(path: Path, what: str) -> Atoms:
     if not isinstance(atoms, AseAtoms) or not len(atoms):
         raise InputError(f"{path} holds no atoms: give a file with one {what}")
     return atoms
+
+
+def require_writable(path: Path, option: str) -> None:
+    """Refuse a file that `write_structures` could not write, before anything is computed.
+
+    Raises
+    ------
+    InputError
+        Its ending is none of `WRITTEN`, or its directory is not there; names the option that gave it.
+    """
+    if path.suffix not in WRITTEN:
+        raise InputError(
+            f"{option} {path}: structures are written as extended XYZ or SHELX; end the name in .extxyz or .res"
+        )
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: there is no directory {path.parent}; make it first")
+
+
+def write_structures(path: Path, structures: Sequence[tuple[str, Atoms, Mapping[str, Any]]]) -> None:
+    """Write structures into one file by its ending, or into a directory that exists: a ``.res`` file for each.
+
+    Parameters
+    ----------
+    path
+        File or directory.
+    structures
+        (name, structure, what is known of it): texts and numbers by one-word keys. In a ``.res`` file the title has
+        ``pressure_GPa``, ``enthalpy_eV``, ``symmetry`` and ``copies``, and the rest stands in remarks, key and value.
+
+    Raises
+    ------
+    InputError
+        A structure has no cell, or two have one name, where that cannot be written.
+    """
+    if path.suffix == ".res" or path.is_dir():
+        write_res(path, [_res(name, atoms, info) for name, atoms, info in structures])
+        return
+    from ase.io import write
+
+    images = []
+    for name, atoms, info in structures:
+        image = atoms.copy()
+        image.info = {"name": name, **{key: value for key, value in info.items() if value is not None}}
+        images.append(image)
+    write(path, images, format="extxyz")
+
+
+def _res(name: str, atoms: Atoms, info: Mapping[str, Any]) -> Any:
+    title = {"pressure_GPa", "enthalpy_eV", "symmetry", "copies"}
+    return res_from_atoms(
+        atoms,
+        name,
+        pressure=float(info.get("pressure_GPa") or 0.0),
+        enthalpy=info.get("enthalpy_eV"),
+        # as AIRSS writes it: P63/mmc
+        symmetry=str(info.get("symmetry") or "").replace("_", "").replace(" ", ""),
+        copies=int(info.get("copies") or 1),
+        remarks=[f"{key} {value}" for key, value in info.items() if key not in title and value is not None],
+    )

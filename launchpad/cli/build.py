@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,11 @@ __all__ = ["build"]
 _DRAWN, _REASONS = 12, 5
 
 
+class _Format(StrEnum):
+    EXTXYZ = "extxyz"
+    RES = "res"
+
+
 def build(
     seed_file: Annotated[
         Path, typer.Argument(metavar="SEED.cell", help="Seed file of AIRSS.", show_default=False)
@@ -35,10 +41,14 @@ def build(
         typer.Option(
             "--output",
             "-o",
-            help="Extended XYZ file, .extxyz or .xyz; by default SEED.extxyz here.",
+            help="File to write, .extxyz, .xyz or .res, or a directory for a .res file of each structure "
+            "\\[default: SEED.extxyz].",
             show_default=False,
         ),
     ] = None,
+    file_format: Annotated[
+        _Format, typer.Option("--format", help="What SEED is written as where --output is not given.")
+    ] = _Format.EXTXYZ,
     picture: Annotated[
         Path | None,
         typer.Option(
@@ -59,30 +69,30 @@ def build(
       gapfactory build B12.cell -n 100 --seed 1 -o cells.extxyz
 
       gapfactory build C.cell -n 20 --picture cells.png --json
-    """
-    from ase.io import write
 
+      gapfactory build C.cell -n 20 --format res
+    """
     from gapfactory.build.from_seed import Failure
     from gapfactory.build.seed_file import read_seed
-    from gapfactory.errors import InputError
+    from gapfactory.io.structures import require_writable, write_structures
 
-    target = output or Path(f"{seed_file.stem}.extxyz")
+    target = output or Path(f"{seed_file.stem}.{file_format}")
     # before anything is built
-    if target.suffix not in {".extxyz", ".xyz"}:
-        raise InputError(
-            f"--output {target}: structures are written as extended XYZ; end the name in .extxyz"
-        )
+    if not target.is_dir():
+        require_writable(target, "--output")
     kind = "" if picture is None else picture_kind(picture, "--picture")
-    if not target.parent.is_dir():
-        raise InputError(f"--output {target}: there is no directory {target.parent}; make it first")
     seed = read_seed(seed_file)
     results = _build(seed, number, random_seed, quiet=as_json)
     built = {index: cell for index, cell in enumerate(results) if not isinstance(cell, Failure)}
     failures = [cell.reason for cell in results if isinstance(cell, Failure)]
-    for index, cell in built.items():
-        cell.atoms.info.update(_info(seed, index, cell))
     if built:
-        write(target, [cell.atoms for cell in built.values()], format="extxyz")
+        write_structures(
+            target,
+            [
+                (f"{seed.name.removesuffix('.cell')}-{index}", cell.atoms, _info(seed, index, cell))
+                for index, cell in built.items()
+            ],
+        )
     if picture is not None and built:
         from gapfactory.figures.cells import cell_pictures
 
@@ -119,6 +129,7 @@ def _info(seed: Seed, index: int, cell: BuiltCell) -> dict[str, Any]:
         "seed_file": seed.name,
         "index": index,
         "space_group": cell.space_group,
+        "symmetry": cell.group,
         "symmetry_operations": cell.symmetry_operations,
         "shortest_ratio": round(cell.shortest_ratio, 6),
         "attempts": cell.attempts,

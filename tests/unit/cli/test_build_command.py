@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from ase.io import read
 from typer.testing import CliRunner
 
 from gapfactory.errors import InputError
+from gapfactory.io.res import read_res
 from launchpad.cli.app import app
 
 if TYPE_CHECKING:
@@ -45,6 +47,24 @@ def test_structures_summary_and_picture(tmp_path: Path) -> None:
     seed.write_text(SEED.replace("MINSEP=2.0", "MINSEP=2.0 AUTO"))
     assert "the stated separations hold" in " ".join(call(*words).split())
     assert out.read_text() == first
+
+
+def test_structures_as_airss_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Si.cell").write_text(SEED)
+    (tmp_path / "apart").mkdir()
+    words = ("Si.cell", "-n", "3", "--seed", "3")
+    assert json.loads(call(*words, "--format", "res", "--json"))["file"] == "Si.res"
+    call(*words, "-o", "apart")
+    packed, apart = read_res(tmp_path / "Si.res"), read_res(tmp_path / "apart")
+    assert [s.name for s in packed] == ["Si-0", "Si-1", "Si-2"] == [s.name for s in apart]
+    call(*words)
+    for given, image in zip(packed, read(tmp_path / "Si.extxyz", index=":"), strict=True):
+        assert given.symmetry == image.info["symmetry"].replace("_", "")
+        assert f"space_group {image.info['space_group']}" in given.remarks
+        assert np.allclose(
+            given.atoms().get_all_distances(mic=True), image.get_all_distances(mic=True), atol=1e-10
+        )
 
 
 @pytest.mark.parametrize(
