@@ -138,6 +138,13 @@ def _networks() -> None:
     eddp.EddpCalculator(found.ensemble, limit=1e9).evaluate_batch_with_uncertainty(crystals)
 
 
+def _datum() -> None:
+    from gapfactory.potentials.datum import CostSettings, DatumCalculator, DatumCost
+
+    crystals = [crystal for crystal in _crystals(14) if crystal.pbc.all()]
+    DatumCalculator(DatumCost.from_targets(crystals[:1], CostSettings())).evaluate_batch(crystals)
+
+
 def _relaxation() -> None:
     from gapfactory.potentials.gap.engine.evaluator import Engine
     from gapfactory.search import RelaxSettings, relax_batch
@@ -158,5 +165,6 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "similarity": _similarity,
     "potential": _engine,
     "networks": _networks,
+    "datum cost": _datum,
     "relaxation": _relaxation,
 }
