@@ -29,7 +29,7 @@ _NO_FILE: Final = "files are found beside a campaign file; give 'structures' whe
 
 
 def with_files(content: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
-    """Return the keys of a campaign file with the structures of the files that its crystals and `gap.unlabelled` name.
+    """Return the keys of a campaign file with the structures of the files that its crystals and other blocks name.
 
     A group that has its structures already, as `gapfactory campaign show` writes it, is left as it is.
 
@@ -49,7 +49,7 @@ def with_files(content: Mapping[str, Any], directory: Path | None) -> dict[str, 
 
     from gapfactory.protocols.settings import CrystalSettings
 
-    content = _with_parents(_with_unlabelled(content, directory), directory)
+    content = _with_targets(_with_parents(_with_unlabelled(content, directory), directory), directory)
     crystals = content.get("crystals")
     if not isinstance(crystals, dict):
         return content
@@ -101,6 +101,28 @@ def _with_unlabelled(content: Mapping[str, Any], directory: Path | None) -> dict
         msg = f"gap.unlabelled.file is {name!r}: {error}"
         raise CampaignFileError(msg) from error
     return {**content, "gap": {**gap, "unlabelled": {**entry, "structures": text}}}
+
+
+def _with_targets(content: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
+    """Return the keys with the structures of the files among `reference.targets` of the engine `datum`."""
+    from gapfactory.reference.engines.datum import files_of_targets
+
+    block = content.get("reference")
+    if not isinstance(block, dict) or block.get("engine") != "datum" or block.get("structures") is not None:
+        return dict(content)
+    targets = block.get("targets")
+    if not isinstance(targets, list) or not all(isinstance(name, str) for name in targets):
+        return dict(content)
+    texts = []
+    for name in files_of_targets(targets):
+        try:
+            texts.append(_whole(directory, name))
+        except InputError as error:
+            msg = f"reference.targets has {name!r}, which is no named phase; as a file: {error}"
+            raise CampaignFileError(msg) from error
+    if not texts:
+        return dict(content)
+    return {**content, "reference": {**block, "structures": "".join(texts)}}
 
 
 def _with_parents(content: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
