@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from gapfactory.reference.settings import EngineSettings
 
 __all__ = [
-    "FORCE_STEP",
-    "STRAIN_STEP",
     "Batch",
     "CheckPlan",
     "DerivativePlan",
@@ -37,8 +35,6 @@ __all__ = [
     "plan_check",
 ]
 
-#: displacement along a unit vector of all 3N coordinates, in Å, and strain along a unit tensor
-FORCE_STEP, STRAIN_STEP = 0.015, 0.01
 #: levels of the k-point density, in points per 1/Å with 2 pi, and of the cutoff, as multiples of the settings' own
 DENSITIES, QUICK_DENSITIES = (1.5, 2.0, 2.5, 3.0, 4.0), (1.5, 2.5, 3.0, 4.0)
 CUTOFFS, QUICK_CUTOFFS = (0.7, 0.85, 1.0, 1.25, 1.6), (0.8, 1.0, 1.4)
@@ -245,10 +241,10 @@ def _plan_derivatives(
         for sign, word in ((1, "+"), (-1, "-")):
             moved = base.copy()
             if name.startswith("force"):
-                moved.positions += sign * FORCE_STEP * direction
+                moved.positions += sign * settings.force_step * direction
             else:
                 moved.set_cell(
-                    base.cell.array @ (np.eye(3) + sign * STRAIN_STEP * direction), scale_atoms=True
+                    base.cell.array @ (np.eye(3) + sign * settings.strain_step * direction), scale_atoms=True
                 )
             items.append((f"{name}{word}", moved))
     return DerivativePlan(symbol, Batch(f"derivatives-{symbol}", settings, tuple(items)), directions)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapfactory.errors import InputError
-from gapfactory.reference.selfcheck import FORCE_STEP, STRAIN_STEP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -206,6 +205,7 @@ def judge_derivatives(
     tuple
         Results of the directions that could be judged, and reasons for the structures without label.
     """
+    settings = plan.batch.settings
     failed = {name: out.reason for name, out in outcomes.items() if out.label is None}
     base = outcomes["base"].label
     results = []
@@ -215,10 +215,10 @@ def judge_derivatives(
         if base is None or plus is None or minus is None:
             continue
         if name.startswith("force"):
-            slope = -(plus.energy - minus.energy) / (2 * FORCE_STEP)
+            slope = -(plus.energy - minus.energy) / (2 * settings.force_step)
             value, tolerance = float((base.forces * direction).sum()), tolerances.derivative_force
         else:
-            slope = GPA * (plus.energy - minus.energy) / (2 * STRAIN_STEP * volume)
+            slope = GPA * (plus.energy - minus.energy) / (2 * settings.strain_step * volume)
             value = GPA * float((_tensor(_stress(base)) * direction).sum())
             tolerance = tolerances.derivative_stress_GPa
         results.append(DerivativeResult(plan.symbol, name, value, slope, tolerance))

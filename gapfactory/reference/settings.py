@@ -71,6 +71,10 @@ class EngineSettings(Settings):
     operational: ClassVar[frozenset[str]] = frozenset({"time_limit_s", "max_attempts"})
     #: fields without influence on a kind of structure
     irrelevant: ClassVar[dict[StructureKind, frozenset[str]]] = {}
+    #: steps of the finite differences that a check compares with: displacement along a unit vector of all 3N
+    #: coordinates in Å, and strain along a unit tensor; long against the noise of a self-consistent energy
+    force_step: ClassVar[float] = 0.015
+    strain_step: ClassVar[float] = 0.01
 
     def with_higher_density(self) -> Self:
         """Return the settings of a higher level of convergence, to measure the labels' noise against."""

@@ -43,6 +43,10 @@ class DatumSettings(CostSettings, EngineSettings):
     max_attempts: int = Field(default=2, ge=1)
     """Attempts per structure, the plain calculation included, before it is quarantined."""
 
+    #: the cost is exact, and near its targets far from harmonic
+    force_step: ClassVar[float] = 0.001
+    strain_step: ClassVar[float] = 0.0005
+
     @model_validator(mode="after")
     def _files_were_read(self) -> Self:
         files = files_of_targets(self.targets)

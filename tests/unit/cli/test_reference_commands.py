@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -71,10 +72,18 @@ def test_a_check_writes_its_results_and_goes_on_where_it_stopped(tmp_path) -> No
 def test_a_failed_verdict_is_exit_code_one(tmp_path, monkeypatch) -> None:
     from gapfactory.reference import selfcheck_judge
 
-    monkeypatch.setattr(selfcheck_judge, "FORCE_STEP", 0.03)
+    monkeypatch.setattr(selfcheck_judge, "_tensor", lambda voigt: np.zeros((3, 3)))
     found = json.loads(call(*SILICON, "--output", tmp_path / "check", "--json", code=1))
     assert found["passed"] is False
     assert found["verdicts"][0]["state"] == "failed"
+
+
+def test_derivatives_of_the_datum_cost_need_shorter_steps_and_have_them(tmp_path, monkeypatch) -> None:
+    diamond = ("check", "datum", "--element", "C", "--quick", "--json", "--output")
+    assert json.loads(call(*diamond, tmp_path / "own"))["verdicts"][0]["state"] == "passed"
+    datum = engine_classes()["datum"].settings_class
+    monkeypatch.setattr(datum, "force_step", 0.015)
+    assert json.loads(call(*diamond, tmp_path / "long", code=1))["verdicts"][0]["state"] == "failed"
 
 
 def test_a_campaign_file_gives_settings_and_elements(tmp_path) -> None:
