@@ -14,6 +14,7 @@ _IN_WORDS: Final = {
     "frame": "on the way to a minimum",
     "minimum": "minimum",
     "end": "end of the relaxation",
+    "shaken": "shaken copy of an end",
     "crystal": DISTORTED,
     "displaced": "displaced cell",
 }
@@ -26,7 +27,7 @@ def origin_in_words(origin: str) -> str:
 
 def by_origin(origin: str) -> tuple[int, int, str]:
     """Return a key that sorts origins from the random cell over the steps to the minimum, known crystals last."""
-    ends = (_IN_WORDS["minimum"], _IN_WORDS["end"])
+    ends = (_IN_WORDS["minimum"], _IN_WORDS["end"], _IN_WORDS["shaken"])
     rank = {_IN_WORDS["cell"]: 0, DISTORTED: 3, _IN_WORDS["displaced"]: 4}.get(
         origin, 2 if origin in ends else 1
     )

@@ -34,6 +34,12 @@ class Stage(IntEnum):
     SUPERCELL = 8
     #: which frames the studies of a vibrations generation are fitted to
     STUDY = 9
+    #: random start of network number `index`
+    NETWORK = 10
+    #: which structures networks are trained, validated and tested on
+    SPLIT = 11
+    #: copy number `index` shaken out of the relaxed cells of a generation
+    SHAKE = 12
 
 
 def stream(campaign_seed: int, generation: int, stage: Stage, index: int = 0) -> np.random.Generator:

@@ -276,7 +276,7 @@ def _next_fit(database: Database[Any], name: str) -> int | None:
     busy = {
         "spec.campaign": name,
         "spec.generation": newest,
-        "spec._category": "fit",
+        "spec._category": {"$in": ["train", "fit"]},
         "state": {"$in": ["RUNNING", "RESERVED"]},
     }
     key = generation_id(name, newest)

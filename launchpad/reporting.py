@@ -190,7 +190,7 @@ def _generations(
                 relaxation_reasons=Counter(r["reason"] for r in reasons),
                 quarantine_reasons=Counter(e.label.reason for e in failed if e.label is not None),
                 errors=errors.get(generation, ()),
-                deltas=potential["report"]["deltas_eV"] if potential else {},
+                deltas=potential["report"].get("deltas_eV", {}) if potential else {},
                 seconds=seconds.get(generation, {}),
             )
         )

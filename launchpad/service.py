@@ -81,7 +81,8 @@ def submit(queue: Queue, campaign: Campaign, text: str) -> Literal["new", "updat
     from launchpad.workflows.generation import submit_generation
 
     check_engine(campaign.reference, tuple(campaign.species_table))
-    check_backend(campaign.gap)
+    if campaign.potential == "gap":
+        check_backend(campaign.gap)
     database = durable(queue.db)
     ensure_indexes(database)
     _require_source(database, campaign)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from gapfactory.errors import FitError
+from gapfactory.errors import FitError, StateError
 from gapfactory.protocols.planner import recipe_of
 from gapfactory.seeds import Stage
 from launchpad.database.dataset import (
@@ -34,8 +34,10 @@ _STREAMS: Final = 100
 def run_study(context: TaskContext, variant: str) -> dict[str, Any]:
     """Fit and measure one study, unless that is done; one that has nothing to be fitted to is left out."""
     from gapfactory.analysis.vibration_study import study_fits, study_variants
-    from gapfactory.potentials.gap import fit_gap, load_potential
-    from launchpad.tasks.fit import fit_settings, training_data
+    from gapfactory.potentials import load_potential
+    from gapfactory.potentials.gap import GapSettings, fit_gap
+    from launchpad.tasks.fit import fit_settings
+    from launchpad.tasks.training import training_data
 
     campaign, database, generation = context.campaign, context.database, context.generation
     studies = campaign.vibration_settings.studies
@@ -47,7 +49,11 @@ def run_study(context: TaskContext, variant: str) -> dict[str, Any]:
         return {"study": variant, "reused": 1}
     frames = _labelled(context)
     every = [study_frame(entry) for entry in frames if _is_frame(entry) and _usable(entry)]
-    fits = study_fits(every, studies, fit_settings(context), context.rng(Stage.STUDY))
+    settings = recipe_of(campaign, generation).potential
+    if not isinstance(settings, GapSettings):
+        msg = f"study {variant!r} fits Gaussian approximation potentials; the campaign has 'potential: eddp'"
+        raise StateError(msg)
+    fits = study_fits(every, studies, fit_settings(context, settings), context.rng(Stage.STUDY))
     wanted = {fit.variant: fit for fit in fits}.get(variant)
     if wanted is None:
         return _left_out(context, variant, crystals, "there are not enough labels for it")

@@ -18,6 +18,7 @@ __all__ = [
     "final_enthalpies",
     "last_frames",
     "origin_of",
+    "parents_in",
     "training_points",
 ]
 
@@ -89,8 +90,8 @@ def last_frames(database: Database[Any], items: Sequence[Item]) -> dict[str, int
 def origin_of(item: Item, last: Mapping[str, int]) -> str:
     """Return what a chosen structure is, as stored metrics name it.
 
-    ``cell`` as it was made; ``crystal``; ``displaced``, of vibrations; a snapshot, ``step N`` or ``end``; or what a
-    funnel took of a relaxation: its ``minimum`` or a ``frame`` on the way.
+    ``cell`` as it was made; ``crystal``; ``displaced``, of vibrations; a snapshot, ``step N`` or ``end``; ``shaken``
+    out of an end; or what a funnel took of a relaxation: its ``minimum`` or a ``frame`` on the way.
 
     Parameters
     ----------
@@ -109,6 +110,23 @@ def origin_of(item: Item, last: Mapping[str, int]) -> str:
     if relaxation is None:
         return "cell"
     return "minimum" if item.info.get("frame") == last.get(relaxation) else "frame"
+
+
+def parents_in(items: Sequence[Item]) -> dict[str, str]:
+    """Return by id what structures are relatives of: frames and shaken copies of one relaxation, of one known crystal.
+
+    A structure without relatives is not named.
+    """
+    found = {}
+    for item in items:
+        info = item.info
+        if info.get("crystal"):
+            found[item.id] = f"crystal {info['crystal']} {info.get('model', 0)}"
+        elif info.get("parent"):
+            found[item.id] = f"vibrations {info['parent']}"
+        elif info.get("relaxation"):
+            found[item.id] = str(info["relaxation"])
+    return found
 
 
 def final_enthalpies(database: Database[Any], campaign: str) -> dict[int, list[float]]:

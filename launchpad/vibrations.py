@@ -243,7 +243,7 @@ def study_frame(entry: LabelledItem) -> StudyFrame:
     return StudyFrame(entry.item.id, info["kind"], len(atoms), grid, info["parent"])
 
 
-def fit_facts(n_sparse: int, frames: Sequence[StudyFrame]) -> dict[str, Any]:
+def fit_facts(n_sparse: int | None, frames: Sequence[StudyFrame]) -> dict[str, Any]:
     """Return what a potential was fitted to: frames, their atoms, sparse points, and what the labels cost (Table 2)."""
     from gapfactory.analysis.vibration_study import frames_cost
 
@@ -267,7 +267,8 @@ def fitted_to(database: Database[Any], campaign: Campaign, generation: int) -> d
     trained = set(record["trained_on"])
     entries = with_labels(database, campaign, pick_items(database, campaign, generation))
     frames = [study_frame(entry) for entry in entries if entry.item.id in trained]
-    return fit_facts(sum(record["report"]["stages"][-1]["n_sparse"]), frames)
+    stages = record["report"].get("stages")
+    return fit_facts(sum(stages[-1]["n_sparse"]) if stages else None, frames)
 
 
 def vibrations_in_words(found: Mapping[str, Any]) -> dict[str, str]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from gapfactory.potentials.gap.settings import GapSettings
 
 if TYPE_CHECKING:
     from gapfactory.campaign.model import Campaign
 
 __all__ = ["require_consistent"]
+
+#: Protocols that label single points of all or the best of what a search makes, and may end with a final fit.
+_SINGLE_POINTS: Final = ("boron-2018", "eddp-chain")
 
 
 def require_consistent(campaign: Campaign) -> None:
@@ -30,17 +35,38 @@ def require_consistent(campaign: Campaign) -> None:
         msg = "a campaign with a 'source' has one generation: set schedule.generations to 1"
         raise ValueError(msg)
     _require_vibrations(campaign)
-    if campaign.protocol == "boron-2018":
+    if campaign.protocol in _SINGLE_POINTS:
         _require_snapshots(campaign)
     elif campaign.protocol == "de-novo-2019":
         _require_funnel(campaign)
     wanted = campaign.stop.convergence
     judged = wanted.energy_error_in_eV is not None or wanted.plateau_improvement is not None
-    if judged and campaign.protocol == "boron-2018":
-        msg = "stop.convergence needs held-out structures; 'boron-2018' has stop.energy_distribution instead"
+    if judged and campaign.protocol in _SINGLE_POINTS:
+        msg = f"stop.convergence needs held-out structures; {campaign.protocol!r} has stop.energy_distribution instead"
         raise ValueError(msg)
     if campaign.protocol == "de-novo-2019" and judged and not campaign.select.held_out_per_generation:
         msg = "stop.convergence needs evidence: set select.held_out_per_generation to 5 or more"
+        raise ValueError(msg)
+    campaign.phase_names()
+    if campaign.potential == "eddp":
+        _require_networks(campaign)
+    else:
+        _require_gap(campaign)
+    _require_targets(campaign)
+
+
+def _require_gap(campaign: Campaign) -> None:
+    """Refuse what only an EDDP knows, and terms that cannot be fitted."""
+    if campaign.eddp != type(campaign.eddp)():
+        msg = (
+            "the block 'eddp' is not used by 'potential: gap': set potential to eddp, or leave the block out"
+        )
+        raise ValueError(msg)
+    if campaign.relax.max_spread is not None:
+        msg = (
+            f"relax.max_spread is {campaign.relax.max_spread:g}, but that is of the networks of an EDDP: set "
+            "relax.max_uncertainty, or potential to eddp"
+        )
         raise ValueError(msg)
     if campaign.relax.max_uncertainty is not None and not campaign.gap.soap.enabled:
         msg = (
@@ -48,10 +74,33 @@ def require_consistent(campaign: Campaign) -> None:
             "structure is known: set gap.soap.enabled, or leave max_uncertainty out"
         )
         raise ValueError(msg)
-    campaign.phase_names()
-    _require_targets(campaign)
     _require_unlabelled(campaign)
     _require_fittable(campaign)
+
+
+def _require_networks(campaign: Campaign) -> None:
+    """Refuse with `potential: eddp` what only a GAP can do."""
+    from gapfactory.analysis.vibration_study import study_variants
+
+    if campaign.relax.max_uncertainty is not None:
+        msg = (
+            f"relax.max_uncertainty is {campaign.relax.max_uncertainty:g}, which is the measure of a GAP; an EDDP has "
+            "the spread of its networks: set relax.max_spread (eV/atom) instead"
+        )
+        raise ValueError(msg)
+    if campaign.relax.max_spread is not None and campaign.eddp.ensemble.members < 2:
+        msg = "relax.max_spread needs the spread of several networks: set eddp.ensemble.members to 2 or more"
+        raise ValueError(msg)
+    vibrations = campaign.vibrations
+    if vibrations is not None and study_variants(vibrations.studies):
+        msg = (
+            "vibrations.studies compare Gaussian approximation potentials fitted to parts of the labels: switch them "
+            "off, or set potential to gap"
+        )
+        raise ValueError(msg)
+    if vibrations is not None and vibrations.unlabelled:
+        msg = f"vibrations.unlabelled is {vibrations.unlabelled}, for sparse points, which an EDDP has not: set it to 0"
+        raise ValueError(msg)
 
 
 def _require_vibrations(campaign: Campaign) -> None:
@@ -81,14 +130,18 @@ def _require_vibrations(campaign: Campaign) -> None:
     require_parents(campaign)
     if campaign.vibrations.studies.static:
         # a search ends with the settings of its final fit, where it has one
-        static_errors(campaign.final_gap, campaign.vibrations.studies)
+        fitted = campaign.final_potential
+        if isinstance(fitted, GapSettings):
+            static_errors(fitted, campaign.vibrations.studies)
 
 
 def _require_funnel(campaign: Campaign) -> None:
     """Refuse sizes of the funnel that contradict each other, and what only the other protocol knows."""
     for key in ("crystals", "final_fit"):
         if getattr(campaign, key):
-            msg = f"{key!r} needs 'protocol: boron-2018'; leave it out, or change the protocol"
+            msg = (
+                f"{key!r} needs 'protocol: boron-2018' or 'eddp-chain'; leave it out, or change the protocol"
+            )
             raise ValueError(msg)
     per_generation = campaign.select.labels_per_generation + campaign.select.held_out_per_generation
     if campaign.stop.label_budget < per_generation:
@@ -137,7 +190,7 @@ def _require_snapshots(campaign: Campaign) -> None:
             raise ValueError(msg)
     for name in campaign.crystals:
         _require_crystal(campaign, name)
-    _ = campaign.final_gap
+    _ = campaign.final_potential
     labels = sum(recipe_of(campaign, g).labels for g in range(campaign.schedule.generations))
     if labels > campaign.stop.label_budget:
         msg = (
@@ -207,7 +260,7 @@ def _require_targets(campaign: Campaign) -> None:
     from gapfactory.protocols.boron import closing
     from gapfactory.protocols.recipe import PLAIN
 
-    boron = campaign.protocol == "boron-2018"
+    boron = campaign.protocol in _SINGLE_POINTS
     if PLAIN in campaign.components and not any(c.labelled for c in campaign.components.values()):
         msg = (
             f"components.{PLAIN} has the name of the cells that are labelled where no component is: call the "
@@ -241,7 +294,9 @@ def _require_unlabelled(campaign: Campaign) -> None:
     """Refuse structures for sparse points that cannot be read or are of other elements."""
     from gapfactory.errors import InputError
 
-    for key, gap in {"gap": campaign.gap, "final_fit": campaign.final_gap}.items():
+    for key, gap in {"gap": campaign.gap, "final_fit": campaign.final_potential}.items():
+        if not isinstance(gap, GapSettings):
+            continue
         given = gap.unlabelled
         where = f"{key}.unlabelled: the structures of {given.file or 'this campaign'}"
         try:

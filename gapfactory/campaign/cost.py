@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gapfactory.campaign.model import Campaign
+    from gapfactory.potentials.eddp.settings import EddpSettings
+    from gapfactory.potentials.gap.settings import GapSettings
     from gapfactory.protocols.plan import PlannedTask
     from gapfactory.protocols.recipe import GenerationRecipe
 
@@ -36,6 +38,8 @@ CALL_S, DYNAMICS_S = 4e-4, 1e-3
 #: Seconds of a plane-wave single point: for itself, per k-point, and per k-point, atom, Å^3 of the cell and
 #: (300 eV)^-1.5 of cutoff; from so many atoms on, orthogonal bands cost more than their Fourier transforms.
 DFT_FIXED_S, DFT_POINT_S, DFT_WORK_S, DFT_BANDS = 1.0, 0.05, 7e-5, 60.0
+#: Seconds to read an EDDP.
+EDDP_LOAD_S = 0.2
 #: Seconds of a single point by an analytic potential.
 ANALYTIC_S = 0.02
 
@@ -163,11 +167,13 @@ def generation_rows(campaign: Campaign) -> tuple[GenerationRow, ...]:
 
 
 def _row(campaign: Campaign, recipe: GenerationRecipe) -> GenerationRow:
-    soap = recipe.gap.soap
     crystals = sum(campaign.crystals[name].count for name in recipe.crystals)
     labels: dict[str, int]
     if recipe.picks == "snapshots":
         labels = dict.fromkeys((*(f"step {step}" for step in recipe.early_steps), "end"), recipe.n_labelled)
+    elif recipe.picks == "ends":
+        best = min(campaign.chain.best, recipe.n_labelled)
+        labels = {"end": best * campaign.chain.label_ends, "shaken copy": best * campaign.chain.copies}
     elif recipe.picks == "cells":
         labels = {"cell": recipe.n_cells}
     elif recipe.picks == "frames":
@@ -181,8 +187,19 @@ def _row(campaign: Campaign, recipe: GenerationRecipe) -> GenerationRow:
         cells={part.component: part.stop - part.start for part in recipe.cells},
         relaxed=_pressures(recipe),
         labels={key: n for key, n in (*labels.items(), ("crystal", crystals)) if n},
-        fit=f"{with_crystals}SOAP {soap.atom_sigma:g} Å {soap.n_max}/{soap.l_max}",
+        fit=with_crystals + _fitted(recipe.potential),
     )
+
+
+def _fitted(settings: GapSettings | EddpSettings) -> str:
+    """Say in a few words which potential is fitted."""
+    from gapfactory.potentials.eddp.settings import EddpSettings
+
+    if isinstance(settings, EddpSettings):
+        hidden = "x".join(map(str, settings.network.hidden))
+        return f"EDDP {settings.ensemble.members} networks of {hidden}, {settings.features.cutoff:g} Å"
+    soap = settings.soap
+    return f"SOAP {soap.atom_sigma:g} Å {soap.n_max}/{soap.l_max}"
 
 
 def _pressures(recipe: GenerationRecipe) -> str:
@@ -191,7 +208,7 @@ def _pressures(recipe: GenerationRecipe) -> str:
     for part in recipe.cells:
         relax = recipe.relax_of(part)
         if relax is not None:
-            mean = relax.pressure_scale_GPa * relax.pressure_beta
+            mean = relax.mean_pressure
             words = f"mean pressure {mean:g} GPa" if mean else "no pressure"
             found.setdefault(words, []).append(part.component)
     if len(found) < 2:
@@ -208,7 +225,6 @@ def _curve_calls(phase: sizes.Cells) -> float:
 def estimate(campaign: Campaign) -> CostEstimate:
     """Estimate tasks, labels, core-hours and memory of a campaign that uses its whole budget."""
     from gapfactory.analysis.phases import named_phase
-    from gapfactory.potentials.gap.memory import evaluation_time, load_time
 
     recipes = [recipe_of(campaign, generation) for generation in range(generations_of(campaign))]
     generations, labels = len(recipes), sum(recipe.labels for recipe in recipes)
@@ -224,9 +240,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
     # what diagnostic searches relax is not chosen from
     pool = [recipe.n_labelled for recipe in recipes]
     relaxations = sum(recipe.n_cells for recipe in recipes if recipe.relax is not None)
-    n_species = len(campaign.species_table)
-    pairs = n_species * (n_species + 1) // 2
-    atom_labels = n_species + campaign.dimers.bond_lengths * pairs
+    atom_labels = _atom_labels(campaign)
     chosen = [cells for recipe in recipes for cells in sizes.labelled(campaign, recipe)]
     phases = [
         sizes.Cells(
@@ -236,16 +250,14 @@ def estimate(campaign: Campaign) -> CostEstimate:
     ]
     curves = len(phases) * len(campaign.evidence.curves.volume_factors)
     every, atoms = sizes.mean(chosen), sizes.mean(_pool(campaign, recipes)).atoms
-    elements = tuple(campaign.species_table.values())
-    per_atom = evaluation_time(volume_per_atom=every.volume, species=elements, settings=campaign.gap)
-    load = load_time(elements, campaign.gap)
+    per_atom, load = _evaluation_s(campaign, campaign.potential_settings, every.volume), _load_s(campaign)
     relaxing = _relaxations(campaign, recipes)
     single = label_seconds(campaign, sizes.mean(sizes.labelled(campaign, recipes[0])))
     labelling = sum(c.n * label_seconds(campaign, c) for c in chosen)
     labelling += sum(_curve_calls(c) * label_seconds(campaign, c) for c in phases)
     beside = [*sizes.evidence(campaign), *sizes.relaxed(campaign)]
     labelling += sum(c.n * label_seconds(campaign, c) for c in beside)
-    fit_s, fit_gb = _fits(campaign, recipes)
+    train_s, fit_s, fit_gb = _fits(campaign, recipes)
     cells = initial + relaxations
     crystals = sum(c.n * c.atoms for name in campaign.crystals for c in sizes.crystal(campaign, name))
     frames = 0.0
@@ -286,15 +298,8 @@ def estimate(campaign: Campaign) -> CostEstimate:
             / hour,
             _basis(campaign, chosen),
         ),
-        CostRow(
-            "fit",
-            tasks[TaskKind.FIT],
-            generations,
-            fit_s / hour,
-            "one pass over the data serves all stages"
-            if campaign.gap.backend == "native"
-            else "gap_fit's covariance loop, three staged fits",
-        ),
+        *_trained(campaign, recipes, tasks[TaskKind.TRAIN], train_s / hour),
+        CostRow("fit", tasks[TaskKind.FIT], generations, fit_s / hour, _fit_basis(campaign)),
         CostRow(
             "assess",
             tasks[TaskKind.ASSESS],
@@ -326,6 +331,60 @@ def estimate(campaign: Campaign) -> CostEstimate:
     )
 
 
+def _atom_labels(campaign: Campaign) -> int:
+    """Return the free atoms and dimers that are labelled."""
+    if not campaign.labels_atoms:
+        return 0
+    n_species = len(campaign.species_table)
+    pairs = n_species * (n_species + 1) // 2
+    return n_species + (campaign.dimers.bond_lengths * pairs if campaign.potential == "gap" else 0)
+
+
+def _trained(
+    campaign: Campaign, recipes: Sequence[GenerationRecipe], tasks: int, core_hours: float
+) -> tuple[CostRow, ...]:
+    """Return the row of the networks, where there are any."""
+    if campaign.potential == "gap":
+        return ()
+    networks = len(recipes) * campaign.eddp.ensemble.members
+    basis = f"{3600 * core_hours / networks:.2g} s a network on average"
+    return (CostRow("train", tasks, networks, core_hours, basis),)
+
+
+def _fit_basis(campaign: Campaign) -> str:
+    if campaign.potential == "eddp":
+        return "features and energies of all structures"
+    if campaign.gap.backend == "native":
+        return "one pass over the data serves all stages"
+    return "gap_fit's covariance loop, three staged fits"
+
+
+def _evaluation_s(
+    campaign: Campaign, settings: GapSettings | EddpSettings, volume: float, *, uncertainty: bool = False
+) -> float:
+    """Return the seconds per atom of one evaluation of a potential at this volume per atom (Å^3)."""
+    from gapfactory.potentials.eddp.cost import evaluation_time as eddp_time
+    from gapfactory.potentials.eddp.settings import EddpSettings
+    from gapfactory.potentials.gap.memory import evaluation_time
+
+    elements = tuple(campaign.species_table.values())
+    if isinstance(settings, EddpSettings):
+        once = eddp_time(settings, n_species=len(elements), volume_per_atom=volume)
+        # the spread comes from a pass without derivatives
+        return once * (1.4 if uncertainty else 1.0)
+    return evaluation_time(
+        volume_per_atom=volume, species=elements, settings=settings, uncertainty=uncertainty
+    )
+
+
+def _load_s(campaign: Campaign) -> float:
+    from gapfactory.potentials.gap.memory import load_time
+
+    if campaign.potential == "eddp":
+        return EDDP_LOAD_S
+    return load_time(tuple(campaign.species_table.values()), campaign.gap)
+
+
 def _stability(campaign: Campaign, generations: int, per_atom: float) -> float:
     """Return the seconds of molecular dynamics, given those of an evaluation per atom."""
     from gapfactory.analysis.dynamics import default_timestep
@@ -354,17 +413,15 @@ def _pool(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> list[sizes
 
 def _relaxations(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> float:
     """Return the seconds of all relaxations."""
-    from gapfactory.potentials.gap.memory import evaluation_time
-
     relax, found = campaign.relax, 0.0
     for recipe in recipes:
         for part in recipe.cells if recipe.relax is not None else ():
             cells = sizes.mean(sizes.built(campaign, part.build, part.stop - part.start))
-            per_atom = evaluation_time(
-                volume_per_atom=cells.volume,
-                species=tuple(campaign.species_table.values()),
-                settings=recipe.gap if part.after_fit else campaign.gap,
-                uncertainty=relax.max_uncertainty is not None,
+            per_atom = _evaluation_s(
+                campaign,
+                recipe.potential if part.after_fit else campaign.potential_settings,
+                cells.volume,
+                uncertainty=relax.uncertainty_limit is not None,
             )
             found += cells.n * min(EVALUATIONS, relax.max_steps + 1) * (STEP_S + cells.atoms * per_atom)
     return found
@@ -406,28 +463,38 @@ def _basis(campaign: Campaign, chosen: Sequence[sizes.Cells]) -> str:
     )
 
 
-def _fits(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> tuple[float, float]:
-    """Return the seconds of all fits, those of studies included, and the memory (GB) of the largest."""
+def _fits(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> tuple[float, float, float]:
+    """Return the seconds of all trainings and of all fits, those of studies included, and the memory (GB) of one."""
     from gapfactory.analysis.vibration_study import study_variants
+    from gapfactory.potentials.eddp.cost import Workload, training_memory, training_time
+    from gapfactory.potentials.eddp.settings import EddpSettings
     from gapfactory.potentials.gap import estimate_memory
 
     fits = []
+    train_s, fit_s, gigabytes = 0.0, 0.0, 0.0
     for number, recipe in enumerate(recipes, 1):
         data = sizes.mean(sizes.trained(campaign, recipes[:number], recipe))
+        if isinstance(recipe.potential, EddpSettings):
+            size = Workload(len(campaign.species_table), data.n, data.n * data.atoms)
+            train_s += recipe.potential.ensemble.members * training_time(recipe.potential, size)
+            fit_s += size.atoms * _evaluation_s(campaign, recipe.potential, data.volume)
+            gigabytes = max(gigabytes, training_memory(recipe.potential, size) / 1e9)
+            continue
         fits.append(
             estimate_memory(
                 n_structures=max(round(data.n), 1),
                 atoms_per_structure=data.atoms,
                 volume_per_atom=data.volume,
                 species=tuple(campaign.species_table.values()),
-                settings=recipe.gap,
+                settings=recipe.potential,
             )
         )
+    if not fits:
+        return train_s, fit_s, gigabytes
     # a study fits to what the last generation is fitted to, or to a part of it
     studies = 0 if campaign.vibrations is None else len(study_variants(campaign.vibrations.studies))
-    return sum(fit.cpu_s for fit in fits) + studies * fits[-1].cpu_s, max(
-        fit.peak_bytes for fit in fits
-    ) / 1e9
+    fit_s += sum(fit.cpu_s for fit in fits) + studies * fits[-1].cpu_s
+    return train_s, fit_s, max(fit.peak_bytes for fit in fits) / 1e9
 
 
 def _warnings(campaign: Campaign, fit_gb: float) -> tuple[str, ...]:

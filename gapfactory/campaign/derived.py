@@ -15,7 +15,6 @@ def derived_values(campaign: Campaign) -> dict[str, Any]:
     """Return radius, class, volumes, separations and cutoffs (Å, Å^3), with the rule each comes from."""
     from gapfactory.build import minimum_separations, volume_per_atom
     from gapfactory.build.cells import formula_of
-    from gapfactory.potentials.gap.terms import terms
 
     table = campaign.species_table
     species = tuple(table.values())
@@ -45,6 +44,16 @@ def derived_values(campaign: Campaign) -> dict[str, Any]:
             for symbol, item in table.items()
         },
         **({"components": components} if components else of_cells(campaign.build)),
-        "cutoffs_A": {term.name: round(term.cutoff, 4) for term in terms(species, campaign.gap)},
+        "cutoffs_A": _cutoffs(campaign),
         "phases_judged_by": list(campaign.phase_names()),
     }
+
+
+def _cutoffs(campaign: Campaign) -> dict[str, float]:
+    """Return how far the terms of the potential reach, Å."""
+    from gapfactory.potentials.gap.terms import terms
+
+    if campaign.potential == "eddp":
+        return {"features": campaign.potential_cutoff}
+    species = tuple(campaign.species_table.values())
+    return {term.name: round(term.cutoff, 4) for term in terms(species, campaign.gap)}

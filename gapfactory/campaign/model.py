@@ -20,8 +20,9 @@ from gapfactory.build.settings import BuildSettings, DimerSettings
 from gapfactory.campaign.checks import require_consistent
 from gapfactory.descriptors.settings import SimilaritySettings
 from gapfactory.elements import Bonding, Species, species
+from gapfactory.potentials.eddp.settings import EddpSettings
 from gapfactory.potentials.gap.settings import GapSettings
-from gapfactory.protocols.settings import ComponentSettings, CrystalSettings, SnapshotSettings
+from gapfactory.protocols.settings import ChainSettings, ComponentSettings, CrystalSettings, SnapshotSettings
 from gapfactory.protocols.vibration_settings import VibrationSettings  # noqa: TC001 - pydantic
 from gapfactory.reference import GpawSettings, ReferenceSettings
 from gapfactory.search.settings import RelaxSettings
@@ -125,13 +126,15 @@ class ExecutionSettings(Settings):
     """Relaxations of one task."""
     reference_chunk: int = Field(default=5, ge=1)
     """Reference calculations of one task."""
+    train_chunk: int = Field(default=5, ge=1)
+    """`potential: eddp`: networks trained by one task."""
     evidence_parts: int = Field(default=6, ge=1)
     """`vibrations`: tasks that share the reference's phonons and elastic constants of one crystal."""
     workers: int | None = Field(default=None, ge=1)
     """Local worker processes of `campaign run`; by default one per core."""
-    resources: dict[Literal["build", "relax", "select", "reference", "fit", "assess"], TaskResources] = Field(
-        default_factory=dict
-    )
+    resources: dict[
+        Literal["build", "relax", "select", "reference", "train", "fit", "assess"], TaskResources
+    ] = Field(default_factory=dict)
     """What a task needs of its worker, by kind, e.g. `{reference: {cores: 32, minutes: 240}, fit: {memory_gb: 50}}`; a
     worker that says what it has (`worker start --memory-gb`, a site) takes no task that needs more."""
 
@@ -147,9 +150,13 @@ class Campaign(Settings):
     """Formula units with their weights, e.g. `{TiO2: 3, Ti2O3: 1}`."""
     preset: str | None = None
     """The preset that the file started from (`gapfactory campaign init --list`)."""
-    protocol: Literal["de-novo-2019", "boron-2018", "ndsc-2022"] = "de-novo-2019"
-    """The recipe: `de-novo-2019` labels what a funnel selects, `boron-2018` snapshots of every relaxation, `ndsc-2022`
-    makes no search and learns the `vibrations` of given crystals."""
+    protocol: Literal["de-novo-2019", "boron-2018", "eddp-chain", "ndsc-2022"] = "de-novo-2019"
+    """The recipe: `de-novo-2019` labels what a funnel selects, `boron-2018` snapshots of every relaxation, `eddp-chain`
+    the best relaxed cells and copies shaken out of them, `ndsc-2022` makes no search and learns the `vibrations` of
+    given crystals."""
+    potential: Literal["gap", "eddp"] = "gap"
+    """What is fitted: a Gaussian approximation potential (`gap`) or an ephemeral data-derived one (`eddp`), by the
+    settings in the block of that name."""
     source: SourceSettings | None = None
     """The structures of another campaign, labelled again at another level; written by `gapfactory campaign relabel`.
     Such a campaign has one generation, without cells and selection."""
@@ -176,13 +183,17 @@ class Campaign(Settings):
     """The selection funnel."""
     snapshots: SnapshotSettings = SnapshotSettings()
     """`boron-2018`: which structures of a relaxation are labelled."""
+    chain: ChainSettings = ChainSettings()
+    """`eddp-chain`: which relaxed cells are labelled, and what is shaken out of them."""
     crystals: dict[str, CrystalSettings] = Field(default_factory=dict)
-    """`boron-2018`: groups of distorted crystals by name; null takes one of a preset away."""
+    """`boron-2018`, `eddp-chain`: groups of distorted crystals by name; null takes one of a preset away."""
     gap: GapSettings = GapSettings()
-    """The potential."""
+    """The potential, with `potential: gap`."""
+    eddp: EddpSettings = EddpSettings()
+    """The potential, with `potential: eddp`."""
     final_fit: dict[str, Any] | None = None
-    """`boron-2018`: what is different from `gap` in a last fit to the same data, e.g. `{soap: {atom_sigma: 0.5}}`; by
-    default there is none."""
+    """`boron-2018`, `eddp-chain`: what is different from `gap` (or `eddp`) in a last fit to the same data, e.g. `{soap:
+    {atom_sigma: 0.5}}`; by default there is none."""
     reference: ReferenceSettings = GpawSettings()
     """The reference method and its settings."""
     vibrations: VibrationSettings | None = None
@@ -260,8 +271,30 @@ class Campaign(Settings):
         """Atomic numbers of the campaign's elements, ascending."""
         return tuple(sorted(item.number for item in self.species_table.values()))
 
+    @property
+    def potential_settings(self) -> GapSettings | EddpSettings:
+        """Settings of the potential; their class tells the family."""
+        return self.eddp if self.potential == "eddp" else self.gap
+
+    @property
+    def potential_cutoff(self) -> float:
+        """How far the potential reaches, in Å."""
+        from gapfactory.potentials.gap.terms import largest_cutoff
+
+        if self.potential == "eddp":
+            return self.eddp.features.cutoff
+        return largest_cutoff(tuple(self.species_table.values()), self.gap)
+
+    @property
+    def labels_atoms(self) -> bool:
+        """Whether the first generation labels free atoms, and dimers.
+
+        An EDDP takes no dimers, and free atoms only as the origin of energies of several compositions.
+        """
+        return self.potential == "gap" or len(self.formulas) > 1
+
     @cached_property
-    def final_gap(self) -> GapSettings:
+    def final_potential(self) -> GapSettings | EddpSettings:
         """Settings of the last fit: those of the potential with what `final_fit` changes.
 
         Raises
@@ -274,7 +307,8 @@ class Campaign(Settings):
         from gapfactory.campaign.load import merge
 
         try:
-            return GapSettings.model_validate(merge(self.gap.model_dump(mode="json"), self.final_fit or {}))
+            fitted = self.potential_settings
+            return type(fitted).model_validate(merge(fitted.model_dump(mode="json"), self.final_fit or {}))
         except ValidationError as error:
             found = error.errors(include_url=False)[0]
             key = ".".join(("final_fit", *map(str, found["loc"])))

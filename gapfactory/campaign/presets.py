@@ -193,6 +193,77 @@ PRESETS: dict[str, Preset] = {
             "evidence": {"phases": ["hcp", "omega", "bcc"]},
         },
     ),
+    "quickstart-eddp": Preset(
+        "silicon with the Stillinger-Weber potential in place of DFT, by the chain of ephemeral data-derived "
+        "potentials: the whole loop in a few minutes",
+        {
+            "element": "Si",
+            "protocol": "eddp-chain",
+            "potential": "eddp",
+            "eddp": {"features": {"cutoff": 4.5}, "ensemble": {"members": 8}},
+            "build": {"atoms_min": 2, "atoms_max": 8},
+            "crystals": {
+                "diamond": {
+                    "phase": "diamond",
+                    "count": 20,
+                    "joins": "first",
+                    "distortion": {"keep_volume": False, "strain": 0.1, "displacement": 0.1},
+                }
+            },
+            "schedule": {"cells_per_generation": 60, "initial_cells": 200, "generations": 4},
+            "chain": {"best": 20, "copies": 3, "shake": {"strain": 0.05, "displacement": 0.05}},
+            "select": {"noise_cells": 3},
+            "stop": {"label_budget": 460},
+            "relax": {
+                "max_steps": 200,
+                "max_volume_fraction": 2.0,
+                "pressure_range_GPa": [0.0, 5.0],
+                "max_spread": 0.3,
+            },
+            "reference": {"engine": "ase", "calculator": "stillinger-weber"},
+            "evidence": {"phases": ["diamond", "beta-tin"], "stability": {"n_atoms": 32}},
+            "execution": {"build_chunk": 200, "relax_chunk": 20, "reference_chunk": 40, "train_chunk": 2},
+        },
+        ("Small numbers of structures and networks: the potential is rough, as an ephemeral one may be.",),
+    ),
+    "eddp-chain": Preset(
+        "boron by the chain of ephemeral data-derived potentials (Pickard 2022, 2024): 1 000 random cells and 300 "
+        "copies of markers, then five generations of 100 minima at 5 to 15 GPa with 10 copies shaken out of each, PBE",
+        {
+            "element": "B",
+            "protocol": "eddp-chain",
+            "potential": "eddp",
+            "build": {
+                "atoms_min": 2,
+                "atoms_max": 28,
+                "symmetry_operations_max": 8,
+                "minimum_separation_in_r": 1.4,
+            },
+            "crystals": {
+                name: {
+                    "phase": name,
+                    "count": 100,
+                    "joins": "first",
+                    "distortion": {"keep_volume": False, "strain": 0.1, "displacement": 0.1},
+                }
+                for name in ("alpha-B12", "gamma-B28", "alpha-Ga")
+            },
+            "schedule": {"cells_per_generation": 200, "initial_cells": 1000, "generations": 6},
+            "chain": {"shake": {"strain": 0.1, "displacement": 0.1}},
+            "stop": {"label_budget": 7000},
+            "relax": {"pressure_range_GPa": [5.0, 15.0], "max_spread": 0.2},
+            "reference": {"engine": "gpaw", "xc": "PBE", "cutoff_eV": 800.0, "kpoint_density": 7.96},
+            "evidence": {"phases": ["alpha-B12", "gamma-B28"]},
+        },
+        (
+            (
+                "Sizes are those of the published chain's defaults; the paper on boron has 10 000 random cells, 1 000 "
+                "copies of each marker, and seven generations of 10 000 minima with one copy of each."
+            ),
+            "Markers are the three phases that are tabulated here, of the paper's eleven; 'crystals' takes files.",
+            "200 cells are relaxed for 100 minima: the chain makes trials until it has enough.",
+        ),
+    ),
     "quickstart-Si-analytic": Preset(
         "silicon with the Stillinger-Weber potential in place of DFT: the whole loop in a few minutes, for "
         "trying things out",

@@ -64,7 +64,7 @@ def recipe(campaign: Campaign, generation: int) -> GenerationRecipe:
     if generation >= last:
         title = closing(campaign)[generation - last]
         trained = tuple(sorted(name for name, group in groups.items() if group.joins != "never"))
-        gap = campaign.final_gap if title == FINAL else campaign.gap
+        fitted = campaign.final_potential if title == FINAL else campaign.potential_settings
         looked = diagnostic_ranges(campaign, generation)
         return GenerationRecipe(
             generation=generation,
@@ -74,7 +74,7 @@ def recipe(campaign: Campaign, generation: int) -> GenerationRecipe:
             picks="none",
             train=0,
             test=0,
-            gap=gap,
+            potential=fitted,
             trained_crystals=trained,
         )
     cells = cell_ranges(campaign, generation)
@@ -90,7 +90,7 @@ def recipe(campaign: Campaign, generation: int) -> GenerationRecipe:
             train=n_cells + joined,
             test=sum(group.count for group in groups.values()) - joined,
             noise=campaign.select.noise_cells,
-            gap=campaign.gap,
+            potential=campaign.potential_settings,
             crystals=tuple(sorted(groups)),
             trained_crystals=first,
         )
@@ -105,7 +105,7 @@ def recipe(campaign: Campaign, generation: int) -> GenerationRecipe:
         picks="snapshots",
         train=n_cells * (len(early) + 1),
         test=0,
-        gap=campaign.gap,
+        potential=campaign.potential_settings,
         early_steps=early,
         trained_crystals=first,
     )

@@ -54,7 +54,7 @@ def recipe(campaign: Campaign, generation: int) -> GenerationRecipe:
         train=train,
         test=test,
         noise=campaign.select.noise_cells if first else 0,
-        gap=campaign.gap,
+        potential=campaign.potential_settings,
     )
 
 

@@ -20,6 +20,8 @@ class TaskKind(StrEnum):
     SELECT = "select"
     #: run the reference method
     REFERENCE = "reference"
+    #: train a range of the networks of the next potential
+    TRAIN = "train"
     #: fit and check the next potential
     FIT = "fit"
     #: measure it on evidence that it was not trained on, and decide

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gapfactory.analysis.vibration_study import study_variants
-from gapfactory.protocols import boron, de_novo, vibrations
+from gapfactory.potentials.eddp.settings import EddpSettings
+from gapfactory.protocols import boron, chain, de_novo, vibrations
 from gapfactory.protocols.plan import Decision, PlannedTask, TaskKind, chunks
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class _Protocol(Protocol):
 PROTOCOLS: Final[dict[str, _Protocol]] = {
     "de-novo-2019": de_novo,
     "boron-2018": boron,
+    "eddp-chain": chain,
     "ndsc-2022": vibrations,
 }
 
@@ -62,7 +64,7 @@ def recipe_of(campaign: Campaign, generation: int) -> GenerationRecipe:
     protocol = PROTOCOLS[campaign.protocol]
     if _ends_with_vibrations(campaign) and generation == _searches(campaign):
         last = protocol.recipe(campaign, generation - 1)
-        return vibrations.vibration_recipe(campaign, generation, last.gap, last.trained_crystals)
+        return vibrations.vibration_recipe(campaign, generation, last.potential, last.trained_crystals)
     return protocol.recipe(campaign, generation)
 
 
@@ -114,7 +116,8 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
     evidence: list[str] = []
     labelled: list[str] = []
     if generation == 0:
-        labelled.append(add("reference-atoms", TaskKind.REFERENCE, what="atoms"))
+        if campaign.labels_atoms:
+            labelled.append(add("reference-atoms", TaskKind.REFERENCE, what="atoms"))
         evidence += [
             add(f"reference-phase-{name}", TaskKind.REFERENCE, what="phase", phase=name)
             for name in campaign.phase_names()
@@ -158,6 +161,12 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
         labelled.append(add("reference-noise", TaskKind.REFERENCE, chosen, what="noise"))
     if recipe.picks == "frames":
         evidence += _measured_parents(campaign, add, chosen, labelled)
+    if isinstance(recipe.potential, EddpSettings):
+        # the fit weighs what these train
+        labelled = [
+            add(f"train-{start:06d}", TaskKind.TRAIN, labelled, start=start, stop=stop)
+            for start, stop in chunks(recipe.potential.ensemble.members, execution.train_chunk)
+        ]
     fit = add("fit", TaskKind.FIT, labelled)
     if recipe.relax is not None:
         evidence += relaxations(recipe.n_before_fit, recipe.n_cells, fit)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from gapfactory.build.settings import BuildSettings
     from gapfactory.campaign import Campaign
+    from gapfactory.potentials.eddp.settings import EddpSettings
     from gapfactory.potentials.gap.settings import GapSettings
     from gapfactory.search.settings import RelaxSettings
 
@@ -69,8 +70,8 @@ class GenerationRecipe:
         How the cells are relaxed with the potential before; None: they are labelled as they were made.
     picks
         How structures are chosen to be labelled: ``funnel`` (histogram and CUR), ``cells`` (all that were made),
-        ``snapshots`` (of every relaxation), ``frames`` (of crystals, to learn their vibrations), ``given`` (chosen
-        before the campaign began), ``none``.
+        ``snapshots`` (of every relaxation), ``ends`` (of the best ones, with copies shaken out of them), ``frames`` (of
+        crystals, to learn their vibrations), ``given`` (chosen before the campaign began), ``none``.
     train, test
         Structures labelled for training and for testing, at most; distorted crystals are among them.
     noise
@@ -81,18 +82,18 @@ class GenerationRecipe:
         Names of the groups of distorted crystals that this generation makes and labels.
     trained_crystals
         Names of those in the training set of its potential.
-    gap
-        Settings of its potential.
+    potential
+        Settings of its potential; their class tells the family.
     """
 
     generation: int
     title: str
     cells: tuple[CellRange, ...]
     relax: RelaxSettings | None
-    picks: Literal["funnel", "cells", "snapshots", "frames", "given", "none"]
+    picks: Literal["funnel", "cells", "snapshots", "ends", "frames", "given", "none"]
     train: int
     test: int
-    gap: GapSettings
+    potential: GapSettings | EddpSettings
     noise: int = 0
     early_steps: tuple[int, ...] = ()
     crystals: tuple[str, ...] = ()
@@ -122,7 +123,7 @@ class GenerationRecipe:
         """Return how these cells are relaxed; None: they are not."""
         if self.relax is None or part.pressure_scale_GPa is None:
             return self.relax
-        return self.relax.model_copy(update={"pressure_scale_GPa": part.pressure_scale_GPa})
+        return _at_scale(self.relax, part.pressure_scale_GPa)
 
     def cell_range(self, index: int) -> CellRange:
         """Return the range that holds cell number `index`.
@@ -201,4 +202,9 @@ def relax_settings(campaign: Campaign, generation: int) -> RelaxSettings:
     relax = campaign.relax
     if generation >= relax.pressure_from_generation:
         return relax
-    return relax.model_copy(update={"pressure_scale_GPa": 0.0})
+    return _at_scale(relax, 0.0)
+
+
+def _at_scale(relax: RelaxSettings, scale_GPa: float) -> RelaxSettings:
+    """Return the settings with pressures of Eq. 5 of this scale."""
+    return relax.model_copy(update={"pressure_scale_GPa": scale_GPa, "pressure_range_GPa": None})

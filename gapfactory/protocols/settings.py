@@ -11,7 +11,7 @@ from gapfactory.build.distorted import DistortedSettings
 from gapfactory.build.settings import BuildSettings
 from gapfactory.settings import Settings
 
-__all__ = ["ComponentSettings", "CrystalSettings", "SnapshotSettings"]
+__all__ = ["ChainSettings", "ComponentSettings", "CrystalSettings", "ShakeSettings", "SnapshotSettings"]
 
 
 class ComponentSettings(Settings):
@@ -63,6 +63,49 @@ class SnapshotSettings(Settings):
     always taken, unless the relaxation failed."""
     minima_only_from: int | None = Field(default=None, ge=1)
     """From this generation on, only the ends of the relaxations are taken; by default never."""
+
+
+class ShakeSettings(DistortedSettings):
+    """How copies are shaken out of a relaxed cell; defaults of the published chain of EDDPs."""
+
+    volume_low: float = Field(default=1.0, gt=0)
+    """Smallest volume factor beside the strain."""
+    volume_high: float = Field(default=1.0, gt=0)
+    """Largest volume factor beside the strain."""
+    strain: float = Field(default=0.02, ge=0, lt=0.3)
+    """Components of the symmetric strain are drawn uniformly within +- this (0.02, for boron 0.1)."""
+    keep_volume: bool = False
+    """Whether the strain's change of volume is taken out."""
+    displacement: float = Field(default=0.02, ge=0)
+    """Standard deviation of each coordinate's displacement in Å (0.02, for boron 0.1)."""
+    nearest: float = Field(default=0.5, gt=0, le=1)
+    """No two atoms come nearer than this times the shortest distance in the relaxed cell."""
+
+
+class ChainSettings(Settings):
+    """What a generation of `eddp-chain` labels: the best relaxed cells, and copies shaken out of them.
+
+    Where it is silent, the defaults are those of the published chain (Pickard, Phys. Rev. B 106, 014102 (2022)).
+    """
+
+    best: int = Field(default=100, ge=1)
+    """Relaxed cells that are taken in each generation, those of the lowest enthalpy at the mean pressure above the
+    lowest of their composition."""
+    window: float = Field(default=10.0, gt=0)
+    """None farther above the lowest of its composition than this, in eV/atom."""
+    label_ends: bool = True
+    """Whether the relaxed cells themselves are labelled too, besides their copies."""
+    copies: int = Field(default=10, ge=0)
+    """Copies shaken out of each."""
+    shake: ShakeSettings = ShakeSettings()
+    """How far."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.label_ends and not self.copies:
+            msg = "label_ends is false and copies is 0: nothing would be labelled; set one of them"
+            raise ValueError(msg)
+        return self
 
 
 class CrystalSettings(Settings):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gapfactory.analysis.learning import Evidence
     from gapfactory.campaign import Campaign
+    from gapfactory.potentials.eddp.settings import EddpSettings
     from gapfactory.potentials.gap.settings import GapSettings
 
 __all__ = ["decide", "generations", "recipe", "vibration_recipe"]
@@ -28,7 +29,10 @@ TITLE: Final = "vibrations"
 
 
 def vibration_recipe(
-    campaign: Campaign, generation: int, gap: GapSettings, trained_crystals: tuple[str, ...] = ()
+    campaign: Campaign,
+    generation: int,
+    potential: GapSettings | EddpSettings,
+    trained_crystals: tuple[str, ...] = (),
 ) -> GenerationRecipe:
     """Return the recipe of the generation of the vibrations.
 
@@ -38,7 +42,7 @@ def vibration_recipe(
         With a block `vibrations`.
     generation
         Its number.
-    gap
+    potential
         Settings of its potential: those of the last search.
     trained_crystals
         Groups of distorted crystals that the last search had in its training set.
@@ -53,7 +57,7 @@ def vibration_recipe(
         train=sum(plan.labels for plan in plans),
         test=sum(plan.held_out for plan in plans),
         noise=0 if generation else campaign.select.noise_cells,
-        gap=gap,
+        potential=potential,
         trained_crystals=trained_crystals,
     )
 
@@ -69,7 +73,7 @@ def recipe(campaign: Campaign, generation: int) -> GenerationRecipe:
     if generation:
         msg = f"there is no generation {generation}: 'ndsc-2022' has one, number 0"
         raise InputError(msg)
-    return vibration_recipe(campaign, 0, campaign.gap)
+    return vibration_recipe(campaign, 0, campaign.potential_settings)
 
 
 def generations(campaign: Campaign) -> int:

@@ -118,7 +118,7 @@ def relax_each(
                 keep_first=settings.keep_first_steps,
                 thinning_ratio=settings.thinning_ratio,
                 symmetry_tolerance=tolerance,
-                max_uncertainty=settings.max_uncertainty,
+                max_uncertainty=settings.uncertainty_limit,
             )
             for atoms, pressure in zip(structures, pressures_GPa, strict=True)
         ),

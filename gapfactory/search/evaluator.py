@@ -45,8 +45,8 @@ class Evaluation:
     stress
         (6,) xx, yy, zz, yz, xz, xy in eV/Å^3.
     uncertainty
-        How badly the least known atom is known, 0 to 1 as in `RelaxSettings.max_uncertainty`; None where it was not
-        asked for.
+        How badly the least known atom is known, as in `RelaxSettings.max_uncertainty` or `max_spread`; None where it
+        was not asked for.
     """
 
     energy: float
@@ -253,7 +253,7 @@ def batch_evaluator(calculator: Any, *, uncertainty: bool = False) -> BatchEvalu
         if certain is None:
             raise RelaxationError(
                 f"{type(calculator).__name__} does not tell how well it knows a structure: relax without "
-                "max_uncertainty, or with a Gaussian approximation potential."
+                "max_uncertainty and max_spread, or with a fitted potential."
             )
         return certain
     own: BatchEvaluator | None = getattr(calculator, "evaluate_batch", None)

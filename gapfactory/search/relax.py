@@ -15,7 +15,9 @@ __all__ = ["draw_pressure", "minimise", "relax"]
 
 
 def draw_pressure(rng: Generator, settings: RelaxSettings) -> float:
-    """Draw an external pressure in GPa: exponential with mean p0 beta (paper, Eq. 5)."""
+    """Draw an external pressure in GPa: exponential with mean p0 beta (paper, Eq. 5), or uniform within a range."""
+    if settings.pressure_range_GPa is not None:
+        return float(rng.uniform(*settings.pressure_range_GPa))
     return float(settings.pressure_scale_GPa * settings.pressure_beta * rng.exponential(1.0))
 
 
@@ -55,7 +57,7 @@ def relax(atoms: Atoms, calculator: Any, *, pressure_GPa: float, settings: Relax
         keep_first=settings.keep_first_steps,
         thinning_ratio=settings.thinning_ratio,
         symmetry_tolerance=settings.symmetry_tolerance if settings.keep_symmetry else None,
-        max_uncertainty=settings.max_uncertainty,
+        max_uncertainty=settings.uncertainty_limit,
     )
 
 

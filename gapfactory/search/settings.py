@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gapfactory.settings import Settings
 
@@ -51,6 +51,9 @@ class RelaxSettings(MinimiserSettings):
     """p0 of Eq. 5, in GPa."""
     pressure_beta: float = Field(default=0.2, ge=0)
     """beta of Eq. 5: the pressure is exponentially distributed with mean beta p0."""
+    pressure_range_GPa: tuple[float, float] | None = None
+    """Lowest and highest pressure, between which it is drawn uniformly instead of by Eq. 5, e.g. `[5, 15]` (Pickard
+    2024 for boron)."""
     pressure_from_generation: int = Field(default=1, ge=1)
     """The first generation that is relaxed under pressure; earlier ones are relaxed at none."""
     keep_first_steps: int = Field(default=10, ge=0)
@@ -65,6 +68,34 @@ class RelaxSettings(MinimiserSettings):
     those at the start: it has left known space, and its last frame is offered for labelling. The measure is the
     predictive standard deviation of the SOAP energy over its prior, from 0 (a sparse point) to 1 (nothing is known).
     By default no relaxation ends so."""
+    max_spread: float | None = Field(default=None, gt=0)
+    """The same for an ephemeral data-derived potential, in its own measure: the standard deviation of the networks'
+    energies of the structure, in eV/atom (0.2 in one published implementation)."""
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Self:
+        if self.max_uncertainty is not None and self.max_spread is not None:
+            msg = (
+                "max_uncertainty is for potential: gap, max_spread for potential: eddp: leave one of them out"
+            )
+            raise ValueError(msg)
+        low, high = self.pressure_range_GPa or (0.0, 0.0)
+        if low > high:
+            msg = f"pressure_range_GPa begins at {low:g} and ends at {high:g}: exchange them"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def uncertainty_limit(self) -> float | None:
+        """`max_uncertainty` or `max_spread`, whichever is set."""
+        return self.max_spread if self.max_uncertainty is None else self.max_uncertainty
+
+    @property
+    def mean_pressure(self) -> float:
+        """Mean of the random pressures, in GPa."""
+        if self.pressure_range_GPa is not None:
+            return sum(self.pressure_range_GPa) / 2
+        return self.pressure_scale_GPa * self.pressure_beta
 
 
 class PhaseRelaxSettings(MinimiserSettings):

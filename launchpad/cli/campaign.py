@@ -96,14 +96,16 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
 
     campaign = load_campaign(file)
     info = check_engine(campaign.reference, tuple(campaign.species_table))
-    backend = check_backend(campaign.gap)
+    eddp = campaign.potential == "eddp"
+    backend = "networks, trained here" if eddp else check_backend(campaign.gap)
     if as_json:
         print_json(
             {
                 "campaign": campaign.name,
                 "engine": info.engine,
                 "version": info.version,
-                "backend": campaign.gap.backend,
+                "potential": campaign.potential,
+                "backend": "eddp" if eddp else campaign.gap.backend,
                 "phases": campaign.phase_names(),
             }
         )

@@ -103,16 +103,16 @@ def _item(document: dict[str, Any], role: Role, generation: int) -> Item:
 
 
 def make_atoms(campaign: Campaign) -> list[tuple[Literal["isolated", "dimer"], list[Atoms]]]:
-    """Make the isolated atoms and dimers of a campaign."""
+    """Make the isolated atoms and dimers that a campaign's potential is trained on."""
     from gapfactory.build import dimers, isolated_atoms
-    from gapfactory.potentials.gap.terms import largest_cutoff
 
-    species = tuple(campaign.species_table.values())
-    cutoff = largest_cutoff(species, campaign.gap)
-    return [
-        ("isolated", isolated_atoms(species, cutoff + 2 * max(item.radius for item in species))),
-        ("dimer", dimers(species, campaign.dimers, cutoff)),
-    ]
+    if not campaign.labels_atoms:
+        return []
+    species, cutoff = tuple(campaign.species_table.values()), campaign.potential_cutoff
+    atoms = isolated_atoms(species, cutoff + 2 * max(item.radius for item in species))
+    if campaign.potential == "eddp":
+        return [("isolated", atoms)]
+    return [("isolated", atoms), ("dimer", dimers(species, campaign.dimers, cutoff))]
 
 
 def store_atoms(database: Database[Any], campaign: Campaign) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "CurveDocument",
     "LabelDocument",
     "MetricsDocument",
+    "NetworkDocument",
     "PotentialDocument",
     "RelaxationDocument",
     "SelectionDocument",
@@ -205,6 +206,22 @@ class CurveDocument(_Document):
     failures: list[tuple[float, str]] = []
     seconds: float = 0.0
     campaign: str
+
+
+class NetworkDocument(_Document):
+    """A trained network of an EDDP, as the text of a `.ddp` file."""
+
+    campaign: str
+    generation: int = Field(ge=0)
+    index: int = Field(ge=0)
+    #: hash of what it was trained on and how, see `gapfactory.potentials.eddp.training_key`
+    key: str
+    text: str
+    #: `EnergyErrors` on `train`, `validation` and `test`
+    errors: dict[str, dict[str, Any]]
+    steps: int
+    reason: str
+    seconds: float = 0.0
 
 
 class PotentialDocument(_Document):

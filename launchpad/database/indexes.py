@@ -42,6 +42,7 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
     "label_claims": (("token",),),
     "curves": (("campaign",),),
     "curve_points": (("curve",), ("campaign", "status")),
+    "networks": (("campaign", "generation", "index"),),
     "potentials": (("campaign", "generation"), ("digest",)),
     "metrics": (("campaign", "generation"),),
     "vibrations": (("campaign", "parent"),),

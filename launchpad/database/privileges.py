@@ -64,6 +64,7 @@ WRITES: Final[dict[str, tuple[str, str, str]]] = {
     "label_hand_backs": ("fiur", "f", "fiurx"),
     "curves": ("fiu", "fr", "fiurx"),
     "curve_points": ("fiu", "fr", "fiurx"),
+    "networks": ("fiu", "f", "fiurx"),
     "potentials": ("fiu", "f", "fiurx"),
     "potential_files.files": ("fiur", "f", "fiurx"),
     "potential_files.chunks": ("fir", "f", "fiurx"),

@@ -117,7 +117,7 @@ class Potential:
 
     def load(self, database: Database[Any]) -> Any:
         """Return its calculator."""
-        from gapfactory.potentials.gap import load_potential
+        from gapfactory.potentials import load_potential
 
         return load_potential(cached_potential(database, self.record))
 

@@ -190,9 +190,12 @@ def elastic_constants(database: Database[Any], request: Request) -> Gathered:
 
 def _fit_settings(campaign: Campaign) -> dict[str, Any]:
     """Return what Table 2 tells of the potential of a campaign."""
+    from gapfactory.potentials.gap import GapSettings
     from gapfactory.potentials.gap.terms import terms
 
-    gap, species = campaign.final_gap, tuple(campaign.species_table.values())
+    gap, species = campaign.final_potential, tuple(campaign.species_table.values())
+    if not isinstance(gap, GapSettings):
+        return {"cutoff_A": campaign.potential_cutoff}
     many_body = max((t.cutoff for t in terms(species, gap) if t.stage == 2), default=None)
     adaptive = gap.sigma.adaptive if gap.sigma.rule == "adaptive" else None
     return {

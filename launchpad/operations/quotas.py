@@ -30,6 +30,7 @@ _OWNED = {
     "selections": "campaign",
     "labels": "campaign",
     "curves": "campaign",
+    "networks": "campaign",
     "potentials": "campaign",
     "metrics": "campaign",
     "vibrations": "campaign",

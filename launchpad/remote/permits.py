@@ -14,6 +14,7 @@ from gapfactory.protocols.plan import TaskKind
 from launchpad.database.documents import (
     CurveDocument,
     LabelDocument,
+    NetworkDocument,
     PotentialDocument,
     RelaxationDocument,
     SelectionDocument,
@@ -22,6 +23,7 @@ from launchpad.database.documents import (
     own_label_id,
     structure_id,
 )
+from launchpad.database.networks import network_id
 from launchpad.database.packing import unpack_atoms
 from launchpad.database.potentials import BUCKET
 from launchpad.remote.archive import BundleError
@@ -261,6 +263,15 @@ def _selection(permit: Permit, statement: Statement) -> None:
     _must(all(name.startswith(f"{key}/") for name in chosen), "structures of another campaign")
 
 
+def _network(permit: Permit, statement: Statement) -> None:
+    document = _replaced(statement)
+    index, task = document["index"], permit.task
+    # a fit trains what was lost
+    _must(permit.kind is TaskKind.FIT or task["start"] <= index < task["stop"], f"index {index}")
+    _must(document["generation"] == permit.generation, "another generation")
+    _valid(NetworkDocument, document, permit, network_id(permit.campaign.name, permit.generation, index))
+
+
 def _potential(permit: Permit, statement: Statement) -> None:
     document = _replaced(statement)
     _valid(PotentialDocument, document, permit, generation_id(permit.campaign.name, permit.generation))
@@ -450,8 +461,10 @@ _RULES: dict[TaskKind, dict[tuple[str, str], Callable[[Permit, Statement], None]
         ("structures", "update"): _structure,
         ("selections", "update"): _selection,
     },
+    TaskKind.TRAIN: {**_STATE, ("networks", "update"): _network},
     TaskKind.FIT: {
         **_STATE,
+        ("networks", "update"): _network,
         ("potentials", "update"): _potential,
         (f"{BUCKET}.files", "insert"): _file,
         (f"{BUCKET}.files", "update"): _file_in_use,

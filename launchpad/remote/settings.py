@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["CARRIED", "PushSite", "RunnerSettings", "Timing", "load_push_site"]
 
 #: Kinds of task that can be carried; ``assess`` puts the next generation on the queue and needs the database.
-Carried = Literal["build", "relax", "select", "reference", "fit"]
-CARRIED: tuple[Carried, ...] = ("build", "relax", "select", "reference", "fit")
+Carried = Literal["build", "relax", "select", "reference", "train", "fit"]
+CARRIED: tuple[Carried, ...] = ("build", "relax", "select", "reference", "train", "fit")
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,30}$"
 

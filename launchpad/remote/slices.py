@@ -276,31 +276,45 @@ def _select(_: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Ne
     else:
         fields = (
             "composition", "status", "n_frames", "numbers", "enthalpies", "energies", "cells", "left_known_space",
-            "positions", "steps", "index",
+            "positions", "steps", "index", "final_energy_per_atom", "final_volume_per_atom",
         )  # fmt: skip
         slices.append(Slice("relaxations", (of, {"_id": prefix(f"{key}/relaxation/")}), fields))
     return Need(tuple(slices))
 
 
+def _train(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
+    """Return what networks are trained on, and those of the range that are there."""
+    return Need((*_training(database, campaign, task), Slice("networks", (_range(campaign, task),))))
+
+
 def _fit(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
     key = generation_id(campaign.name, task["generation"])
+    # frames for sparse points only
+    of = {"campaign": campaign.name, "generation": task["generation"], "stage": "displaced"}
+    networks = {"campaign": campaign.name, "generation": task["generation"]}
+    return Need(
+        (
+            Slice("structures", (of,)),
+            Slice("networks", (networks,)),
+            Slice("potentials", ({"_id": key},), ("files", "pruned")),
+            # a file is stored under the hash of its content: whether it is there already changes nothing
+            *_files_of(database, key, more=({},)),
+            *_training(database, campaign, task),
+        )
+    )
+
+
+def _training(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> tuple[Slice, ...]:
+    """Return the labelled structures that the potential of a generation is trained on."""
     items = list(atom_items(database, campaign))
     for earlier in range(task["generation"] + 1):
         items += pick_items(database, campaign, earlier)
     items += noise_items(database, campaign)
-    # frames for sparse points only
-    of = {"campaign": campaign.name, "generation": task["generation"], "stage": "displaced"}
-    return Need(
-        (
-            Slice("structures", (of,)),
-            Slice("potentials", ({"_id": key},), ("files", "pruned")),
-            # a file is stored under the hash of its content: whether it is there already changes nothing
-            *_files_of(database, key, more=({},)),
-            *_chosen(campaign, items, range(task["generation"] + 1)),
-            Slice("structures", ({"campaign": campaign.name, "generation": 0, "stage": "isolated"},)),
-            Slice("structures", ({"campaign": campaign.name, "generation": 0, "stage": "dimer"},)),
-            _labels(database, campaign, items),
-        )
+    return (
+        *_chosen(campaign, items, range(task["generation"] + 1)),
+        Slice("structures", ({"campaign": campaign.name, "generation": 0, "stage": "isolated"},)),
+        Slice("structures", ({"campaign": campaign.name, "generation": 0, "stage": "dimer"},)),
+        _labels(database, campaign, items),
     )
 
 
@@ -480,6 +494,7 @@ _NEEDS: dict[TaskKind, Callable[[Database[Any], Campaign, Mapping[str, Any]], Ne
     TaskKind.BUILD: _build,
     TaskKind.RELAX: _relax,
     TaskKind.SELECT: _select,
+    TaskKind.TRAIN: _train,
     TaskKind.FIT: _fit,
     TaskKind.REFERENCE: _reference,
 }

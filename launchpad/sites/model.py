@@ -29,7 +29,7 @@ SCHEDULERS: Mapping[str, str] = {
 }
 
 #: Kinds of task, as they stand in ``spec._category``.
-CATEGORIES = ("build", "relax", "select", "reference", "fit", "assess")
+CATEGORIES = ("build", "relax", "select", "reference", "train", "fit", "assess")
 
 _DAY_MINUTES = 24 * 60
 
@@ -44,7 +44,7 @@ class Site(Settings):
     """The scheduler."""
     name: str = Field(default="gapfactory", pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,30}$")
     """Name of the site: of its directory, its jobs and its FireWorks worker."""
-    categories: tuple[Literal["build", "relax", "select", "reference", "fit", "assess"], ...] = ()
+    categories: tuple[Literal["build", "relax", "select", "reference", "train", "fit", "assess"], ...] = ()
     """Kinds of task that its workers take; none given means all."""
     campaigns: tuple[str, ...] = ()
     """Campaigns that its workers work for: names, or shell patterns; none given means all of the database."""

@@ -74,7 +74,7 @@ class AssessTask(CampaignTask):
 
     def _measure(self, context: TaskContext, key: str) -> dict[str, Any]:
         from gapfactory.analysis.learning import Evidence
-        from gapfactory.potentials.gap import load_potential
+        from gapfactory.potentials import load_potential
 
         campaign, generation, database = context.campaign, context.generation, context.database
 
@@ -152,7 +152,7 @@ def labels_spent(database: Database[Any], campaign: Campaign, generation: int) -
     spent = 0
     for earlier in range(generation + 1):
         recipe = recipe_of(campaign, earlier)
-        every = recipe.picks in {"cells", "snapshots", "frames"}
+        every = recipe.picks in {"cells", "snapshots", "ends", "frames"}
         spent += len(pick_items(database, campaign, earlier)) if every else recipe.labels
     return spent
 

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from fireworks import explicit_serialize
 
-from gapfactory.errors import StateError
+from gapfactory.potentials.eddp.settings import EddpSettings
 from gapfactory.protocols.planner import recipe_of
 from gapfactory.seeds import Stage
 from launchpad.assessment import noise_of_labels
-from launchpad.database.campaigns import set_state
-from launchpad.database.dataset import atom_items, pick_items, unlabelled_frames, with_labels
+from launchpad.database.dataset import unlabelled_frames
 from launchpad.database.documents import PotentialDocument, generation_id
 from launchpad.database.potentials import damaged_files, save_potential, store_files
-from launchpad.states import CampaignState
 from launchpad.tasks.base import CampaignTask, TaskContext
+from launchpad.tasks.train import prepare_networks
+from launchpad.tasks.training import training_data, training_entries
 
 if TYPE_CHECKING:
-    from gapfactory.potentials.gap import GapFit, GapSettings, LabelledStructure
-    from gapfactory.protocols.recipe import GenerationRecipe
-    from launchpad.database.dataset import LabelledItem
+    from gapfactory.potentials.eddp import EddpFit
+    from gapfactory.potentials.gap import GapFit, GapSettings
 
-__all__ = ["FitTask", "fit_settings", "training_data"]
+__all__ = ["FitTask", "fit_settings"]
 
 
 @explicit_serialize
@@ -32,51 +30,84 @@ class FitTask(CampaignTask):
     """Fit the potential of a generation once every label of it is decided and the quorum is met."""
 
     def work(self, context: TaskContext) -> dict[str, Any]:
-        """Gather the labels in the order of their ids, fit, store."""
-        from gapfactory.potentials.gap import fit_gap
-
-        campaign, generation = context.campaign, context.generation
-        key = generation_id(campaign.name, generation)
+        """Fit and store, unless that is done."""
+        key = generation_id(context.campaign.name, context.generation)
         stored = context.database.potentials.find_one({"_id": key}, {"files": 1, "pruned": 1})
         # a potential whose files were lost is fitted again: the same labels give the same one
         if stored is not None and not damaged_files(context.database, stored):
             return {"reused": 1}
-        entries = with_labels(context.database, campaign, atom_items(context.database, campaign))
-        for earlier in range(generation + 1):
-            entries += with_labels(
-                context.database, campaign, pick_items(context.database, campaign, earlier)
-            )
-        _require_quorum(context, entries)
-        recipe = recipe_of(campaign, generation)
-        data = training_data(entries, recipe)
-        more = unlabelled_frames(context.database, campaign, generation) if recipe.picks == "frames" else []
-        began = time.monotonic()
-        fit = fit_gap(
-            data,
-            species=tuple(campaign.species_table.values()),
-            settings=fit_settings(context),
-            seed=lambda k: context.rng(Stage.SPARSE, k),
-            workdir=context.workdir / "fit",
-            extra_sparse_structures=more,
-        )
-        save_potential(
-            context.database,
-            PotentialDocument(
-                id=key,
-                campaign=campaign.name,
-                generation=generation,
-                digest=fit.digest,
-                files=store_files(context.database, list(fit.files)),
-                trained_on=[s.id for s in data if s.id not in {*fit.duplicates, *fit.discarded}],
-                report={**_report(fit), "seconds": round(time.monotonic() - began, 3)},
-            ),
-        )
-        return {"structures": len(data), "energy_rmse_meV": 1000 * fit.train_errors.energy_rmse}
+        settings = recipe_of(context.campaign, context.generation).potential
+        if isinstance(settings, EddpSettings):
+            return _fit_eddp(context, settings)
+        return _fit_gap(context, fit_settings(context, settings))
 
 
-def fit_settings(context: TaskContext) -> GapSettings:
-    """Return the settings of the fit, with no energy error below the measured noise of the labels."""
-    settings = recipe_of(context.campaign, context.generation).gap
+def _fit_gap(context: TaskContext, settings: GapSettings) -> dict[str, Any]:
+    """Fit a GAP on the labels in the order of their ids."""
+    from gapfactory.potentials.gap import fit_gap
+
+    campaign, generation = context.campaign, context.generation
+    recipe = recipe_of(campaign, generation)
+    data = training_data(training_entries(context), recipe)
+    more = unlabelled_frames(context.database, campaign, generation) if recipe.picks == "frames" else []
+    began = time.monotonic()
+    fit = fit_gap(
+        data,
+        species=tuple(campaign.species_table.values()),
+        settings=settings,
+        seed=lambda k: context.rng(Stage.SPARSE, k),
+        workdir=context.workdir / "fit",
+        extra_sparse_structures=more,
+    )
+    trained_on = [s.id for s in data if s.id not in {*fit.duplicates, *fit.discarded}]
+    _save(context, fit, trained_on, {**_gap_report(fit), "seconds": round(time.monotonic() - began, 3)})
+    return {"structures": len(data), "energy_rmse_meV": 1000 * fit.train_errors.energy_rmse}
+
+
+def _fit_eddp(context: TaskContext, settings: EddpSettings) -> dict[str, Any]:
+    """Weigh the networks that the tasks before have trained; one whose document was lost is trained again."""
+    from gapfactory.potentials.eddp import fit_eddp
+
+    prepared = prepare_networks(context, settings)
+    members = settings.ensemble.members
+    prepared.train(0, members)
+    networks, records = prepared.trained(0, members)
+    directory = context.workdir / "fit"
+    fit = fit_eddp(networks, prepared.data, prepared.training, prepared.split, settings, directory)
+    report = _eddp_report(fit, settings) | {
+        "networks": [
+            {"test_mae_eV": r["errors"]["test"]["mae"], "steps": r["steps"], "reason": r["reason"]}
+            for r in records
+        ],
+        "seconds": round(fit.seconds, 3),
+        "training_seconds": round(sum(record["seconds"] for record in records), 3),
+    }
+    _save(context, fit, list(fit.trained_on), report)
+    return {
+        "structures": len(fit.trained_on),
+        "networks": f"{len(fit.kept)} of {fit.trained}",
+        "energy_rmse_meV": 1000 * fit.train_errors.energy_rmse,
+        "test_mae_meV": 1000 * fit.errors["test"].mae,
+    }
+
+
+def _save(context: TaskContext, fit: GapFit | EddpFit, trained_on: list[str], report: dict[str, Any]) -> None:
+    save_potential(
+        context.database,
+        PotentialDocument(
+            id=generation_id(context.campaign.name, context.generation),
+            campaign=context.campaign.name,
+            generation=context.generation,
+            digest=fit.digest,
+            files=store_files(context.database, list(fit.files)),
+            trained_on=trained_on,
+            report=report,
+        ),
+    )
+
+
+def fit_settings(context: TaskContext, settings: GapSettings) -> GapSettings:
+    """Return the settings of a fit, with no energy error below the measured noise of the labels."""
     noise = noise_of_labels(context.database, context.campaign)
     if noise is None:
         return settings
@@ -86,74 +117,35 @@ def fit_settings(context: TaskContext) -> GapSettings:
     )
 
 
-def _require_quorum(context: TaskContext, entries: list[LabelledItem]) -> None:
-    """Halt the campaign when isolated atoms or too many of this generation's picks have no label."""
-    campaign, generation = context.campaign, context.generation
-    undecided = [e.item.id for e in entries if e.label is None]
-    if undecided:
-        msg = (
-            f"{len(undecided)} structures have no label yet, the first is {undecided[0]!r}; "
-            f"'gapfactory campaign resume {campaign.name}' runs their reference tasks again"
-        )
-        raise StateError(msg)
-    atoms = [e for e in entries if e.item.role == "isolated"]
-    mine = [e for e in entries if e.item.generation == generation and e.item.kind == "crystal"]
-    lost_atoms, lost = ([(e.item.id, e.label) for e in g if _failed(e) and e.label] for g in (atoms, mine))
-    planned = recipe_of(campaign, generation).labels
-    wanted = campaign.schedule.quorum * min(len(mine), planned)
-    # in floating point 0.56 times 25 is a little more than 14
-    enough = bool(mine or not planned) and len(mine) - len(lost) >= wanted - 1e-9
-    if not lost_atoms and enough:
-        return
-    kinds = Counter(label.fault for _, label in (*lost_atoms, *lost) if label.fault)
-    first = (*lost_atoms, *lost)[:1]
-    why = f" First reason: {first[0][0]}: {first[0][1].reason}" if first else ""
-    what = "the isolated atom" if lost_atoms else f"{len(lost)} of {len(mine)} picks"
-    reason = (
-        f"{what} of generation {generation} could not be labelled{_counted(kinds)}; schedule.quorum is "
-        f"{campaign.schedule.quorum:g}. 'gapfactory campaign why {campaign.name}' lists them. Mend the cause, then "
-        f"'gapfactory campaign retry {campaign.name} --run'; or accept fewer: lower schedule.quorum in the campaign "
-        f"file, submit it again, then 'gapfactory campaign resume {campaign.name} --run'.{why}"
-    )
-    set_state(context.database, campaign.name, CampaignState.HALTED, reason)
-    raise StateError(reason)
+def _eddp_report(fit: EddpFit, settings: EddpSettings) -> dict[str, Any]:
+    """Return what is worth keeping of a fit, as plain data."""
+    from dataclasses import asdict
+
+    from gapfactory.potentials.gap.backends import package_versions
+
+    return {
+        "family": "eddp",
+        "backend": "eddp",
+        "split": settings.training.split,
+        "errors": {name: asdict(errors) for name, errors in sorted(fit.errors.items())},
+        "train_errors": asdict(fit.train_errors),
+        "members": {"trained": fit.trained, "kept": len(fit.kept)},
+        "weights": {f"{place:03d}": part for place, part in zip(fit.kept, fit.parts, strict=True)},
+        "spread_eV": fit.spread,
+        "tested_on": list(fit.tested_on),
+        "discarded": list(fit.discarded),
+        "outliers": list(fit.outliers),
+        "versions": package_versions(),
+        "residuals": {key: list(value) for key, value in sorted(fit.residuals.items())},
+    }
 
 
-def _failed(entry: LabelledItem) -> bool:
-    return entry.label is not None and entry.label.status == "failed"
-
-
-def _counted(kinds: Counter[str]) -> str:
-    found = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
-    return f" ({found})" if found else ""
-
-
-def training_data(entries: list[LabelledItem], recipe: GenerationRecipe) -> list[LabelledStructure]:
-    """Return what the potential of a generation is trained on, ordered by id."""
-    from gapfactory.potentials.gap import LabelledStructure
-
-    data = [
-        LabelledStructure(
-            id=entry.item.id,
-            atoms=entry.item.atoms,
-            energy=entry.label.energy,
-            forces=entry.label.forces,
-            stress=entry.label.stress,
-            kind=entry.item.kind,
-        )
-        for entry in entries
-        if not entry.item.held_out_of(recipe)
-        and entry.label is not None
-        and entry.label.usable_in(recipe.generation)
-    ]
-    return sorted(data, key=lambda structure: structure.id)
-
-
-def _report(fit: GapFit) -> dict[str, Any]:
+def _gap_report(fit: GapFit) -> dict[str, Any]:
     """Return what is worth keeping of a fit, as plain data."""
     from dataclasses import asdict
 
     return {
+        "family": "gap",
         "deltas_eV": dict(fit.deltas),
         "targets": dict(fit.targets),
         "train_errors": asdict(fit.train_errors),

@@ -32,7 +32,7 @@ class RelaxTask(CampaignTask):
 
         Each result is stored as soon as it is there, so a task that was killed goes on with the rest.
         """
-        from gapfactory.potentials.gap import load_potential
+        from gapfactory.potentials import load_potential
         from gapfactory.search import batch_evaluator, draw_pressure, relax_each
 
         campaign, generation = context.campaign, context.generation
@@ -55,7 +55,7 @@ class RelaxTask(CampaignTask):
         record = relaxing_potential(context.database, campaign.name, generation, after_fit=after_fit)
         evaluate = batch_evaluator(
             load_potential(cached_potential(context.database, record)),
-            uncertainty=settings.max_uncertainty is not None,
+            uncertainty=settings.uncertainty_limit is not None,
         )
         counts = {"converged": 0, "unconverged": 0, "failed": 0}
         missing = [cell for cell in cells if cell["index"] not in done]

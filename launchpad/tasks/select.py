@@ -13,6 +13,7 @@ from launchpad.database.documents import SelectionDocument, generation_id
 from launchpad.database.packing import unpack_array, unpack_atoms
 from launchpad.database.results import save_selection
 from launchpad.tasks.base import CampaignTask, TaskContext
+from launchpad.tasks.ends import take_ends
 from launchpad.tasks.frames import take_frames
 from launchpad.tasks.pool import cells_of, frame_id, frames_of, relaxations_of, store_frames
 from launchpad.tasks.snapshots import take_all
@@ -42,6 +43,8 @@ class SelectTask(CampaignTask):
         recipe = recipe_of(campaign, generation)
         if recipe.picks == "frames":
             report = take_frames(context, recipe)
+        elif recipe.picks == "ends":
+            report = take_ends(context, recipe)
         elif recipe.picks != "funnel":
             report = take_all(context, recipe)
         else:

@@ -20,6 +20,7 @@ __all__ = ["PRIORITY", "generation_workflow", "submit_generation"]
 PRIORITY = {
     TaskKind.ASSESS: 60,
     TaskKind.FIT: 50,
+    TaskKind.TRAIN: 45,
     TaskKind.SELECT: 40,
     TaskKind.RELAX: 30,
     TaskKind.BUILD: 20,

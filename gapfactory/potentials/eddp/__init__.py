@@ -1,9 +1,10 @@
 """Ephemeral data-derived potentials: environment vectors, small networks, ensembles, calculator and files."""
 
-from gapfactory.potentials.eddp.calculator import EddpCalculator
+from gapfactory.potentials.eddp.calculator import EddpCalculator, load_potential
 from gapfactory.potentials.eddp.data import Split, TrainingSet, prepare, split_structures
 from gapfactory.potentials.eddp.features import Features
 from gapfactory.potentials.eddp.files import format_ddp, parse_ddp, read_ddp, read_eddp, write_eddp
+from gapfactory.potentials.eddp.fit import EddpFit, fit_eddp, training_key, training_set
 from gapfactory.potentials.eddp.network import Baseline, Ensemble, Network
 from gapfactory.potentials.eddp.settings import EddpSettings
 from gapfactory.potentials.eddp.train import (
@@ -18,6 +19,7 @@ from gapfactory.potentials.eddp.train import (
 __all__ = [
     "Baseline",
     "EddpCalculator",
+    "EddpFit",
     "EddpSettings",
     "EnergyErrors",
     "Ensemble",
@@ -29,12 +31,16 @@ __all__ = [
     "TrainingSet",
     "combine",
     "energy_errors",
+    "fit_eddp",
     "format_ddp",
+    "load_potential",
     "parse_ddp",
     "prepare",
     "read_ddp",
     "read_eddp",
     "split_structures",
     "train_network",
+    "training_key",
+    "training_set",
     "write_eddp",
 ]

@@ -9,9 +9,12 @@ from ase.data import atomic_numbers
 
 from gapfactory.potentials.calculator import DEFAULT_LIMIT, EngineCalculator
 from gapfactory.potentials.eddp.engine import EddpEngine
+from gapfactory.potentials.eddp.files import EDDP_NAME, read_eddp
+from gapfactory.potentials.manifest import read_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ase import Atoms
     from numpy.typing import NDArray
@@ -19,7 +22,19 @@ if TYPE_CHECKING:
     from gapfactory.potentials.eddp.network import Ensemble
     from gapfactory.search.evaluator import Answer
 
-__all__ = ["EddpCalculator"]
+__all__ = ["EddpCalculator", "load_potential"]
+
+
+def load_potential(directory: Path) -> EddpCalculator:
+    """Return a calculator for the potential in a directory, whose files are compared with its manifest.
+
+    Raises
+    ------
+    PotentialError
+        If the potential is truncated, altered or incomplete.
+    """
+    manifest = read_sealed(directory, EDDP_NAME)
+    return EddpCalculator(read_eddp(directory / EDDP_NAME), digest=str(manifest["digest"]))
 
 
 class EddpCalculator(EngineCalculator):
@@ -63,16 +78,12 @@ class EddpCalculator(EngineCalculator):
         return {"uncertainty": float(found.spreads[0])}
 
     def evaluate_batch_with_uncertainty(self, structures: Sequence[Atoms]) -> list[Answer]:
-        """As `evaluate_batch`, and each answer says how badly its structure is known, 0 to 1.
-
-        1 stands for a spread of the members as large as that of the energies per atom that they were trained on.
-        """
+        """As `evaluate_batch`, and each answer has the spread of the members' energies of its structure, eV/atom."""
         from gapfactory.search.evaluator import EngineEvaluator
 
-        return EngineEvaluator(self.engine, self.e0, self.limit, uncertainty=self._relative)(structures)
+        return EngineEvaluator(self.engine, self.e0, self.limit, uncertainty=self._spreads)(structures)
 
-    def _relative(self, structures: Sequence[Atoms]) -> NDArray[np.float64]:
-        """Return the spread of each atom's structure in units of that of the training energies, at most 1."""
+    def _spreads(self, structures: Sequence[Atoms]) -> NDArray[np.float64]:
+        """Return the spread of each atom's structure."""
         spreads = self.engine.evaluate(structures, gradients=False).spreads
-        relative = np.minimum(spreads / self.engine.ensemble.energy_scale, 1.0)
-        return np.repeat(relative, [len(atoms) for atoms in structures])
+        return np.repeat(spreads, [len(atoms) for atoms in structures])

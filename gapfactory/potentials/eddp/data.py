@@ -102,7 +102,8 @@ def split_structures(
     """Divide structures between training, validation and testing.
 
     Families are drawn in random order, and each goes to the set that is emptiest relative to its share. A family is
-    all structures with one parent, or a single structure if the settings say `plain`.
+    all structures with one parent, or a single structure if the settings say `plain`. One that is larger than the share
+    of validation or test is trained on: held out, it would be all that is tested, and nothing would be learnt of it.
 
     Parameters
     ----------
@@ -133,7 +134,8 @@ def split_structures(
     filled = np.zeros(3)
     side = np.empty(len(sizes), dtype=np.int64)
     for chosen in generator.permutation(len(sizes)):
-        side[chosen] = int(np.argmin(filled / wanted))
+        small = sizes[chosen] <= max(1.0, min(wanted[1:]))
+        side[chosen] = int(np.argmin(filled / wanted)) if small else 0
         filled[side[chosen]] += sizes[chosen]
     of_structure = side[family]
     return Split(*(np.flatnonzero(of_structure == number) for number in range(3)))

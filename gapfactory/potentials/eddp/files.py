@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["format_ddp", "parse_ddp", "read_ddp", "read_eddp", "write_eddp"]
+__all__ = ["EDDP_NAME", "format_ddp", "parse_ddp", "read_ddp", "read_eddp", "write_eddp"]
+
+#: The file of an ensemble that is stored as a potential.
+EDDP_NAME = "potential.eddp"
 
 _WORK_LINES = 5
 _KEYS = ("composition", "rmax", "length", "powers", "scale", "core", "origins", "three")

@@ -197,11 +197,6 @@ class Ensemble:
         return self.members[0].features
 
     @property
-    def energy_scale(self) -> float:
-        """Spread of the energies per atom in training, eV; the scale that uncertainties are compared with."""
-        return float(np.dot(self.parts, [member.output_scale for member in self.members]))
-
-    @property
     def mean_energy(self) -> float:
         """Mean of the energies per atom in training above the baseline, eV."""
         return float(np.dot(self.parts, [member.output_mean for member in self.members]))

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import nnls
-from scipy.stats import rankdata
 
 from gapfactory.errors import FitError
 from gapfactory.potentials.eddp.least_squares import levenberg_marquardt
@@ -104,6 +102,8 @@ def energy_errors(
     FitError
         If there is no structure.
     """
+    from scipy.stats import rankdata
+
     if len(counts) == 0:
         msg = "errors need at least one structure: enlarge the set"
         raise FitError(msg)
@@ -178,6 +178,8 @@ def combine(
     FitError
         If there is no network, or nothing to weigh them on.
     """
+    from scipy.optimize import nnls
+
     if not networks:
         msg = "there is no network to combine: train some"
         raise FitError(msg)

@@ -7,10 +7,8 @@ potential is read first by `gapfactory.potentials.gap.xml`, down to the last coe
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +16,15 @@ import numpy as np
 from gapfactory.errors import GapFactoryError, PotentialError
 from gapfactory.potentials.gap.model import PairTerm, SoapTerm
 from gapfactory.potentials.gap.xml import read_gap, sparse_files
+from gapfactory.potentials.manifest import read_sealed, seal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from gapfactory.potentials.gap.model import GapModel, Term
 
 __all__ = [
-    "MANIFEST_NAME",
     "XML_NAME",
     "check_files",
     "potential_digest",
@@ -35,7 +34,6 @@ __all__ = [
 ]
 
 XML_NAME = "gap.xml"
-MANIFEST_NAME = "manifest.json"
 LABEL = "GAP_gapfactory"
 
 
@@ -147,57 +145,9 @@ def write_manifest(directory: Path, **facts: object) -> Path:
     """
     found = check_files(directory)
     names = [XML_NAME, *sparse_files(directory / XML_NAME)]
-    manifest = {
-        "format": 1,
-        "files": {name: sha256_of(directory / name) for name in names},
-        "digest": _digest_of(found),
-        **facts,
-    }
-    path = directory / MANIFEST_NAME
-    path.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    return path
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 (hex) of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return seal(directory, names, _digest_of(found), **facts)
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest of a potential after comparing every file with it.
-
-    Raises
-    ------
-    PotentialError
-        If the manifest or a file is missing, or a file is not the one that was sealed.
-    """
-    path = directory / MANIFEST_NAME
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        files = dict(manifest["files"])
-        known = manifest["format"] == 1 and XML_NAME in files
-    except FileNotFoundError:
-        msg = (
-            f"there is no {MANIFEST_NAME} in {directory}: `write_manifest` adopts a potential from elsewhere"
-        )
-        raise PotentialError(msg) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{path} cannot be read ({error}): fetch the potential again from the store"
-        raise PotentialError(msg) from None
-    if not known:
-        msg = f"{path} is not a manifest of format 1 that lists {XML_NAME}"
-        raise PotentialError(msg)
-    for name, expected in files.items():
-        if Path(name).name != name:
-            msg = f"{path} lists {name!r}, which is not a plain file name"
-            raise PotentialError(msg)
-        if not (directory / name).is_file():
-            msg = f"{name} is missing in {directory}: fetch the potential again from the store"
-            raise PotentialError(msg)
-        if sha256_of(directory / name) != expected:
-            msg = (
-                f"{name} in {directory} is truncated or altered (its sha256 differs): fetch it again from "
-                "the store"
-            )
-            raise PotentialError(msg)
-    return dict(manifest)
+    """Return the manifest of a potential after comparing every file with it; see `read_sealed`."""
+    return read_sealed(directory, XML_NAME)

@@ -21,12 +21,7 @@ from gapfactory.potentials.gap.backends import (
 from gapfactory.potentials.gap.check import Evaluation, evaluate, validate_potential
 from gapfactory.potentials.gap.data import GapFit, StageFit, TrainErrors, checked, pool
 from gapfactory.potentials.gap.deltas import binding_energies, judged, stage_delta
-from gapfactory.potentials.gap.files import (
-    MANIFEST_NAME,
-    XML_NAME,
-    read_manifest,
-    write_manifest,
-)
+from gapfactory.potentials.gap.files import XML_NAME, read_manifest, write_manifest
 from gapfactory.potentials.gap.memory import LARGEST_CROSS, estimate_memory
 from gapfactory.potentials.gap.program import find_program
 from gapfactory.potentials.gap.sigmas import Sigmas, adaptive_sigmas, crystal_sigmas, distance_to_hull
@@ -34,6 +29,7 @@ from gapfactory.potentials.gap.sparse import choose
 from gapfactory.potentials.gap.terms import terms
 from gapfactory.potentials.gap.trainfile import has_forces, virial_voigt
 from gapfactory.potentials.gap.xml import sparse_files
+from gapfactory.potentials.manifest import MANIFEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

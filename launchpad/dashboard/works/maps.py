@@ -169,7 +169,7 @@ def _energies(
     """Return energies by the newest potential above the lowest (eV/atom), and what higher ones are given as."""
     import numpy as np
 
-    from gapfactory.potentials.gap import load_potential
+    from gapfactory.potentials import load_potential
     from launchpad.database.potentials import cached_potential, latest_potential
 
     record = latest_potential(database, campaign)

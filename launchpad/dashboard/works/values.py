@@ -26,7 +26,7 @@ def values_of_atoms(database: Database[Any], tell: Tell, key: str, generation: i
     import numpy as np
     from ase import Atoms
 
-    from gapfactory.potentials.gap import load_potential
+    from gapfactory.potentials import load_potential
     from launchpad.dashboard.queries.structures import find, label_of
     from launchpad.database.potentials import cached_potential, require_potential
 

@@ -30,7 +30,7 @@ def test_the_structures_of_a_file_become_part_of_the_campaign(tmp_path: Path) ->
     again = campaign_from_mapping(campaign.model_dump(mode="json"))
     assert again == campaign
     assert np.array_equal(again.gap.unlabelled.atoms()[1].cell.array, found[1].cell.array)
-    assert again.final_gap.unlabelled == campaign.gap.unlabelled
+    assert again.final_potential.unlabelled == campaign.gap.unlabelled
 
 
 @pytest.mark.parametrize(

@@ -96,11 +96,11 @@ def test_crystals_join_when_each_paper_says() -> None:
 def test_all_fits_are_smooth_and_the_last_one_differs_in_three_numbers(preset: str) -> None:
     wanted = campaign(preset)
     *searching, last = recipes(wanted)
-    assert all(r.gap == wanted.gap for r in searching)
+    assert all(r.potential == wanted.gap for r in searching)
     soap = wanted.gap.soap
     assert (soap.atom_sigma, soap.n_max, soap.l_max) == (0.75, 8, 8)
     tight = soap.model_copy(update={"atom_sigma": 0.5, "n_max": 12, "l_max": 12})
-    assert last.gap == wanted.gap.model_copy(update={"soap": tight})
+    assert last.potential == wanted.gap.model_copy(update={"soap": tight})
     from gapfactory.potentials.gap.terms import terms
 
     found = {term.name: term.cutoff for term in terms(tuple(wanted.species_table.values()), wanted.gap)}

@@ -87,7 +87,7 @@ def test_a_search_ends_with_a_generation_for_vibrations() -> None:
     wanted = search()
     assert generations_of(wanted) == generations_of(plain) + 1 == 5
     last = recipe_of(wanted, 4)
-    assert (last.picks, last.n_cells, last.gap) == ("frames", 0, wanted.gap)
+    assert (last.picks, last.n_cells, last.potential) == ("frames", 0, wanted.gap)
     # two minima that nobody knows yet, as many frames as there can be at the most
     plans = wanted.planned_frames
     assert set(plans) == {"dia", "minimum-1", "minimum-2"}
@@ -122,7 +122,7 @@ def test_boron_ends_with_the_final_settings_and_its_crystals() -> None:
         }
     )
     last = recipe_of(wanted, 7)
-    assert last.gap == wanted.final_gap
+    assert last.potential == wanted.final_potential
     assert last.trained_crystals == recipe_of(wanted, 6).trained_crystals == tuple(sorted(wanted.crystals))
 
 

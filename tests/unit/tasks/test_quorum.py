@@ -13,7 +13,7 @@ from gapfactory.protocols.planner import recipe_of
 from launchpad.database.dataset import Item, LabelledItem
 from launchpad.database.labels import StoredLabel
 from launchpad.database.packing import pack_atoms
-from launchpad.tasks import fit
+from launchpad.tasks import training
 
 
 def stored(status="done", fault="", **more):
@@ -30,7 +30,7 @@ def entry(name, role="train", label=None, generation=0):
 @pytest.fixture
 def said(monkeypatch):
     reasons: list[str] = []
-    monkeypatch.setattr(fit, "set_state", lambda database, name, state, reason: reasons.append(reason))
+    monkeypatch.setattr(training, "set_state", lambda database, name, state, reason: reasons.append(reason))
     return reasons
 
 
@@ -57,14 +57,14 @@ def picks(good, bad):
 
 @pytest.mark.parametrize(("good", "bad"), [(20, 0), (19, 1), (38, 2), (95, 5)])
 def test_95_of_100_are_enough(said, good, bad) -> None:
-    fit._require_quorum(context(good + bad), picks(good, bad))
+    training._require_quorum(context(good + bad), picks(good, bad))
     assert said == []
 
 
 @pytest.mark.parametrize(("good", "bad"), [(18, 2), (9, 1), (94, 6)])
 def test_less_halts_with_words(said, good, bad) -> None:
     with pytest.raises(StateError) as error:
-        fit._require_quorum(context(good + bad), picks(good, bad))
+        training._require_quorum(context(good + bad), picks(good, bad))
     for words in (
         f"{bad} of {good + bad} picks of generation 0 could not be labelled ({bad} scf)",
         "schedule.quorum is 0.95",
@@ -79,27 +79,27 @@ def test_less_halts_with_words(said, good, bad) -> None:
 
 def test_fractions_are_not_missed_by_rounding(said) -> None:
     assert 0.56 * 25 > 14
-    fit._require_quorum(context(25, quorum=0.56), picks(14, 11))
+    training._require_quorum(context(25, quorum=0.56), picks(14, 11))
     with pytest.raises(StateError):
-        fit._require_quorum(context(25, quorum=0.56), picks(13, 12))
+        training._require_quorum(context(25, quorum=0.56), picks(13, 12))
 
 
 def test_isolated_atoms_must_be_there_and_dimers_need_not(said) -> None:
     good = picks(20, 0)
-    fit._require_quorum(context(20), [*good, entry("d", "dimer", stored("failed", "scf"))])
+    training._require_quorum(context(20), [*good, entry("d", "dimer", stored("failed", "scf"))])
     with pytest.raises(StateError, match=r"the isolated atom of generation 0 .*\(1 scf\)"):
-        fit._require_quorum(context(20), [*good, entry("a", "isolated", stored("failed", "scf"))])
+        training._require_quorum(context(20), [*good, entry("a", "isolated", stored("failed", "scf"))])
 
 
 def test_nothing_is_fitted_before_everything_is_decided(said) -> None:
     with pytest.raises(StateError, match=r"no label yet.*campaign resume made-up"):
-        fit._require_quorum(context(20), [*picks(20, 0), entry("late")])
+        training._require_quorum(context(20), [*picks(20, 0), entry("late")])
     assert said == []
 
 
 def test_a_late_label_is_no_part_of_earlier_training_sets() -> None:
     late = stored(enters=2)
     assert [late.usable_in(generation) for generation in (1, 2, 3)] == [False, True, True]
-    assert fit.training_data([entry("a", label=late)], recipe_of(campaign(1), 1)) == []
+    assert training.training_data([entry("a", label=late)], recipe_of(campaign(1), 1)) == []
     assert not stored("failed", retry_in=3).wanted_in(2)
     assert stored("failed", retry_in=3).wanted_in(3)
