@@ -29,7 +29,7 @@ schedule: {cells_per_generation: %(cells)d, initial_cells: 16, generations: %(ge
 select: {noise_cells: 1, labels_per_generation: 12, held_out_per_generation: 2, minima: all}
 build: {atoms_min: 2, atoms_max: 4}
 evidence: {phases: [diamond], stability: {duration_ps: 0.04, nve_ps: 0.02, n_atoms: 8, contacts_to: 0.6}}
-execution: {build_chunk: 6, relax_chunk: 3, reference_chunk: 6, train_chunk: 2}
+execution: {build_chunk: 20, relax_chunk: 7, reference_chunk: 20, train_chunk: 2}
 reference: {engine: ase, calculator: stillinger-weber}
 """
 FUNNEL = (
