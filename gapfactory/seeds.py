@@ -40,6 +40,8 @@ class Stage(IntEnum):
     SPLIT = 11
     #: copy number `index` shaken out of the relaxed cells of a generation
     SHAKE = 12
+    #: starting velocities and thermostat of the anneal of cell number `index`
+    ANNEAL = 13
 
 
 def stream(campaign_seed: int, generation: int, stage: Stage, index: int = 0) -> np.random.Generator:

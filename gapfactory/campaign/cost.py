@@ -22,8 +22,17 @@ if TYPE_CHECKING:
     from gapfactory.potentials.gap.settings import GapSettings
     from gapfactory.protocols.plan import PlannedTask
     from gapfactory.protocols.recipe import GenerationRecipe
+    from gapfactory.search.settings import AnnealSettings
 
-__all__ = ["CostEstimate", "CostRow", "GenerationRow", "estimate", "generation_rows", "label_seconds"]
+__all__ = [
+    "CostEstimate",
+    "CostRow",
+    "GenerationRow",
+    "anneal_evaluations",
+    "estimate",
+    "generation_rows",
+    "label_seconds",
+]
 
 #: Seconds to make one random cell.
 BUILD_S = 0.002
@@ -31,6 +40,8 @@ BUILD_S = 0.002
 DESCRIBE_S = 0.0001
 #: Evaluations of a relaxation, and the seconds that its optimiser takes for one.
 EVALUATIONS, STEP_S = 91, 6e-5
+#: Seconds that a step of an anneal takes beside its evaluation.
+ANNEAL_STEP_S = 2e-4
 #: Seconds of a task on the queue, of storing one relaxation, of starting a child process for labels.
 TASK_S, STORE_S, CHILD_S = 0.1, 0.002, 0.5
 #: Seconds that ASE takes for one evaluation, and for a step of molecular dynamics that is watched.
@@ -210,6 +221,8 @@ def _pressures(recipe: GenerationRecipe) -> str:
         if relax is not None:
             mean = relax.mean_pressure
             words = f"mean pressure {mean:g} GPa" if mean else "no pressure"
+            words += ", fixed cell" if relax.cell == "fixed" else ""
+            words += _annealed(relax.anneal)
             found.setdefault(words, []).append(part.component)
     if len(found) < 2:
         return next(iter(found), "")
@@ -251,7 +264,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
     curves = len(phases) * len(campaign.evidence.curves.volume_factors)
     every, atoms = sizes.mean(chosen), sizes.mean(_pool(campaign, recipes)).atoms
     per_atom, load = _evaluation_s(campaign, campaign.potential_settings, every.volume), _load_s(campaign)
-    relaxing = _relaxations(campaign, recipes)
+    relaxing, evaluations = _relaxations(campaign, recipes)
     single = label_seconds(campaign, sizes.mean(sizes.labelled(campaign, recipes[0])))
     labelling = sum(c.n * label_seconds(campaign, c) for c in chosen)
     labelling += sum(_curve_calls(c) * label_seconds(campaign, c) for c in phases)
@@ -274,7 +287,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
             tasks[TaskKind.RELAX],
             relaxations,
             (relaxing + relaxations * STORE_S + tasks[TaskKind.RELAX] * load) / hour,
-            f"{1000 * relaxing / max(relaxations, 1):.0f} ms a relaxation",
+            f"{1000 * relaxing / max(relaxations, 1):.0f} ms a relaxation, {evaluations:.3g} evaluations in all",
         ),
         CostRow(
             "select",
@@ -411,11 +424,14 @@ def _pool(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> list[sizes
     ]
 
 
-def _relaxations(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> float:
-    """Return the seconds of all relaxations."""
-    relax, found = campaign.relax, 0.0
+def _relaxations(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> tuple[float, float]:
+    """Return the seconds of all relaxations, anneals included, and their evaluations of the potential."""
+    found = calls = 0.0
     for recipe in recipes:
-        for part in recipe.cells if recipe.relax is not None else ():
+        for part in recipe.cells:
+            relax = recipe.relax_of(part)
+            if relax is None:
+                continue
             cells = sizes.mean(sizes.built(campaign, part.build, part.stop - part.start))
             per_atom = _evaluation_s(
                 campaign,
@@ -423,8 +439,29 @@ def _relaxations(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> flo
                 cells.volume,
                 uncertainty=relax.uncertainty_limit is not None,
             )
-            found += cells.n * min(EVALUATIONS, relax.max_steps + 1) * (STEP_S + cells.atoms * per_atom)
-    return found
+            relaxing = min(EVALUATIONS, relax.max_steps + 1) * (1 if relax.anneal is None else 2)
+            annealing = 0 if relax.anneal is None else anneal_evaluations(relax.anneal)
+            found += cells.n * (
+                relaxing * STEP_S
+                + annealing * ANNEAL_STEP_S
+                + (relaxing + annealing) * cells.atoms * per_atom
+            )
+            calls += cells.n * (relaxing + annealing)
+    return found, calls
+
+
+def anneal_evaluations(anneal: AnnealSettings) -> int:
+    """Return the evaluations of one anneal, at most: a scan of the mobility may end before its hottest run."""
+    scan = 0 if anneal.temperature_K is not None else len(anneal.ladder) * (anneal.scan_steps + 1)
+    return scan + anneal.n_steps + 1
+
+
+def _annealed(anneal: AnnealSettings | None) -> str:
+    """Say how cells are annealed, or nothing."""
+    if anneal is None:
+        return ""
+    kelvin = "by mobility" if anneal.temperature_K is None else f"{anneal.temperature_K:g} K"
+    return f", annealed {anneal.time_ps:g} ps at {kelvin}"
 
 
 def label_seconds(campaign: Campaign, cells: sizes.Cells) -> float:

@@ -5,10 +5,12 @@ Planner, tasks, cost estimate and reports ask the recipe; only the protocols kno
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gapfactory.build.settings import BuildSettings
     from gapfactory.campaign import Campaign
     from gapfactory.potentials.eddp.settings import EddpSettings
@@ -41,8 +43,8 @@ class CellRange:
         Whether their structures may be labelled; those of a diagnostic search are only relaxed.
     after_fit
         Whether they are relaxed with the potential that their own generation has fitted, not with the one before.
-    pressure_scale_GPa
-        Scale of their random pressures where it is not that of the generation.
+    relaxed
+        What differs from how the generation relaxes: fields of `RelaxSettings`.
     """
 
     component: str
@@ -51,7 +53,7 @@ class CellRange:
     build: BuildSettings
     labelled: bool = True
     after_fit: bool = False
-    pressure_scale_GPa: float | None = None
+    relaxed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,7 @@ class GenerationRecipe:
 
     def relax_of(self, part: CellRange) -> RelaxSettings | None:
         """Return how these cells are relaxed; None: they are not."""
-        if self.relax is None or part.pressure_scale_GPa is None:
-            return self.relax
-        return _at_scale(self.relax, part.pressure_scale_GPa)
+        return None if self.relax is None else self.relax.model_copy(update=dict(part.relaxed))
 
     def cell_range(self, index: int) -> CellRange:
         """Return the range that holds cell number `index`.
@@ -170,9 +170,7 @@ def cell_ranges(campaign: Campaign, generation: int) -> tuple[CellRange, ...]:
             start = found[-1].stop if found else 0
             cells = component.initial_cells if initial else None
             stop = start + (cells or component.cells)
-            found.append(
-                CellRange(name, start, stop, component.build, pressure_scale_GPa=component.pressure_scale_GPa)
-            )
+            found.append(CellRange(name, start, stop, component.build, relaxed=component.relaxed))
     return (*found, *diagnostic_ranges(campaign, generation, found[-1].stop))
 
 
@@ -191,8 +189,7 @@ def diagnostic_ranges(campaign: Campaign, generation: int, start: int = 0) -> tu
             wanted = component.generations is None or generation in component.generations
         if generation and wanted:
             stop = start + component.cells
-            scale = component.pressure_scale_GPa
-            found.append(CellRange(name, start, stop, component.build, False, final, scale))
+            found.append(CellRange(name, start, stop, component.build, False, final, component.relaxed))
             start = stop
     return tuple(found)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from gapfactory.build.discrete import DiscreteSettings  # noqa: TC001 - pydantic
 from gapfactory.build.distorted import DistortedSettings
 from gapfactory.build.settings import BuildSettings
+from gapfactory.search.settings import AnnealSettings  # noqa: TC001 - pydantic
 from gapfactory.settings import Settings
 
 __all__ = ["ChainSettings", "ComponentSettings", "CrystalSettings", "ShakeSettings", "SnapshotSettings"]
@@ -36,6 +37,23 @@ class ComponentSettings(Settings):
     last generation, with the potential that this has fitted (that of `final_fit`)."""
     pressure_scale_GPa: float | None = Field(default=None, ge=0)
     """Taken instead of `relax.pressure_scale_GPa` in every generation: 0 for relaxations at no pressure."""
+    relax_cell: Literal["fixed", "variable"] | None = None
+    """Taken instead of `relax.cell`: `fixed` for a search in a measured cell, with `build.shape.cell` and a range of
+    atoms."""
+    anneal: AnnealSettings | Literal["none"] | None = None
+    """Taken instead of `relax.anneal`: a hot search of these cells, or `none` for a plain one."""
+
+    @property
+    def relaxed(self) -> dict[str, Any]:
+        """What its relaxations have of their own, by field of `RelaxSettings`."""
+        found: dict[str, Any] = {}
+        if self.pressure_scale_GPa is not None:
+            found |= {"pressure_scale_GPa": self.pressure_scale_GPa, "pressure_range_GPa": None}
+        if self.relax_cell is not None:
+            found["cell"] = self.relax_cell
+        if self.anneal is not None:
+            found["anneal"] = None if self.anneal == "none" else self.anneal
+        return found
 
     @model_validator(mode="after")
     def _diagnostic(self) -> Self:

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
+    from gapfactory.search.anneal_search import SearchJob
     from gapfactory.search.descent import Minimisation
     from gapfactory.search.evaluator import Answer, BatchEvaluator
     from gapfactory.search.settings import RelaxSettings
     from gapfactory.search.trajectory import Trajectory
 
-__all__ = ["Finished", "minimise_each", "relax_batch", "relax_each"]
+    Machine = Generator[Atoms, Answer, Trajectory]
+
+__all__ = ["Finished", "minimise_each", "relax_batch", "relax_each", "run_each", "search_each"]
 
 #: cells per call: enough to fill the matrix products of a potential, few enough that little is lost when a worker is
 #: killed, because a finished cell makes room for the next
@@ -102,24 +105,17 @@ def relax_each(
     width: int = WIDTH,
 ) -> Iterator[Finished]:
     """As `relax_batch`, but yield every relaxation as soon as it has ended."""
-    from gapfactory.search.descent import Minimisation
+    from gapfactory.search.anneal_search import minimisation
 
     if len(structures) != len(pressures_GPa):
         raise RelaxationError(
             f"{len(structures)} structures and {len(pressures_GPa)} pressures: give one pressure for each structure."
         )
-    tolerance = settings.symmetry_tolerance if settings.keep_symmetry else None
+    if settings.anneal is not None:
+        raise RelaxationError("relax_each does not anneal: use search_each, or leave relax.anneal out.")
     return minimise_each(
         (
-            Minimisation(
-                start=atoms,
-                pressure_GPa=pressure,
-                settings=settings,
-                keep_first=settings.keep_first_steps,
-                thinning_ratio=settings.thinning_ratio,
-                symmetry_tolerance=tolerance,
-                max_uncertainty=settings.uncertainty_limit,
-            )
+            minimisation(atoms, pressure, settings)
             for atoms, pressure in zip(structures, pressures_GPa, strict=True)
         ),
         evaluate,
@@ -137,9 +133,46 @@ def minimise_each(
     RelaxationError
         As `relax_batch`.
     """
+    from gapfactory.search.descent import descend
+
+    return run_each(((len(task.start), descend(task)) for task in tasks), evaluate, width=width)
+
+
+def search_each(
+    jobs: Iterable[SearchJob], evaluate: BatchEvaluator, *, width: int = WIDTH
+) -> Iterator[Finished]:
+    """Relax cells, each with its own settings, anneal and relax again those that say so; yield each when it has ended.
+
+    Raises
+    ------
+    RelaxationError
+        As `relax_batch`.
+    """
+    from gapfactory.search.anneal_search import search
+
+    return run_each(((len(job.start), search(job)) for job in jobs), evaluate, width=width)
+
+
+def run_each(
+    machines: Iterable[tuple[int, Machine]], evaluate: BatchEvaluator, *, width: int = WIDTH
+) -> Iterator[Finished]:
+    """Run state machines, at most `width` at a time, and yield each result when it is there.
+
+    Parameters
+    ----------
+    machines
+        Each with its number of atoms; a machine yields the structure that it wants evaluated and is sent the answer.
+    evaluate, width
+        As `relax_batch`.
+
+    Raises
+    ------
+    RelaxationError
+        As `relax_batch`.
+    """
     if width < 1:
         raise RelaxationError(f"width {width}: at least one cell must be evaluated at a time.")
-    waiting = enumerate(tasks)
+    waiting = enumerate(machines)
     active: list[_Slot] = []
     exhausted = False
     while active or not exhausted:
@@ -148,10 +181,10 @@ def minimise_each(
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             while len(active) < width and not exhausted:
-                index, task = next(waiting, (-1, None))
-                exhausted = task is None
-                if task is not None:
-                    active.append(_Slot(index, task))
+                index, given = next(waiting, (-1, None))
+                exhausted = given is None
+                if given is not None:
+                    active.append(_Slot(index, *given))
             asking = [slot for slot in active if slot.result is None]
             for slot, answer in zip(asking, _ask(evaluate, [s.structure for s in asking]), strict=True):
                 slot.send(answer)
@@ -167,15 +200,13 @@ def minimise_each(
 class _Slot:
     """One relaxation under way."""
 
-    def __init__(self, index: int, task: Minimisation) -> None:
-        from gapfactory.search.descent import descend
-
+    def __init__(self, index: int, n_atoms: int, machine: Machine) -> None:
         self.index = index
-        self.n_atoms = len(task.start)
+        self.n_atoms = n_atoms
         self.seconds = 0.0
         self.result: Trajectory | None = None
-        self.structure: Atoms = task.start
-        self._machine: Generator[Atoms, Answer, Trajectory] = descend(task)
+        self.structure: Atoms
+        self._machine = machine
         self._advance(None)
 
     def send(self, answer: Answer) -> None:

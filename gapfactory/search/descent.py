@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase.data import covalent_radii
 from ase.units import GPa
 
 from gapfactory.errors import RelaxationError
-from gapfactory.search._batch_lbfgs import closest_pair, direction, learn, place, pull_back, symmetrise
-from gapfactory.search.evaluator import Evaluation
+from gapfactory.search._batch_lbfgs import direction, learn, place, pull_back, symmetrise
+from gapfactory.search.guards import Guards, GuardTrippedError, sound, uncertainty_limit
 from gapfactory.search.trajectory import FrameCollector, Point
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
     Asking = Generator[Atoms, Answer, Point]
 
-__all__ = ["Minimisation", "descend"]
+__all__ = ["Minimisation", "bare_copy", "descend", "operations"]
 
 # PreconLBFGS's own: pairs remembered, initial inverse Hessian without a preconditioner in Å^2/eV (its `alpha` has no
 # effect there), sufficient decrease, and the trial lengths between which a guess is believed
@@ -60,6 +59,8 @@ class Minimisation:
         Keep the space group found within this distance (Å), or None.
     fixed_volume
         Minimise the energy over shape and positions only.
+    fixed_cell
+        Minimise it over positions only.
     max_uncertainty
         End where the uncertainty exceeds this and that of the start, as in `RelaxSettings`, or None.
     """
@@ -72,10 +73,7 @@ class Minimisation:
     symmetry_tolerance: float | None
     fixed_volume: bool = False
     max_uncertainty: float | None = None
-
-
-class _GuardTrippedError(Exception):
-    """A guard stopped the relaxation; never leaves this module."""
+    fixed_cell: bool = False
 
 
 class _NoDescentError(Exception):
@@ -126,7 +124,7 @@ def descend(task: Minimisation) -> Generator[Atoms, Answer, Trajectory]:
         optimiser = _LBFGS(landscape, settings)
         point = yield from landscape.start()
         frames.add(0, point)
-        limit = _uncertainty_limit(task, point)
+        limit = uncertainty_limit(task.max_uncertainty, point.uncertainty)
         while True:
             if point.force < settings.force_threshold and point.cell_force < settings.cell_force_threshold:
                 status, reason = "converged", "both residuals below their thresholds"
@@ -145,7 +143,7 @@ def descend(task: Minimisation) -> Generator[Atoms, Answer, Trajectory]:
             point = yield from optimiser.step(point)
             steps += 1
             frames.add(steps, point)
-    except _GuardTrippedError as guard:
+    except GuardTrippedError as guard:
         reason = str(guard)
     except _NoDescentError as end:
         status, reason = "unconverged", str(end)
@@ -153,27 +151,11 @@ def descend(task: Minimisation) -> Generator[Atoms, Answer, Trajectory]:
         status,
         reason,
         pressure_GPa=task.pressure_GPa,
-        pressure=landscape.pressure,
         numbers=landscape.structure.numbers,
         n_steps=steps,
         n_evaluations=landscape.n_evaluations,
         left_known_space=left,
     )
-
-
-def _uncertainty_limit(task: Minimisation, start: Point) -> float:
-    """Return the uncertainty beyond which a relaxation has left known space.
-
-    A random cell may begin in less known space than the settings allow: then it must not go farther out.
-    """
-    if task.max_uncertainty is None:
-        return np.inf
-    if start.uncertainty is None:
-        raise RelaxationError(
-            "max_uncertainty is set, but the evaluator gives no uncertainty: make it with "
-            "batch_evaluator(calculator, uncertainty=True)."
-        )
-    return max(task.max_uncertainty, start.uncertainty)
 
 
 class _Landscape:
@@ -184,14 +166,13 @@ class _Landscape:
         self.structure = bare_copy(task.start)
         self.pressure = task.pressure_GPa * GPa
         self.n_evaluations = 0
-        self._settings = settings
-        self._fixed_volume = task.fixed_volume
+        self._fixed_volume, self._fixed_cell = task.fixed_volume, task.fixed_cell
         self._symmetry: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
         if task.symmetry_tolerance is not None:
-            self._symmetry = _operations(self.structure, task.symmetry_tolerance)
+            self._symmetry = operations(self.structure, task.symmetry_tolerance)
         self._start_cell = self.structure.cell.array.copy()
         self._start_volume = float(self.structure.get_volume())
-        self._reach = settings.closest_approach * covalent_radii[self.structure.numbers]
+        self._guards = Guards(settings, self.structure.numbers, self._start_volume)
 
     def start(self) -> Asking:
         """Evaluate the structure as it was given, to the last bit."""
@@ -218,53 +199,24 @@ class _Landscape:
         positions: NDArray[np.float64],
         cell: NDArray[np.float64],
     ) -> Asking:
-        self._check(volume, positions, cell)
+        self._guards.check(volume, positions, cell)
         self.structure.positions[:] = positions
         self.structure.cell[:] = cell
         self.n_evaluations += 1
-        answer = yield self.structure
-        if not isinstance(answer, Evaluation):
-            raise _GuardTrippedError(answer.reason)
-        energy = float(answer.energy)
-        forces = np.ascontiguousarray(answer.forces, dtype=float)
-        stress = np.ascontiguousarray(answer.stress, dtype=float)
-        if forces.shape != positions.shape or stress.shape != (6,):
-            raise RelaxationError(
-                f"forces of shape {forces.shape} and stress of shape {stress.shape} for {len(positions)} atoms: "
-                f"expected ({len(positions)}, 3) and (6,)."
-            )
-        for name, value in (("energy", energy), ("forces", forces), ("stress", stress)):
-            if not np.isfinite(value).all():
-                raise _GuardTrippedError(f"{name} is not finite")
+        found = sound((yield self.structure), len(positions))
+        energy, forces, stress = found.energy, found.forces, found.stress
         if self._symmetry is not None:
             forces, stress = symmetrise(*self._symmetry, forces, stress)
         gradient = np.empty_like(variables)
         force, cell_force = pull_back(
             variables, deformation, volume, forces, stress, self.pressure, self._fixed_volume, gradient
         )
+        if self._fixed_cell:
+            gradient[-3:], cell_force = 0.0, 0.0
         enthalpy = energy + self.pressure * volume
         return Point(
-            variables, gradient, enthalpy, force, cell_force, energy, positions, cell, answer.uncertainty
+            variables, gradient, enthalpy, force, cell_force, energy, positions, cell, found.uncertainty
         )
-
-    def _check(self, volume: float, positions: NDArray[np.float64], cell: NDArray[np.float64]) -> None:
-        settings = self._settings
-        if not np.isfinite(volume):
-            raise _GuardTrippedError("a position or cell vector is not finite")
-        fraction = volume / self._start_volume
-        if fraction < settings.min_volume_fraction:
-            limit = settings.min_volume_fraction
-            raise _GuardTrippedError(f"volume collapsed to {fraction:.2f} of the start (guard {limit})")
-        if fraction > settings.max_volume_fraction:
-            limit = settings.max_volume_fraction
-            raise _GuardTrippedError(f"cell exploded to {fraction:.2f} times its volume (guard {limit})")
-        if settings.closest_approach > 0:
-            closest = closest_pair(positions, cell, self._reach)
-            if np.isfinite(closest):
-                raise _GuardTrippedError(
-                    f"atoms {closest:.2f} Å apart (guard {settings.closest_approach} of the "
-                    "sum of their covalent radii)"
-                )
 
 
 class _LBFGS:
@@ -365,7 +317,7 @@ class _LBFGS:
         return None
 
 
-def _operations(structure: Atoms, tolerance: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def operations(structure: Atoms, tolerance: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Make `structure` exactly symmetric; return the Cartesian rotations (G, 3, 3) and the images (G, N) of its atoms.
 
     The steps are sums of gradients, so gradients averaged over the group keep it; the operations are those of the

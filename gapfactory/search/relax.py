@@ -22,7 +22,7 @@ def draw_pressure(rng: Generator, settings: RelaxSettings) -> float:
 
 
 def relax(atoms: Atoms, calculator: Any, *, pressure_GPa: float, settings: RelaxSettings) -> Trajectory:
-    """Relax positions and cell of `atoms` to a minimum of the enthalpy E + p V.
+    """Relax positions and cell of `atoms` to a minimum of the enthalpy E + p V; without an anneal, see `search_each`.
 
     The run is deterministic: the same structure, calculator and settings give the same frames to the last
     bit.
@@ -58,6 +58,7 @@ def relax(atoms: Atoms, calculator: Any, *, pressure_GPa: float, settings: Relax
         thinning_ratio=settings.thinning_ratio,
         symmetry_tolerance=settings.symmetry_tolerance if settings.keep_symmetry else None,
         max_uncertainty=settings.uncertainty_limit,
+        fixed_cell=settings.cell == "fixed",
     )
 
 
@@ -72,6 +73,7 @@ def minimise(
     symmetry_tolerance: float | None,
     fixed_volume: bool = False,
     max_uncertainty: float | None = None,
+    fixed_cell: bool = False,
 ) -> Trajectory:
     """Minimise the enthalpy, or at `fixed_volume` the energy over shape and positions.
 
@@ -95,6 +97,7 @@ def minimise(
         symmetry_tolerance=symmetry_tolerance,
         fixed_volume=fixed_volume,
         max_uncertainty=max_uncertainty,
+        fixed_cell=fixed_cell,
     )
     (done,) = minimise_each(
         [task], batch_evaluator(calculator, uncertainty=max_uncertainty is not None), width=1

@@ -8,7 +8,13 @@ from pydantic import Field, model_validator
 
 from gapfactory.settings import Settings
 
-__all__ = ["MinimiserSettings", "PhaseRelaxSettings", "RelaxSettings"]
+__all__ = [
+    "AnnealSettings",
+    "MinimiserSettings",
+    "MobilityScanSettings",
+    "PhaseRelaxSettings",
+    "RelaxSettings",
+]
 
 
 class MinimiserSettings(Settings):
@@ -44,6 +50,84 @@ class MinimiserSettings(Settings):
     """Distance within which an operation counts as a symmetry, where symmetry is kept, in Å."""
 
 
+class MobilityScanSettings(Settings):
+    """How the temperature of an anneal is found where it is not given: short runs of the relaxed cell, ever hotter.
+
+    The anneal is run at the highest temperature at which the atoms still sit on sites, so below melting; above it, the
+    end would be forgotten like that of a random cell (Pickard 2024 chose his by such runs; the rule is ours). Where
+    they sit on none even at the lowest, that is taken.
+    """
+
+    lowest_K: float = Field(default=300.0, gt=0)
+    """First temperature."""
+    highest_K: float = Field(default=3000.0, gt=0)
+    """No run is hotter than this."""
+    ratio: float = Field(default=1.4, gt=1)
+    """Each temperature over the one before."""
+    time_ps: float = Field(default=0.5, gt=0)
+    """Length of each run at fixed cell; the second half is measured."""
+    lindemann: float = Field(default=0.15, gt=0)
+    """Root-mean-square displacement of the atoms from their mean places, in units of the mean distance of nearest
+    neighbours, beyond which they do not sit on sites any more (Lindemann's criterion)."""
+
+
+class AnnealSettings(Settings):
+    """Molecular dynamics between two relaxations (hot random search: Pickard, Faraday Discuss. 256, 61 (2025)).
+
+    Langevin dynamics at constant temperature, by the splitting BAOAB (Leimkuhler and Matthews, J. Chem. Phys. 138,
+    174102 (2013)); there is no quench. A variable cell follows Brownian dynamics of its strain in the enthalpy,
+    which is stochastic cell rescaling (Bernetti and Bussi, J. Chem. Phys. 153, 114107 (2020)) with all components of
+    the strain and with the mean of the kinetic stress in its place.
+    """
+
+    temperature_K: float | None = Field(default=None, gt=0)
+    """Temperature: below melting, but high enough for atoms to change places (paper: 1800 K for boron at 10 GPa). By
+    default it is found for every cell by `scan`."""
+    time_ps: float = Field(default=10.0, gt=0)
+    """Length (paper: 10, 25 and 50 ps)."""
+    timestep_fs: float = Field(default=1.0, gt=0)
+    """Time step; 0.5 with hydrogen."""
+    friction_per_ps: float = Field(default=5.0, ge=0)
+    """Friction of the thermostat, its inverse being the time in which velocities are forgotten; 0: none, the energy is
+    conserved."""
+    cell: Literal["fixed", "variable"] = "variable"
+    """Whether the cell moves, under the pressure of the relaxation; where `relax.cell` is fixed, it never does."""
+    cell_time_ps: float = Field(default=0.5, gt=0)
+    """Time in which the volume of a variable cell of the stiffness `bulk_modulus_GPa` comes to rest. A cell that is
+    stiffer does so faster."""
+    bulk_modulus_GPa: float = Field(default=100.0, gt=0)
+    """See `cell_time_ps`; it sets no result, only how fast the cell moves."""
+    keep_symmetry: bool = False
+    """Keep the space group that the relaxed cell has within `symmetry_tolerance`: velocities, noise and strain are
+    projected onto what it leaves free, and the temperature is that of these degrees of freedom."""
+    reproject_steps: int = Field(default=100, ge=1)
+    """With `keep_symmetry`: after so many steps, positions and cell are made exactly symmetric, against rounding."""
+    frames: int = Field(default=10, ge=0)
+    """Frames of the anneal that are kept, equally spaced."""
+    checkpoint_steps: int = Field(default=1000, ge=1)
+    """After so many steps the anneal is stored, so that another worker can go on with it; no result depends on it."""
+    scan: MobilityScanSettings = MobilityScanSettings()
+    """How the temperature is found where it is not given."""
+
+    @property
+    def n_steps(self) -> int:
+        """Time steps of the anneal."""
+        return max(1, round(1000.0 * self.time_ps / self.timestep_fs))
+
+    @property
+    def scan_steps(self) -> int:
+        """Time steps of one run of the scan; an even number."""
+        return 2 * max(1, round(500.0 * self.scan.time_ps / self.timestep_fs))
+
+    @property
+    def ladder(self) -> tuple[float, ...]:
+        """Temperatures of the scan in K, ascending; the lowest is always there."""
+        found = [self.scan.lowest_K]
+        while found[-1] * self.scan.ratio <= self.scan.highest_K:
+            found.append(found[-1] * self.scan.ratio)
+        return tuple(found)
+
+
 class RelaxSettings(MinimiserSettings):
     """Relaxation of random cells under a random pressure (paper, Methods, Eq. 5)."""
 
@@ -63,6 +147,10 @@ class RelaxSettings(MinimiserSettings):
     all). The last frame is always kept."""
     keep_symmetry: bool = False
     """Keep the space group of the starting structure during the relaxation."""
+    cell: Literal["fixed", "variable"] = "variable"
+    """Whether the cell is relaxed too, or only the atoms in it, as in searches in a measured cell."""
+    anneal: AnnealSettings | None = None
+    """Hot search: after the relaxation, molecular dynamics and a second relaxation. By default there is none."""
     max_uncertainty: float | None = Field(default=None, gt=0, lt=1)
     """A relaxation ends when the potential knows the surroundings of an atom less well than this, and less well than
     those at the start: it has left known space, and its last frame is offered for labelling. The measure is the

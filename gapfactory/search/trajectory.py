@@ -6,12 +6,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+from ase.units import GPa
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ase import Atoms
     from numpy.typing import NDArray
 
-__all__ = ["FrameCollector", "Point", "RelaxStatus", "Trajectory"]
+    from gapfactory.search.anneal import AnnealFacts
+
+__all__ = ["Frame", "FrameCollector", "Point", "RelaxStatus", "Trajectory", "joined", "trajectory_of"]
 
 RelaxStatus = Literal["converged", "unconverged", "failed"]
 
@@ -30,9 +35,22 @@ class Point(NamedTuple):
     uncertainty: float | None = None
 
 
+class Frame(NamedTuple):
+    """What is kept of a step: positions (N, 3) and cell (3, 3) in Å, energy in eV, residuals as in `Trajectory`."""
+
+    step: int
+    positions: NDArray[np.float64]
+    cell: NDArray[np.float64]
+    energy: float
+    force: float
+    cell_force: float = np.nan
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """The kept frames of one relaxation, with T frames of N atoms.
+
+    Of a hot search they are those of relaxation, anneal and relaxation, the steps counted on.
 
     Attributes
     ----------
@@ -47,7 +65,7 @@ class Trajectory:
     numbers
         (N,) atomic numbers.
     steps
-        (T,) optimiser step of each frame, ascending; step 0 is the starting structure.
+        (T,) optimiser step, or time step, of each frame, ascending; step 0 is the starting structure.
     positions
         (T, N, 3) in Å, not wrapped.
     cells
@@ -59,13 +77,15 @@ class Trajectory:
     max_forces
         (T,) largest force on an atom, in eV/Å.
     cell_forces
-        (T,) largest row norm of V (stress + p) / N, in eV.
+        (T,) largest row norm of V (stress + p) / N, in eV; NaN in an anneal.
     n_steps
-        Optimiser steps taken.
+        Steps taken.
     n_evaluations
         Calls of the calculator (steps + rejected trial steps of the line search + 1).
     left_known_space
         Whether the uncertainty of the potential ended it; the last frame is where.
+    anneal
+        Of a hot search, what its anneal was.
     """
 
     status: RelaxStatus
@@ -82,6 +102,7 @@ class Trajectory:
     n_steps: int
     n_evaluations: int
     left_known_space: bool = False
+    anneal: AnnealFacts | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -128,32 +149,88 @@ class FrameCollector:
         reason: str,
         *,
         pressure_GPa: float,
-        pressure: float,
         numbers: NDArray[np.int_],
         n_steps: int,
         n_evaluations: int,
         left_known_space: bool = False,
     ) -> Trajectory:
-        """Return what was kept; `pressure` is in eV/Å^3."""
-        frames = list(self._kept)
-        if self._last is not None and frames[-1] is not self._last:
-            frames.append(self._last)
-        points = [point for _, point in frames]
-        cells = np.array([p.cell for p in points], dtype=float).reshape(-1, 3, 3)
-        energies = np.array([p.energy for p in points], dtype=float)
-        return Trajectory(
-            status=status,
-            reason=reason,
-            pressure_GPa=float(pressure_GPa),
-            numbers=np.array(numbers),
-            steps=np.array([step for step, _ in frames], dtype=int),
-            positions=np.array([p.positions for p in points], dtype=float).reshape(-1, len(numbers), 3),
-            cells=cells,
-            energies=energies,
-            enthalpies=energies + pressure * np.abs(np.linalg.det(cells)),
-            max_forces=np.array([p.force for p in points], dtype=float),
-            cell_forces=np.array([p.cell_force for p in points], dtype=float),
+        """Return what was kept."""
+        kept = list(self._kept)
+        if self._last is not None and kept[-1] is not self._last:
+            kept.append(self._last)
+        return trajectory_of(
+            [Frame(step, p.positions, p.cell, p.energy, p.force, p.cell_force) for step, p in kept],
+            status,
+            reason,
+            pressure_GPa=pressure_GPa,
+            numbers=numbers,
             n_steps=n_steps,
             n_evaluations=n_evaluations,
             left_known_space=left_known_space,
         )
+
+
+def trajectory_of(
+    frames: Sequence[Frame],
+    status: RelaxStatus,
+    reason: str,
+    *,
+    pressure_GPa: float,
+    numbers: NDArray[np.int_],
+    n_steps: int,
+    n_evaluations: int,
+    left_known_space: bool = False,
+) -> Trajectory:
+    """Return frames as a trajectory; see there for the parameters."""
+    cells = np.array([f.cell for f in frames], dtype=float).reshape(-1, 3, 3)
+    energies = np.array([f.energy for f in frames], dtype=float)
+    return Trajectory(
+        status=status,
+        reason=reason,
+        pressure_GPa=float(pressure_GPa),
+        numbers=np.array(numbers),
+        steps=np.array([f.step for f in frames], dtype=int),
+        positions=np.array([f.positions for f in frames], dtype=float).reshape(-1, len(numbers), 3),
+        cells=cells,
+        energies=energies,
+        enthalpies=energies + pressure_GPa * GPa * np.abs(np.linalg.det(cells)),
+        max_forces=np.array([f.force for f in frames], dtype=float),
+        cell_forces=np.array([f.cell_force for f in frames], dtype=float),
+        n_steps=n_steps,
+        n_evaluations=n_evaluations,
+        left_known_space=left_known_space,
+    )
+
+
+def joined(parts: Sequence[Trajectory], anneal: AnnealFacts) -> Trajectory:
+    """Return the parts of a hot search as one trajectory that ended as the last part did.
+
+    The first frame of a part is the last one of the part before, and is kept once.
+    """
+    steps, kept, done = [], [], 0
+    for part in parts:
+        keep = (part.steps > 0) | (done == 0)
+        steps.append(part.steps[keep] + done)
+        kept.append(keep)
+        done += part.n_steps
+
+    def all_of(name: str) -> NDArray[np.float64]:
+        return np.concatenate([getattr(part, name)[keep] for part, keep in zip(parts, kept, strict=True)])
+
+    return Trajectory(
+        status=parts[-1].status,
+        reason=parts[-1].reason,
+        pressure_GPa=parts[0].pressure_GPa,
+        numbers=parts[0].numbers,
+        steps=np.concatenate(steps),
+        positions=all_of("positions"),
+        cells=all_of("cells"),
+        energies=all_of("energies"),
+        enthalpies=all_of("enthalpies"),
+        max_forces=all_of("max_forces"),
+        cell_forces=all_of("cell_forces"),
+        n_steps=done,
+        n_evaluations=sum(part.n_evaluations for part in parts),
+        left_known_space=parts[-1].left_known_space,
+        anneal=anneal,
+    )

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from launchpad.states import CampaignState
 
 __all__ = [
+    "AnnealDocument",
     "CampaignDocument",
     "CurveDocument",
     "LabelDocument",
@@ -133,7 +134,23 @@ class RelaxationDocument(_Document):
     final_volume_per_atom: float | None = None
     #: ended by the uncertainty of the potential: its last frame is offered for labelling
     left_known_space: bool = False
+    #: of a hot search: `gapfactory.search.anneal.AnnealFacts`
+    anneal: dict[str, Any] | None = None
     seconds: float = 0.0
+
+
+class AnnealDocument(_Document):
+    """Where an anneal stands, so that any worker can go on with it; removed when its relaxation is stored."""
+
+    campaign: str
+    generation: int = Field(ge=1)
+    index: int = Field(ge=0)
+    #: time steps done
+    step: int = Field(ge=0)
+    #: the relaxation before it and its state, see `launchpad.database.anneals`
+    relaxed: dict[str, Any]
+    state: dict[str, Any]
+    updated: datetime = Field(default_factory=now)
 
 
 class SelectionDocument(_Document):

@@ -25,6 +25,7 @@ COLLECTIONS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("campaign", "generation", "status", "composition", "_id"),
         ("campaign", "generation", "status", "composition", "final_energy_per_atom", "_id"),
     ),
+    "anneals": (("campaign", "generation", "index"),),
     # each filter of the table with each of its orders: purpose and label are named or spread
     "dashboard_rows": tuple(
         ("campaign", *one, "purpose", "label", order, "_id")

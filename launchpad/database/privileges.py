@@ -57,6 +57,7 @@ WRITES: Final[dict[str, tuple[str, str, str]]] = {
     "campaigns": ("fu", "fu", "fiurx"),
     "structures": ("fiu", "f", "fiurx"),
     "relaxations": ("fiu", "f", "fiurx"),
+    "anneals": ("fiur", "f", "fiurx"),
     "selections": ("fiu", "f", "fiurx"),
     "labels": ("fiur", "fiur", "fiurx"),
     "label_claims": ("fiur", "f", "fiurx"),

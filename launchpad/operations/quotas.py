@@ -27,6 +27,7 @@ _RESUME: Final = "'gapfactory campaign resume NAME --run'"
 _OWNED = {
     "structures": "campaign",
     "relaxations": "campaign",
+    "anneals": "campaign",
     "selections": "campaign",
     "labels": "campaign",
     "curves": "campaign",

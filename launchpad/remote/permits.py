@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LOCAL", "Permit", "permit_for"]
 
-#: Collections that concern the site alone: claims of labels are made near the database, when the bundle is.
-LOCAL = frozenset({"label_claims"})
+#: Collections that concern the site alone: claims of labels are made near the database, when the bundle is; where an
+#: anneal stands is kept at the site while it is under way.
+LOCAL = frozenset({"anneals", "label_claims"})
 
 _OPEN = {str(CampaignState.SUBMITTED), str(CampaignState.RUNNING)}
 _FRAME = re.compile(r"/relaxation/\d{6,}/frame/\d{4,}")

@@ -245,6 +245,7 @@ def _relax(database: Database[Any], campaign: Campaign, task: Mapping[str, Any])
         (
             Slice("structures", ({**_range(campaign, task), "stage": "cell"},)),
             Slice("relaxations", (_range(campaign, task),), ("index",)),
+            Slice("anneals", (_range(campaign, task),)),
             Slice("potentials", asked),
             *_files_of(database, before),
         )

@@ -1,7 +1,9 @@
-"""Relax a range of random cells with the potential of the generation before."""
+"""Relax a range of random cells with the potential of the generation before, or search hot."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
@@ -9,6 +11,7 @@ from fireworks import explicit_serialize
 from gapfactory.errors import NotFoundError, StateError
 from gapfactory.protocols.planner import recipe_of
 from gapfactory.seeds import Stage
+from launchpad.database.anneals import checkpoints, forget_anneals, save_checkpoint
 from launchpad.database.documents import RelaxationDocument, structure_id
 from launchpad.database.packing import pack_array, unpack_atoms
 from launchpad.database.potentials import cached_potential, relaxing_potential
@@ -16,24 +19,28 @@ from launchpad.database.results import existing_indices, save_relaxation, struct
 from launchpad.tasks.base import CampaignTask, TaskContext
 
 if TYPE_CHECKING:
-    from gapfactory.search import Trajectory
+    from collections.abc import Iterator
+
+    from gapfactory.protocols.recipe import GenerationRecipe
+    from gapfactory.search import SearchJob, Trajectory
 
 __all__ = ["RelaxTask", "relaxation_document"]
 
 
 @explicit_serialize
 class RelaxTask(CampaignTask):
-    """Relax the cells ``start <= i < stop`` of a generation, each under its own random pressure."""
+    """Relax the cells ``start <= i < stop`` of a generation, each under its own random pressure; or search hot."""
 
     required_params: ClassVar[tuple[str, ...]] = (*CampaignTask.required_params, "start", "stop")
 
     def work(self, context: TaskContext) -> dict[str, Any]:
         """Relax the cells that have no stored result yet, together; one cell's failure is recorded and harms no other.
 
-        Each result is stored as soon as it is there, so a task that was killed goes on with the rest.
+        Those of a hot search are annealed and relaxed again. Each result is stored as soon as it is there, and where an
+        anneal stands every so often, so a task that was killed goes on with the rest, anywhere.
         """
         from gapfactory.potentials import load_potential
-        from gapfactory.search import batch_evaluator, draw_pressure, relax_each
+        from gapfactory.search import batch_evaluator, search_each
 
         campaign, generation = context.campaign, context.generation
         start, stop = self["start"], self["stop"]
@@ -59,31 +66,47 @@ class RelaxTask(CampaignTask):
         )
         counts = {"converged": 0, "unconverged": 0, "failed": 0}
         missing = [cell for cell in cells if cell["index"] not in done]
-        for ended in relax_each(
-            [unpack_atoms(cell["atoms"]) for cell in missing],
-            [
-                draw_pressure(
-                    context.rng(Stage.PRESSURE, cell["index"]),
-                    recipe.relax_of(recipe.cell_range(cell["index"])) or settings,
-                )
-                for cell in missing
-            ],
-            evaluate,
-            settings,
-        ):
+        for ended in search_each(_jobs(context, recipe, missing, start, stop), evaluate):
             counts[ended.trajectory.status] += 1
+            cell = missing[ended.index]
             save_relaxation(
                 context.database,
                 relaxation_document(
                     campaign.name,
                     generation,
-                    missing[ended.index]["index"],
-                    missing[ended.index]["composition"],
+                    cell["index"],
+                    cell["composition"],
                     ended.trajectory,
                     ended.seconds,
                 ),
             )
+            if ended.trajectory.anneal is not None:
+                forget_anneals(context.database, campaign.name, generation, cell["index"], cell["index"] + 1)
         return counts
+
+
+def _jobs(
+    context: TaskContext, recipe: GenerationRecipe, cells: list[dict[str, Any]], start: int, stop: int
+) -> Iterator[SearchJob]:
+    """Yield what is to be done with each cell."""
+    from gapfactory.search import SearchJob, draw_pressure
+
+    name, generation = context.campaign.name, context.generation
+    known = checkpoints(context.database, name, generation, start, stop)
+    for cell in cells:
+        index = cell["index"]
+        settings = recipe.relax_of(recipe.cell_range(index))
+        if settings is None:
+            msg = f"generation {generation} relaxes no cells"
+            raise StateError(msg)
+        yield SearchJob(
+            unpack_atoms(cell["atoms"]),
+            draw_pressure(context.rng(Stage.PRESSURE, index), settings),
+            settings,
+            seed=int(context.rng(Stage.ANNEAL, index).integers(2**63)),
+            checkpoint=known.get(index),
+            save=partial(save_checkpoint, context.database, name, generation, index),
+        )
 
 
 def relaxation_document(
@@ -115,5 +138,6 @@ def relaxation_document(
         final_energy_per_atom=float(trajectory.energies[-1] / atoms) if has_end else None,
         final_volume_per_atom=float(abs(np.linalg.det(trajectory.cells[-1])) / atoms) if has_end else None,
         left_known_space=trajectory.left_known_space,
+        anneal=None if trajectory.anneal is None else asdict(trajectory.anneal),
         seconds=round(seconds, 3),
     )
