@@ -460,7 +460,7 @@ def _annealed(anneal: AnnealSettings | None) -> str:
     """Say how cells are annealed, or nothing."""
     if anneal is None:
         return ""
-    kelvin = "by mobility" if anneal.temperature_K is None else f"{anneal.temperature_K:g} K"
+    kelvin = "a temperature by mobility" if anneal.temperature_K is None else f"{anneal.temperature_K:g} K"
     return f", annealed {anneal.time_ps:g} ps at {kelvin}"
 
 

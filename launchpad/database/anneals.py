@@ -44,17 +44,16 @@ def checkpoints(
             Trajectory(**_unpacked(document["relaxed"])),
             AnnealState(**_unpacked(document["state"])),
         )
-        for document in database.anneals.find(_range(campaign, generation, start, stop))
+        for document in database.anneals.find(
+            {"campaign": campaign, "generation": generation, "index": {"$gte": start, "$lt": stop}}
+        )
     }
 
 
-def forget_anneals(database: Database[Any], campaign: str, generation: int, start: int, stop: int) -> None:
-    """Remove what is known of anneals whose relaxations are stored."""
-    database.anneals.delete_many(_range(campaign, generation, start, stop))
-
-
-def _range(campaign: str, generation: int, start: int, stop: int) -> dict[str, Any]:
-    return {"campaign": campaign, "generation": generation, "index": {"$gte": start, "$lt": stop}}
+def forget_anneals(database: Database[Any], campaign: str, generation: int, index: int | None = None) -> None:
+    """Remove where the anneal of a cell stood, or of all cells of a generation: their relaxations are stored."""
+    of = {} if index is None else {"index": index}
+    database.anneals.delete_many({"campaign": campaign, "generation": generation, **of})
 
 
 def _packed(value: Trajectory | AnnealState) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from fireworks import explicit_serialize
 from gapfactory.protocols.planner import decide, recipe_of
 from gapfactory.seeds import Stage
 from launchpad.assessment import assess
+from launchpad.database.anneals import forget_anneals
 from launchpad.database.campaigns import require_campaign, set_state
 from launchpad.database.dataset import pick_items
 from launchpad.database.documents import MetricsDocument, SelectionDocument, generation_id
@@ -81,6 +82,8 @@ class AssessTask(CampaignTask):
         def potential(of: int) -> Any:
             return load_potential(cached_potential(database, require_potential(database, campaign.name, of)))
 
+        # those whose workers were killed between storing the relaxation and removing them, or that went to a site
+        forget_anneals(database, campaign.name, generation)
         newest, recipe = potential(generation), recipe_of(campaign, generation)
         if recipe.picks == "frames":
             require_reference(database, campaign)

@@ -81,7 +81,7 @@ class RelaxTask(CampaignTask):
                 ),
             )
             if ended.trajectory.anneal is not None:
-                forget_anneals(context.database, campaign.name, generation, cell["index"], cell["index"] + 1)
+                forget_anneals(context.database, campaign.name, generation, cell["index"])
         return counts
 
 
