@@ -157,7 +157,7 @@ def _generations(
     metrics: list[dict[str, Any]],
     labelled: dict[int, list[LabelledItem]],
 ) -> tuple[GenerationSummary, ...]:
-    from gapfactory.report import GenerationSummary
+    from gapfactory.report import GenerationSummary, NetworkFit
 
     seconds: dict[int, dict[str, float]] = {}
     for row in queries.task_seconds(database, campaign.name):
@@ -191,6 +191,7 @@ def _generations(
                 quarantine_reasons=Counter(e.label.reason for e in failed if e.label is not None),
                 errors=errors.get(generation, ()),
                 deltas=potential["report"].get("deltas_eV", {}) if potential else {},
+                networks=NetworkFit.from_report(potential["report"]) if potential else None,
                 seconds=seconds.get(generation, {}),
             )
         )

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from gapfactory.analysis.vibration_overview import CrystalVibrations
     from gapfactory.analysis.vibration_settings import VibrationLimits
     from gapfactory.figures import SelectionStage
+    from gapfactory.potentials.eddp import EnergyErrors
 
 __all__ = [
     "Failure",
     "GenerationSummary",
     "HullData",
+    "NetworkFit",
     "PhaseEvidence",
     "Quarantined",
     "Remedy",
@@ -102,6 +104,41 @@ class Remedy:
 
 
 @dataclass(frozen=True)
+class NetworkFit:
+    """How the networks of an EDDP were combined, and their errors.
+
+    Parameters
+    ----------
+    trained, kept
+        Networks that were trained, and those that the fit gave a weight.
+    split
+        What stays together between training and testing: ``parent`` or ``plain``.
+    spread
+        Mean standard deviation of the networks' energies on the test set, eV/atom.
+    errors
+        On ``train``, ``validation``, ``test`` and, where there is such a structure, ``unrelated``: those of the test
+        set without a relative among the others.
+    """
+
+    trained: int
+    kept: int
+    split: str
+    spread: float
+    errors: Mapping[str, EnergyErrors]
+
+    @classmethod
+    def from_report(cls, report: Mapping[str, Any]) -> NetworkFit | None:
+        """Return what the stored report of a fit says; nothing of a GAP."""
+        from gapfactory.potentials.eddp import EnergyErrors
+
+        if report.get("family") != "eddp":
+            return None
+        errors = {name: EnergyErrors(**values) for name, values in report["errors"].items()}
+        members = report["members"]
+        return cls(members["trained"], members["kept"], report["split"], report["spread_eV"], errors)
+
+
+@dataclass(frozen=True)
 class GenerationSummary:
     """What one generation made.
 
@@ -126,7 +163,9 @@ class GenerationSummary:
     training_errors
         Errors on its own training set.
     deltas
-        Energy scale (eV) of each term of the potential, by name.
+        Energy scale (eV) of each term of the potential, by name; of a GAP.
+    networks
+        Of an EDDP.
     seconds
         Task time by kind of task.
     """
@@ -146,6 +185,7 @@ class GenerationSummary:
     errors: tuple[ErrorRow, ...] = ()
     training_errors: tuple[ErrorRow, ...] = ()
     deltas: Mapping[str, float] = field(default_factory=dict)
+    networks: NetworkFit | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 

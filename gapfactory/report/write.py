@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections import Counter
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,6 +189,7 @@ def _document(data: ReportData, first: Headline) -> dict[str, Any]:
                 "relaxation_reasons": dict(g.relaxation_reasons),
                 "quarantine_reasons": dict(g.quarantine_reasons),
                 "deltas_eV": plain(dict(g.deltas)),
+                "networks": None if g.networks is None else plain(asdict(g.networks)),
                 "seconds": plain(dict(g.seconds)),
                 "errors": [row.as_dict() for row in g.errors],
                 "training_errors": [row.as_dict() for row in g.training_errors],
@@ -253,6 +255,7 @@ def _render(data: ReportData, first: Headline, pictures: list[dict[str, str]]) -
         pictures=pictures,
         generations=generations,
         measured=measured,
+        networks=[g for g in generations if g.networks is not None],
         delta_names=list(dict.fromkeys(name for g in generations for name in g.deltas)),
         vibrations=_vibrations(data),
         settings=_flatten(data.settings),

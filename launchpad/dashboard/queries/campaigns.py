@@ -23,8 +23,11 @@ __all__ = [
     "setting_differences",
 ]
 
-#: What a fit reports about its parameters; the rest is measurement.
-_PARAMETERS = ("backend", "deltas_eV", "e0_eV", "descriptors", "targets", "versions", "threads")
+#: What a fit reports about its parameters, and of networks how good they are; the rest is measurement.
+_PARAMETERS = (
+    "family", "backend", "deltas_eV", "e0_eV", "descriptors", "targets", "versions", "threads",
+    "split", "members", "errors", "spread_eV",
+)  # fmt: skip
 
 
 #: A parameter of a descriptor and its value, which may be a list in braces.

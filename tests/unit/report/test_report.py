@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gapfactory.report import GenerationSummary, ReportData, headline, write_report
+from gapfactory.report import GenerationSummary, NetworkFit, ReportData, headline, write_report
 
 HOSTILE = "<script>alert(1)</script> \"'& {{ 7 * 7 }}"
 
@@ -261,6 +261,33 @@ def test_hostile_names_are_escaped_everywhere(tmp_path):
     text = " ".join(page.text)
     assert HOSTILE in text
     assert "'=HYPERLINK(1)" in (tmp_path / "failures.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("split", "words"), [("parent", "stay together"), ("plain", "structure by structure")]
+)
+def test_networks_have_a_table(tmp_path, split, words):
+    values = {"n_structures": 7, "mae": 0.0123, "rmse": 0.0234, "spearman": 0.987}
+    report = {
+        "family": "eddp",
+        "split": split,
+        "members": {"trained": 30, "kept": 12},
+        "spread_eV": 0.0456,
+        "errors": dict.fromkeys(("train", "validation"), values)
+        | {"test": {**values, "mae": 0.0345}, "unrelated": {**values, "mae": 0.0789, "n_structures": 3}},
+    }
+    generations = (
+        GenerationSummary(0),
+        GenerationSummary(1, networks=NetworkFit.from_report(report)),
+    )
+    page = page_of(replace(EXAMPLE.example(**BARE), generations=generations), tmp_path)
+    text = " ".join(" ".join(page.text).split())
+    assert words in text
+    assert "1 12 of 30 12.3 12.3 34.5 23.4 0.987 78.9 (3) 45.6" in text
+    stored = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert [g["networks"] and g["networks"]["kept"] for g in stored["generations"]] == [None, 12]
+    assert NetworkFit.from_report({"family": "gap"}) is None
+    assert NetworkFit.from_report({}) is None
 
 
 def test_many_failures_are_cut_in_the_page_only(tmp_path):
