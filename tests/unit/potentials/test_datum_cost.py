@@ -10,6 +10,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.spacegroup import crystal
 
 from gapfactory.analysis.phases import named_phase
 from gapfactory.errors import InputError, PotentialError
@@ -153,13 +154,13 @@ def test_invariances() -> None:
 
 def test_a_single_environment_costs_nothing_and_every_distortion_something() -> None:
     cost = diamond_cost()
-    crystal = bulk("C", "diamond", a=3.567, cubic=True)
-    assert per_atom(cost, crystal) == pytest.approx(0.0, abs=1e-12)
+    conventional = bulk("C", "diamond", a=3.567, cubic=True)
+    assert per_atom(cost, conventional) == pytest.approx(0.0, abs=1e-12)
     assert len(cost.environments) == 1
     rng = np.random.default_rng(4)
     for amplitude in (0.003, 0.03, 0.2):
         for _ in range(10):
-            shaken = crystal.copy()
+            shaken = conventional.copy()
             shaken.positions += rng.uniform(-amplitude, amplitude, shaken.positions.shape)
             strain = rng.uniform(-amplitude, amplitude, (3, 3)) / 4
             shaken.set_cell(shaken.cell.array @ (np.eye(3) + strain + strain.T), scale_atoms=True)
@@ -167,18 +168,40 @@ def test_a_single_environment_costs_nothing_and_every_distortion_something() -> 
 
 
 def test_many_environments_have_a_minimum_at_their_crystal_when_alpha_is_large() -> None:
-    crystal = named_phase("B-alpha-B12").atoms
+    boron = named_phase("B-alpha-B12").atoms
     chosen = CostSettings.model_validate({"alpha": 100.0, "features": {"two_body": 16, "three_body": 4}})
-    cost = DatumCost.from_targets([crystal], chosen)
+    cost = DatumCost.from_targets([boron], chosen)
     assert len(cost.environments) == 2
-    at_home = per_atom(cost, crystal)
+    at_home = per_atom(cost, boron)
     # each atom has its own environment and one of half the weight elsewhere: ln 2 / alpha
     assert at_home == pytest.approx(np.log(2) / 100.0, abs=1e-9)
     rng = np.random.default_rng(0)
     for _ in range(5):
-        shaken = crystal.copy()
+        shaken = boron.copy()
         shaken.positions += rng.uniform(-0.05, 0.05, shaken.positions.shape)
         assert per_atom(cost, shaken) > at_home + 1e-4
+
+
+def pyrope() -> Atoms:
+    """Return Mg3Al2(SiO4)3 of Gibbs and Smith, Am. Mineral. 50, 2023 (1965), in its primitive cell of 80 atoms."""
+    sites = [(0.125, 0.0, 0.25), (0.0, 0.0, 0.0), (0.375, 0.0, 0.25), (0.0329, 0.0502, 0.6534)]
+    return crystal(
+        ["Mg", "Al", "Si", "O"], sites, spacegroup=230, cellpar=[11.459] * 3 + [90] * 3, primitive_cell=True
+    )
+
+
+def test_garnet_has_four_environments_and_costs_what_their_numbers_say() -> None:
+    atoms = pyrope()
+    assert len(atoms) == 80
+    silicon = atoms.symbols == "Si"
+    distances = atoms.get_all_distances(mic=True)[np.ix_(silicon, atoms.symbols == "O")]
+    assert np.sort(distances[0])[3] == pytest.approx(1.635, abs=0.005)
+    garnet = {"alpha": 100.0, "beta": 10.0, "features": {"three_body": 0, "cutoff": 5.0}}
+    cost = DatumCost.from_targets([atoms], CostSettings.model_validate(garnet))
+    assert sorted(cost.counts) == [8, 12, 12, 48]
+    # another species' environment is too far to count: each atom has its own, n of 80, as the only near one
+    expected = sum(n * np.log(80 / n) / 100.0 for n in (8, 12, 12, 48))
+    assert per_atom(cost, atoms) * 80 == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -235,11 +258,11 @@ def test_energies_alone_are_the_same() -> None:
 
 
 def test_hashes_tell_targets_apart_and_not_their_setting() -> None:
-    crystal = target("Mg", "O")
-    one, other = (DatumCost.from_targets([atoms], settings()).hashes() for atoms in (crystal, crystal[::-1]))
+    pair = target("Mg", "O")
+    one, other = (DatumCost.from_targets([atoms], settings()).hashes() for atoms in (pair, pair[::-1]))
     assert set(one) == {"Mg", "O"}
     assert one == other
-    moved = crystal.copy()
+    moved = pair.copy()
     moved.positions[0, 0] += 0.001
     assert DatumCost.from_targets([moved], settings()).hashes()["Mg"] != one["Mg"]
 
