@@ -67,9 +67,12 @@ def test_sequences_do_not_depend_on_the_cell() -> None:
     assert (BondNetwork.within(atoms * (1, 2, 1), 1.7).sequences(6) == np.vstack([expected, expected])).all()
 
 
-def boxed(atoms: Atoms, *vacuum: float) -> Atoms:
+def boxed(atoms: Atoms, *vacuum: int) -> Atoms:
+    """Return atoms in a cell that goes right through them."""
     atoms.center(vacuum=5.0, axis=vacuum)
     atoms.pbc = True
+    atoms.positions += 0.5 * atoms.cell.array.sum(axis=0)
+    atoms.wrap()
     return atoms
 
 
