@@ -3,9 +3,8 @@
     python tests/benchmarks/datum_carbon.py --output docs/evidence
 
 Searches at 5 to 10 Å^3 per atom: 2-12 atoms with 1-8 symmetry operations, 4-24 and 24-48 atoms with 12-24. Every cell
-is relaxed without pressure with its space group kept. Structures are told apart by space group, number of atoms in the
-primitive cell and coordination sequences. Writes datum-carbon.md and, with the structures in its tables,
-datum-carbon.extxyz. Pickard, Faraday Discuss. (2024), doi:10.1039/d4fd00134f, section VIII A.
+is relaxed without pressure with its space group kept. Networks of bonds are told apart by their coordination sequences.
+Writes datum-carbon.md and, with the structures in its tables, datum-carbon.extxyz. Pickard, Faraday Discuss. (2024), doi:10.1039/d4fd00134f, section VIII A.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ TEXT = {
     "large": "24-48 atoms, 12-24 operations",
 }
 #: structures in a table
-ROWS = 10
+ROWS = 12
 #: cells of each search between two states of the page
 ROUND = 50
 #: entries of the paper's Table 1 with 12 atoms or fewer: space groups (both hands), atoms, SACADA number
@@ -85,9 +84,9 @@ class Found:
     sequences: tuple[tuple[int, ...], ...]
 
     @property
-    def kind(self) -> tuple[Any, ...]:
-        """What tells structures apart."""
-        return self.space_group, self.atoms, self.sequences
+    def net(self) -> tuple[Any, ...]:
+        """What tells networks of bonds apart."""
+        return self.dimensionality, self.sequences
 
     @property
     def framework(self) -> bool:
@@ -192,13 +191,13 @@ def share(part: int, whole: int) -> str:
 
 
 def best_of(found: Iterable[Found]) -> list[tuple[Found, int]]:
-    """Return the cheapest structure of each kind with the number of times it was met, cheapest first."""
-    kinds: dict[tuple[Any, ...], list[Found]] = {}
+    """Return the cheapest structure of each net with the number of times that it was met, cheapest first."""
+    nets: dict[tuple[Any, ...], list[Found]] = {}
     for item in found:
-        kinds.setdefault(item.kind, []).append(item)
-    return sorted(
-        ((min(k, key=lambda f: f.cost), len(k)) for k in kinds.values()), key=lambda pair: pair[0].cost
-    )
+        nets.setdefault(item.net, []).append(item)
+    # among those that differ by rounding, the one of highest symmetry
+    best = [(min(n, key=lambda f: (round(f.cost, 4), -f.space_group)), len(n)) for n in nets.values()]
+    return sorted(best, key=lambda pair: pair[0].cost)
 
 
 def row_of(item: Found, hits: int) -> list[object]:
@@ -246,6 +245,7 @@ def report(
         "three-body factor 0.2, alpha 10, beta 100 (Pickard, Faraday Discuss. (2024), doi:10.1039/d4fd00134f, section",
         f"VIII A). Bonds end at {BOND} Å, symmetry is found within {SYMPREC} Å. Costs are per atom. One structure of",
         "each row is in [datum-carbon.extxyz](datum-carbon.extxyz).",
+        "Networks of bonds are told apart by their coordination sequences: each row is the cheapest structure of one.",
         "",
         "The cost fixes the density near diamond's (5.67 Å³): layers, tubes and cages come out compressed, and only a",
         "relaxation with a reference method expands them.",
@@ -304,9 +304,9 @@ def report(
         entries += [[name, sacada, bonds_of(item), *row_of(item, hits)[2:]] for item, hits in best_of(mine)]
     lines += table(("entry", "SACADA", "bonds", *COLUMNS[2:]), entries)
     for title, chosen in sections_of(found).items():
-        kinds = best_of(chosen)
-        lines += [f"## {title}", "", f"{len(chosen)} structures of {len(kinds)} kinds; the cheapest:", ""]
-        lines += table(COLUMNS, [row_of(*pair) for pair in kinds[:ROWS]])
+        nets = best_of(chosen)
+        lines += [f"## {title}", "", f"{len(chosen)} structures with {len(nets)} networks; the cheapest:", ""]
+        lines += table(COLUMNS, [row_of(*pair) for pair in nets[:ROWS]])
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -335,7 +335,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--small", type=int, default=600, help="cells of 2-12 atoms")
     parser.add_argument("--symmetric", type=int, default=1000, help="cells of 4-24 atoms")
-    parser.add_argument("--large", type=int, default=200, help="cells of 24-48 atoms")
+    parser.add_argument("--large", type=int, default=150, help="cells of 24-48 atoms")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path())
     options = parser.parse_args()
