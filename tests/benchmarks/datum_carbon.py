@@ -4,7 +4,8 @@
 
 Searches at 5 to 10 Å^3 per atom: 2-12 atoms with 1-8 symmetry operations, 4-24 and 24-48 atoms with 12-24. Every cell
 is relaxed without pressure with its space group kept. Networks of bonds are told apart by their coordination sequences.
-Writes datum-carbon.md and, with the structures in its tables, datum-carbon.extxyz. Pickard, Faraday Discuss. (2024), doi:10.1039/d4fd00134f, section VIII A.
+Writes datum-carbon.md and, with the structures in its tables, datum-carbon.extxyz. Pickard, Faraday Discuss. (2024),
+doi:10.1039/d4fd00134f, section VIII A.
 """
 
 from __future__ import annotations
