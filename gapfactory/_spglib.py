@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gapfactory.errors import InputError
 
@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
-__all__ = ["ask_spglib", "quiet_spglib", "space_group_number", "symmetry_operations"]
+__all__ = [
+    "SpaceGroup",
+    "ask_spglib",
+    "quiet_spglib",
+    "space_group_number",
+    "space_group_of",
+    "symmetry_operations",
+]
 
 
 #: filters of warnings belong to the whole process: threads that set and restore them must not
@@ -50,11 +57,38 @@ def ask_spglib(function: str, *args: Any, **options: Any) -> Any:
             return None
 
 
-def space_group_number(atoms: Atoms, symprec: float) -> int | None:
-    """Return the International Tables number that spglib finds within a tolerance (Å), or None."""
+class SpaceGroup(NamedTuple):
+    """What spglib found.
+
+    Attributes
+    ----------
+    symbol
+        Hermann and Mauguin's, short: ``P6_3/mmc``.
+    number
+        Of the International Tables.
+    primitive_atoms
+        Atoms in the primitive cell.
+    """
+
+    symbol: str
+    number: int
+    primitive_atoms: int
+
+
+def space_group_of(atoms: Atoms, symprec: float) -> SpaceGroup | None:
+    """Return the space group that spglib finds within a tolerance (Å), or None."""
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     dataset = ask_spglib("get_symmetry_dataset", cell, symprec=symprec)
-    return None if dataset is None else int(dataset.number)
+    if dataset is None:
+        return None
+    atoms_in_primitive = len(set(dataset.mapping_to_primitive.tolist()))
+    return SpaceGroup(str(dataset.international), int(dataset.number), atoms_in_primitive)
+
+
+def space_group_number(atoms: Atoms, symprec: float) -> int | None:
+    """Return the International Tables number that spglib finds within a tolerance (Å), or None."""
+    found = space_group_of(atoms, symprec)
+    return None if found is None else found.number
 
 
 def symmetry_operations(atoms: Atoms, symprec: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
-__all__ = ["Match", "MatchSettings", "StructureMatcher", "same_structure"]
+__all__ = [
+    "Match",
+    "MatchSettings",
+    "StructureMatcher",
+    "Target",
+    "prepare_target",
+    "same_structure",
+    "shape_vectors",
+    "strain_of_match",
+]
 
 #: relative difference of metric tensors under which two cells are one, for the symmetry of the target's lattice
 _SAME_METRIC = 1e-3
@@ -88,11 +97,25 @@ class Match:
 
 
 @dataclass(frozen=True)
-class _Target:
-    atoms: Atoms  # primitive, Niggli reduced, first vector along x
+class Target:
+    """A crystal that others are compared with.
+
+    Parameters
+    ----------
+    atoms
+        Its primitive cell, Niggli reduced, first vector along x.
+    formula
+        Its composition.
+    volume
+        Å^3 per atom.
+    rotations
+        Proper symmetry operations of its lattice, in its own basis.
+    """
+
+    atoms: Atoms
     formula: str
-    volume: float  # Å^3 per atom
-    rotations: frozenset[tuple[int, ...]]  # of its lattice, proper ones, in its own basis
+    volume: float
+    rotations: frozenset[tuple[int, ...]]
 
 
 def same_structure(first: Atoms, second: Atoms, settings: MatchSettings | None = None) -> bool:
@@ -118,7 +141,7 @@ class StructureMatcher:
 
     def __init__(self, targets: Sequence[Atoms], settings: MatchSettings | None = None) -> None:
         self.settings = settings or MatchSettings()
-        self._targets = [_prepared(atoms) for atoms in targets]
+        self._targets = [prepare_target(atoms) for atoms in targets]
         self._species = tuple(sorted({int(z) for t in targets for z in t.numbers}))
         self._vectors = self._soap([t.atoms for t in self._targets])
 
@@ -156,7 +179,7 @@ class StructureMatcher:
                 target = self._targets[int(k)]
                 ratio = float(atoms.get_volume()) / len(atoms) / target.volume
                 if self._near(atoms, target):
-                    strain = _strain_of_match(atoms, target, self.settings)
+                    strain = strain_of_match(atoms, target, self.settings)
                     if strain is not None:
                         found[i] = Match(int(k), strain, ratio, float(similarities[row, k]))
                         break
@@ -169,7 +192,7 @@ class StructureMatcher:
     def _possible(self, atoms: Atoms) -> bool:
         return any(self._near(atoms, target) for target in self._targets)
 
-    def _near(self, atoms: Atoms, target: _Target) -> bool:
+    def _near(self, atoms: Atoms, target: Target) -> bool:
         """Whether volume, number of atoms and composition allow a match."""
         if len(atoms) % len(target.atoms):
             return False
@@ -178,15 +201,34 @@ class StructureMatcher:
         return low <= ratio <= 1.0 / low and composition_of(atoms) == target.formula
 
     def _soap(self, structures: Sequence[Atoms], cores: int = 1) -> NDArray[np.float64]:
-        from gapfactory.descriptors import average_soap
+        return shape_vectors(structures, self._species, self.settings, cores=cores)
 
-        scaled = []
-        for atoms in structures:
-            unit = atoms.copy()
-            unit.calc = None
-            unit.set_cell(unit.cell * (len(unit) / unit.get_volume()) ** (1.0 / 3.0), scale_atoms=True)
-            scaled.append(unit)
-        return average_soap(scaled, species=self._species, settings=self.settings.soap, cores=cores)
+
+def shape_vectors(
+    structures: Sequence[Atoms], species: Sequence[int], settings: MatchSettings, *, cores: int = 1
+) -> NDArray[np.float64]:
+    """Return averaged SOAP vectors (n, d) of structures scaled to one atom per unit volume; they have length 1.
+
+    Parameters
+    ----------
+    structures
+        With a cell.
+    species
+        Atomic numbers that may occur, ascending.
+    settings
+        Their `soap`.
+    cores
+        Threads; results do not depend on it.
+    """
+    from gapfactory.descriptors import average_soap
+
+    scaled = []
+    for atoms in structures:
+        unit = atoms.copy()
+        unit.calc = None
+        unit.set_cell(unit.cell * (len(unit) / unit.get_volume()) ** (1.0 / 3.0), scale_atoms=True)
+        scaled.append(unit)
+    return average_soap(scaled, species=tuple(species), settings=settings.soap, cores=cores)
 
 
 def _products(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -201,7 +243,14 @@ def _plain(atoms: Atoms) -> Atoms:
     return Atoms(atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
 
 
-def _prepared(atoms: Atoms) -> _Target:
+def prepare_target(atoms: Atoms) -> Target:
+    """Return a crystal, any cell of it, ready for `strain_of_match`.
+
+    Raises
+    ------
+    InputError
+        It is not periodic in three directions, or has no volume.
+    """
     from ase.build import niggli_reduce
 
     if not len(atoms) or not all(atoms.pbc) or atoms.cell.rank != 3:
@@ -212,7 +261,7 @@ def _prepared(atoms: Atoms) -> _Target:
     smallest.set_cell(standard, scale_atoms=True)
     metric = smallest.cell.array
     own = _lattice_maps(metric, metric, _SAME_METRIC)
-    return _Target(
+    return Target(
         smallest,
         composition_of(smallest),
         float(smallest.get_volume()) / len(smallest),
@@ -237,7 +286,7 @@ def _reduced(atoms: Atoms, symprec: float) -> Atoms:
     return Atoms(numbers, cell=lattice, scaled_positions=positions, pbc=True)
 
 
-def _strain_of_match(candidate: Atoms, target: _Target, settings: MatchSettings) -> float | None:
+def strain_of_match(candidate: Atoms, target: Target, settings: MatchSettings) -> float | None:
     """Return the largest principal strain of the lattice correspondence under which the structures agree, or None."""
     from ase.geometry import minkowski_reduce
 

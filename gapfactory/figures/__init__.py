@@ -22,6 +22,7 @@ from gapfactory.figures.crystals import (
 from gapfactory.figures.database import database_boxes, database_energy_volume
 from gapfactory.figures.local_energies import local_energy_pictures
 from gapfactory.figures.quality import energy_scatter, learning_curve, phase_curves
+from gapfactory.figures.searches import best_structures, density_of_structures
 from gapfactory.figures.stability import contact_curves, dynamics_trace
 from gapfactory.figures.structures import hull_plot, similarity_map_plot
 from gapfactory.figures.training import (
@@ -43,10 +44,12 @@ __all__ = [
     "PhononPanel",
     "SelectionStage",
     "bain_picture",
+    "best_structures",
     "cell_pictures",
     "contact_curves",
     "database_boxes",
     "database_energy_volume",
+    "density_of_structures",
     "distorted_crystal_errors",
     "dynamics_trace",
     "elastic_errors_picture",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from launchpad.cli import campaign, dashboard, db, notify, push, reference, share, site, worker
+from launchpad.cli import campaign, dashboard, db, notify, push, reference, share, site, structures, worker
 from launchpad.cli.build import build
 from launchpad.cli.doctor import doctor
 from launchpad.cli.figure import figure
@@ -34,6 +34,7 @@ app.add_typer(campaign.app, name="campaign")
 app.add_typer(worker.app, name="worker")
 app.add_typer(site.app, name="site")
 app.add_typer(push.app, name="push")
+app.add_typer(structures.app, name="structures")
 app.add_typer(reference.app, name="reference")
 app.add_typer(db.app, name="db")
 app.add_typer(notify.app, name="notify")

@@ -42,14 +42,22 @@ def figure(
         str | None, typer.Argument(help="Which figure; --list names them.", show_default=False)
     ] = None,
     campaign: Annotated[str | None, typer.Argument(help="Name of the campaign.", show_default=False)] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Further ones in the same figure, as --also. Of searches, each may be CAMPAIGN/COMPONENT, or a file "
+            "or directory of AIRSS (.res).",
+            show_default=False,
+        ),
+    ] = None,
     list_figures: Annotated[bool, typer.Option("--list", help="List the figures and stop.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             "-o",
-            help="File to write, .png, .pdf or .svg \\[default: CAMPAIGN-NAME.png]; of a table .csv, .json or .html "
-            "\\[default: it is printed].",
+            help="File to write, .png, .pdf or .svg \\[default: CAMPAIGN-NAME.png]; of a table .csv, .json, .html "
+            "or .md \\[default: it is printed].",
             show_default=False,
         ),
     ] = None,
@@ -108,7 +116,25 @@ def figure(
     also: Annotated[
         list[str] | None,
         typer.Option(
-            help="For vibrations: another campaign in the same figure, CAMPAIGN or CAMPAIGN@GENERATION; repeatable.",
+            help="For vibrations and searches: another campaign in the same figure, CAMPAIGN or CAMPAIGN@GENERATION; "
+            "repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    within: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="For searches: how far above the lowest structure is shown (eV/atom) \\[default: all].",
+            show_default=False,
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="For searches: structures to show.")] = 24,
+    smearing: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-4,
+            help="For structural-density: width of the Gaussians (eV/atom) \\[default: 0.02].",
             show_default=False,
         ),
     ] = None,
@@ -134,6 +160,8 @@ def figure(
       gapfactory figure mixed-occupations b --crystal beta.cif --set atoms=104
 
       gapfactory figure elastic-constants al --also si --also mg --out table.html
+
+      gapfactory figure structural-density b/plain b/hot ./airss --out states.pdf
     """
     from gapfactory.errors import InputError
     from gapfactory.io.tables import csv_table
@@ -154,7 +182,9 @@ def figure(
     if as_json and as_csv:
         raise InputError("--json and --csv exclude each other")
     numbers, is_table = as_json or as_csv, name in TABLES
-    target = out or (None if numbers or is_table else Path(f"{campaign}-{name}.png"))
+    # a campaign's component, or a directory, gives a plain name
+    stem = "-".join(part for part in Path(campaign).parts if part.strip("./"))
+    target = out or (None if numbers or is_table else Path(f"{stem}-{name}.png"))
     kind = "" if target is None else (table_kind if is_table else picture_kind)(target, "--out")
     request = Request(
         campaign=campaign,
@@ -168,7 +198,10 @@ def figure(
         by=by.value,
         label=label,
         parent=parent,
-        also=tuple(also or ()),
+        also=(*(more or ()), *(also or ())),
+        within=within,
+        top=top,
+        smearing=smearing,
     )
     found = gather(connect(uri, data), name, request)
     if target is not None:

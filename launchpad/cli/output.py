@@ -66,7 +66,7 @@ def table_kind(path: Path, option: str) -> str:
     InputError
         As `picture_kind`.
     """
-    return _kind(path, option, ("csv", "json", "html"))
+    return _kind(path, option, ("csv", "json", "html", "md"))
 
 
 def _kind(path: Path, option: str, kinds: tuple[str, ...]) -> str:
@@ -88,13 +88,15 @@ def save_picture(figure: Figure, path: Path, kind: str) -> None:
 
 def save_table(rows: Sequence[Mapping[str, Any]], path: Path, kind: str) -> None:
     """Write rows, all with the same keys, as `table_kind` says."""
-    from gapfactory.io.tables import csv_table, html_table
+    from gapfactory.io.tables import csv_table, html_table, markdown_table
 
     header, values = tuple(rows[0]) if rows else (), [row.values() for row in rows]
     if kind == "csv":
         path.write_bytes(csv_table(header, values))
     elif kind == "html":
         path.write_text(html_table(header, values), encoding="utf-8")
+    elif kind == "md":
+        path.write_text(markdown_table(header, values), encoding="utf-8")
     else:
         path.write_text(json.dumps(list(rows), indent=2) + "\n", encoding="utf-8")
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from launchpad.figure_data.request import Gathered, Request
 
-__all__ = ["FIGURES", "TABLES", "VIBRATIONS", "gather"]
+__all__ = ["FIGURES", "SEARCHES", "TABLES", "VIBRATIONS", "gather"]
 
 #: Those of Allen and Bartók (2022), for campaigns that measure vibrations.
 VIBRATIONS: Final = {
@@ -51,6 +51,19 @@ VIBRATIONS: Final = {
     ),
 }
 
+#: Those of Pickard (2024), of what searches found.
+SEARCHES: Final = {
+    "structural-density": (
+        "energies of what searches found, on one axis (2024, Figs. 3-5)",
+        "searches.structural_density",
+    ),
+    "best-structures": ("pictures of the lowest structures of a search (2024, Figs. 6-8)", "searches.best"),
+    "frameworks": (
+        "table of the lowest structures: space group, atoms, energy, volume (2024, Table 1)",
+        "searches.frameworks",
+    ),
+}
+
 #: Figures by name: what is drawn; module and function that gather it.
 FIGURES: Final = {
     "energy-volume": (
@@ -77,11 +90,12 @@ FIGURES: Final = {
         "local energies on two structures, one scale of colours (Fig. 4)",
         "local.local_energies",
     ),
+    **SEARCHES,
     **VIBRATIONS,
 }
 
 #: Those that are tables: they have rows and no picture.
-TABLES: Final = frozenset({"elastic-constants", "vibration-fits"})
+TABLES: Final = frozenset({"elastic-constants", "vibration-fits", "frameworks"})
 
 #: What of a `launchpad.figure_data.request.Request` not every figure heeds: the option of the command, and who does.
 _OPTIONS: Final = {
@@ -99,8 +113,17 @@ _OPTIONS: Final = {
     "parent": ("--parent", tuple(name for name in VIBRATIONS if name != "phonons-bain")),
     "also": (
         "--also",
-        ("phonons", "elastic", "elastic-constants", "vibration-fits"),
+        (
+            "phonons",
+            "elastic",
+            "elastic-constants",
+            "vibration-fits",
+            *SEARCHES,
+        ),
     ),
+    "within": ("--within", tuple(SEARCHES)),
+    "top": ("--top", ("best-structures", "frameworks")),
+    "smearing": ("--smearing", ("structural-density",)),
 }
 
 

@@ -60,7 +60,14 @@ class Request:
     parent
         The one crystal that vibrations are shown of; None: all.
     also
-        Further campaigns in a figure of vibrations: ``CAMPAIGN`` or ``CAMPAIGN@GENERATION``.
+        Further campaigns in a figure of vibrations: ``CAMPAIGN`` or ``CAMPAIGN@GENERATION``; in one of searches also
+        ``CAMPAIGN/COMPONENT``, a file or a directory of AIRSS.
+    within
+        Of searches: how far above the lowest structure is shown, eV/atom; None: all.
+    top
+        Of searches: how many structures are shown.
+    smearing
+        Of searches: width of the Gaussians, eV/atom; None: the default.
     """
 
     campaign: str
@@ -75,6 +82,9 @@ class Request:
     label: bool = False
     parent: str | None = None
     also: tuple[str, ...] = ()
+    within: float | None = None
+    top: int = 24
+    smearing: float | None = None
 
 
 @dataclass(frozen=True)

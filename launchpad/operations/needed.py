@@ -7,6 +7,8 @@ frames of a relaxation                    the selection of its generation, until
                                           are then structures of their own; those of the newest search, until crystals
                                           are taken from its minima for vibrations. Energies, enthalpies and numbers of
                                           relaxations, which the report draws, stay
+frames of a relaxation of a diagnostic    the assessment of its generation, which counts what was found; crystals of its
+search                                    minima for vibrations. No selection: they are not labelled
 atoms of a cell                           its relaxation, and the selection of its generation, until both are stored;
                                           afterwards by every selection, of any campaign, that names it
 structures that were chosen, labels,      training sets, held-out sets, reports, exports, other campaigns: never here
@@ -27,20 +29,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gapfactory.errors import NotFoundError
 from launchpad.database.campaigns import generations_planned
 from launchpad.database.documents import generation_id
+from launchpad.database.results import frame_atoms
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from datetime import datetime
 
     from pymongo.database import Database
 
-__all__ = ["COLLECTIONS", "Portion", "portions_of", "released"]
+__all__ = ["COLLECTIONS", "Portion", "beyond_the_best", "portions_of", "released"]
 
 #: Kind of a policy -> collection.
 COLLECTIONS = {
     "trajectories": "relaxations",
+    "searches": "relaxations",
     "cells": "structures",
     "launches": "launches",
     "label_files": "labels",
@@ -123,6 +129,54 @@ def portions_of(
             yield Portion(name, kind, tuple(ids))
 
 
+def beyond_the_best(
+    database: Database[Any], record: dict[str, Any], within: float, assessed_before: datetime
+) -> Portion | None:
+    """Return the relaxations of diagnostic searches that lie higher than what a policy keeps; None: there are none.
+
+    Those that failed are among them: they have no end.
+
+    Parameters
+    ----------
+    database, record
+        The campaign.
+    within
+        eV/atom above the lowest of its composition, in one search of one generation.
+    assessed_before
+        Only generations whose assessment was stored before: it has counted what was found.
+    """
+    from gapfactory.protocols.planner import recipe_of
+    from launchpad.database.campaigns import campaign_of
+    from launchpad.searches import low_ones, searches_in
+
+    name = record["_id"]
+    query = {"campaign": name, "created": {"$lte": assessed_before}}
+    assessed = sorted(m["generation"] for m in database.metrics.find(query, {"generation": 1}))
+    if not assessed:
+        return None
+    campaign = campaign_of(database.campaigns.find_one({"_id": name}) or record)
+    selected = (s["generation"] for s in database.selections.find({"campaign": name}, {"generation": 1}))
+    minima = _search_of_minima(database, name, selected)
+    high: list[Any] = []
+    for generation in (g for g in assessed if g != minima):
+        for part in recipe_of(campaign, generation).cells:
+            of = {"campaign": name, "generation": generation, "index": {"$gte": part.start, "$lt": part.stop}}
+            if part.labelled or not (stored := _ids(database, "searches", of)):
+                continue
+            try:
+                searches = searches_in(
+                    lambda: database,
+                    f"{name}/{part.component}@{generation}",
+                    unconverged=True,
+                    within=0.0,
+                )
+            except NotFoundError:
+                searches = []  # all failed
+            kept = {one.name for search in searches for one in low_ones(search.found, within)}
+            high += [key for key in stored if key not in kept]
+    return Portion(name, "searches", tuple(sorted(high))) if high else None
+
+
 def _ids(database: Database[Any], kind: str, query: dict[str, Any]) -> list[Any]:
     left = {**query, "pruned": {"$exists": False}}
     return [d["_id"] for d in database[COLLECTIONS[kind]].find(left, {"_id": 1}).sort("_id", 1)]
@@ -192,6 +246,10 @@ def released(kind: str, document: dict[str, Any]) -> tuple[dict[str, Any], dict[
     """
     if kind == "trajectories":
         return {name: document[name] for name in _FRAMES if name in document}, {}
+    if kind == "searches":
+        return {name: document[name] for name in _FRAMES if name in document}, {
+            "space_group": _group(document)
+        }
     if kind == "cells":
         return ({"atoms": document["atoms"]} if "atoms" in document else {}), {}
     if kind == "label_files":
@@ -210,3 +268,13 @@ def released(kind: str, document: dict[str, Any]) -> tuple[dict[str, Any], dict[
     if document.get("trackers"):
         gone["trackers"], left["trackers"] = document["trackers"], []
     return gone, left
+
+
+def _group(document: dict[str, Any]) -> int | None:
+    """Return the number of the space group in which a relaxation ended, with the tolerance of a ranking."""
+    from gapfactory._spglib import space_group_number
+    from gapfactory.analysis.ranking import RankSettings
+
+    if document["final_volume_per_atom"] is None or not document.get("positions"):
+        return None
+    return space_group_number(frame_atoms(document, -1), RankSettings().symprec)

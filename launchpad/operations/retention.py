@@ -25,7 +25,7 @@ from launchpad.database.documents import now
 from launchpad.database.potentials import read_file, release_file, store_file
 from launchpad.operations import archive
 from launchpad.operations.lease import Lease
-from launchpad.operations.needed import COLLECTIONS, Portion, portions_of, released
+from launchpad.operations.needed import COLLECTIONS, Portion, beyond_the_best, portions_of, released
 from launchpad.operations.settings import KINDS, RetentionPolicy
 from launchpad.queue.connection import known_identity
 from launchpad.states import CampaignState
@@ -108,7 +108,18 @@ def plan(
         for kinds, keep in _due(record, policy, moment or now()):
             portions = portions_of(database, record, kinds, newest=policy.keep_potentials, keep=keep)
             found += [(portion, _rule(policy, portion.kind).action) for portion in portions]
+        if (days := policy.searches.after_days) is not None:
+            before = (moment or now()) - timedelta(days=days)
+            portion = beyond_the_best(database, record, policy.searches.within, before)
+            found += [] if portion is None else _but(portion, policy.searches.action, found)
     return found
+
+
+def _but(portion: Portion, action: str, planned: Sequence[tuple[Portion, str]]) -> list[tuple[Portion, str]]:
+    """Return a portion without the relaxations that go as whole trajectories."""
+    gone = {key for other, _ in planned if other.kind == "trajectories" for key in other.ids}
+    left = tuple(key for key in portion.ids if key not in gone)
+    return [(Portion(portion.campaign, portion.kind, left), action)] if left else []
 
 
 def _rule(policy: RetentionPolicy, kind: str) -> Rule:
@@ -125,7 +136,10 @@ def _due(
         due = [
             kind
             for kind in KINDS
-            if (days := _rule(policy, kind).after_days) is not None and age >= timedelta(days=days)
+            # searches do not wait for the end of their campaign
+            if kind != "searches"
+            and (days := _rule(policy, kind).after_days) is not None
+            and age >= timedelta(days=days)
         ]
         yield due, None
     elif policy.keep_generations is not None:
@@ -297,7 +311,7 @@ def _entry(kind: str, document: dict[str, Any]) -> dict[str, Any]:
     """Return what goes into the archive of a document: what it loses, and what is needed to take it away."""
     gone, left = released(kind, document)
     entry = {"_id": document["_id"], "gone": gone, "left": left, "sha256": _sha256(gone)}
-    if kind == "trajectories" and gone:
+    if kind in ("trajectories", "searches") and gone:
         entry["digest"] = relaxation_digest(document)
     if kind == "potentials":
         entry["sha256"] = document["digest"]

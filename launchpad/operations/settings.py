@@ -18,12 +18,13 @@ __all__ = [
     "Quota",
     "RetentionPolicy",
     "Rule",
+    "SearchRule",
     "TargetSettings",
     "WebhookSettings",
 ]
 
 #: What a policy has a rule for, in the order in which it is dealt with.
-KINDS = ("trajectories", "cells", "launches", "label_files", "potentials", "journal")
+KINDS = ("trajectories", "searches", "cells", "launches", "label_files", "potentials", "journal")
 
 Event = Literal["done", "halted", "cancelled", "stalled", "workers-gone", "quota", "gave-up"]
 #: What people can be told of.
@@ -48,11 +49,26 @@ class Rule(Settings):
     """`archive` writes it into a file that `gapfactory db restore` brings back; `delete` does not."""
 
 
+class SearchRule(Rule):
+    """What of a diagnostic search keeps its geometry."""
+
+    after_days: float | None = Field(default=None, ge=0)
+    """Days after the assessment of its generation, whether or not the campaign has ended (0: at once); none: all of it
+    is kept."""
+
+    within: float = Field(default=0.2, ge=0)
+    """Structures so far above the lowest of their composition in their search keep it, in eV/atom."""
+
+
 class RetentionPolicy(Settings):
     """How long what nobody needs any more is kept. The default keeps everything."""
 
     trajectories: Rule = Rule()
     """Frames of relaxations. Those that were chosen are structures of their own, and stay."""
+
+    searches: SearchRule = SearchRule()
+    """Frames of relaxations of diagnostic searches (components with `labelled: false`) but those of the best of each
+    composition. The others keep energies, volume and space group, so that rankings and densities still count them."""
 
     cells: Rule = Rule()
     """Atoms of random cells that were not chosen."""
