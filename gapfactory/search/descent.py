@@ -132,8 +132,7 @@ def descend(task: Minimisation) -> Generator[Atoms, Answer, Trajectory]:
             if point.uncertainty is not None and point.uncertainty > limit:
                 status, left = "unconverged", True
                 reason = (
-                    f"left known space: the uncertainty of an atom reached {point.uncertainty:.2f} of its prior "
-                    f"(allowed {limit:.2f})"
+                    f"left known space: the uncertainty reached {point.uncertainty:.2f} (allowed {limit:.2f})"
                 )
                 break
             if steps >= settings.max_steps:

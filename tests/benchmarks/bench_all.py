@@ -255,6 +255,45 @@ def queue_rows(r: dict[str, Any]) -> list[Row]:
     return found
 
 
+def eddp_rows(r: dict[str, Any]) -> list[Row]:
+    """Energies, forces and steps of dynamics per atom, and training."""
+    found = []
+    for row in r["rows"]:
+        if "members" in row:
+            hidden = "x".join(map(str, row["hidden"]))
+            found.append(
+                (
+                    f"EDDP of {row['members']} networks of {hidden}, {row['neighbours']:.0f} neighbours",
+                    f"{row['dynamics_step_us_per_atom']:.1f} us/atom for a step of dynamics",
+                    f"energy alone {row['energy_us_per_atom']:.1f} us/atom; features {row['features_us_per_atom']:.1f}",
+                )
+            )
+        else:
+            found.append(
+                (
+                    f"training of an EDDP, {row['structures']} structures of distorted silicon",
+                    f"{row['training_s_per_network']:.2f} s a network",
+                    f"test MAE {row['test_mae_meV']:.1f} meV/atom, {row['kept']} of {row['networks']} networks kept",
+                )
+            )
+    return found
+
+
+def eddp_gap_rows(r: dict[str, Any]) -> list[Row]:
+    """An EDDP against a tuned GAP on the same energies, for each way to draw the test set."""
+    found = []
+    for row in r["rows"]:
+        ours, gap = row["eddp"], row["gap"]
+        ratio = ours["test_mae_meV"] / gap["test_mae_meV"]
+        what = f"EDDP against GAP, {row['structures']} structures of silicon, {row['split']} split"
+        errors = f"test MAE {ours['test_mae_meV']:.1f} against {gap['test_mae_meV']:.1f} meV/atom"
+        ranks = f"rank correlation {ours['test_spearman']:.3f} against {gap['test_spearman']:.3f}"
+        speeds = f"{ours['us_per_atom']:.1f} against {gap['us_per_atom']:.1f} us/atom"
+        words = f"{judged(ratio, 1.5, 'times the GAP')} ({ratio:.2f}); {ranks}; {speeds}"
+        found.append((what, f"{errors} in {ours['cpu_s']:.0f} against {gap['cpu_s']:.0f} s", words))
+    return found
+
+
 BENCHMARKS = (
     Benchmark(
         "build",
@@ -294,6 +333,24 @@ BENCHMARKS = (
         (),
         json_object,
         engine_rows,
+    ),
+    Benchmark(
+        "eddp",
+        "an EDDP's energies, forces and training",
+        "bench_eddp.py",
+        ("--structures", "100", "--networks", "2"),
+        (),
+        json_lines,
+        eddp_rows,
+    ),
+    Benchmark(
+        "eddp-gap",
+        "an EDDP against a tuned GAP on the same energies",
+        "bench_eddp_vs_gap.py",
+        ("--structures", "80", "--networks", "3", "--quick"),
+        (),
+        json_lines,
+        eddp_gap_rows,
     ),
     Benchmark(
         "fit",
