@@ -136,6 +136,13 @@ def test_outputs_of_the_benchmarks_are_understood():
     stock = {**line, "launcher": "fireworks", "ms_per_task": 50.0}
     queue = bench_all.json_lines(f"{json.dumps(line)}\n{json.dumps(stock)}\n")
     assert "5 times faster" in bench_all.queue_rows(queue)[0][2]
+    scores = {"test_mae_meV": 30.0, "test_spearman": 0.99, "cpu_s": 20.0, "us_per_atom": 12.0}
+    other = scores | {"test_mae_meV": 15.0, "cpu_s": 300.0}
+    line = {"structures": 1000, "split": "parent", "eddp": scores, "gap": other}
+    what, found, words = bench_all.eddp_gap_rows({"rows": [line]})[0]
+    assert "parent split" in what
+    assert found == "test MAE 30.0 against 15.0 meV/atom in 20 against 300 s"
+    assert words.startswith("**misses** the target of 1.5 times the GAP (2.00)")
     assert bench_all.times(0.5) == "2 times slower"
 
 
@@ -146,6 +153,8 @@ def test_every_benchmark_names_a_script_that_exists():
         "relax",
         "relax-gap",
         "engine",
+        "eddp",
+        "eddp-gap",
         "fit",
         "fit-large",
         "queue",
