@@ -430,6 +430,8 @@ def _path(known: Known, cell: str | None, there: bool) -> tuple[Step, ...]:
         steps.append(Step("Relaxation", text, target, "relaxation", tasks.get("relax")))
         if subject.kind == "frame":
             steps.append(Step("Frame", f"{subject.frame} of {relaxation['n_frames']}", None, "made"))
+        if subject.kind == "distorted":
+            steps.append(Step("Shaken copy", f"number {subject.info['number'] + 1} of its end", None, "made"))
     if known.selection is not None:
         text = f"for {known.selection['purpose']}, choice {known.selection['order'] + 1}"
         steps.append(Step("Selection", text, None, "selection", tasks.get("select")))
