@@ -29,25 +29,27 @@ def diagnostic_searches(database: Database[Any], campaign: Campaign, generation:
     -------
     dict
         Per component: ``cells``; ``ends``, relaxations that did not fail; ``potential`` and ``labels``, the generation
-        of the potential that relaxed them and how many structures that was trained on; ``targets``, per phase as
+        of the potential that relaxed them and how many structures that was trained on (None where it is no fitted one
+        of the campaign); ``targets``, per phase as
         `gapfactory.analysis.rediscovery.Rediscovery.as_dict` counts it.
     """
     from gapfactory.analysis.phases import named_phase
     from gapfactory.analysis.rediscovery import rediscovery
 
-    looked = [part for part in recipe_of(campaign, generation).cells if not part.labelled]
-    if not looked:
-        return {}
+    recipe = recipe_of(campaign, generation)
+    looked = [part for part in recipe.cells if not (part.labelled and recipe.fits)]
     found = {}
     for part in looked:
-        potential = relaxing_potential(database, campaign.name, generation, after_fit=part.after_fit)
-        labels = len(potential["trained_on"])
-        ends = _ends(database, campaign, generation, part, labels)
+        potential, labels = None, None
+        if recipe.fits:
+            record = relaxing_potential(database, campaign.name, generation, after_fit=part.after_fit)
+            potential, labels = record["generation"], len(record["trained_on"])
+        ends = _ends(database, campaign, generation, part, labels or 0)
         targets = {name: named_phase(name).atoms for name in campaign.target_phases(part.component)}
         found[part.component] = {
             "cells": part.stop - part.start,
             "ends": len(ends),
-            "potential": potential["generation"],
+            "potential": potential,
             "labels": labels,
             "targets": {result.target: result.as_dict() for result in rediscovery(ends, targets)},
         }

@@ -84,7 +84,7 @@ def _missing(context: TaskContext, items: Sequence[Item]) -> dict[str, Item]:
         # for another try, what others have made by now is as good as one's own
         if entry.label is not None and adopt_shared(database, subject, enters=enters):
             continue
-        if _allows_altered(campaign) and adopt_altered(database, subject, enters=enters):
+        if _allows_altered(context) and adopt_altered(database, subject, enters=enters):
             continue
         found.setdefault(subject.key, entry.item)
     for key in _of_other_groups(context, found):
@@ -102,19 +102,20 @@ def _of_other_groups(context: TaskContext, missing: Mapping[str, Item]) -> set[s
     if not groups:
         return set()
     campaign = context.campaign
+    reference = campaign.reference_in(context.generation)
     symbols = {symbol for item in missing.values() for symbol in item.atoms.get_chemical_symbols()}
     return adopt_from_groups(
         context.database,
         [(_subject(campaign, item), _enters(context, item)) for item in missing.values()],
         groups,
-        campaign.reference.engine,
-        data_hashes(campaign.reference, sorted(symbols)),
+        reference.engine,
+        data_hashes(reference, sorted(symbols)),
     )
 
 
-def _allows_altered(campaign: Campaign) -> bool:
-    """Return whether the recovery may change the energies of a campaign's labels."""
-    return bool(getattr(campaign.reference, "allow_energy_changes", False))
+def _allows_altered(context: TaskContext) -> bool:
+    """Return whether the recovery may change the energies of a generation's labels."""
+    return bool(getattr(context.campaign.reference_in(context.generation), "allow_energy_changes", False))
 
 
 def _subject(campaign: Campaign, item: Item) -> Subject:
@@ -174,7 +175,7 @@ def _store(context: TaskContext, outcome: LabelOutcome, item: Item, counts: dict
         database,
         subject,
         outcome,
-        campaign.reference.engine,
+        settings_of(campaign, item).engine,
         altered_hash=altered,
         enters=_enters(context, item),
     )
@@ -201,7 +202,7 @@ def require_data_sets(context: TaskContext, symbols: Collection[str], levels: Co
     """
     from gapfactory.reference import data_hashes
 
-    campaign = context.campaign
-    hashes = data_hashes(campaign.reference, sorted(set(symbols)))
+    reference = context.campaign.reference_in(context.generation)
+    hashes = data_hashes(reference, sorted(set(symbols)))
     if hashes:
-        require_same_data(context.database, campaign.name, campaign.reference.engine, levels, hashes)
+        require_same_data(context.database, context.campaign.name, reference.engine, levels, hashes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import InputError, NotFoundError
+from gapfactory.protocols.planner import recipe_of
 from launchpad.database.connection import durable
 from launchpad.database.dataset import all_items, label_key, pick_items, with_labels
 from launchpad.database.documents import generation_id
@@ -246,12 +247,15 @@ def try_again(queue: Queue, campaign: Campaign, items: Sequence[Item]) -> tuple[
     fitted = [item for item in items if item not in measured]
     number = rerun = 0
     for target, group in (
-        (_next_fit(database, name), fitted),
+        (_next_fit(database, campaign), fitted),
         (_next_measured(database, measured), measured),
     ):
         if target is None:
             continue
-        asked = [item for item in group if ask_again(database, label_key(campaign, item), name, target)]
+        # a stage of a ranking uses its own labels only
+        fits = recipe_of(campaign, target).fits
+        mine = [item for item in group if fits or item.generation == target]
+        asked = [item for item in mine if ask_again(database, label_key(campaign, item), name, target)]
         number += len(asked)
         for task in _reference_tasks(database, campaign, target, asked):
             queue.rerun_fw(task)
@@ -268,8 +272,9 @@ def _known_fault(fault: str | None) -> None:
         raise InputError(msg)
 
 
-def _next_fit(database: Database[Any], name: str) -> int | None:
-    """Return the generation of the next fit that does not have its labels yet, or None where there will be none."""
+def _next_fit(database: Database[Any], campaign: Campaign) -> int | None:
+    """Return the generation of the next fit, or ranking, without its labels yet, or None where there will be none."""
+    name = campaign.name
     newest = max(
         (s["generation"] for s in database.selections.find({"campaign": name}, {"generation": 1})), default=0
     )
@@ -280,6 +285,10 @@ def _next_fit(database: Database[Any], name: str) -> int | None:
         "state": {"$in": ["RUNNING", "RESERVED"]},
     }
     key = generation_id(name, newest)
+    # a search fits nothing: its labels are used when its stage is ranked
+    recipe = recipe_of(campaign, newest)
+    if not recipe.fits:
+        return None if database.metrics.find_one({"_id": key}, {"_id": 1}) else newest
     fitted = database.potentials.find_one({"_id": key}, {"_id": 1}) or database.fireworks.find_one(
         busy, {"fw_id": 1}
     )
@@ -340,7 +349,7 @@ def undecided_tasks(database: Database[Any], campaign: Campaign) -> list[int]:
 
     There are none, unless labels were removed from the database: `resume` runs them again.
     """
-    target = _next_fit(database, campaign.name)
+    target = _next_fit(database, campaign)
     if target is None:
         return []
     entries = with_labels(database, campaign, all_items(database, campaign))

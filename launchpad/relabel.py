@@ -24,21 +24,7 @@ if TYPE_CHECKING:
     from launchpad.database.dataset import LabelledItem
     from launchpad.queue import Queue
 
-__all__ = ["relabel", "settings_from"]
-
-
-def settings_from(campaign: Campaign, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the reference settings of a campaign with changes laid over them, as a campaign file has them.
-
-    Changes that name another engine replace the settings as a whole.
-    """
-    from gapfactory.campaign.load import merge
-
-    old = {"reference": campaign.reference.model_dump(mode="json")}
-    if "kpoint_density" in changes and "kpoint_grid" not in changes:
-        changes = {**changes, "kpoint_grid": None} if "kpoint_grid" in old["reference"] else changes
-    merged: dict[str, Any] = merge(old, {"reference": dict(changes)})["reference"]
-    return merged
+__all__ = ["relabel"]
 
 
 def relabel(
@@ -87,6 +73,7 @@ def relabel(
         As `service.submit`.
     """
     from gapfactory.campaign import campaign_from_mapping, to_yaml
+    from gapfactory.campaign.load import settings_from
     from gapfactory.reference import settings_hash
     from launchpad import service
 
@@ -122,6 +109,7 @@ def relabel(
         "crystals": {},
         "final_fit": None,
         "vibrations": None,
+        "search": None,
     }
     content["select"] |= {
         "labels_per_generation": len(train),

@@ -118,6 +118,7 @@ def collect_report(database: Database[Any], name: str, *, similarity: bool = Tru
         training=training_points(database, labelled, potential, metrics[-1] if metrics else None),
         crystals=_crystals(metrics),
         searches=tuple(search_counts(metrics)),
+        rankings=tuple(m["evidence"]["ranking"] for m in metrics if "ranking" in m["evidence"]),
         vibrations=_vibrations(database, campaign),
         enthalpies=final_enthalpies(database, name),
         similarity=_similarity(campaign, labelled) if similarity else None,
@@ -270,7 +271,7 @@ def _phases(
     from gapfactory.analysis.phases import named_phase
     from gapfactory.report import PhaseEvidence
 
-    if campaign.element is None:
+    if campaign.element is None or campaign.search is not None:
         return ()
     newest = metrics[-1]["evidence"]["phases"] if metrics else {}
     found = []

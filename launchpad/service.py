@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from gapfactory.errors import StateError
+from gapfactory.protocols.planner import recipe_of
 from launchpad import quarantine, queries
 from launchpad.database import campaigns
 from launchpad.database.audit import audit
@@ -15,12 +16,16 @@ from launchpad.database.dataset import all_items, with_labels
 from launchpad.database.documents import generation_id, label_id
 from launchpad.database.labels import count_done
 from launchpad.diagnostics import search_counts
+from launchpad.given_potential import take_over_potential
 from launchpad.operations.quotas import planned_for, require_quota
 from launchpad.operations.removals import removals_of
+from launchpad.ranking import failed_relaxations
+from launchpad.reference_relaxations import retry_relaxations
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from pathlib import Path
 
     from pymongo.database import Database
 
@@ -58,8 +63,17 @@ def versions() -> dict[str, str]:
     return found
 
 
-def submit(queue: Queue, campaign: Campaign, text: str) -> Literal["new", "updated", "unchanged"]:
+def submit(
+    queue: Queue, campaign: Campaign, text: str, directory: Path | None = None
+) -> Literal["new", "updated", "unchanged"]:
     """Store a campaign and put its first generation on the queue; again for the same file changes nothing.
+
+    Parameters
+    ----------
+    queue, campaign, text
+        Where, what, and its file.
+    directory
+        Where the file is, for the files of a potential that it names.
 
     Returns
     -------
@@ -81,13 +95,14 @@ def submit(queue: Queue, campaign: Campaign, text: str) -> Literal["new", "updat
     from launchpad.workflows.generation import submit_generation
 
     check_engine(campaign.reference, tuple(campaign.species_table))
-    if campaign.potential == "gap":
+    if campaign.potential == "gap" and recipe_of(campaign, 0).fits:
         check_backend(campaign.gap)
     database = durable(queue.db)
     ensure_indexes(database)
     _require_source(database, campaign)
     if database.campaigns.find_one({"_id": campaign.name}, {"_id": 1}) is None:
         require_quota(database, campaign.name, planned_for(campaign, 0))
+    take_over_potential(database, campaign, directory)
     created = campaigns.create_campaign(database, campaign, text, versions())
     if created != "unchanged":
         audit(database, "campaign.submitted", campaign=campaign.name, how=created)
@@ -124,6 +139,7 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
                 "reason": 1,
                 "evidence.headline": 1,
                 "evidence.searches": 1,
+                **({"evidence.ranking": 1} if settings["protocol"] == "search" else {}),
             },
         ).sort("generation", 1)
     )
@@ -157,6 +173,7 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
             for m in metrics
         ],
         "searches": [asdict(found) for found in search_counts(metrics)],
+        "ranking": metrics[-1].get("evidence", {}).get("ranking") if metrics else None,
         "created": record["created"].isoformat(),
         "updated": record["updated"].isoformat(),
     }
@@ -165,6 +182,9 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
 def _relaxations_planned(record: dict[str, Any], generation: int) -> int:
     """Return how many cells a generation relaxes; settings are checked only where they say more than one number."""
     settings = record["settings"]
+    if settings["protocol"] == "search":
+        recipe = recipe_of(campaigns.campaign_of(record), generation)
+        return recipe.n_cells or recipe.reference_relaxations
     if not generation or settings.get("source"):
         return 0
     if settings.get("vibrations") and generation == campaigns.generations_planned(settings) - 1:
@@ -181,6 +201,10 @@ def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict
     Every label of an assessed generation is decided: it is there, or it is among the few that failed. Only what was
     chosen after the newest assessment is looked at one by one.
     """
+    if record["settings"]["protocol"] == "search":
+        # each stage has a level of its own, and there are few of them
+        overview = label_overview(database, campaigns.campaign_of(record))
+        return sum(entry.label is not None and entry.label.status == "done" for entry in overview)
     name, newest = record["_id"], assessed["generation"] if assessed else -1
     level = campaigns.levels_of(record)["crystal"]
     ids = [
@@ -269,6 +293,7 @@ def explain(
         "open_tasks": [{"fw_id": t["fw_id"], "name": t["name"], "state": t["state"]} for t in open_tasks],
         "postponed_tasks": postponed,
         "quarantined": quarantined,
+        "relaxations": failed_relaxations(database, campaign),
         "energy_outliers": quarantine.energy_outliers_of(overview),
         "removed": removals_of(database, name),
         "advice": advice,
@@ -339,7 +364,7 @@ def retry(
 ) -> dict[str, int]:
     """Label quarantined structures again where a fit will still use them, and resume the campaign.
 
-    Without a choice, what failed of the named phases' curves is computed again too.
+    Without a choice, what failed of the named phases' curves and of the relaxations of a ranking is computed again too.
 
     Parameters
     ----------
@@ -368,6 +393,8 @@ def retry(
         forgotten, rerun = quarantine.try_again(queue, campaign, chosen)
         if not labels and fault is None:
             more = _retry_curves(queue, campaign)
+            forgotten, rerun = forgotten + more[0], rerun + more[1]
+            more = retry_relaxations(queue, campaign)
             forgotten, rerun = forgotten + more[0], rerun + more[1]
         details.update(_resume(queue, name, forgotten, rerun))
     return details

@@ -115,7 +115,8 @@ class SearchCount:
     generation, search, target
         Which generation, component of the campaign, and named phase.
     potential, labels
-        Generation of the potential that relaxed the cells, and how many structures that was trained on.
+        Generation of the potential that relaxed the cells, and how many structures that was trained on; None: it is no
+        potential of the campaign's own.
     cells, attempts, found
         Cells made; relaxations that did not fail; those that ended in the target.
     rate_low_95, rate_high_95
@@ -126,7 +127,7 @@ class SearchCount:
 
     generation: int
     search: str
-    potential: int
+    potential: int | None
     labels: int | None
     target: str
     cells: int
@@ -139,11 +140,11 @@ class SearchCount:
 
     def sentence(self) -> str:
         """Return it in words."""
+        found = f"{self.target} was found {self.found} times in {self.attempts} relaxations of search {self.search}"
+        if self.potential is None:
+            return found
         labels = "" if self.labels is None else f", {self.labels} structures"
-        return (
-            f"{self.target} was found {self.found} times in {self.attempts} relaxations of search {self.search} with "
-            f"the potential of generation {self.potential}{labels}"
-        )
+        return f"{found} with the potential of generation {self.potential}{labels}"
 
 
 def rate_interval(found: int, attempts: int) -> tuple[float, float]:

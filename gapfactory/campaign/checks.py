@@ -35,6 +35,7 @@ def require_consistent(campaign: Campaign) -> None:
         msg = "a campaign with a 'source' has one generation: set schedule.generations to 1"
         raise ValueError(msg)
     _require_vibrations(campaign)
+    _require_search(campaign)
     if campaign.protocol in _SINGLE_POINTS:
         _require_snapshots(campaign)
     elif campaign.protocol == "de-novo-2019":
@@ -133,6 +134,45 @@ def _require_vibrations(campaign: Campaign) -> None:
         fitted = campaign.final_potential
         if isinstance(fitted, GapSettings):
             static_errors(fitted, campaign.vibrations.studies)
+
+
+def _require_search(campaign: Campaign) -> None:
+    """Refuse a search without its block, one that would also fit, and a potential that the reference is not."""
+    from gapfactory.reference import has_calculator
+
+    if campaign.protocol != "search":
+        if campaign.search is not None:
+            msg = "the block 'search' needs 'protocol: search'; leave it out, or change the protocol"
+            raise ValueError(msg)
+        return
+    if campaign.search is None:
+        msg = "the protocol 'search' needs a block 'search' (docs/reference/campaign-file.md)"
+        raise ValueError(msg)
+    for key in ("source", "crystals", "final_fit", "vibrations"):
+        if getattr(campaign, key):
+            msg = f"{key!r} is for campaigns that fit: leave it out, or choose another protocol than 'search'"
+            raise ValueError(msg)
+    if campaign.search.potential == "reference" and not has_calculator(campaign.reference):
+        msg = (
+            f"search.potential is reference, but engine {campaign.reference.engine!r} is no potential to relax random "
+            "cells with: name a fitted one ({campaign: NAME} or {file: DIRECTORY})"
+        )
+        raise ValueError(msg)
+    if campaign.search.potential == "reference" and campaign.relax.max_uncertainty is not None:
+        msg = "relax.max_uncertainty needs a fitted potential: leave it out, or name one in search.potential"
+        raise ValueError(msg)
+    for name, component in campaign.components.items():
+        if component.generations is not None or component.potential != "before":
+            msg = f"components.{name}: a search has one potential and one generation of cells: leave generations and "
+            raise ValueError(f"{msg}potential out")
+    for target in campaign.search.targets:
+        try:
+            campaign.known_phase(target)
+        except ValueError as error:
+            msg = f"search.targets is {list(campaign.search.targets)}: {error}"
+            raise ValueError(msg) from error
+    for generation in range(1, len(campaign.search.ranking) + 1):
+        campaign.reference_in(generation)
 
 
 def _require_funnel(campaign: Campaign) -> None:

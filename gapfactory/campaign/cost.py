@@ -51,8 +51,10 @@ CALL_S, DYNAMICS_S = 4e-4, 1e-3
 DFT_FIXED_S, DFT_POINT_S, DFT_WORK_S, DFT_BANDS = 1.0, 0.05, 7e-5, 60.0
 #: Seconds to read an EDDP.
 EDDP_LOAD_S = 0.2
-#: Seconds of a single point by an analytic potential.
-ANALYTIC_S = 0.02
+#: Seconds of a single point by an analytic potential, and per atom in this process.
+ANALYTIC_S, ANALYTIC_ATOM_S = 0.02, 3e-4
+#: Seconds to look for a structure among those that are found.
+MATCH_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,8 @@ def _row(campaign: Campaign, recipe: GenerationRecipe) -> GenerationRow:
         labels = {"cell": recipe.n_cells}
     elif recipe.picks == "frames":
         labels = {"displaced cell": recipe.train, "held-out": recipe.test}
+    elif recipe.picks == "ranked":
+        labels = {"single point": recipe.train, "relaxation": recipe.reference_relaxations}
     else:
         labels = {"training": recipe.train, "held-out": recipe.test}
     with_crystals = f"with {', '.join(recipe.trained_crystals)}; " if recipe.trained_crystals else ""
@@ -198,7 +202,7 @@ def _row(campaign: Campaign, recipe: GenerationRecipe) -> GenerationRow:
         cells={part.component: part.stop - part.start for part in recipe.cells},
         relaxed=_pressures(recipe),
         labels={key: n for key, n in (*labels.items(), ("crystal", crystals)) if n},
-        fit=with_crystals + _fitted(recipe.potential),
+        fit=with_crystals + _fitted(recipe.potential) if recipe.fits else "",
     )
 
 
@@ -242,42 +246,48 @@ def estimate(campaign: Campaign) -> CostEstimate:
     recipes = [recipe_of(campaign, generation) for generation in range(generations_of(campaign))]
     generations, labels = len(recipes), sum(recipe.labels for recipe in recipes)
     tasks: dict[TaskKind, int] = dict.fromkeys(TaskKind, 0)
-    counted: dict[tuple[int, int, int, str, bool], list[PlannedTask]] = {}
+    counted: dict[tuple[object, ...], list[PlannedTask]] = {}
     for recipe in recipes:
-        shape = (recipe.n_cells, recipe.n_before_fit, recipe.labels, recipe.picks, recipe.relax is None)
+        chosen_from = (recipe.n_cells, recipe.n_before_fit, recipe.picks, recipe.relax is None)
+        shape = (*chosen_from, recipe.labels, recipe.reference_relaxations)
         if shape not in counted:
             counted[shape] = list(plan_generation(campaign, recipe.generation))
         for task in counted[shape]:
             tasks[task.kind] += 1
-    initial = recipes[0].n_cells
     # what diagnostic searches relax is not chosen from
     pool = [recipe.n_labelled for recipe in recipes]
     relaxations = sum(recipe.n_cells for recipe in recipes if recipe.relax is not None)
+    fitted = [recipe for recipe in recipes if recipe.fits]
     atom_labels = _atom_labels(campaign)
     chosen = [cells for recipe in recipes for cells in sizes.labelled(campaign, recipe)]
     phases = [
         sizes.Cells(
             len(campaign.evidence.curves.volume_factors), len(atoms), float(atoms.get_volume()) / len(atoms)
         )
-        for atoms in (named_phase(name).atoms for name in campaign.phase_names())
+        for atoms in (named_phase(name).atoms for name in (campaign.phase_names() if fitted else ()))
     ]
     curves = len(phases) * len(campaign.evidence.curves.volume_factors)
     every, atoms = sizes.mean(chosen), sizes.mean(_pool(campaign, recipes)).atoms
     per_atom, load = _evaluation_s(campaign, campaign.potential_settings, every.volume), _load_s(campaign)
     relaxing, evaluations = _relaxations(campaign, recipes)
     single = label_seconds(campaign, sizes.mean(sizes.labelled(campaign, recipes[0])))
-    labelling = sum(c.n * label_seconds(campaign, c) for c in chosen)
+    labelling = sum(
+        c.n * label_seconds(campaign, c, recipe.generation)
+        for recipe in recipes
+        for c in (*sizes.labelled(campaign, recipe), *sizes.reference_relaxations(campaign, recipe))
+    )
     labelling += sum(_curve_calls(c) * label_seconds(campaign, c) for c in phases)
     beside = [*sizes.evidence(campaign), *sizes.relaxed(campaign)]
     labelling += sum(c.n * label_seconds(campaign, c) for c in beside)
-    train_s, fit_s, fit_gb = _fits(campaign, recipes)
-    cells = initial + relaxations
+    train_s, fit_s, fit_gb = _fits(campaign, fitted)
+    cells = sum(recipe.n_cells for recipe in recipes)
+    ranked = sum(recipe.reference_relaxations for recipe in recipes)
     crystals = sum(c.n * c.atoms for name in campaign.crystals for c in sizes.crystal(campaign, name))
     frames = 0.0
     if recipes[0].picks == "funnel":
         frames = campaign.select.frames_histogram_per_label * recipes[0].labels * (generations - 1)
     hour = 3600.0
-    noise = campaign.select.noise_cells
+    noise = sum(recipe.noise for recipe in recipes)
     rows = (
         CostRow(
             "build", tasks[TaskKind.BUILD], cells, cells * BUILD_S / hour, f"{1000 * BUILD_S:g} ms a cell"
@@ -301,7 +311,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
         CostRow(
             "reference",
             tasks[TaskKind.REFERENCE],
-            labels + atom_labels + noise + curves + round(sum(c.n for c in beside)),
+            labels + ranked + atom_labels + noise + curves + round(sum(c.n for c in beside)),
             (
                 labelling
                 + noise * 2.5 * single
@@ -312,23 +322,30 @@ def estimate(campaign: Campaign) -> CostEstimate:
             _basis(campaign, chosen),
         ),
         *_trained(campaign, recipes, tasks[TaskKind.TRAIN], train_s / hour),
-        CostRow("fit", tasks[TaskKind.FIT], generations, fit_s / hour, _fit_basis(campaign)),
+        CostRow(
+            "fit",
+            tasks[TaskKind.FIT],
+            len(fitted),
+            fit_s / hour,
+            _fit_basis(campaign) if fitted else "a search fits nothing",
+        ),
         CostRow(
             "assess",
             tasks[TaskKind.ASSESS],
             generations,
             (
-                generations
+                len(fitted)
                 * (
                     2 * load
                     + labels * (CALL_S + every.atoms * per_atom)
                     + crystals * per_atom
                     + sum(_curve_calls(c) * (CALL_S + c.atoms * per_atom) for c in phases)
                 )
-                + _stability(campaign, generations, per_atom)
+                + _stability(campaign, len(fitted), per_atom)
+                + (generations - len(fitted)) * max(pool) * MATCH_S
             )
             / hour,
-            "held-out structures, curves and molecular dynamics",
+            "held-out structures, curves and molecular dynamics" if fitted else "ranking of what is found",
         ),
     )
     return CostEstimate(
@@ -403,7 +420,7 @@ def _stability(campaign: Campaign, generations: int, per_atom: float) -> float:
     from gapfactory.analysis.dynamics import default_timestep
 
     wanted = campaign.evidence.stability
-    if not wanted.enabled:
+    if not wanted.enabled or not generations:
         return 0.0
     from ase.data import atomic_masses
 
@@ -426,6 +443,7 @@ def _pool(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> list[sizes
 
 def _relaxations(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> tuple[float, float]:
     """Return the seconds of all relaxations, anneals included, and their evaluations of the potential."""
+    by_reference = campaign.search is not None and campaign.search.potential == "reference"
     found = calls = 0.0
     for recipe in recipes:
         for part in recipe.cells:
@@ -433,12 +451,14 @@ def _relaxations(campaign: Campaign, recipes: Sequence[GenerationRecipe]) -> tup
             if relax is None:
                 continue
             cells = sizes.mean(sizes.built(campaign, part.build, part.stop - part.start))
-            per_atom = _evaluation_s(
-                campaign,
-                recipe.potential if part.after_fit else campaign.potential_settings,
-                cells.volume,
-                uncertainty=relax.uncertainty_limit is not None,
-            )
+            per_atom = ANALYTIC_ATOM_S
+            if not by_reference:
+                per_atom = _evaluation_s(
+                    campaign,
+                    recipe.potential if part.after_fit else campaign.potential_settings,
+                    cells.volume,
+                    uncertainty=relax.uncertainty_limit is not None,
+                )
             relaxing = min(EVALUATIONS, relax.max_steps + 1) * (1 if relax.anneal is None else 2)
             annealing = 0 if relax.anneal is None else anneal_evaluations(relax.anneal)
             found += cells.n * (
@@ -464,13 +484,13 @@ def _annealed(anneal: AnnealSettings | None) -> str:
     return f", annealed {anneal.time_ps:g} ps at {kelvin}"
 
 
-def label_seconds(campaign: Campaign, cells: sizes.Cells) -> float:
-    """Return the seconds of one single point of a cell of this size."""
+def label_seconds(campaign: Campaign, cells: sizes.Cells, generation: int = 0) -> float:
+    """Return the seconds of one single point of a cell of this size, at the level of a generation."""
     from math import ceil, pi, prod
 
     from gapfactory.reference import DftSettings, engine_classes
 
-    reference = campaign.reference
+    reference = campaign.reference_in(generation)
     if not isinstance(reference, DftSettings):
         return ANALYTIC_S
     engine = engine_classes()[reference.engine]
@@ -488,6 +508,8 @@ def _basis(campaign: Campaign, chosen: Sequence[sizes.Cells]) -> str:
     from gapfactory.reference import DftSettings
 
     reference = campaign.reference
+    if not chosen:
+        return "single points and relaxations by the reference"
     if not isinstance(reference, DftSettings):
         return f"{ANALYTIC_S:g} s a label (analytic)"
     every, largest = sizes.mean(chosen), max(chosen, key=lambda c: c.atoms)
@@ -561,6 +583,8 @@ def _warnings(campaign: Campaign, fit_gb: float) -> tuple[str, ...]:
             f"separations.auto ({', '.join(auto)}): generation 0 uses the stated separations and volume; each "
             "later one measures them on the lowest labelled structures of those before"
         )
+    if campaign.search is not None:
+        return tuple(found)
     if campaign.phase_names() == () and campaign.vibrations is None:
         found.append("there is no named phase to judge by; the verdict rests on held-out structures alone")
     if campaign.vibrations is not None and campaign.vibrations.minima:

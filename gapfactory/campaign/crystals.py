@@ -49,7 +49,9 @@ def with_files(content: Mapping[str, Any], directory: Path | None) -> dict[str, 
 
     from gapfactory.protocols.settings import CrystalSettings
 
-    content = _with_targets(_with_parents(_with_unlabelled(content, directory), directory), directory)
+    content = _with_potential(
+        _with_targets(_with_parents(_with_unlabelled(content, directory), directory), directory), directory
+    )
     crystals = content.get("crystals")
     if not isinstance(crystals, dict):
         return content
@@ -142,6 +144,29 @@ def _with_parents(content: Mapping[str, Any], directory: Path | None) -> dict[st
             msg = f"vibrations.parents.{name}.file is {file!r}: {error}"
             raise CampaignFileError(msg) from error
     return {**content, "vibrations": {**block, "parents": filled}}
+
+
+def _with_potential(content: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
+    """Return the keys with names and sha256 of the files of the potential that `search.potential` names."""
+    from gapfactory.errors import PotentialError
+    from gapfactory.potentials.given import files_of
+
+    block = content.get("search")
+    entry = block.get("potential") if isinstance(block, dict) else None
+    if not isinstance(block, dict) or not isinstance(entry, dict) or entry.get("files"):
+        return dict(content)
+    name = entry.get("file")
+    if not isinstance(name, str):
+        return dict(content)
+    try:
+        if directory is None:
+            raise InputError(_NO_FILE.replace("'structures'", "'campaign'"))
+        found = files_of(directory / name)
+    except (InputError, PotentialError) as error:
+        msg = f"search.potential.file is {name!r}: {error}"
+        raise CampaignFileError(msg) from error
+    hashes = {path.name: digest for path, digest in found.items()}
+    return {**content, "search": {**block, "potential": {**entry, "files": hashes}}}
 
 
 def _whole(directory: Path | None, name: str) -> str:

@@ -15,8 +15,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gapfactory.campaign.model import Campaign
+    from gapfactory.reference import EngineSettings
 
-__all__ = ["campaign_from_mapping", "load_campaign", "merge", "parse_campaign", "to_yaml"]
+__all__ = [
+    "campaign_from_mapping",
+    "changed_reference",
+    "load_campaign",
+    "merge",
+    "parse_campaign",
+    "settings_from",
+    "to_yaml",
+]
 
 
 def load_campaign(path: Path) -> Campaign:
@@ -105,6 +114,41 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         else:
             result[key] = value
     return result
+
+
+def changed_reference(campaign: Campaign, changes: Mapping[str, Any], where: str) -> EngineSettings:
+    """Return the reference of a campaign with changes laid over it; with another engine they stand for themselves.
+
+    Raises
+    ------
+    ValueError
+        A key is unknown or a value cannot be used; `where` says in which block.
+    """
+    from gapfactory.reference import parse_settings
+
+    if not changes:
+        return campaign.reference
+    elements = {"element": campaign.element, "composition": campaign.composition}
+    content = _with_reference_preset({**elements, "reference": settings_from(campaign, changes)})
+    try:
+        return parse_settings(content["reference"])
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        key = ".".join((where, *(str(part) for part in found["loc"])))
+        msg = f"{key}: {found['msg'].removeprefix('Value error, ')}"
+        raise ValueError(msg) from error
+
+
+def settings_from(campaign: Campaign, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the reference settings of a campaign with changes laid over them, as a campaign file has them.
+
+    Changes that name another engine replace the settings as a whole.
+    """
+    old = {"reference": campaign.reference.model_dump(mode="json")}
+    if "kpoint_density" in changes and "kpoint_grid" not in changes:
+        changes = {**changes, "kpoint_grid": None} if "kpoint_grid" in old["reference"] else changes
+    merged: dict[str, Any] = merge(old, {"reference": dict(changes)})["reference"]
+    return merged
 
 
 def _kept_preset(old: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from gapfactory.descriptors.settings import SimilaritySettings
 from gapfactory.elements import Bonding, Species, species
 from gapfactory.potentials.eddp.settings import EddpSettings
 from gapfactory.potentials.gap.settings import GapSettings
+from gapfactory.protocols.search_settings import SearchSettings  # noqa: TC001 - pydantic
 from gapfactory.protocols.settings import ChainSettings, ComponentSettings, CrystalSettings, SnapshotSettings
 from gapfactory.protocols.vibration_settings import VibrationSettings  # noqa: TC001 - pydantic
 from gapfactory.reference import GpawSettings, ReferenceSettings
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gapfactory.campaign.parents import FramePlan
+    from gapfactory.reference import EngineSettings
 
 __all__ = [
     "Campaign",
@@ -150,10 +152,10 @@ class Campaign(Settings):
     """Formula units with their weights, e.g. `{TiO2: 3, Ti2O3: 1}`."""
     preset: str | None = None
     """The preset that the file started from (`gapfactory campaign init --list`)."""
-    protocol: Literal["de-novo-2019", "boron-2018", "eddp-chain", "ndsc-2022"] = "de-novo-2019"
+    protocol: Literal["de-novo-2019", "boron-2018", "eddp-chain", "ndsc-2022", "search"] = "de-novo-2019"
     """The recipe: `de-novo-2019` labels what a funnel selects, `boron-2018` snapshots of every relaxation, `eddp-chain`
     the best relaxed cells and copies shaken out of them, `ndsc-2022` makes no search and learns the `vibrations` of
-    given crystals."""
+    given crystals, `search` fits nothing: it searches with a potential that exists and ranks what it finds."""
     potential: Literal["gap", "eddp"] = "gap"
     """What is fitted: a Gaussian approximation potential (`gap`) or an ephemeral data-derived one (`eddp`), by the
     settings in the block of that name."""
@@ -199,6 +201,8 @@ class Campaign(Settings):
     vibrations: VibrationSettings | None = None
     """Crystals whose vibrations and elasticity are learnt and measured: all of `ndsc-2022`, and the last generation,
     one more than `schedule.generations`, of a search that has this block."""
+    search: SearchSettings | None = None
+    """`search`: the potential that relaxes the cells, and the stages that rank what is found."""
     evidence: EvidenceSettings = EvidenceSettings()
     """What the potential is judged by."""
     execution: ExecutionSettings = ExecutionSettings()
@@ -291,7 +295,7 @@ class Campaign(Settings):
 
         An EDDP takes no dimers, and free atoms only as the origin of energies of several compositions.
         """
-        return self.potential == "gap" or len(self.formulas) > 1
+        return self.protocol != "search" and (self.potential == "gap" or len(self.formulas) > 1)
 
     @cached_property
     def final_potential(self) -> GapSettings | EddpSettings:
@@ -331,6 +335,37 @@ class Campaign(Settings):
             raise InputError(msg)
         return self.vibrations
 
+    @property
+    def search_settings(self) -> SearchSettings:
+        """The block `search`.
+
+        Raises
+        ------
+        InputError
+            There is none.
+        """
+        if self.search is None:
+            from gapfactory.errors import InputError
+
+            msg = f"campaign {self.name!r} has no block 'search' (docs/reference/campaign-file.md)"
+            raise InputError(msg)
+        return self.search
+
+    @cached_property
+    def _stage_references(self) -> tuple[EngineSettings, ...]:
+        from gapfactory.campaign.load import changed_reference
+
+        stages = () if self.search is None else self.search.ranking
+        return tuple(
+            changed_reference(self, stage.reference, f"search.ranking.{number}.reference")
+            for number, stage in enumerate(stages)
+        )
+
+    def reference_in(self, generation: int) -> EngineSettings:
+        """Return the settings at which a generation labels: those of its stage, where a ranking has one of its own."""
+        stages = self._stage_references
+        return stages[generation - 1] if 0 < generation <= len(stages) else self.reference
+
     @cached_property
     def planned_frames(self) -> dict[str, FramePlan]:
         """Frames of each crystal whose vibrations are learnt, by its name."""
@@ -366,7 +401,9 @@ class Campaign(Settings):
         ValueError
             One is not tabulated.
         """
-        return tuple(self.known_phase(name) for name in self.components[component].targets)
+        own = self.components[component].targets if component in self.components else ()
+        every = () if self.search is None else self.search.targets
+        return tuple(dict.fromkeys(self.known_phase(name) for name in (*own, *every)))
 
     def known_phase(self, name: str) -> str:
         """Return the full name of a tabulated phase of the element.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from gapfactory.campaign.crystals import crystals_of
@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from gapfactory.campaign.model import Campaign
     from gapfactory.protocols.recipe import GenerationRecipe
 
-__all__ = ["Cells", "built", "crystal", "evidence", "frames", "labelled", "mean", "relaxed", "trained"]
+__all__ = [
+    "Cells",
+    "built",
+    "crystal",
+    "evidence",
+    "frames",
+    "labelled",
+    "mean",
+    "reference_relaxations",
+    "relaxed",
+    "trained",
+]
 
 #: Single points that relaxing a crystal takes, about.
 _RELAXATION: Final = 15
@@ -63,6 +74,12 @@ def crystal(campaign: Campaign, name: str) -> list[Cells]:
 def _chosen(campaign: Campaign, recipe: GenerationRecipe, n: float) -> list[Cells]:
     """Return `n` structures that are of the labelled cells of a generation, each as often as any other."""
     parts = [part for part in recipe.cells if part.labelled]
+    if not parts and recipe.picks == "ranked":
+        # what a search has found is of its cells
+        from gapfactory.protocols.planner import recipe_of
+
+        recipe = recipe_of(campaign, 0)
+        parts = [part for part in recipe.cells if part.labelled]
     if not parts:
         return built(campaign, campaign.build, n)
     return [
@@ -115,6 +132,12 @@ def evidence(campaign: Campaign) -> list[Cells]:
             sizes += [len(cell) for cell in single_displacements(crystal, settings.studies.single)]
         found += [Cells(1.0, float(atoms), volume) for atoms in sizes]
     return found
+
+
+def reference_relaxations(campaign: Campaign, recipe: GenerationRecipe) -> list[Cells]:
+    """Return the single points that the relaxations of a ranking take."""
+    n = float(recipe.reference_relaxations)
+    return [replace(c, n=c.n * _RELAXATION) for c in _chosen(campaign, recipe, n)] if n else []
 
 
 def labelled(campaign: Campaign, recipe: GenerationRecipe) -> list[Cells]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from gapfactory.analysis.vibration_study import study_variants
 from gapfactory.potentials.eddp.settings import EddpSettings
-from gapfactory.protocols import boron, chain, de_novo, vibrations
+from gapfactory.protocols import boron, chain, de_novo, search, vibrations
 from gapfactory.protocols.plan import Decision, PlannedTask, TaskKind, chunks
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ PROTOCOLS: Final[dict[str, _Protocol]] = {
     "boron-2018": boron,
     "eddp-chain": chain,
     "ndsc-2022": vibrations,
+    "search": search,
 }
 
 
@@ -115,7 +116,7 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
     recipe, execution = recipe_of(campaign, generation), campaign.execution
     evidence: list[str] = []
     labelled: list[str] = []
-    if generation == 0:
+    if generation == 0 and recipe.fits:
         if campaign.labels_atoms:
             labelled.append(add("reference-atoms", TaskKind.REFERENCE, what="atoms"))
         evidence += [
@@ -156,11 +157,25 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
         add(f"reference-{start:06d}", TaskKind.REFERENCE, chosen, what="picks", start=start, stop=stop)
         for start, stop in chunks(recipe.labels, execution.reference_chunk)
     ]
+    labelled += [
+        add(
+            f"reference-relax-{start:06d}",
+            TaskKind.REFERENCE,
+            chosen,
+            what="relaxations",
+            start=start,
+            stop=stop,
+        )
+        for start, stop in chunks(recipe.reference_relaxations, execution.reference_chunk)
+    ]
     if recipe.noise:
         # the noise of the labels bounds the errors that the fit may assume, so the fit waits for it
         labelled.append(add("reference-noise", TaskKind.REFERENCE, chosen, what="noise"))
     if recipe.picks == "frames":
         evidence += _measured_parents(campaign, add, chosen, labelled)
+    if not recipe.fits:
+        add("assess", TaskKind.ASSESS, (*(labelled or pool), *evidence))
+        return tuple(tasks)
     if isinstance(recipe.potential, EddpSettings):
         # the fit weighs what these train
         labelled = [

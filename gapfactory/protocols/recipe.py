@@ -73,7 +73,8 @@ class GenerationRecipe:
     picks
         How structures are chosen to be labelled: ``funnel`` (histogram and CUR), ``cells`` (all that were made),
         ``snapshots`` (of every relaxation), ``ends`` (of the best ones, with copies shaken out of them), ``frames`` (of
-        crystals, to learn their vibrations), ``given`` (chosen before the campaign began), ``none``.
+        crystals, to learn their vibrations), ``ranked`` (the lowest of the generation before), ``given`` (chosen before
+        the campaign began), ``none``.
     train, test
         Structures labelled for training and for testing, at most; distorted crystals are among them.
     noise
@@ -86,13 +87,18 @@ class GenerationRecipe:
         Names of those in the training set of its potential.
     potential
         Settings of its potential; their class tells the family.
+    fits
+        Whether there is a potential of its own; a search that only ranks fits none, and needs no isolated atoms and
+        curves of phases to judge one by.
+    reference_relaxations
+        Chosen structures that the reference relaxes instead of labelling them as they are, at most.
     """
 
     generation: int
     title: str
     cells: tuple[CellRange, ...]
     relax: RelaxSettings | None
-    picks: Literal["funnel", "cells", "snapshots", "ends", "frames", "given", "none"]
+    picks: Literal["funnel", "cells", "snapshots", "ends", "frames", "ranked", "given", "none"]
     train: int
     test: int
     potential: GapSettings | EddpSettings
@@ -100,6 +106,8 @@ class GenerationRecipe:
     early_steps: tuple[int, ...] = ()
     crystals: tuple[str, ...] = ()
     trained_crystals: tuple[str, ...] = ()
+    fits: bool = True
+    reference_relaxations: int = 0
 
     @property
     def n_cells(self) -> int:

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from gapfactory.reference.engines.gpaw import GpawSettings
     from gapfactory.reference.engines.registry import (
         ReferenceSettings,
+        calculator_of,
         check_engine,
         data_hashes,
         engine_classes,
+        has_calculator,
         make_engine,
         parse_settings,
     )
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         energy_volume_reference,
         label_structures,
         relax_phase_reference,
+        relax_structures,
     )
     from gapfactory.reference.settings import DftSettings, EngineSettings, settings_hash
 
@@ -41,10 +44,12 @@ __all__ = [
     "LabelNoise",
     "LabelOutcome",
     "ReferenceSettings",
+    "calculator_of",
     "check_engine",
     "data_hashes",
     "energy_volume_reference",
     "engine_classes",
+    "has_calculator",
     "kind_of",
     "kpoint_grid",
     "kspacing_to_density",
@@ -54,6 +59,7 @@ __all__ = [
     "parse_settings",
     "primitive_grid",
     "relax_phase_reference",
+    "relax_structures",
     "settings_hash",
 ]
 
@@ -69,10 +75,12 @@ _HOMES = {
     "LabelNoise": "noise",
     "LabelOutcome": "base",
     "ReferenceSettings": "engines.registry",
+    "calculator_of": "engines.registry",
     "check_engine": "engines.registry",
     "data_hashes": "engines.registry",
     "energy_volume_reference": "runner",
     "engine_classes": "engines.registry",
+    "has_calculator": "engines.registry",
     "kind_of": "base",
     "kpoint_grid": "kpoints",
     "kspacing_to_density": "kpoints",
@@ -82,6 +90,7 @@ _HOMES = {
     "parse_settings": "engines.registry",
     "primitive_grid": "kpoints",
     "relax_phase_reference": "runner",
+    "relax_structures": "runner",
     "settings_hash": "settings",
 }
 

@@ -77,7 +77,8 @@ def relax_with_reference(
         Periodic phase.
     task
         ``{"settings": PhaseRelaxSettings, "volume_per_atom": Å^3 or None, "keep_symmetry": bool}``; with a
-        volume the relaxation is at fixed volume.
+        volume the relaxation is at fixed volume. Of a task with ``pressure_GPa`` the whole path is returned, and one
+        that has not converged is no failure.
 
     Raises
     ------
@@ -86,9 +87,11 @@ def relax_with_reference(
     """
     settings = PhaseRelaxSettings.model_validate(task["settings"])
     calculator = EngineCalculator(single_point)
-    keep = bool(task["keep_symmetry"])
+    keep, pressure = bool(task["keep_symmetry"]), task.get("pressure_GPa")
     if task["volume_per_atom"] is None:
-        path = relax_phase(atoms, calculator, settings=settings, keep_symmetry=keep)
+        path = relax_phase(
+            atoms, calculator, settings=settings, pressure_GPa=pressure or 0.0, keep_symmetry=keep
+        )
     else:
         path = relax_at_fixed_volume(
             atoms,
@@ -97,11 +100,13 @@ def relax_with_reference(
             settings=settings,
             keep_symmetry=keep,
         )
-    if path.status != "converged" or calculator.last is None:
+    sound = {"converged"} if pressure is None else {"converged", "unconverged"}
+    if path.status not in sound or calculator.last is None:
         raise CalculationFailedError(f"relaxation {path.status}: {path.reason}", fault=Fault.UNSOUND)
     return calculator.last, {
         "positions": path.positions[-1].tolist(),
         "cell": path.cells[-1].tolist(),
         "n_steps": path.n_steps,
         "n_evaluations": path.n_evaluations,
+        **({} if pressure is None else {"path": path.as_json()}),
     }

@@ -23,8 +23,15 @@ if TYPE_CHECKING:
     from gapfactory.reference.settings import EngineSettings
     from gapfactory.reference.site import ProgramSite
     from gapfactory.search.settings import PhaseRelaxSettings
+    from gapfactory.search.trajectory import Trajectory
 
-__all__ = ["CurvePoint", "energy_volume_reference", "label_structures", "relax_phase_reference"]
+__all__ = [
+    "CurvePoint",
+    "energy_volume_reference",
+    "label_structures",
+    "relax_phase_reference",
+    "relax_structures",
+]
 
 
 def label_structures(
@@ -199,6 +206,64 @@ def relax_phase_reference(
     }
     _run([("phase", atoms, task)], _one_grid(settings, atoms), workdir, deliver, site)
     return found[0]
+
+
+def relax_structures(
+    items: Sequence[tuple[str, Atoms]],
+    settings: EngineSettings,
+    workdir: Path,
+    on_result: Callable[[LabelOutcome, Trajectory | None], None],
+    *,
+    relax_settings: PhaseRelaxSettings,
+    pressure_GPa: float = 0.0,
+    keep_symmetry: bool = False,
+    site: ProgramSite | None = None,
+) -> None:
+    """Relax cells and positions of structures with the reference, each on the k-point grid that it begins with.
+
+    Parameters
+    ----------
+    items
+        (id, structure) with unique ids.
+    settings
+        Of the engine.
+    workdir
+        Directory of this batch; what is found there is not calculated again.
+    on_result
+        Called as soon as a relaxation has ended, in the order of `items` but for those that are tried again: with its
+        path, converged or not, or without one and with the reason.
+    relax_settings
+        Thresholds and steps.
+    pressure_GPa
+        External pressure.
+    keep_symmetry
+        Keep the space group of each.
+    site
+        As `label_structures`.
+
+    Raises
+    ------
+    InputError, ReferenceCalculationError
+        As `label_structures`.
+    """
+
+    def deliver(outcome: LabelOutcome, relaxation: dict[str, Any] | None) -> None:
+        from gapfactory.search.trajectory import Trajectory
+
+        on_result(outcome, None if relaxation is None else Trajectory.from_json(relaxation["path"]))
+
+    task = {
+        "settings": relax_settings.model_dump(mode="json"),
+        "keep_symmetry": keep_symmetry,
+        "volume_per_atom": None,
+        "pressure_GPa": pressure_GPa,
+    }
+    batches: dict[str, tuple[EngineSettings, list[tuple[str, Atoms, dict[str, Any] | None]]]] = {}
+    for name, atoms in items:
+        own = _one_grid(settings, atoms)
+        batches.setdefault(own.model_dump_json(), (own, []))[1].append((name, atoms, task))
+    for number, (own, batch) in enumerate(batches.values()):
+        _run(batch, own, workdir / f"grid-{number}", deliver, site)
 
 
 def _point(

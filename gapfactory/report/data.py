@@ -354,6 +354,8 @@ class ReportData:
         Errors of every potential on groups of distorted known crystals, or None where there are none.
     searches
         What diagnostic searches found.
+    rankings
+        Of a campaign that fits nothing: the table of each of its generations, see `launchpad.ranking`.
     vibrations
         Phonons and elastic constants, or None where none are measured.
     enthalpies
@@ -404,6 +406,7 @@ class ReportData:
     training: tuple[TrainingPoint, ...] = ()
     crystals: DistortedErrors | None = None
     searches: tuple[SearchCount, ...] = ()
+    rankings: tuple[Mapping[str, Any], ...] = ()
     vibrations: VibrationEvidence | None = None
     enthalpies: Mapping[int, Sequence[float]] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()

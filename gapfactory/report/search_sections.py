@@ -14,6 +14,19 @@ if TYPE_CHECKING:
 
 __all__ = ["search_sections"]
 
+#: Columns of a ranking.
+_RANKED = (
+    *(
+        "composition",
+        "atoms",
+        "space_group",
+        "enthalpy_eV_per_atom",
+        "above_eV_per_atom",
+        "before_eV_per_atom",
+    ),
+    *("volume_A3_per_atom", "encounters", "status", "id", "start"),
+)
+
 
 def search_sections(data: ReportData) -> tuple[Section, ...]:
     """Return the boxes of energies; errors of crystals and diagnostic searches only where the campaign has them."""
@@ -21,6 +34,34 @@ def search_sections(data: ReportData) -> tuple[Section, ...]:
         _boxes(data),
         *([_crystals(data)] if data.crystals is not None else []),
         *([_searches(data)] if data.searches else []),
+        *([_ranking(data)] if data.rankings else []),
+    )
+
+
+def _ranking(data: ReportData) -> Section:
+    words = []
+    for table in data.rankings:
+        best = [row for row in table["rows"] if row["above_eV_per_atom"] == 0.0]
+        names = "; ".join(
+            f"{r['composition']} {r['space_group'] or 'without a space group'}, {r['atoms']} atoms, "
+            f"{r['enthalpy_eV_per_atom']:.4f} eV/atom, met {r['encounters']} times"
+            for r in best
+        )
+        words.append(
+            f"{table['title'].capitalize()}: {len(table['rows'])} distinct structures, lowest {names}"
+        )
+    return make_section(
+        "ranking",
+        "Ranking",
+        f"The distinct structures of the search and of each stage after it, by enthalpy per atom. {'. '.join(words)}.",
+        missing="Nothing is drawn of a ranking; its table has every structure.",
+        draw=None,
+        header=("stage", "pressure_GPa", *_RANKED),
+        rows=(
+            (table["title"], table["pressure_GPa"], *(row[name] for name in _RANKED))
+            for table in data.rankings
+            for row in table["rows"]
+        ),
     )
 
 

@@ -157,6 +157,8 @@ def _made(data: ReportData) -> tuple[str, ...]:
     sentences = [
         f"A potential for {data.system}, generation {last.generation}, fitted to {last.training_set} labels."
         if last.training_set
+        else f"A search for structures of {data.system}, which fits no potential."
+        if data.rankings
         else f"No potential for {data.system} yet.",
         (
             f"{_count(built, 'random cell')} in {_count(len(data.generations), 'generation')} led to "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from ase.units import GPa
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ase import Atoms
     from numpy.typing import NDArray
@@ -118,6 +118,30 @@ class Trajectory:
         from ase import Atoms
 
         return Atoms(numbers=self.numbers, positions=self.positions[k], cell=self.cells[k], pbc=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data that `from_json` reads; floats survive exactly."""
+        return {
+            field.name: value.tolist() if isinstance(value, np.ndarray) else value
+            for field in fields(self)
+            for value in (getattr(self, field.name),)
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trajectory:
+        """Return what `as_json` was given."""
+        n = len(data["numbers"])
+        shapes = {"positions": (-1, n, 3), "cells": (-1, 3, 3)}
+        arrays = {
+            name: np.array(data[name], dtype=int if name in {"numbers", "steps"} else float).reshape(
+                shapes.get(name, (-1,))
+            )
+            for name in (
+                *("numbers", "steps", "positions", "cells", "energies", "enthalpies"),
+                *("max_forces", "cell_forces"),
+            )
+        }
+        return cls(**{**data, **arrays})
 
 
 @dataclass

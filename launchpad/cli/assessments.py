@@ -11,11 +11,48 @@ __all__ = ["show_assessments"]
 
 def show_assessments(status: dict[str, Any]) -> None:
     """Print the assessments in the status of a campaign, as `launchpad.service.status` returns it."""
-    if status["assessments"]:
+    if status["ranking"] is not None:
+        _ranking(status["ranking"])
+    elif status["assessments"]:
         _assessments(status["assessments"])
         _levels(status["assessments"][-1])
         _tried(status["assessments"])
     _searches(status["searches"])
+
+
+def _ranking(ranking: dict[str, Any], most: int = 15) -> None:
+    """Print the lowest structures of the newest generation of a search."""
+    table(
+        f"{ranking['title']}, ranked at {ranking['pressure_GPa']:g} GPa: {ranking['considered']} structures, "
+        f"{ranking['failed']} failed",
+        [
+            "formula",
+            "atoms",
+            "space group",
+            "eV/at",
+            "above\nmeV/at",
+            "before\nmeV/at",
+            "Å^3/at",
+            "met",
+            "from",
+        ],
+        [
+            [
+                row["composition"],
+                row["atoms"],
+                row["space_group"],
+                row["enthalpy_eV_per_atom"],
+                1000 * row["above_eV_per_atom"],
+                None if row["before_eV_per_atom"] is None else 1000 * row["before_eV_per_atom"],
+                row["volume_A3_per_atom"],
+                row["encounters"],
+                row["id"].split("/", 1)[1],
+            ]
+            for row in ranking["rows"][:most]
+        ],
+    )
+    if len(ranking["rows"]) > most:
+        say(f"... and {len(ranking['rows']) - most} more (--json)")
 
 
 def _assessments(entries: list[dict[str, Any]]) -> None:

@@ -195,7 +195,7 @@ def submit(file: FileArgument, uri: UriOption = None, data: DataOption = None) -
 
     campaign = load_campaign(file)
     _, queue = open_queue(uri, data)
-    created = service.submit(queue, campaign, file.read_text(encoding="utf-8"))
+    created = service.submit(queue, campaign, file.read_text(encoding="utf-8"), file.parent)
     what = {
         "new": "submitted",
         "updated": "was submitted before; its operational settings were updated",
@@ -236,7 +236,7 @@ def run(
 
     campaign = load_campaign(file)
     located, queue = open_queue(uri, data)
-    if service.submit(queue, campaign, file.read_text(encoding="utf-8")) == "updated":
+    if service.submit(queue, campaign, file.read_text(encoding="utf-8"), file.parent) == "updated":
         say(f"campaign {campaign.name!r} was submitted before; its operational settings were updated")
     say(f"database: {located.label}")
     # before anybody can see that it runs
@@ -275,6 +275,7 @@ def _explain(found: dict[str, Any], *, brief: bool = False) -> None:
     for task in found["postponed_tasks"]:
         say(f"waits for its next try: task {task['fw_id']} {task['name']}\n  {task['reason']}")
     _quarantined(found, brief=brief)
+    _relaxations(found, brief=brief)
     if not brief:
         for task in found["open_tasks"][:20]:
             say(f"{task['state'].lower()}: task {task['fw_id']} {task['name']}")
@@ -282,6 +283,18 @@ def _explain(found: dict[str, Any], *, brief: bool = False) -> None:
         say(f"  {row['text']}")
     for line in found["advice"]:
         say(f"-> {line}")
+
+
+def _relaxations(found: dict[str, Any], *, brief: bool) -> None:
+    """Print which relaxations have not converged: those of the search counted, those of its ranking listed."""
+    relaxations = found["relaxations"]
+    if counts := relaxations.get("search"):
+        say(
+            f"relaxations of the search: {', '.join(f'{n} {status}' for status, n in sorted(counts.items()))}"
+        )
+    for row in [] if brief else relaxations.get("listed", ()):
+        start = f" (of {row['start']})" if row["start"] else ""
+        say(f"  {row['status']}: {row['id']}{start}: {row['reason']}")
 
 
 def _quarantined(found: dict[str, Any], *, brief: bool) -> None:

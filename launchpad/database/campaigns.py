@@ -113,6 +113,8 @@ def generations_planned(settings: Mapping[str, Any]) -> int:
     """
     if settings.get("protocol") == "ndsc-2022":
         return 1
+    if settings.get("protocol") == "search":
+        return 1 + len(settings["search"]["ranking"])
     return int(settings["schedule"]["generations"]) + (settings.get("vibrations") is not None)
 
 

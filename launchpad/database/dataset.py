@@ -150,10 +150,11 @@ def atom_items(database: Database[Any], campaign: Campaign) -> list[Item]:
 
 
 def pick_items(database: Database[Any], campaign: Campaign, generation: int) -> list[Item]:
-    """Return what a generation chose: training picks, then held-out picks, in the order of choice."""
+    """Return what a generation chose to be labelled: training picks, then held-out picks, in the order of choice."""
     from gapfactory.protocols.planner import recipe_of
 
-    if recipe_of(campaign, generation).picks == "none":
+    recipe = recipe_of(campaign, generation)
+    if recipe.picks == "none" or recipe.reference_relaxations:
         return []
     selection = require_selection(database, campaign.name, generation)
     return [
@@ -225,7 +226,8 @@ def grid_of(campaign: Campaign, item: Item) -> tuple[int, int, int] | None:
 def settings_of(campaign: Campaign, item: Item) -> EngineSettings:
     """Return the settings at which an item is labelled."""
     grid = grid_of(campaign, item)
-    settings = campaign.reference if grid is None else campaign.reference.with_grid(grid)
+    reference = campaign.reference_in(item.generation)
+    settings = reference if grid is None else reference.with_grid(grid)
     return settings.with_higher_density() if item.role == "noise" else settings
 
 

@@ -114,7 +114,7 @@ class RelaxationDocument(_Document):
     """One relaxation with its thinned trajectory in one document (T frames of N atoms)."""
 
     campaign: str
-    generation: int = Field(ge=1)
+    generation: int = Field(ge=0)
     index: int = Field(ge=0)
     composition: str
     status: Literal["converged", "unconverged", "failed"]
@@ -136,6 +136,8 @@ class RelaxationDocument(_Document):
     left_known_space: bool = False
     #: of a hot search: `gapfactory.search.anneal.AnnealFacts`
     anneal: dict[str, Any] | None = None
+    #: the structure that it began with; empty: the random cell of its number
+    start: str = ""
     seconds: float = 0.0
 
 

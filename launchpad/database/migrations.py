@@ -88,7 +88,7 @@ _LABEL_DEFAULTS: dict[str, Any] = {
 }
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "labels": _LABEL_DEFAULTS,
-    "relaxations": {"left_known_space": False, "seconds": 0.0},
+    "relaxations": {"left_known_space": False, "start": "", "seconds": 0.0},
     "curves": {"failures": [], "seconds": 0.0},
 }
 #: A failure under the key of the shared label: those of campaigns have a third part.

@@ -105,7 +105,9 @@ def portions_of(
     for kind in kinds:
         if kind == "trajectories":
             minima = _search_of_minima(database, name, selected)
-            searched = [g for g in old if g and g != minima]
+            # what a search has found stays until the next stage has chosen from it, and after the last one for good
+            ranked = record["settings"]["protocol"] == "search"
+            searched = [g for g in old if (g + 1 in selected if ranked else g and g != minima)]
             query: dict[str, Any] = {"campaign": name, "generation": {"$in": searched}}
             ids = _ids(database, kind, query)
         elif kind == "cells":

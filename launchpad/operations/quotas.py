@@ -169,7 +169,7 @@ def planned_for(campaign: Campaign, generation: int) -> dict[str, float]:
     picks = recipe.labels
     crystals = sum(campaign.crystals[name].count for name in recipe.crystals)
     # from generation 1 on, chosen frames are structures of their own; the first one labels atoms and dimers too
-    beside = 0 if generation else sum(len(atoms) for _, atoms in make_atoms(campaign))
+    beside = 0 if generation or not recipe.fits else sum(len(atoms) for _, atoms in make_atoms(campaign))
     if recipe.picks == "frames":
         # each is a structure of its own, whatever it is for
         settings, measured = campaign.vibration_settings, len(sizes.evidence(campaign))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.protocols.plan import TaskKind
+from gapfactory.protocols.planner import recipe_of
 from launchpad.database.documents import (
     CurveDocument,
     LabelDocument,
@@ -26,6 +27,7 @@ from launchpad.database.documents import (
 from launchpad.database.networks import network_id
 from launchpad.database.packing import unpack_atoms
 from launchpad.database.potentials import BUCKET
+from launchpad.reference_relaxations import hand_back_name
 from launchpad.remote.archive import BundleError
 from launchpad.states import CampaignState
 
@@ -232,9 +234,12 @@ def _structure(permit: Permit, statement: Statement) -> None:
     elif permit.kind is TaskKind.SELECT:
         _must(stage in _CHOSEN and document["generation"] == generation, f"stage {stage!r}")
         key = document["_id"]
-        before = generation_id(name, generation)
         pattern = _FRAME if stage == "frame" else _DISTORTED
-        _must(key.startswith(before) and pattern.fullmatch(key[len(before) :]), f"key {key!r}")
+        # a stage of a ranking stores what earlier generations have relaxed
+        first = 0 if recipe_of(permit.campaign, generation).picks == "ranked" else generation
+        owners = [generation_id(name, earlier) for earlier in range(first, generation + 1)]
+        own = next((owner for owner in owners if key.startswith(f"{owner}/")), None)
+        _must(own is not None and pattern.fullmatch(key[len(own) :]), f"key {key!r}")
     elif task["what"] == "parent":
         _must(stage == "parent" and document["generation"] == generation, f"stage {stage!r}")
         names = permit.campaign.vibration_settings.names()
@@ -247,6 +252,7 @@ def _structure(permit: Permit, statement: Statement) -> None:
 
 
 def _relaxation(permit: Permit, statement: Statement) -> None:
+    _must(permit.kind is TaskKind.RELAX or permit.task["what"] == "relaxations", "it relaxes nothing")
     document = _replaced(statement)
     index = document["index"]
     _must(permit.task["start"] <= index < permit.task["stop"], f"index {index}")
@@ -366,7 +372,7 @@ def _altered_key(permit: Permit, key: str, altered: Mapping[str, Any]) -> str:
     """Return the key of a label of a structure at altered settings: nobody may choose it."""
     from gapfactory.reference import settings_hash
 
-    reference, of = permit.campaign.reference, permit.labels[key]
+    reference, of = permit.campaign.reference_in(permit.generation), permit.labels[key]
     _must(getattr(reference, "allow_energy_changes", False), "the campaign allows no altered settings")
     if of.get("kpoints") is not None:
         reference = reference.with_grid(tuple(of["kpoints"]))
@@ -387,6 +393,11 @@ def _counted(permit: Permit, key: object) -> None:
     """Check whose faults are counted: a structure's, or a point's of the curve."""
     if permit.task.get("what") == "parent":
         _must(key == f"parent/{permit.campaign.name}/{permit.task['parent']}", f"key {key!r}")
+        return
+    if permit.task.get("what") == "relaxations":
+        own = range(permit.task["start"], permit.task["stop"])
+        names = {hand_back_name(permit.campaign.name, permit.generation, index) for index in own}
+        _must(key in names, f"key {key!r}")
         return
     of_curve = permit.curve and str(key).startswith(f"curve/{permit.curve}/")
     _must(str(key).endswith(f"/{permit.campaign.name}") if of_curve else permit.label_of(key), f"key {key!r}")
@@ -410,7 +421,8 @@ def _hand_backs_forgotten(permit: Permit, statement: Statement) -> None:
 
 def _data_set(permit: Permit, statement: Statement) -> None:
     document = _stored_once(statement)
-    engine = permit.campaign.reference.engine
+    reference = permit.campaign.reference_in(permit.generation)
+    engine = reference.engine
     scope, _, symbol = document["_id"].rpartition("/")
     kind, _, value = scope.partition("/")
     if kind == "level":
@@ -419,6 +431,8 @@ def _data_set(permit: Permit, statement: Statement) -> None:
         levels = {entry["settings_hash"] for entry in permit.labels.values()}
         if permit.curve:
             levels.add(settings_hash(permit.campaign.reference, "crystal"))
+        if permit.task.get("what") == "relaxations":
+            levels.add(settings_hash(reference, "crystal"))
         _must(value in levels, f"level {value!r}")
     else:
         _must(scope == f"campaign/{permit.campaign.name}/{engine}", f"scope {scope!r}")
@@ -476,6 +490,7 @@ _RULES: dict[TaskKind, dict[tuple[str, str], Callable[[Permit, Statement], None]
     TaskKind.REFERENCE: {
         **_STATE,
         ("structures", "update"): _structure,
+        ("relaxations", "update"): _relaxation,
         ("labels", "update"): _label_stored,
         ("labels", "delete"): _label_deleted,
         ("label_hand_backs", "update"): _hand_back,

@@ -25,7 +25,10 @@ from launchpad.database.dataset import (
 from launchpad.database.documents import generation_id, own_label_id
 from launchpad.database.potentials import BUCKET, relaxing_potential
 from launchpad.database.privileges import SHARES
+from launchpad.database.results import require_selection
 from launchpad.database.sharing import accepted_groups
+from launchpad.ranking import ranking_of
+from launchpad.reference_relaxations import hand_back_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -233,8 +236,18 @@ def _build(database: Database[Any], campaign: Campaign, task: Mapping[str, Any])
 def _relax(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
     from gapfactory.protocols.planner import recipe_of
 
-    generation = task["generation"]
-    after_fit = recipe_of(campaign, generation).cell_range(task["start"]).after_fit
+    generation, recipe = task["generation"], recipe_of(campaign, task["generation"])
+    cells = (
+        Slice("structures", ({**_range(campaign, task), "stage": "cell"},)),
+        Slice("relaxations", (_range(campaign, task),), ("index",)),
+        Slice("anneals", (_range(campaign, task),)),
+    )
+    if not recipe.fits:
+        if campaign.search_settings.potential == "reference":
+            return Need(cells)
+        given = generation_id(campaign.name, 0)
+        return Need((*cells, Slice("potentials", ({"_id": given},)), *_files_of(database, given)))
+    after_fit = recipe.cell_range(task["start"]).after_fit
     before = relaxing_potential(database, campaign.name, generation, after_fit=after_fit)["_id"]
     asked: tuple[Filter, ...] = ({"_id": before},)
     if not after_fit and before != generation_id(campaign.name, generation - 1):
@@ -243,9 +256,7 @@ def _relax(database: Database[Any], campaign: Campaign, task: Mapping[str, Any])
         asked = (*asked, {"_id": generation_id(campaign.name, generation - 1)}, earlier)
     return Need(
         (
-            Slice("structures", ({**_range(campaign, task), "stage": "cell"},)),
-            Slice("relaxations", (_range(campaign, task),), ("index",)),
-            Slice("anneals", (_range(campaign, task),)),
+            *cells,
             Slice("potentials", asked),
             *_files_of(database, before),
         )
@@ -262,7 +273,7 @@ def _files_of(database: Database[Any], potential: str, *, more: tuple[Filter, ..
     )
 
 
-def _select(_: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
+def _select(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
     from gapfactory.protocols.planner import recipe_of
 
     generation = task["generation"]
@@ -272,6 +283,8 @@ def _select(_: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Ne
     recipe = recipe_of(campaign, generation)
     if recipe.picks == "frames":
         slices.append(Slice("structures", ({**of, "stage": "parent"},)))
+    elif recipe.picks == "ranked":
+        slices += _ranked(database, campaign, generation)
     elif recipe.relax is None:
         slices.append(Slice("structures", ({**of, "stage": "cell"},)))
     else:
@@ -286,6 +299,18 @@ def _select(_: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Ne
 def _train(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
     """Return what networks are trained on, and those of the range that are there."""
     return Need((*_training(database, campaign, task), Slice("networks", (_range(campaign, task),))))
+
+
+def _ranked(database: Database[Any], campaign: Campaign, generation: int) -> list[Slice]:
+    """Return the table that a stage of a search chooses from, and the structures that may be chosen."""
+    table = generation_id(campaign.name, generation - 1)
+    ids = [row["id"] for row in ranking_of(database, campaign.name, generation - 1)["rows"]]
+    relaxed = sorted({key.split("/frame/")[0] for key in ids if "/frame/" in key})
+    return [
+        Slice("metrics", ({"_id": table},), ("evidence.ranking",)),
+        Slice("structures", ({"_id": {"$in": ids}},), ()),
+        Slice("relaxations", ({"_id": {"$in": relaxed}},), ("numbers", "positions", "cells")),
+    ]
 
 
 def _fit(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
@@ -347,6 +372,8 @@ def _reference(database: Database[Any], campaign: Campaign, task: Mapping[str, A
         return _phase(campaign, task["phase"])
     if task["what"] == "parent":
         return _parent(database, campaign, task)
+    if task["what"] == "relaxations":
+        return _relaxations(database, campaign, task)
     generation = task["generation"]
     slices: list[Slice] = []
     if task["what"] == "atoms":
@@ -374,6 +401,26 @@ def _reference(database: Database[Any], campaign: Campaign, task: Mapping[str, A
             items += late
             slices += more
     return _labelling(database, campaign, generation, tuple(items), slices)
+
+
+def _relaxations(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
+    """Return what is read to relax a range of what a stage of a search has chosen."""
+    from gapfactory.reference import settings_hash
+
+    generation = task["generation"]
+    key = generation_id(campaign.name, generation)
+    ids = require_selection(database, campaign.name, generation)["train"][task["start"] : task["stop"]]
+    names = [hand_back_name(campaign.name, generation, k) for k in range(task["start"], task["stop"])]
+    level = settings_hash(campaign.reference_in(generation), "crystal")
+    return Need(
+        (
+            Slice("selections", ({"_id": key},)),
+            Slice("structures", ({"_id": {"$in": sorted(ids)}},)),
+            Slice("relaxations", (_range(campaign, task),), ("index",)),
+            Slice("label_hand_backs", ({"_id": {"$in": names}},)),
+            *_data_sets(campaign, [level], generation),
+        )
+    )
 
 
 def _late(database: Database[Any], campaign: Campaign, generation: int) -> tuple[list[Item], list[Slice]]:
@@ -426,7 +473,7 @@ def _labelling(
             Slice("labels", ({"structure_hash": {"$in": hashes}},)),
             _labels(database, campaign, items),
             Slice("label_hand_backs", ({"_id": {"$in": own}},)),
-            *_data_sets(campaign, levels),
+            *_data_sets(campaign, levels, generation),
             *_of_other_groups(database, wanted, levels),
         ),
         items,
@@ -447,10 +494,10 @@ def _of_other_groups(
     return tuple(slices)
 
 
-def _data_sets(campaign: Campaign, levels: Iterable[str]) -> tuple[Slice, ...]:
+def _data_sets(campaign: Campaign, levels: Iterable[str], generation: int = 0) -> tuple[Slice, ...]:
     scopes = [
         *(f"level/{level}/" for level in levels),
-        f"campaign/{campaign.name}/{campaign.reference.engine}/",
+        f"campaign/{campaign.name}/{campaign.reference_in(generation).engine}/",
     ]
     return tuple(Slice("label_data", ({"_id": prefix(scope)},)) for scope in scopes)
 

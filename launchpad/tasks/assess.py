@@ -16,6 +16,7 @@ from launchpad.database.documents import MetricsDocument, SelectionDocument, gen
 from launchpad.database.potentials import cached_potential, require_potential
 from launchpad.database.results import metrics_of, save_metrics, save_selection
 from launchpad.operations.quotas import exceeded, planned_for
+from launchpad.ranking import measure_ranking
 from launchpad.stability import measure_stability, stability_wanted
 from launchpad.states import CampaignState
 from launchpad.studies import run_study
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from gapfactory.analysis.energy_distribution import EnergyBox
     from gapfactory.campaign import Campaign
+    from gapfactory.protocols.plan import Decision
 
 __all__ = ["AssessTask", "labels_spent"]
 
@@ -84,7 +86,10 @@ class AssessTask(CampaignTask):
 
         # those whose workers were killed between storing the relaxation and removing them, or that went to a site
         forget_anneals(database, campaign.name, generation)
-        newest, recipe = potential(generation), recipe_of(campaign, generation)
+        recipe = recipe_of(campaign, generation)
+        if not recipe.fits:
+            return self._rank(context, key)
+        newest = potential(generation)
         if recipe.picks == "frames":
             require_reference(database, campaign)
         # what this generation chose is judged by the potential before; one without choices has no such judgement
@@ -119,18 +124,31 @@ class AssessTask(CampaignTask):
             found = measure_stability(database, campaign, generation, newest, context.rng(Stage.STABILITY))
             evidence["stability"] = found
             evidence["headline"]["stability"] = found["headline"]
-        document = MetricsDocument(
-            id=key,
-            campaign=campaign.name,
-            generation=generation,
-            labels=labels,
-            decision=decision.action,
-            reason=decision.reason,
-            evidence=evidence,
-            go_to=decision.go_to,
-        )
-        save_metrics(database, document)
-        return document.to_bson()
+        return _store(context, key, labels, decision, evidence)
+
+    def _rank(self, context: TaskContext, key: str) -> dict[str, Any]:
+        """Rank what a search has found; it has no potential of its own to be judged."""
+        evidence = measure_ranking(context)
+        decision = decide(context.campaign, context.generation, ())
+        labels = labels_spent(context.database, context.campaign, context.generation)
+        return _store(context, key, labels, decision, evidence)
+
+
+def _store(
+    context: TaskContext, key: str, labels: int, decision: Decision, evidence: dict[str, Any]
+) -> dict[str, Any]:
+    document = MetricsDocument(
+        id=key,
+        campaign=context.campaign.name,
+        generation=context.generation,
+        labels=labels,
+        decision=decision.action,
+        reason=decision.reason,
+        evidence=evidence,
+        go_to=decision.go_to,
+    )
+    save_metrics(context.database, document)
+    return document.to_bson()
 
 
 def _following(stored: Mapping[str, Any]) -> int:
@@ -155,7 +173,7 @@ def labels_spent(database: Database[Any], campaign: Campaign, generation: int) -
     spent = 0
     for earlier in range(generation + 1):
         recipe = recipe_of(campaign, earlier)
-        every = recipe.picks in {"cells", "snapshots", "ends", "frames"}
+        every = recipe.picks in {"cells", "snapshots", "ends", "frames", "ranked"}
         spent += len(pick_items(database, campaign, earlier)) if every else recipe.labels
     return spent
 

@@ -14,6 +14,7 @@ from launchpad.database.documents import CurveDocument
 from launchpad.hand_backs import forget_hand_backs, hand_back, hand_backs, own_fault
 from launchpad.labelling import label_items, late_items, require_data_sets
 from launchpad.parents import relax_parent
+from launchpad.reference_relaxations import relax_chosen
 from launchpad.retry import Backoff
 from launchpad.tasks.base import CampaignTask, TaskContext
 
@@ -32,7 +33,7 @@ class ReferenceTask(CampaignTask):
     """Label what a part of the campaign needs.
 
     Isolated atoms and dimers, a range of picks, noise cells, the curve of a named phase; of a crystal whose vibrations
-    are learnt, its relaxation and the cells that tell them.
+    are learnt, its relaxation and the cells that tell them; relaxations of what a search has found.
     """
 
     required_params: ClassVar[tuple[str, ...]] = (*CampaignTask.required_params, "what")
@@ -45,6 +46,8 @@ class ReferenceTask(CampaignTask):
             return _label_phase(context, self["phase"])
         if self["what"] == "parent":
             return relax_parent(context, self["parent"])
+        if self["what"] == "relaxations":
+            return relax_chosen(context, self["start"], self["stop"])
         if self["what"] == "vibrations":
             every = vibration_items(database, campaign, "evidence", self["parent"])
             items = every[self["part"] :: self["parts"]]

@@ -16,6 +16,7 @@ from launchpad.database.documents import RelaxationDocument, structure_id
 from launchpad.database.packing import pack_array, unpack_atoms
 from launchpad.database.potentials import cached_potential, relaxing_potential
 from launchpad.database.results import existing_indices, save_relaxation, structure_documents
+from launchpad.given_potential import search_calculator
 from launchpad.tasks.base import CampaignTask, TaskContext
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ class RelaxTask(CampaignTask):
         Those of a hot search are annealed and relaxed again. Each result is stored as soon as it is there, and where an
         anneal stands every so often, so a task that was killed goes on with the rest, anywhere.
         """
-        from gapfactory.potentials import load_potential
         from gapfactory.search import batch_evaluator, search_each
 
         campaign, generation = context.campaign, context.generation
@@ -57,11 +57,8 @@ class RelaxTask(CampaignTask):
                 "are; rerun their build task"
             )
             raise NotFoundError(msg)
-        # no task has cells of both kinds, see `plan_generation`
-        after_fit = recipe.cell_range(start).after_fit
-        record = relaxing_potential(context.database, campaign.name, generation, after_fit=after_fit)
         evaluate = batch_evaluator(
-            load_potential(cached_potential(context.database, record)),
+            _calculator(context, recipe, start),
             uncertainty=settings.uncertainty_limit is not None,
         )
         counts = {"converged": 0, "unconverged": 0, "failed": 0}
@@ -109,10 +106,31 @@ def _jobs(
         )
 
 
+def _calculator(context: TaskContext, recipe: GenerationRecipe, start: int) -> Any:
+    """Return the potential that relaxes the cells of the task that begins with this one."""
+    from gapfactory.potentials import load_potential
+
+    if not recipe.fits:
+        return search_calculator(context.database, context.campaign)
+    # no task has cells of both kinds, see `plan_generation`
+    after_fit = recipe.cell_range(start).after_fit
+    record = relaxing_potential(
+        context.database, context.campaign.name, context.generation, after_fit=after_fit
+    )
+    return load_potential(cached_potential(context.database, record))
+
+
 def relaxation_document(
-    campaign: str, generation: int, index: int, composition: str, trajectory: Trajectory, seconds: float
+    campaign: str,
+    generation: int,
+    index: int,
+    composition: str,
+    trajectory: Trajectory,
+    seconds: float,
+    *,
+    start: str = "",
 ) -> RelaxationDocument:
-    """Pack a trajectory for the database."""
+    """Pack a trajectory for the database; `start`: the structure that it began with, where that is no random cell."""
     import numpy as np
 
     frames, atoms = trajectory.positions.shape[:2]
@@ -139,5 +157,6 @@ def relaxation_document(
         final_volume_per_atom=float(abs(np.linalg.det(trajectory.cells[-1])) / atoms) if has_end else None,
         left_known_space=trajectory.left_known_space,
         anneal=None if trajectory.anneal is None else asdict(trajectory.anneal),
+        start=start,
         seconds=round(seconds, 3),
     )

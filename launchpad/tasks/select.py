@@ -12,6 +12,7 @@ from gapfactory.seeds import Stage
 from launchpad.database.documents import SelectionDocument, generation_id
 from launchpad.database.packing import unpack_array, unpack_atoms
 from launchpad.database.results import save_selection
+from launchpad.ranking import take_ranked
 from launchpad.tasks.base import CampaignTask, TaskContext
 from launchpad.tasks.ends import take_ends
 from launchpad.tasks.frames import take_frames
@@ -45,6 +46,8 @@ class SelectTask(CampaignTask):
             report = take_frames(context, recipe)
         elif recipe.picks == "ends":
             report = take_ends(context, recipe)
+        elif recipe.picks == "ranked":
+            report = take_ranked(context, recipe)
         elif recipe.picks != "funnel":
             report = take_all(context, recipe)
         else:

@@ -149,6 +149,16 @@ class AseEngine:
             details={"calculator": self._settings.path},
         )
 
+    def calculator(self) -> Any:
+        """Return the calculator itself, to relax with it in this process.
+
+        Raises
+        ------
+        InputError, MissingEngineError
+            As `info`.
+        """
+        return self._build()
+
     def _build(self) -> Any:
         if self._calculator is None:
             s = self._settings

@@ -148,6 +148,18 @@ class DatumEngine:
             details={"target_environments": cost.n_targets, "distinct_environments": len(cost.environments)},
         )
 
+    def calculator(self) -> Any:
+        """Return the cost as a calculator, to relax with it in this process: the direct route.
+
+        Raises
+        ------
+        InputError
+            The targets cannot be used.
+        """
+        from gapfactory.potentials.datum.calculator import DatumCalculator
+
+        return DatumCalculator(self._engine().cost)
+
     def _engine(self) -> Any:
         if self._built is None:
             from gapfactory.potentials.datum.cost import DatumCost

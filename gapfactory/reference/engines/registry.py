@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ENTRY_POINTS",
     "ReferenceSettings",
+    "calculator_of",
     "check_engine",
     "data_hashes",
     "engine_classes",
+    "has_calculator",
     "make_engine",
     "parse_settings",
 ]
@@ -105,6 +107,32 @@ def parse_settings(document: object) -> EngineSettings:
     """
     adapter: TypeAdapter[EngineSettings] = TypeAdapter(ReferenceSettings)
     return adapter.validate_python(document)
+
+
+def has_calculator(settings: EngineSettings) -> bool:
+    """Return whether the engine is a potential that cells are relaxed with by the thousand, in the worker itself."""
+    return hasattr(engine_classes()[settings.engine], "calculator")
+
+
+def calculator_of(settings: EngineSettings) -> Any:
+    """Return the ASE calculator of an engine that is a potential.
+
+    Raises
+    ------
+    InputError
+        It is none, or its settings cannot be used.
+    MissingEngineError
+        It is not installed here.
+    """
+    if not has_calculator(settings):
+        known = ", ".join(name for name, engine in engine_classes().items() if hasattr(engine, "calculator"))
+        msg = (
+            f"engine {settings.engine!r} is no potential to relax random cells with (those that are: {known}): name a "
+            "fitted one"
+        )
+        raise InputError(msg)
+    engine: Any = make_engine(settings)
+    return engine.calculator()
 
 
 def check_engine(settings: EngineSettings, symbols: Sequence[str] = ()) -> EngineInfo:

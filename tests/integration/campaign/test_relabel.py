@@ -9,6 +9,7 @@ import pytest
 
 from gapfactory.campaign import campaign_from_mapping
 from gapfactory.campaign.cost import estimate
+from gapfactory.campaign.load import settings_from
 from gapfactory.errors import CampaignFileError, InputError, NotFoundError, StateError
 from gapfactory.protocols.planner import plan_generation
 from launchpad import service
@@ -16,7 +17,7 @@ from launchpad.cli.relabel import changes_from
 from launchpad.database.campaigns import campaign_of, require_campaign
 from launchpad.database.transfer import import_database
 from launchpad.queue import Queue
-from launchpad.relabel import relabel, settings_from
+from launchpad.relabel import relabel
 
 pytestmark = [pytest.mark.database, pytest.mark.timeout(400)]
 
