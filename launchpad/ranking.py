@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gapfactory.analysis.stage_ranking import Candidate, chosen, rank
+from gapfactory.analysis.stage_ranking import Calculated, chosen, table
 from gapfactory.errors import NotFoundError, StateError
 from gapfactory.protocols.planner import recipe_of
 from gapfactory.protocols.search import rank_pressure
@@ -60,17 +60,17 @@ def take_ranked(context: TaskContext, recipe: GenerationRecipe) -> SelectionRepo
 
     campaign, database, generation = context.campaign, context.database, recipe.generation
     stage = campaign.search_settings.ranking[generation - 1]
-    table = ranking_of(database, campaign.name, generation - 1)
-    rows = chosen(table["rows"], within_eV=stage.within_eV, most=stage.most)
+    before = ranking_of(database, campaign.name, generation - 1)["rows"]
+    rows = chosen(before, within_eV=stage.within_eV, most=stage.most)
     ids = [row["id"] for row in rows]
     _store_frames(context, ids)
     picks = tuple(
         Pick(row["id"], "training", row["composition"], order, 0.0, row["enthalpy_eV_per_atom"])
         for order, row in enumerate(rows)
     )
-    within = sum(row["above_eV_per_atom"] <= stage.within_eV for row in table["rows"])
+    within = sum(row["above_eV_per_atom"] <= stage.within_eV for row in before)
     notes = (f"{within - len(ids)} more are within {stage.within_eV:g} eV/atom",) if within > len(ids) else ()
-    return SelectionReport(picks, (), (), {"distinct": len(table["rows"]), "within": within}, notes)
+    return SelectionReport(picks, (), (), {"distinct": len(before), "within": within}, notes)
 
 
 def _store_frames(context: TaskContext, ids: Sequence[str]) -> None:
@@ -124,20 +124,13 @@ def measure_ranking(context: TaskContext) -> dict[str, Any]:
     last = generation == len(settings.ranking)
     following = None if last else settings.ranking[generation]
     pressure = rank_pressure(campaign, generation)
-    ranked = rank(
-        found,
-        pressure_GPa=pressure,
-        most=max(settings.listed, 0 if following is None else following.most),
-        # the table is never shorter than what was asked to be listed of a single stage
-        within_eV=None,
-        same=settings.same,
-    )
-    rows = [row.as_dict() for row in ranked]
+    most = max(settings.listed, 0 if following is None else following.most)
+    rows = table(found, pressure_GPa=pressure, most=most, same=settings.same)
     for row in rows:
         row["before_eV_per_atom"] = before.get(row["start"] or row["id"], {}).get("above_eV_per_atom")
     if generation == 0:
         _store_nothing(context, found, failed)
-    table = {
+    ranking = {
         "title": recipe.title,
         "pressure_GPa": pressure,
         "considered": len(found),
@@ -145,7 +138,7 @@ def measure_ranking(context: TaskContext) -> dict[str, Any]:
         "rows": rows,
     }
     searches = diagnostic_searches(database, campaign, generation)
-    return {**_NO_POTENTIAL, "headline": _headline(rows), "ranking": table, "searches": searches}
+    return {**_NO_POTENTIAL, "headline": _headline(rows), "ranking": ranking, "searches": searches}
 
 
 #: What assessments say of a potential, where there is none of the campaign's own.
@@ -182,7 +175,7 @@ def _before(database: Database[Any], campaign: Campaign, generation: int) -> dic
 
 def _candidates(
     database: Database[Any], campaign: Campaign, recipe: GenerationRecipe, before: dict[str, dict[str, Any]]
-) -> tuple[list[Candidate], int]:
+) -> tuple[list[Calculated], int]:
     """Return what may be ranked after a generation, and how many calculations failed.
 
     Raises
@@ -210,7 +203,7 @@ def _candidates(
         atoms, start = frame_atoms(row, frame), starts.get(row["index"], "")
         met = before.get(start, {}).get("encounters", 1)
         key = frame_id(row["_id"], frame)
-        found.append(Candidate(key, atoms, energy / len(atoms), row["status"], met, start))
+        found.append(Calculated(key, atoms, energy / len(atoms), row["status"], met, start))
     if there != wanted:
         msg = (
             f"{wanted} relaxations of generation {recipe.generation} should be stored, {there} are; 'gapfactory "
@@ -222,7 +215,7 @@ def _candidates(
 
 def _labelled(
     database: Database[Any], campaign: Campaign, generation: int, before: dict[str, dict[str, Any]]
-) -> tuple[list[Candidate], int]:
+) -> tuple[list[Calculated], int]:
     found, failed = [], 0
     for entry in with_labels(database, campaign, pick_items(database, campaign, generation)):
         item, label = entry.item, entry.label
@@ -236,7 +229,7 @@ def _labelled(
             failed += 1
             continue
         met = before.get(item.id, {}).get("encounters", 1)
-        found.append(Candidate(item.id, item.atoms, label.energy / len(item.atoms), encounters=met))
+        found.append(Calculated(item.id, item.atoms, label.energy / len(item.atoms), encounters=met))
     return found, failed
 
 
@@ -264,7 +257,7 @@ def _require_some(context: TaskContext, usable: int, failed: int) -> None:
     raise StateError(reason)
 
 
-def _store_nothing(context: TaskContext, found: Sequence[Candidate], failed: int) -> None:
+def _store_nothing(context: TaskContext, found: Sequence[Calculated], failed: int) -> None:
     """Store that the search itself chooses nothing to be labelled, with what it had."""
     from gapfactory.select import SelectionReport
 

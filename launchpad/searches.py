@@ -216,7 +216,9 @@ def _relaxations(
     found: dict[str, list[dict[str, Any]]] = {}
     query = {"campaign": campaign.name, "generation": generation}
     for row in database.relaxations.find(query, dict.fromkeys(_LIGHT, 1)).sort("index", 1):
-        found.setdefault(recipe.cell_range(row["index"]).component, []).append(row)
+        # a stage of a ranking relaxes by the reference, whatever component they are of
+        component = recipe.cell_range(row["index"]).component if recipe.cells else "reference"
+        found.setdefault(component, []).append(row)
     return found
 
 

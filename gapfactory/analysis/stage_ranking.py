@@ -1,30 +1,25 @@
-"""What a search has found, ranked: minima that are one structure are counted as encounters of it."""
+"""The tables of a search and of the stages that rank what it has found, and what the next stage takes from one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from gapfactory.analysis.matching import StructureMatcher
-from gapfactory.structures import composition_of
+from gapfactory.analysis.ranking import Candidate, rank_structures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ase import Atoms
 
-    from gapfactory.analysis.matching import MatchSettings
+    from gapfactory.analysis.ranking import RankSettings
 
-__all__ = ["EV_PER_GPA_A3", "Candidate", "Ranked", "chosen", "rank"]
-
-EV_PER_GPA_A3: Final = 1.0 / 160.2176634
-#: Å, for the space groups of tables: minima have atoms off their places by about a hundredth of an Å
-_SYMMETRY_TOLERANCE: Final = 0.05
+__all__ = ["Calculated", "chosen", "table"]
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A structure that may be ranked.
+class Calculated:
+    """A structure with an energy.
 
     Attributes
     ----------
@@ -49,103 +44,63 @@ class Candidate:
     encounters: int = 1
     start: str = ""
 
-    def enthalpy(self, pressure_GPa: float) -> float:
-        """Return the enthalpy per atom in eV."""
+    def candidate(self, pressure_GPa: float) -> Candidate:
+        """Return it as one of a ranking at a pressure."""
+        from ase.units import GPa
+
         volume = float(self.atoms.get_volume()) / len(self.atoms)
-        return self.energy + pressure_GPa * EV_PER_GPA_A3 * volume
+        return Candidate(
+            name=self.id,
+            numbers=self.atoms.numbers,
+            enthalpy=self.energy + pressure_GPa * GPa * volume,
+            volume=volume,
+            atoms=self.atoms,
+            pressure=pressure_GPa,
+            copies=self.encounters,
+        )
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """A distinct structure at its place.
-
-    Attributes
-    ----------
-    candidate
-        The lowest of those that are this structure.
-    composition
-        Its group: enthalpies of two compositions cannot be compared.
-    enthalpy
-        eV per atom.
-    above
-        eV per atom above the lowest of its composition.
-    encounters
-        How often it was met.
-    """
-
-    candidate: Candidate
-    composition: str
-    enthalpy: float
-    above: float
-    encounters: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data: a row of the table."""
-        atoms = self.candidate.atoms
-        return {
-            "id": self.candidate.id,
-            "start": self.candidate.start,
-            "composition": self.composition,
-            "atoms": len(atoms),
-            "space_group": _space_group(atoms),
-            "energy_eV_per_atom": self.candidate.energy,
-            "enthalpy_eV_per_atom": self.enthalpy,
-            "above_eV_per_atom": self.above,
-            "volume_A3_per_atom": float(atoms.get_volume()) / len(atoms),
-            "encounters": self.encounters,
-            "status": self.candidate.status,
-        }
-
-
-def _space_group(atoms: Atoms) -> str:
-    """Return symbol and number of the space group; empty where spglib finds none."""
-    from gapfactory._spglib import ask_spglib
-
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    found = ask_spglib("get_symmetry_dataset", cell, symprec=_SYMMETRY_TOLERANCE)
-    return "" if found is None else f"{found.international} ({found.number})"
-
-
-def rank(
-    candidates: Sequence[Candidate],
-    *,
-    pressure_GPa: float,
-    most: int,
-    within_eV: float | None = None,
-    same: MatchSettings | None = None,
-) -> list[Ranked]:
-    """Return the lowest distinct structures of each composition, compositions by name.
+def table(
+    found: Sequence[Calculated], *, pressure_GPa: float, most: int, same: RankSettings | None = None
+) -> list[dict[str, Any]]:
+    """Return the lowest distinct structures of each composition as plain data, compositions by name.
 
     Parameters
     ----------
-    candidates
+    found
         In any order; the result does not depend on it.
     pressure_GPa
         Pressure of the enthalpies that are compared.
     most
-        Distinct structures of each composition at the most; encounters of these are counted among all candidates.
-    within_eV
-        Only those within this enthalpy per atom above the lowest of their composition.
+        Distinct structures of each composition at the most.
     same
-        When two are one structure.
+        When two are one structure; the lowest stands for all.
     """
-    groups: dict[str, list[tuple[float, Candidate]]] = {}
-    for candidate in candidates:
-        found = (candidate.enthalpy(pressure_GPa), candidate)
-        groups.setdefault(composition_of(candidate.atoms), []).append(found)
-    ranked: list[Ranked] = []
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in (one.candidate(pressure_GPa) for one in found):
+        groups.setdefault(candidate.formula, []).append(candidate)
+    known = {one.id: one for one in found}
+    rows = []
     for composition, group in sorted(groups.items()):
-        left = sorted(group, key=lambda entry: (entry[0], entry[1].id))
-        lowest, number = left[0][0], 0
-        while left and number < most and (within_eV is None or left[0][0] - lowest <= within_eV):
-            (enthalpy, first), *others = left
-            matches = StructureMatcher([first.atoms], same).match([other.atoms for _, other in others])
-            met = [other for (_, other), match in zip(others, matches, strict=True) if match is not None]
-            left = [entry for entry, match in zip(others, matches, strict=True) if match is None]
-            encounters = first.encounters + sum(other.encounters for other in met)
-            ranked.append(Ranked(first, composition, enthalpy, enthalpy - lowest, encounters))
-            number += 1
-    return ranked
+        for entry in rank_structures(group, same, top=most).entries:
+            lowest = entry.structure
+            one = known[lowest.name]
+            rows.append(
+                {
+                    "id": one.id,
+                    "start": one.start,
+                    "composition": composition,
+                    "atoms": len(one.atoms),
+                    "space_group": f"{entry.symbol} ({entry.number})" if entry.number else "",
+                    "energy_eV_per_atom": one.energy,
+                    "enthalpy_eV_per_atom": lowest.enthalpy,
+                    "above_eV_per_atom": entry.relative,
+                    "volume_A3_per_atom": lowest.volume,
+                    "encounters": entry.copies,
+                    "status": one.status,
+                }
+            )
+    return rows
 
 
 def chosen(rows: Sequence[dict[str, Any]], *, within_eV: float, most: int) -> list[dict[str, Any]]:
@@ -154,7 +109,7 @@ def chosen(rows: Sequence[dict[str, Any]], *, within_eV: float, most: int) -> li
     Parameters
     ----------
     rows
-        From `Ranked.as_dict`, those of each composition in the order of their enthalpies.
+        From `table`.
     within_eV
         Enthalpy per atom above the lowest of the composition.
     most

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from gapfactory.analysis.matching import MatchSettings
+from gapfactory.analysis.ranking import RankSettings
 from gapfactory.search.settings import PhaseRelaxSettings
 from gapfactory.settings import Settings
 
@@ -77,7 +77,7 @@ class SearchSettings(Settings):
     targets: tuple[str, ...] = ()
     """Named phases of the element that are looked for among all minima of the search; how often each is found is told
     by component."""
-    same: MatchSettings = MatchSettings()
+    same: RankSettings = RankSettings()
     """When two minima count as encounters of one structure; the lowest stands for all."""
     listed: int = Field(default=50, ge=1)
     """Structures of each table of the ranking at least, where so many distinct ones were found."""

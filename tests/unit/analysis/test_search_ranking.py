@@ -1,4 +1,4 @@
-"""Ranking: minima that are one structure are encounters of it, the lowest stands for all."""
+"""Tables of a search: minima that are one structure are encounters of it, the lowest stands for all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from gapfactory.analysis.stage_ranking import Candidate, chosen, rank
+from gapfactory.analysis.stage_ranking import Calculated, chosen, table
 
 
 def shaken(atoms, seed, amount=0.003):
@@ -21,48 +21,41 @@ FCC = bulk("Si", "fcc", a=3.9)
 SC = bulk("Si", "sc", a=2.5)
 
 
-def candidates():
+def found():
     return [
-        Candidate("sc", SC, -3.9),
-        Candidate("diamond-1", shaken(DIAMOND, 1), -4.30),
-        Candidate("fcc-1", shaken(FCC.repeat((2, 1, 1)), 2), -3.85),
-        Candidate("diamond-2", DIAMOND.repeat((1, 2, 1)), -4.33, encounters=3),
-        Candidate("fcc-2", FCC, -3.7),
+        Calculated("sc", SC, -3.9, status="unconverged"),
+        Calculated("diamond-1", shaken(DIAMOND, 1), -4.325),
+        Calculated("fcc-1", FCC, -3.85, start="before"),
+        Calculated("diamond-2", DIAMOND.repeat((1, 2, 1)), -4.33, encounters=3),
+        Calculated("fcc-2", shaken(FCC.repeat((2, 1, 1)), 2), -3.845),
     ]
 
 
 def test_encounters_are_counted_and_the_lowest_stands_for_all() -> None:
-    found = rank(candidates(), pressure_GPa=0.0, most=10)
-    assert [(r.candidate.id, r.encounters) for r in found] == [("diamond-2", 4), ("sc", 1), ("fcc-1", 2)]
-    assert [r.above for r in found] == pytest.approx([0.0, 0.43, 0.48])
-    assert found[0].as_dict()["space_group"] == "Fd-3m (227)"
-    assert found[1].as_dict()["space_group"] == "Pm-3m (221)"
-
-
-def test_the_order_does_not_matter() -> None:
-    plain = rank(candidates(), pressure_GPa=0.0, most=10)
-    turned = rank(candidates()[::-1], pressure_GPa=0.0, most=10)
-    assert [(r.candidate.id, r.encounters) for r in plain] == [(r.candidate.id, r.encounters) for r in turned]
+    rows = table(found(), pressure_GPa=0.0, most=10)
+    assert [(r["id"], r["encounters"]) for r in rows] == [("diamond-2", 4), ("sc", 1), ("fcc-1", 2)]
+    assert [r["above_eV_per_atom"] for r in rows] == pytest.approx([0.0, 0.43, 0.48])
+    assert [r["space_group"] for r in rows] == ["Fd-3m (227)", "Pm-3m (221)", "Fm-3m (225)"]
+    assert [(r["status"], r["start"]) for r in rows] == [
+        ("done", ""),
+        ("unconverged", ""),
+        ("done", "before"),
+    ]
+    turned = table(found()[::-1], pressure_GPa=0.0, most=10)
+    assert turned == rows
 
 
 def test_pressure_favours_what_is_denser() -> None:
     # diamond has 20.01, fcc 14.83 Å^3 per atom: 0.48 eV are made up for from 14.8 GPa on
-    order = {p: rank(candidates(), pressure_GPa=p, most=1)[0].candidate.id for p in (14.5, 15.2)}
+    order = {p: table(found(), pressure_GPa=p, most=1)[0]["id"] for p in (14.5, 15.2)}
     assert order == {14.5: "diamond-2", 15.2: "fcc-1"}
 
 
-def test_window_and_number_limit_each_composition() -> None:
-    assert [r.candidate.id for r in rank(candidates(), pressure_GPa=0, most=10, within_eV=0.45)] == [
-        "diamond-2",
-        "sc",
-    ]
-    two = [
-        *candidates(),
-        Candidate("sic", bulk("SiC", "zincblende", a=4.36), 5.0),
-        Candidate("c", Atoms("C", cell=3 * np.eye(3), pbc=True), 0.0),
-    ]
-    found = rank(two, pressure_GPa=0.0, most=1)
-    assert [r.candidate.id for r in found] == ["c", "sic", "diamond-2"]
+def test_each_composition_has_its_own_lowest() -> None:
+    carbon = Atoms("C", cell=3 * np.eye(3), pbc=True)
+    more = [Calculated("sic", bulk("SiC", "zincblende", a=4.36), 5.0), Calculated("c", carbon, 0.0)]
+    rows = table([*found(), *more], pressure_GPa=0.0, most=1)
+    assert [(r["id"], r["above_eV_per_atom"]) for r in rows] == [("c", 0), ("sic", 0), ("diamond-2", 0)]
 
 
 def test_the_next_stage_takes_the_lowest_of_each_composition_in_turn() -> None:
