@@ -65,7 +65,18 @@ TABLE_1 = {
     "P4_2/ncm-12": ((138,), 12, "107"),
     "P6/mmm-12": ((191,), 12, "-"),
 }
-DIAMOND, LONSDALEITE = (4, 12, 24, 42, 64), (4, 12, 25, 44, 67)
+DIAMOND = (4, 12, 24, 42, 64)
+RELAX = RelaxSettings.model_validate(
+    {
+        "keep_symmetry": True,
+        "max_steps": 250,
+        "force_threshold": 0.005,
+        "cell_force_threshold": 0.005,
+        "min_volume_fraction": 0.3,
+        "keep_first_steps": 0,
+        "thinning_ratio": 1e9,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -150,21 +161,10 @@ def run(
     name: str, numbers: range, seed: int, calculator: DatumCalculator
 ) -> tuple[list[Found], list[Atoms], Counter[str]]:
     """Relax the cells of a search; return what came out, the structures, and how it went."""
-    settings = RelaxSettings.model_validate(
-        {
-            "keep_symmetry": True,
-            "max_steps": 250,
-            "force_threshold": 0.005,
-            "cell_force_threshold": 0.005,
-            "min_volume_fraction": 0.3,
-            "keep_first_steps": 0,
-            "thinning_ratio": 1e9,
-        }
-    )
     began = time.process_time()
     built = list(cells_of(name, numbers, seed))
     building = time.process_time() - began
-    paths = relax_batch([a for _, a in built], [0.0] * len(built), calculator.evaluate_batch, settings)
+    paths = relax_batch([a for _, a in built], [0.0] * len(built), calculator.evaluate_batch, RELAX)
     seconds = time.process_time() - began - building
     found, structures = [], []
     for (number, _), path in zip(built, paths, strict=True):
