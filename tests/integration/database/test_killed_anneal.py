@@ -17,14 +17,17 @@ from gapfactory.campaign import campaign_from_mapping
 from gapfactory.potentials.gap.files import XML_NAME, write_manifest
 from gapfactory.potentials.gap.model import GapModel, empty_term, with_points
 from gapfactory.potentials.gap.xml import write_gap
+from gapfactory.protocols.planner import recipe_of
 from launchpad.database.anneals import checkpoints, forget_anneals
 from launchpad.database.campaigns import create_campaign
 from launchpad.database.digest import relaxation_digest
 from launchpad.database.documents import PotentialDocument
 from launchpad.database.potentials import save_potential, store_files
+from launchpad.database.results import structure_documents
 from launchpad.diagnostics import diagnostic_searches
 from launchpad.tasks.base import TaskContext
 from launchpad.tasks.build import BuildTask
+from launchpad.tasks.relax import _jobs
 
 pytestmark = [pytest.mark.database, pytest.mark.timeout(300)]
 
@@ -103,6 +106,12 @@ def test_a_killed_anneal_goes_on_elsewhere(database, database_uri, campaign, tmp
         assert facts[key]["n_steps"] == 1200
         assert facts[key]["temperature_K"] == 600
     assert database.anneals.count_documents({}) == 0
+    # each cell has noise of its own, whoever relaxes it
+    context = TaskContext(SimpleNamespace(db=database), campaign, 1, tmp_path)
+    cells = structure_documents(database, "hot", 1, "cell", 0, 6)
+    seeds = [job.seed for job in _jobs(context, recipe_of(campaign, 1), cells, 0, 6)]
+    assert len(set(seeds)) == 6
+    assert seeds[2:] == [job.seed for job in _jobs(context, recipe_of(campaign, 1), cells[2:], 2, 6)]
     searches = diagnostic_searches(database, campaign, 1)
     assert {name: (found["cells"], found["ends"]) for name, found in searches.items()} == {
         "hot": (2, 2),

@@ -82,6 +82,8 @@ def test_every_mode_of_a_harmonic_crystal_has_its_share() -> None:
         total, error = mean_and_error(energies.sum(axis=1))
         assert abs(total - 15 * half) < 3 * error
     assert done.facts.degrees == 15
+    # what the thermostat gave is taken out of it
+    assert abs(done.facts.drift_meV) < 0.1 * 1000 * kB * 400
     assert done.facts.kinetic_K == pytest.approx(400, rel=0.03)
 
 
@@ -165,6 +167,21 @@ def test_the_projector_is_that_of_the_group() -> None:
     FixSymmetry(made, symprec=0.01).adjust_forces(made, expected)
     assert np.allclose(free.forces(forces, np.zeros(6))[0], expected, atol=1e-12)
     assert FreeMotion(made, made.get_masses(), None).rank == 21
+    # what rounding has made of a moved crystal is mended
+    rng = np.random.default_rng(3)
+    moved = made.positions + free.vectors(rng.normal(size=(8, 3)) * 0.1)
+    strain = np.eye(3) + free.strain(0.02 * (lambda s: s + s.T)(rng.normal(size=(3, 3))))
+    exact = Atoms(made.numbers, moved @ strain, cell=made.cell.array @ strain, pbc=True)
+    group = space_group_number(made, 1e-5)
+    assert space_group_number(exact, 1e-5) == group != 1
+    rough = (
+        exact.positions + 1e-3 * rng.normal(size=(8, 3)),
+        exact.cell.array + 1e-3 * rng.normal(size=(3, 3)),
+    )
+    assert space_group_number(Atoms(made.numbers, rough[0], cell=rough[1], pbc=True), 1e-5) == 1
+    positions, cell = free.geometry(*rough)
+    assert space_group_number(Atoms(made.numbers, positions, cell=cell, pbc=True), 1e-5) == group
+    assert np.abs(positions - exact.positions).max() < 0.01
 
 
 @pytest.mark.parametrize("cell", ["fixed", "variable"])
