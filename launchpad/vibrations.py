@@ -203,7 +203,7 @@ def _measured(
 
     settings, generation = campaign.vibration_settings, vibration_generation(campaign)
     given = settings.parent(parent.name)
-    relax = settings.relax if given is None or given.relaxed else None
+    relax = settings.relax_potential if given is None or given.relaxed else None
     data, comparison = None, None
     try:
         potential = vibrations_by(

@@ -96,7 +96,10 @@ class VibrationSettings(Settings):
     """Frames of every trained crystal that are not labelled: sparse points are chosen from them as well (section 4 of
     the paper, and Fig. 4)."""
     relax: PhaseRelaxSettings = PhaseRelaxSettings(force_threshold=0.002, cell_force_threshold=0.002)
-    """How reference and potential relax the crystals."""
+    """How the reference relaxes the crystals."""
+    relax_potential: PhaseRelaxSettings = PhaseRelaxSettings(force_threshold=1e-4, cell_force_threshold=1e-4)
+    """How a potential relaxes them for its own lattice parameters and elastic constants: tighter, since it costs
+    nothing, so that a lattice parameter shows what differs and not where the reference stopped."""
     phonons: PhononSettings = PhononSettings()
     """How phonons are worked out."""
     elastic: ElasticSettings = ElasticSettings()

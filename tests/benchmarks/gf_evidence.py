@@ -99,10 +99,14 @@ def keep(database: Database[Any], name: str, out: Path) -> None:
             without_places(place / "all.tar.gz", state)
 
 
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:.0f} kB"
+
+
 def kept(out: Path) -> list[str]:
     """Return a line for each archive of a directory."""
     return [
-        f"[`{path.name}`]({path.name}), {path.stat().st_size / 1e6:.1f} MB"
+        f"[`{path.name}`]({path.name}), {_size(path.stat().st_size)}"
         for path in sorted(out.iterdir())
         if path.suffix in {".xz", ".gz"}
     ]

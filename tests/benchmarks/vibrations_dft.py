@@ -151,10 +151,10 @@ def elastic_rows(database: Database[Any], run: Run, k_error: dict[str, Any] | No
         rows.append(
             (
                 f"{row['quantity']} ({row['unit']})",
-                f"{row['reference']:.4g}",
-                f"{row['potential']:.4g}",
+                f"{row['reference']:.5g}",
+                f"{row['potential']:.5g}",
                 "" if error is None else f"{error:+.2f}",
-                "" if denser_value is None else f"{denser_value:.4g}",
+                "" if denser_value is None else f"{denser_value:.5g}",
                 "" if denser_value is None else f"{100 * (row['reference'] / denser_value - 1):+.2f}",
             )
         )
@@ -252,8 +252,8 @@ def page(database: Database[Any], out: Path) -> list[str]:
             "The protocol of Allen and Bartók (Mach. Learn.: Sci. Technol. 3, 045031, 2022) with free codes: 100 "
             "strained primitive cells or more and 12 variants of each non-diagonal supercell of a 4x4x4 grid are "
             "labelled and fitted; phonons and elastic constants of the potential are held against those of the same "
-            "DFT. All cells of a crystal have the same k-points, folded; what these are short of convergence stands in "
-            "columns of its own."
+            "DFT, which no potential was fitted to. All cells of a crystal have the same k-points, folded; what these "
+            "are short of convergence stands in columns of its own. Each method has its own relaxed crystal."
         ),
         "",
         (
