@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from launchpad import quarantine, queries
 from launchpad.assessment import noise_of_labels, reference_curve
+from launchpad.citations import citations
 from launchpad.database.campaigns import campaign_of, require_campaign
 from launchpad.database.dataset import atom_items, noise_items, pick_items, with_labels
 from launchpad.database.potentials import fetch_potential, latest_potential, require_potential
@@ -45,27 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["collect_report", "export_campaign", "report_campaign"]
 
-CITATIONS = (
-    "N. Bernstein, G. Csányi, V. L. Deringer, npj Comput. Mater. 5, 99 (2019): the protocol",
-    "A. P. Bartók, M. C. Payne, R. Kondor, G. Csányi, Phys. Rev. Lett. 104, 136403 (2010): GAP",
-    "A. P. Bartók, R. Kondor, G. Csányi, Phys. Rev. B 87, 184115 (2013): SOAP",
-    "C. J. Pickard, R. J. Needs, J. Phys.: Condens. Matter 23, 053201 (2011): random structure searching",
-    "A. Jain et al., Concurr. Comput. Pract. Exp. 27, 5037 (2015): FireWorks",
-)
-
-#: What campaigns that measure vibrations cite as well.
-VIBRATION_CITATIONS = (
-    "C. Allen, A. P. Bartók, Mach. Learn.: Sci. Technol. 3, 045031 (2022): vibrations and elasticity",
-    "J. H. Lloyd-Williams, B. Monserrat, Phys. Rev. B 92, 184301 (2015): non-diagonal supercells",
-    "A. Togo, I. Tanaka, Scr. Mater. 108, 1 (2015): phonopy",
-)
-
 #: What `export_campaign` writes into its directory.
 EXPORTED = frozenset({"potential", "train.xyz", "held-out.xyz", "campaign.json"})
-
-
-def _citations(campaign: Campaign) -> tuple[str, ...]:
-    return CITATIONS if campaign.vibrations is None else (*CITATIONS, *VIBRATION_CITATIONS)
 
 
 def report_campaign(database: Database[Any], name: str, directory: Path) -> Path:
@@ -134,7 +116,7 @@ def collect_report(database: Database[Any], name: str, *, similarity: bool = Tru
         potential_files={f["name"]: f["sha256"] for f in potential["files"]} if potential else {},
         removed=tuple(row["text"] for row in removals_of(database, name)),
         versions=record["versions"],
-        citations=_citations(campaign),
+        citations=citations(campaign),
     )
 
 
@@ -546,7 +528,7 @@ def export_campaign(
         "settings": campaign.model_dump(mode="json"),
         "versions": record["versions"],
         "removed": removals_of(database, name),
-        "citations": list(_citations(campaign)),
+        "citations": list(citations(campaign)),
     }
     (directory / "campaign.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     return directory

@@ -221,7 +221,11 @@ def _require_snapshots(campaign: Campaign) -> None:
         )
         raise ValueError(msg)
     kept = min(campaign.relax.keep_first_steps, campaign.relax.max_steps - 1)
-    for step in campaign.snapshots.early_steps:
+    rule = campaign.stop.energy_distribution
+    if campaign.protocol == "eddp-chain" and rule is not None and not campaign.chain.label_ends:
+        msg = "stop.energy_distribution judges by the energies of the ends, but chain.label_ends is false: set it"
+        raise ValueError(msg)
+    for step in campaign.snapshots.early_steps if campaign.protocol == "boron-2018" else ():
         if not 0 <= step <= kept:
             msg = (
                 f"snapshots.early_steps has {step}, but steps 0 to {kept} are kept of every relaxation: raise "

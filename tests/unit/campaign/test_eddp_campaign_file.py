@@ -129,6 +129,10 @@ def test_the_chain_refuses_what_labels_nothing_and_what_it_cannot_judge() -> Non
         chain(chain={"label_ends": False, "copies": 0})
     with pytest.raises(CampaignFileError, match=r"'eddp-chain' has stop\.energy_distribution"):
         chain(stop={"label_budget": 460, "convergence": {"energy_error_in_eV": 0.01}})
+    rule = {"label_budget": 460, "energy_distribution": {}}
+    chain(stop=rule)
+    with pytest.raises(CampaignFileError, match=r"chain\.label_ends is false"):
+        chain(stop=rule, chain={"label_ends": False})
     with pytest.raises(CampaignFileError, match="but the campaign labels"):
         chain(stop={"label_budget": 459})
 
@@ -151,3 +155,14 @@ def test_a_final_fit_changes_the_settings_of_the_family() -> None:
     assert last.potential.features == wanted.eddp.features
     with pytest.raises(CampaignFileError, match=r"final_fit\.soap"):
         chain(final_fit={"soap": {"n_max": 4}}, schedule={"generations": 5})
+
+
+def test_the_report_cites_what_the_campaign_used() -> None:
+    from launchpad.citations import citations
+
+    networks, gap = " ".join(citations(chain())), " ".join(citations(campaign_from_mapping(BASE)))
+    assert "106, 014102" in networks
+    assert "136403" not in networks
+    assert "136403" in gap
+    assert "106, 014102" not in gap
+    assert "npj" in gap
