@@ -145,7 +145,7 @@ class AnnealDocument(_Document):
     """Where an anneal stands, so that any worker can go on with it; removed when its relaxation is stored."""
 
     campaign: str
-    generation: int = Field(ge=1)
+    generation: int = Field(ge=0)
     index: int = Field(ge=0)
     #: time steps done
     step: int = Field(ge=0)

@@ -7,18 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ase.build import bulk
+from gf_harmonic import Einstein
 
 from gapfactory.campaign import campaign_from_mapping
 from gapfactory.potentials.gap.files import XML_NAME, write_manifest
 from gapfactory.potentials.gap.model import GapModel, empty_term, with_points
 from gapfactory.potentials.gap.xml import write_gap
 from gapfactory.protocols.planner import recipe_of
-from launchpad.database.anneals import checkpoints, forget_anneals
+from gapfactory.search import AnnealSettings, RelaxSettings, SearchJob, search_each
+from launchpad.database.anneals import checkpoints, forget_anneals, save_checkpoint
 from launchpad.database.campaigns import create_campaign
 from launchpad.database.digest import relaxation_digest
 from launchpad.database.documents import PotentialDocument
@@ -156,3 +160,34 @@ def test_what_is_left_of_a_generation_can_be_forgotten(database) -> None:
     assert {d["_id"] for d in database.anneals.find()} == {2, 3, 4}
     forget_anneals(database, "hot", 1)
     assert {d["_id"] for d in database.anneals.find()} == {3, 4}
+
+
+def test_a_checkpoint_is_stored_to_the_last_bit(database) -> None:
+    """In a generation 0 as well, which the protocol `search` has."""
+    atoms = bulk("Si", cubic=True)
+    kept = []
+    anneal = AnnealSettings(
+        time_ps=0.02, frames=4, checkpoint_steps=15, scan={"time_ps": 0.002, "highest_K": 400}
+    )
+    job = SearchJob(atoms, 1.0, RelaxSettings(anneal=anneal, max_steps=2), seed=1, save=kept.append)
+    list(search_each([job], Einstein(atoms.positions.copy(), 5.0)))
+    assert [one.state.step for one in kept] == [0, 15]
+    assert (len(kept[1].state.frames), len(kept[1].state.ladder)) == (3, 1)
+    for one in kept:
+        save_checkpoint(database, "hot", 0, 7, one)
+    (found,) = checkpoints(database, "hot", 0, 7, 8).values()
+    assert checkpoints(database, "hot", 0, 0, 7) == checkpoints(database, "hot", 1, 0, 9) == {}
+    for there, here in ((found.relaxed, kept[1].relaxed), (found.state, kept[1].state)):
+        for field in fields(here):
+            a, b = getattr(there, field.name), getattr(here, field.name)
+            if field.name == "frames":
+                assert all(
+                    np.array_equal(x, y, equal_nan=True)
+                    for f, g in zip(a, b, strict=True)
+                    for x, y in zip(f, g, strict=True)
+                )
+            elif isinstance(b, np.ndarray):
+                assert a.tobytes() == b.tobytes()
+                assert a.dtype == b.dtype
+            else:
+                assert a == b, field.name
