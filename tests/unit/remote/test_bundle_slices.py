@@ -77,7 +77,7 @@ def test_a_part_of_the_documents_answers_only_what_it_shows() -> None:
 
 
 def test_the_assessment_is_not_sent() -> None:
-    assert set(SENDABLE) == {"build", "relax", "select", "reference", "fit"}
+    assert set(SENDABLE) == {"build", "relax", "select", "reference", "train", "fit"}
 
 
 NUMBERS = st.integers(0, 5)
