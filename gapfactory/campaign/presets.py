@@ -7,6 +7,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Any
 
+from gapfactory.campaign.search_presets import SEARCHES
 from gapfactory.errors import CampaignFileError, InputError
 from gapfactory.reference.presets import REFERENCE_PRESETS
 
@@ -429,37 +430,7 @@ PRESETS: dict[str, Preset] = {
         {"cutoff_eV": 600.0, "kpoint_density": 10.61},
         {"primitives": 499, "variants": 42},
     ),
-    "airss": Preset(
-        "Si, random search with a potential that exists (here Stillinger-Weber), ranked in two stages by the reference",
-        {
-            "element": "Si",
-            "protocol": "search",
-            "build": {"atoms_min": 2, "atoms_max": 12},
-            "schedule": {"cells_per_generation": 500},
-            "relax": {"max_steps": 300, "pressure_scale_GPa": 0.0},
-            "reference": {"engine": "ase", "calculator": "stillinger-weber"},
-            "search": {
-                "potential": "reference",
-                "targets": ["diamond"],
-                "ranking": [
-                    {"do": "single-points", "within_eV": 1.0, "most": 60},
-                    {
-                        "do": "relax",
-                        "within_eV": 0.5,
-                        "most": 20,
-                        "relax": {"force_threshold": 0.001, "cell_force_threshold": 0.001},
-                    },
-                ],
-            },
-            "execution": {"build_chunk": 250, "relax_chunk": 25, "reference_chunk": 5},
-        },
-        (
-            (
-                "For another element name its potential: 'search: {potential: {campaign: NAME}}', and a DFT code as "
-                "'reference' for the ranking (docs/reference/campaign-file.md)."
-            ),
-        ),
-    ),
+    **{name: Preset(*entry) for name, entry in SEARCHES.items()},
     "de-novo-2019-B": _paper("B"),
     "de-novo-2019-C": _paper("C"),
     "de-novo-2019-Si": _paper("Si"),

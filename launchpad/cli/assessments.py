@@ -46,7 +46,7 @@ def _ranking(ranking: dict[str, Any], most: int = 15) -> None:
                 None if row["before_eV_per_atom"] is None else 1000 * row["before_eV_per_atom"],
                 row["volume_A3_per_atom"],
                 row["encounters"],
-                row["id"].split("/", 1)[1],
+                row["id"].split("/", 1)[1].split("/frame/")[0],
             ]
             for row in ranking["rows"][:most]
         ],
