@@ -57,6 +57,7 @@ def campaign_rows(database: Database[Any]) -> list[dict[str, Any]]:
         "settings.composition": 1,
         "settings.protocol": 1,
         "settings.schedule.generations": 1,
+        "settings.search.ranking.do": 1,
         # whether there is such a block
         "settings.vibrations.most_frames": 1,
         "settings.stop.label_budget": 1,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from launchpad.dashboard.queries.campaigns import campaign_rows
+
 pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).parents[3]
@@ -110,6 +112,8 @@ def test_diamond_ends_first_and_again_after_kills(place, stored, tmp_path) -> No
     assert (status["state"], status["generations"], status["labels"]) == ("done", 3, len(chosen))
     assert status["reason"] == "every stage of the ranking is done"
     assert place.json("campaign", "why", "small")["failed_tasks"] == []
+    (line,) = campaign_rows(database)
+    assert (line["name"], line["generations"]) == ("small", 3)
     assert (place.directory / "small-report" / "index.html").is_file()
 
     other = type(place)(tmp_path / "other")
