@@ -25,6 +25,7 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 KERNELS = (
     "gapfactory.build._kernels",
     "gapfactory.descriptors._kernels",
+    "gapfactory.potentials.datum._cost_kernels",
     "gapfactory.potentials.eddp._feature_kernels",
     "gapfactory.potentials.eddp._network_kernels",
     "gapfactory.potentials.gap.engine._dot_product",
