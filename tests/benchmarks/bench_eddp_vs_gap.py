@@ -198,8 +198,8 @@ def main() -> None:
     )
     parser.add_argument("--structures", type=int, default=1000)
     parser.add_argument("--networks", type=int, default=30)
-    parser.add_argument("--cutoff", type=float, default=4.5, help="of the EDDP, in angstrom")
-    parser.add_argument("--hidden", type=int, nargs="+", default=[10])
+    parser.add_argument("--cutoff", type=float, default=5.5, help="of the EDDP, in angstrom")
+    parser.add_argument("--hidden", type=int, nargs="+", default=[5])
     parser.add_argument("--quick", action="store_true", help="two GAPs instead of eight, one way to split")
     options = parser.parse_args()
     items, parents = structures(options.structures)
@@ -207,7 +207,7 @@ def main() -> None:
     for way in ("parent",) if options.quick else ("parent", "plain"):
         settings = eddp.EddpSettings.model_validate(
             {
-                "features": {"cutoff": options.cutoff},
+                "features": {"cutoff": options.cutoff, "two_body": 8, "three_body": 6},
                 "network": {"hidden": options.hidden},
                 "training": {"split": way, "energy_window": WINDOW},
                 "ensemble": {"members": options.networks},
