@@ -515,7 +515,8 @@ def export_campaign(
     held_out = [e for e in good if e.item.role == "test"]
     _clear_export(directory)
     fetch_potential(database, potential, directory / "potential")
-    write_training_set(directory / "train.xyz", _frames(training))
+    if training:  # a search has been given its potential
+        write_training_set(directory / "train.xyz", _frames(training))
     if held_out:
         write_training_set(directory / "held-out.xyz", _frames(held_out))
     manifest = {
