@@ -146,7 +146,7 @@ def _require_search(campaign: Campaign) -> None:
             raise ValueError(msg)
         return
     if campaign.search is None:
-        msg = "the protocol 'search' needs a block 'search' (docs/reference/campaign-file.md)"
+        msg = "the protocol 'search' needs a block 'search' (docs/how-to/search.md)"
         raise ValueError(msg)
     for key in ("source", "crystals", "final_fit", "vibrations"):
         if getattr(campaign, key):

@@ -347,7 +347,7 @@ class Campaign(Settings):
         if self.search is None:
             from gapfactory.errors import InputError
 
-            msg = f"campaign {self.name!r} has no block 'search' (docs/reference/campaign-file.md)"
+            msg = f"campaign {self.name!r} has no block 'search' (docs/how-to/search.md)"
             raise InputError(msg)
         return self.search
 
