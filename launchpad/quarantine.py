@@ -253,7 +253,7 @@ def try_again(queue: Queue, campaign: Campaign, items: Sequence[Item]) -> tuple[
         if target is None:
             continue
         # a stage of a ranking uses its own labels only
-        fits = recipe_of(campaign, target).fits
+        fits = recipe_of(campaign, 0).fits
         mine = [item for item in group if fits or item.generation == target]
         asked = [item for item in mine if ask_again(database, label_key(campaign, item), name, target)]
         number += len(asked)

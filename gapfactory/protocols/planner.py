@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gapfactory.analysis.vibration_study import study_variants
-from gapfactory.potentials.eddp.settings import EddpSettings
 from gapfactory.protocols import boron, chain, de_novo, search, vibrations
 from gapfactory.protocols.plan import Decision, PlannedTask, TaskKind, chunks
 
@@ -107,6 +106,8 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
     generation
         0 for the first.
     """
+    from gapfactory.potentials.eddp.settings import EddpSettings
+
     tasks: list[PlannedTask] = []
 
     def add(key: str, kind: TaskKind, parents: Sequence[str] = (), **parameters: int | str) -> str:

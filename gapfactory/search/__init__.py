@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gapfactory.search.anneal_search import Checkpoint, SearchJob
 from gapfactory.search.batch import relax_batch, relax_each, search_each
 from gapfactory.search.evaluator import batch_evaluator
 from gapfactory.search.phases import left_phase, relax_at_fixed_volume, relax_phase
@@ -12,10 +11,8 @@ from gapfactory.search.trajectory import Trajectory
 
 __all__ = [
     "AnnealSettings",
-    "Checkpoint",
     "PhaseRelaxSettings",
     "RelaxSettings",
-    "SearchJob",
     "Trajectory",
     "batch_evaluator",
     "draw_pressure",

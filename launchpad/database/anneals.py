@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapfactory.search import Checkpoint
-from gapfactory.search.anneal import AnnealState
-from gapfactory.search.trajectory import Frame, Trajectory
 from launchpad.database.documents import AnnealDocument, structure_id
 from launchpad.database.packing import pack_array, unpack_array
 
 if TYPE_CHECKING:
     from pymongo.database import Database
+
+    from gapfactory.search.anneal import AnnealState
+    from gapfactory.search.anneal_search import Checkpoint
+    from gapfactory.search.trajectory import Frame, Trajectory
 
 __all__ = ["checkpoints", "forget_anneals", "save_checkpoint"]
 
@@ -39,6 +40,10 @@ def checkpoints(
     database: Database[Any], campaign: str, generation: int, start: int, stop: int
 ) -> dict[int, Checkpoint]:
     """Return where the anneals of the cells ``start <= i < stop`` stand, by index."""
+    from gapfactory.search.anneal import AnnealState
+    from gapfactory.search.anneal_search import Checkpoint
+    from gapfactory.search.trajectory import Trajectory
+
     return {
         document["index"]: Checkpoint(
             Trajectory(**_unpacked(document["relaxed"])),
@@ -78,6 +83,8 @@ def _packed_frame(frame: Frame) -> dict[str, Any]:
 
 def _unpacked(stored: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that `_packed` packed."""
+    from gapfactory.search.trajectory import Frame
+
     found: dict[str, Any] = {}
     for name, content in stored.items():
         if name == "frames":

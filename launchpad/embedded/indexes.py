@@ -143,7 +143,12 @@ class Index:
         for parts, direction in self._parts:
             keys: set[bytes] = set()
             found = lookup(document, parts)
-            arrays = arrays or len(found) != 1
+            # on the way there too, also one of a single element
+            arrays = (
+                arrays
+                or len(found) != 1
+                or (found[0] is not MISSING and get_path(document, parts) is MISSING)
+            )
             for value in found:
                 present = present or value is not MISSING
                 if isinstance(value, list):

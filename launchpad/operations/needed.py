@@ -106,7 +106,7 @@ def portions_of(
         if kind == "trajectories":
             minima = _search_of_minima(database, name, selected)
             # what a search has found stays until the next stage has chosen from it, and after the last one for good
-            ranked = record["settings"]["protocol"] == "search"
+            ranked = _is_ranked(database, name)
             searched = [g for g in old if (g + 1 in selected if ranked else g and g != minima)]
             query: dict[str, Any] = {"campaign": name, "generation": {"$in": searched}}
             ids = _ids(database, kind, query)
@@ -182,6 +182,12 @@ def beyond_the_best(
 def _ids(database: Database[Any], kind: str, query: dict[str, Any]) -> list[Any]:
     left = {**query, "pruned": {"$exists": False}}
     return [d["_id"] for d in database[COLLECTIONS[kind]].find(left, {"_id": 1}).sort("_id", 1)]
+
+
+def _is_ranked(database: Database[Any], name: str) -> bool:
+    """Return whether the stages of a campaign choose from what the one before has found."""
+    record = database.campaigns.find_one({"_id": name}, {"settings.protocol": 1})
+    return record is not None and record["settings"].get("protocol") == "search"
 
 
 def _search_of_minima(database: Database[Any], name: str, selected: Iterable[int]) -> int | None:

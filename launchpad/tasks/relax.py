@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gapfactory.protocols.recipe import GenerationRecipe
-    from gapfactory.search import SearchJob, Trajectory
+    from gapfactory.search import Trajectory
+    from gapfactory.search.anneal_search import SearchJob
 
 __all__ = ["RelaxTask", "relaxation_document"]
 
@@ -86,7 +87,8 @@ def _jobs(
     context: TaskContext, recipe: GenerationRecipe, cells: list[dict[str, Any]], start: int, stop: int
 ) -> Iterator[SearchJob]:
     """Yield what is to be done with each cell."""
-    from gapfactory.search import SearchJob, draw_pressure
+    from gapfactory.search import draw_pressure
+    from gapfactory.search.anneal_search import SearchJob
 
     name, generation = context.campaign.name, context.generation
     known = checkpoints(context.database, name, generation, start, stop)

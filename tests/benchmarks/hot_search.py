@@ -29,8 +29,9 @@ from ase.build import bulk
 from gapfactory._spglib import space_group_number
 from gapfactory.build import BuildSettings, build_cell
 from gapfactory.elements import species
-from gapfactory.search import AnnealSettings, RelaxSettings, SearchJob, search_each
+from gapfactory.search import AnnealSettings, RelaxSettings, search_each
 from gapfactory.search.anneal import anneal
+from gapfactory.search.anneal_search import SearchJob
 from gapfactory.search.evaluator import Evaluation
 
 #: eV, Å, Å: depth and length of unlike pairs, and where all pairs end

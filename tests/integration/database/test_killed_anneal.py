@@ -21,7 +21,8 @@ from gapfactory.potentials.gap.files import XML_NAME, write_manifest
 from gapfactory.potentials.gap.model import GapModel, empty_term, with_points
 from gapfactory.potentials.gap.xml import write_gap
 from gapfactory.protocols.planner import recipe_of
-from gapfactory.search import AnnealSettings, RelaxSettings, SearchJob, search_each
+from gapfactory.search import AnnealSettings, RelaxSettings, search_each
+from gapfactory.search.anneal_search import SearchJob
 from launchpad.database.anneals import checkpoints, forget_anneals, save_checkpoint
 from launchpad.database.campaigns import create_campaign
 from launchpad.database.digest import relaxation_digest

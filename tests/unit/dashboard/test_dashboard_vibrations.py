@@ -123,5 +123,5 @@ def test_a_table_is_shown_without_a_figure(rows):
     assert found["figure"] is None
     assert found["missing"] == "The table is all there is."
     assert found["header"][:3] == ["crystal", "method", "B_GPa"]
-    assert set(TABLES) <= set(VIBRATIONS)
+    assert set(VIBRATIONS) & TABLES == {"elastic-constants", "vibration-fits"}
     assert published_chart("elastic-constants", [], (), {}, "Nothing yet.")["missing"] == "Nothing yet."

@@ -14,7 +14,8 @@ from gapfactory.analysis.elasticity import ElasticSettings, elastic_constants_by
 from gapfactory.analysis.force_constants import displacement_set, force_constants, forces_of
 from gapfactory.analysis.phonon_settings import PhononSettings
 from gapfactory.potentials.datum import CostSettings, DatumCalculator, DatumCost
-from gapfactory.search import AnnealSettings, RelaxSettings, SearchJob, search_each
+from gapfactory.search import AnnealSettings, RelaxSettings, search_each
+from gapfactory.search.anneal_search import SearchJob
 
 #: frequency in THz of a force constant of 1 eV/Å^2 and a mass of 1 u
 THZ = 15.633302

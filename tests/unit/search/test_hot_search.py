@@ -12,7 +12,8 @@ from gapfactory.campaign.cost import anneal_evaluations, estimate
 from gapfactory.errors import CampaignFileError, RelaxationError
 from gapfactory.protocols.planner import recipe_of
 from gapfactory.reference.analytic import StillingerWeberSilicon
-from gapfactory.search import AnnealSettings, RelaxSettings, SearchJob, relax, relax_batch, search_each
+from gapfactory.search import AnnealSettings, RelaxSettings, relax, relax_batch, search_each
+from gapfactory.search.anneal_search import SearchJob
 from gapfactory.search.evaluator import OneByOne, Refusal
 
 ANNEAL = AnnealSettings(temperature_K=1200, time_ps=0.06, timestep_fs=2, frames=5, checkpoint_steps=10)
