@@ -1,4 +1,4 @@
-"""A published EDDP on its own sets: errors of the lithium ensemble of github.com/SehunJoo/ddp-batch (GPL-2, not kept here).
+"""A published EDDP on its own sets: errors of the lithium ensemble of github.com/SehunJoo/ddp-batch.
 
 ::
 
