@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gapfactory.errors import InputError, NotFoundError
+from gapfactory.units import EV_PER_GPA_A3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +38,6 @@ _LIGHT: Final = (
 )
 #: Relaxations whose frames are read at once.
 _CHUNK: Final = 200
-_EV_PER_GPA_A3: Final = 1.0 / 160.2176634
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _of_files(path: Path, pressure: float | None) -> Search:
                 raise InputError(f"{path}: {s.name} has no enthalpy in its title")
             atoms = s.atoms()
             volume = float(atoms.get_volume()) / len(atoms)
-            enthalpy = s.enthalpy / len(atoms) + added * volume * _EV_PER_GPA_A3
+            enthalpy = s.enthalpy / len(atoms) + added * volume * EV_PER_GPA_A3
             found.append(
                 Candidate(
                     s.name,
@@ -147,7 +147,7 @@ def _of_files(path: Path, pressure: float | None) -> Search:
             raise InputError(f"{path}: structure {given.id!r} has no REF_energy")
         atoms = given.atoms
         volume = float(atoms.get_volume()) / len(atoms) if atoms.cell.rank == 3 else 0.0
-        enthalpy = given.energy / len(atoms) + added * volume * _EV_PER_GPA_A3
+        enthalpy = given.energy / len(atoms) + added * volume * EV_PER_GPA_A3
         found.append(Candidate(given.id, atoms.numbers, enthalpy, volume, atoms, added, search=path.name))
     return Search(path.name, tuple(found))
 
@@ -250,7 +250,7 @@ def _search(
         Candidate(
             name=r["_id"],
             numbers=unpack_array(r["numbers"]),
-            enthalpy=r["final_energy_per_atom"] + at * r["final_volume_per_atom"] * _EV_PER_GPA_A3,
+            enthalpy=r["final_energy_per_atom"] + at * r["final_volume_per_atom"] * EV_PER_GPA_A3,
             volume=r["final_volume_per_atom"],
             pressure=float(r["pressure_gpa"]),
             space_group=r.get("space_group"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gapfactory.origins import origin_in_words
+from gapfactory.units import EV_PER_GPA_A3
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +25,6 @@ __all__ = [
 
 #: Enthalpies are shown of so many generations: they may be a hundred thousand each.
 _GENERATIONS: Final = 6
-_EV_PER_GPA_A3: Final = 1.0 / 160.2176634
 
 
 def training_points(
@@ -150,6 +150,6 @@ def final_enthalpies(database: Database[Any], campaign: str) -> dict[int, list[f
     ).sort([("generation", 1), ("index", 1)]):
         energy, volume = row["final_energy_per_atom"], row["final_volume_per_atom"]
         if energy is not None and volume is not None:
-            enthalpy = energy + row["pressure_gpa"] * volume * _EV_PER_GPA_A3
+            enthalpy = energy + row["pressure_gpa"] * volume * EV_PER_GPA_A3
             found.setdefault(row["generation"], []).append(enthalpy)
     return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from gapfactory.seeds import Stage
+from gapfactory.units import EV_PER_GPA_A3
 from launchpad.database.documents import StructureDocument, structure_id
 from launchpad.database.packing import pack_atoms
 from launchpad.database.results import save_structures
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from launchpad.tasks.base import TaskContext
 
 __all__ = ["best_ends", "take_ends"]
-
-_EV_PER_GPA_A3: Final = 1.0 / 160.2176634
 
 
 def take_ends(context: TaskContext, recipe: GenerationRecipe) -> SelectionReport:
@@ -87,7 +86,7 @@ def best_ends(
     """
     ended = [r for r in relaxations if r["status"] != "failed" and r["final_energy_per_atom"] is not None]
     enthalpy = {
-        r["_id"]: r["final_energy_per_atom"] + pressure_GPa * r["final_volume_per_atom"] * _EV_PER_GPA_A3
+        r["_id"]: r["final_energy_per_atom"] + pressure_GPa * r["final_volume_per_atom"] * EV_PER_GPA_A3
         for r in ended
     }
     lowest: dict[str, float] = {}
