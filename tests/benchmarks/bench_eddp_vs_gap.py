@@ -1,13 +1,17 @@
-"""An EDDP against a tuned GAP on the same energies of silicon, by both ways to draw the test set.
+"""An EDDP against a GAP on the same energies of silicon; settings of both are chosen on other structures.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_eddp_vs_gap.py [--structures 1000] [--networks 30] [--quick]
 
 Structures: random cells as the builder makes them, and of each three copies shaken out of it (strain 0.05, 0.1 Å),
-labelled with energies alone by the potential of Stillinger and Weber; those within 10 eV/atom of the lowest count. The
-GAP is fitted to the training set for every combination of the values in `GRID`, and the one with the least error on the
-validation set is taken: that is the tuning of a GAP. The EDDP is trained on the same training set, its validation set
-stops training and chooses weights. Neither sees the test set. Times are of this process's CPU, tuning and all networks
-included; evaluation is of energy, forces and stress of a 64-atom cell. One JSON object in each line.
+labelled with energies alone by the potential of Stillinger and Weber; those within 10 eV/atom of the lowest count.
+
+Tuning: on structures of one seed, every combination of the values in `GAPS` is fitted to the training set, and of each
+of the settings in `NETWORKS` a few networks are trained on it, which the validation set stops; the mean absolute error
+on the third set, which neither has seen, decides for both. Final: on structures of another seed, the chosen networks
+are trained and weighed as a campaign does it; the chosen GAP is fitted to the training and validation sets, so that
+both have seen the same energies; the test set is looked at once. Times are of this process's CPU; evaluation is of
+energy, forces and stress of a 64-atom cell. What was tried goes to the standard error output as it comes; one JSON
+object in each line of the standard output.
 """
 
 # ruff: noqa: T201
@@ -17,8 +21,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +46,36 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Reach of SOAP in units of r (4.4 and 5.5 Å), smoothness of the density (Å), expected energy error (eV/atom).
-GRID: dict[str, tuple[float, ...]] = {
+GAPS: dict[str, tuple[float, ...]] = {
     "cutoff": (4.0, 5.0),
     "atom_sigma": (0.5, 0.75),
     "energy_low": (0.001, 0.01),
 }
 QUICK: dict[str, tuple[float, ...]] = {"cutoff": (4.0,), "atom_sigma": (0.5, 0.75), "energy_low": (0.01,)}
+#: Networks, as a first choice and what differs from it.
+FIRST: dict[str, dict[str, Any]] = {
+    "features": {"cutoff": 5.5, "two_body": 8, "three_body": 6},
+    "network": {"hidden": [5]},
+}
+NETWORKS: tuple[dict[str, dict[str, Any]], ...] = (
+    {},
+    {"features": {"cutoff": 5.0}},
+    {"features": {"cutoff": 6.0}},
+    {"features": {"cutoff": 6.5}},
+    {"features": {"two_body": 12}},
+    {"features": {"three_body": 8}},
+    {"features": {"highest_exponent": 20.0}},
+    {"network": {"hidden": [10]}},
+    {"training": {"norm": 1.25}},
+    {"training": {"atoms_exponent": 1.0}},
+)
+#: Seeds of the structures. The final ones have had no say in any setting.
+TUNING, FINAL = 101, 303
 COPIES = 3
 WINDOW = 10.0
 
 
-def structures(count: int) -> tuple[list[LabelledStructure], dict[str, str]]:
+def structures(count: int, seed: int) -> tuple[list[LabelledStructure], dict[str, str]]:
     """Return labelled structures and what each is a copy of."""
     silicon, calculator = species("Si"), StillingerWeberSilicon()
     build = BuildSettings(atoms_min=2, atoms_max=8)
@@ -62,7 +87,7 @@ def structures(count: int) -> tuple[list[LabelledStructure], dict[str, str]]:
     for number in itertools.count():
         if len(found) >= count:
             break
-        rng = np.random.default_rng([7, number])
+        rng = np.random.default_rng([seed, number])
         made = build_cell(
             rng, composition={"Si": 1}, species={"Si": silicon}, generation=0, settings=build
         ).atoms
@@ -111,46 +136,20 @@ def gap_settings(cutoff: float, atom_sigma: float, energy_low: float) -> GapSett
     )
 
 
-def tuned_gap(
-    train: Sequence[LabelledStructure],
-    validation: Sequence[LabelledStructure],
-    test: Sequence[LabelledStructure],
-    grid: dict[str, tuple[float, ...]],
-    scratch: Path,
-) -> dict[str, Any]:
-    """Return the errors of the GAP that is best on the validation set."""
+def fitted_gap(items: Sequence[LabelledStructure], chosen: dict[str, float], workdir: Path) -> Any:
+    """Return the calculator of a GAP fitted to these energies."""
     atom = bulk("Si", cubic=True)[:1]
     atom.set_cell(np.eye(3) * 15.0)
     atom.pbc = False
     free = LabelledStructure("atom", atom, 0.0, None, None, "isolated")
-    best: tuple[float, Path, dict[str, float]] | None = None
-    began = time.process_time()
-    fits = 0
-    for values in itertools.product(*grid.values()):
-        chosen = dict(zip(grid, values, strict=True))
-        workdir = scratch / f"gap-{fits}"
-        fit = fit_gap(
-            [free, *train],
-            species=(species("Si"),),
-            settings=gap_settings(**chosen),
-            seed=np.random.default_rng,
-            workdir=workdir,
-        )
-        fits += 1
-        mae = eddp.energy_errors(*tested(load_potential(fit.directory), validation)).mae
-        if best is None or mae < best[0]:
-            best = (mae, fit.directory, chosen)
-    spent = time.process_time() - began
-    assert best is not None
-    calculator = load_potential(best[1])
-    return {
-        "fits": fits,
-        "chosen": best[2],
-        "cpu_s": spent,
-        "cpu_s_per_fit": spent / fits,
-        **summary(eddp.energy_errors(*tested(calculator, test))),
-        "us_per_atom": speed(calculator),
-    }
+    fit = fit_gap(
+        [free, *items],
+        species=(species("Si"),),
+        settings=gap_settings(**chosen),
+        seed=np.random.default_rng,
+        workdir=workdir,
+    )
+    return load_potential(fit.directory)
 
 
 def summary(errors: eddp.EnergyErrors) -> dict[str, float]:
@@ -161,35 +160,113 @@ def summary(errors: eddp.EnergyErrors) -> dict[str, float]:
     }
 
 
-def trained_eddp(
-    items: Sequence[LabelledStructure],
-    parents: dict[str, str],
-    settings: eddp.EddpSettings,
-    scratch: Path,
-) -> tuple[dict[str, Any], tuple[list[str], list[str], list[str]]]:
-    """Return the errors of the EDDP, and the ids of the three sets."""
+@dataclass(frozen=True)
+class Divided:
+    """Labelled structures, and their sets as the networks know them."""
+
+    items: list[LabelledStructure]
+    parents: dict[str, str]
+    way: str
+
+    def prepared(self, changes: dict[str, Any]) -> tuple[eddp.EddpSettings, eddp.TrainingSet, eddp.Split]:
+        """Return settings with these changes, and the sets; the same structures in each whatever the changes."""
+        training = {"split": self.way, "energy_window": WINDOW}
+        settings = eddp.EddpSettings.model_validate(merged(changes, {"training": training}))
+        data = eddp.training_set(self.items, ["Si"], settings, parents=self.parents)
+        return (
+            settings,
+            data,
+            eddp.split_structures(data.parents, settings.training, np.random.default_rng(0)),
+        )
+
+    def sets(self) -> tuple[list[LabelledStructure], ...]:
+        """Return the structures of the training, validation and test sets."""
+        _, data, split = self.prepared({})
+        by_id = {item.id: item for item in self.items}
+        return tuple([by_id[data.ids[k]] for k in chosen] for chosen in vars(split).values())
+
+
+def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Return blocks of settings with those of the second put over the first."""
+    return {key: {**first.get(key, {}), **second.get(key, {})} for key in {**first, **second}}
+
+
+def said(**words: Any) -> dict[str, Any]:
+    """Report a point of the tuning at once, and return it."""
+    print(json.dumps(words), file=sys.stderr, flush=True)
+    return words
+
+
+def tuned_networks(
+    tuning: Divided, changes: Sequence[dict[str, Any]], members: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of networks that err least, and what was tried: each change on top of those that helped."""
+    began, tried = time.process_time(), []
+    best, lowest = FIRST, np.inf
+    for change in changes:
+        settings = merged(best, change)
+        trial, data, split = tuning.prepared(settings)
+        networks = [
+            eddp.train_network(data, split, trial, np.random.default_rng([2, k])) for k in range(members)
+        ]
+        rows, offsets = data.rows(split.test)
+        mean = np.mean([item.network.energies(rows, offsets) for item in networks], axis=0)
+        mae = eddp.energy_errors(mean, data.energies[split.test], data.counts[split.test]).mae
+        tried.append(said(change=change, mae_meV=round(1e3 * mae, 1)))
+        if mae < lowest:
+            best, lowest = settings, mae
+    return best, {"chosen": best, "tried": tried, "tuning_cpu_s": time.process_time() - began}
+
+
+def tuned_gap(
+    tuning: Divided, grid: dict[str, tuple[float, ...]], scratch: Path
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return the settings of the GAP that errs least, and what was tried."""
+    began, tried = time.process_time(), []
+    train, _, test = tuning.sets()
+    best: tuple[float, dict[str, float]] = (np.inf, {})
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        calculator = fitted_gap(train, chosen, scratch / f"tuning-{len(tried)}")
+        mae = eddp.energy_errors(*tested(calculator, test)).mae
+        tried.append(said(gap=chosen, mae_meV=round(1e3 * mae, 1)))
+        best = min(best, (mae, chosen), key=lambda pair: pair[0])
+    return best[1], {"chosen": best[1], "tried": tried, "tuning_cpu_s": time.process_time() - began}
+
+
+def final_networks(final: Divided, changes: dict[str, Any], members: int, scratch: Path) -> dict[str, Any]:
+    """Return the errors of the chosen networks, weighed."""
     began = time.process_time()
-    training = eddp.training_set(items, ["Si"], settings, parents=parents)
-    split = eddp.split_structures(training.parents, settings.training, np.random.default_rng(0))
+    settings, data, split = final.prepared(changes)
     networks = [
-        eddp.train_network(training, split, settings, np.random.default_rng([1, k]))
-        for k in range(settings.ensemble.members)
+        eddp.train_network(data, split, settings, np.random.default_rng([1, k])) for k in range(members)
     ]
     spent = time.process_time() - began
     fit = eddp.fit_eddp(
-        [item.network for item in networks], items, training, split, settings, scratch / "eddp"
+        [item.network for item in networks], final.items, data, split, settings, scratch / "eddp"
     )
-    sets = tuple([training.ids[k] for k in chosen] for chosen in vars(split).values())
-    found = {
+    return {
         "kept": len(fit.kept),
         "trained": fit.trained,
-        "cpu_s": spent + fit.seconds,
+        "cpu_s": time.process_time() - began,
         "cpu_s_per_network": spent / len(networks),
         "single_test_mae_meV": 1e3 * float(np.median([item.errors["test"].mae for item in networks])),
         **summary(fit.errors["test"]),
         "us_per_atom": speed(load_potential(fit.directory)),
     }
-    return found, (sets[0], sets[1], sets[2])
+
+
+def final_gap(final: Divided, chosen: dict[str, float], scratch: Path) -> dict[str, Any]:
+    """Return the errors of the chosen GAP."""
+    began = time.process_time()
+    train, validation, test = final.sets()
+    calculator = fitted_gap([*train, *validation], chosen, scratch / "gap")
+    spent = time.process_time() - began
+    return {
+        "cpu_s": spent,
+        **summary(eddp.energy_errors(*tested(calculator, test))),
+        "us_per_atom": speed(calculator),
+    }
 
 
 def main() -> None:
@@ -198,33 +275,31 @@ def main() -> None:
     )
     parser.add_argument("--structures", type=int, default=1000)
     parser.add_argument("--networks", type=int, default=30)
-    parser.add_argument("--cutoff", type=float, default=5.5, help="of the EDDP, in angstrom")
-    parser.add_argument("--hidden", type=int, nargs="+", default=[5])
-    parser.add_argument("--quick", action="store_true", help="two GAPs instead of eight, one way to split")
+    parser.add_argument("--trial", type=int, default=3, help="networks trained to judge settings")
+    parser.add_argument("--quick", action="store_true", help="few settings are tried, one way to split")
     options = parser.parse_args()
-    items, parents = structures(options.structures)
-    by_id = {item.id: item for item in items}
-    for way in ("parent",) if options.quick else ("parent", "plain"):
-        settings = eddp.EddpSettings.model_validate(
-            {
-                "features": {"cutoff": options.cutoff, "two_body": 8, "three_body": 6},
-                "network": {"hidden": options.hidden},
-                "training": {"split": way, "energy_window": WINDOW},
-                "ensemble": {"members": options.networks},
+    grid, changes = (QUICK, NETWORKS[:2]) if options.quick else (GAPS, NETWORKS)
+    tuning = Divided(*structures(options.structures, TUNING), "parent")
+    items, parents = structures(options.structures, FINAL)
+    with tempfile.TemporaryDirectory() as place:
+        network, networks_tried = tuned_networks(tuning, changes, options.trial)
+        gap, gaps_tried = tuned_gap(tuning, grid, Path(place))
+        for way in ("parent",) if options.quick else ("parent", "plain"):
+            final = Divided(items, parents, way)
+            scratch = Path(place) / way
+            scratch.mkdir()
+            sets = final.sets()
+            result = {
+                "structures": sum(map(len, sets)),
+                "tested": len(sets[2]),
+                "split": way,
+                "eddp": {
+                    **networks_tried,
+                    **final_networks(final, network, options.networks, scratch),
+                },
+                "gap": {**gaps_tried, **final_gap(final, gap, scratch)},
             }
-        )
-        with tempfile.TemporaryDirectory() as place:
-            networks, sets = trained_eddp(items, parents, settings, Path(place))
-            train, validation, test = ([by_id[key] for key in chosen] for chosen in sets)
-            gap = tuned_gap(train, validation, test, QUICK if options.quick else GRID, Path(place))
-        result = {
-            "structures": sum(map(len, sets)),
-            "tested": len(test),
-            "split": way,
-            "eddp": networks,
-            "gap": gap,
-        }
-        print(json.dumps(result), flush=True)
+            print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def labels_of(database: Database[Any], name: str) -> tuple[list[LabelledItem], l
     items = {
         item.id: item
         for item in all_items(database, campaign)
-        if item.kind == "crystal" and item.role != "noise"
+        if item.kind == "crystal" and item.role not in {"noise", "verify"}
     }
     entries = with_labels(database, campaign, [items[key] for key in sorted(items)])
     done = [e for e in entries if e.label is not None and e.label.status == "done"]
@@ -66,7 +66,7 @@ def keep(database: Database[Any], name: str, out: Path) -> None:
     """Write the labels, and the potential or, while the campaign is under way, the state to go on from."""
     from gapfactory.io.extxyz import LabelledFrame, write_training_set
     from launchpad.database.transfer import export_database
-    from launchpad.reporting import export_campaign
+    from launchpad.exporting import export_campaign
 
     done, _ = labels_of(database, name)
     frames = [

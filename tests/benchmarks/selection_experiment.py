@@ -222,8 +222,8 @@ def collect_run(directory: Path, name: str) -> None:
     from launchpad.database.campaigns import campaign_of, require_campaign
     from launchpad.database.location import stop_local
     from launchpad.database.results import metrics_of
+    from launchpad.exporting import export_campaign
     from launchpad.queries import task_seconds
-    from launchpad.reporting import export_campaign
 
     os.environ.pop("GAPFACTORY_DB", None)
     data = (directory / "data").resolve()
