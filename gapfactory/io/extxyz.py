@@ -31,6 +31,7 @@ __all__ = [
     "LabelledFrame",
     "frame_text",
     "read_training_set",
+    "whole_file",
     "write_training_set",
 ]
 
@@ -151,6 +152,7 @@ def frame_text(
     pbc: Iterable[bool],
     items: Mapping[str, Any],
     forces: ArrayLike | None = None,
+    forces_key: str = FORCES_KEY,
 ) -> str:
     """Return one structure as the lines of a file, numbers to the last bit.
 
@@ -164,6 +166,8 @@ def frame_text(
         Keys and plain values of the second line.
     forces
         Shape (N, 3), eV/Å, by the reference.
+    forces_key
+        What their column is called.
 
     Raises
     ------
@@ -174,7 +178,7 @@ def frame_text(
     properties = "species:S:1:pos:R:3"
     if forces is not None:
         columns.append(np.asarray(forces, dtype=float))
-        properties += f":{FORCES_KEY}:R:3"
+        properties += f":{forces_key}:R:3"
     lattice = " ".join(repr(float(x)) for x in np.asarray(cell).ravel())
     periodic = " ".join("T" if p else "F" for p in pbc)
     comment = " ".join(
@@ -190,6 +194,20 @@ def frame_text(
         for symbol, row in zip(symbols, np.hstack(columns), strict=True)
     )
     return "\n".join((str(len(symbols)), comment, *rows, ""))
+
+
+def whole_file(path: Path, text: str) -> None:
+    """Write a file that appears whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_training_set(path: Path, frames: Iterable[LabelledFrame]) -> int:
@@ -211,16 +229,7 @@ def write_training_set(path: Path, frames: Iterable[LabelledFrame]) -> int:
         twice = next(i for i in ids if ids.count(i) > 1)
         raise InputError(f"structure {twice!r} is given twice")
     blocks = [_block(f) for f in ordered]
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.writelines(blocks)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    whole_file(path, "".join(blocks))
     path.with_name(path.name + ".idx").unlink(missing_ok=True)
     return len(blocks)
 
