@@ -89,6 +89,8 @@ have_libxc() { printf '#include <xc.h>\nint main() { return xc_func_alloc() == n
 
 have_blas() { printf 'extern "C" void dgemm_();\nint main() { dgemm_(); }\n' | compiles -lblas; }
 
+have_fftw() { printf '#include <fftw3.h>\nint main() { return fftw_alignment_of(nullptr); }\n' | compiles -lfftw3; }
+
 administrator() { # prints the prefix that makes a command run as root; fails when this user may not
     [[ "${GAPFACTORY_APT:-1}" != 0 ]] && command -v apt-get >/dev/null || return 1
     if ((EUID == 0)); then
@@ -233,8 +235,8 @@ install_checkers() { # what checks the files of deploy/ and is not on PyPI; a te
 
 # ---- the environment -------------------------------------------------------------------------------------------
 
-write_gpaw_configuration() { # GPAW's siteconfig: serial, with libxc and BLAS only where the system has them
-    local libraries=() nolibxc=True noblas=True
+write_gpaw_configuration() { # GPAW's siteconfig: serial, with libxc, BLAS and FFTW only where the system has them
+    local libraries=() nolibxc=True noblas=True fftw=False
     if have_libxc; then
         libraries+=("'xc'")
         nolibxc=False
@@ -243,12 +245,17 @@ write_gpaw_configuration() { # GPAW's siteconfig: serial, with libxc and BLAS on
         libraries+=("'blas'")
         noblas=False
     fi
+    if have_fftw; then
+        libraries+=("'fftw3'")
+        fftw=True
+    fi
     cat >"$1" <<EOF_CONFIG
 # Written by deploy/lib.sh. Without libxc GPAW has its built-in LDA, PBE, revPBE, RPBE and PW91.
 compiler = 'g++'
 mpi = False
 nolibxc = $nolibxc
 noblas = $noblas
+fftw = $fftw
 libraries = [$(
         IFS=,
         printf '%s' "${libraries[*]-}"
@@ -264,12 +271,20 @@ with open(sys.argv[1], "rb") as f:
 PY
 }
 
+compile_loops() { # in two processes; the last call compiles what both wanted and only one could keep
+    "$BIN/python" -m gapfactory.compiled potential &
+    local first=$!
+    "$BIN/python" -m gapfactory.compiled "random cells" similarity networks "datum cost" relaxation
+    wait "$first" && "$BIN/python" -m gapfactory.compiled
+}
+
 make_environment() { # argument: the extras to install, e.g. "gpaw" or "gpaw,dev"
     local extras="$1" stamp="$VENV/.gapfactory-${1//,/-}" siteconfig="$VENV/gpaw-siteconfig.py" wanted gpaw
     # one stamp per set of extras, written last: what an interrupted run left behind counts for nothing
     wanted="layout $LAYOUT, $ROOT, $(sha256sum <"$ROOT/pyproject.toml")"
-    # libxc-dev installed later: GPAW is built again, with it
+    # libxc or FFTW installed later: GPAW is built again, with it
     if [[ -e /usr/include/xc.h ]]; then wanted+=" libxc"; fi
+    if [[ -e /usr/include/fftw3.h ]]; then wanted+=" fftw"; fi
     # one installation at a time, when two scripts start together
     exec 9<"$ROOT"
     if command -v flock >/dev/null; then flock 9; fi
@@ -310,7 +325,7 @@ make_environment() { # argument: the extras to install, e.g. "gpaw" or "gpaw,dev
     quietly "$BIN/python" -m pip check || die "the packages in $VENV contradict each other (above)"
     "$BIN/python" -c 'import gapfactory, launchpad' || die "the installed package cannot be imported"
     step "compiling what is compiled on this machine (about a minute)"
-    quietly "$BIN/python" -m gapfactory.compiled || die "the numerical loops could not be compiled"
+    quietly compile_loops || die "the numerical loops could not be compiled"
     printf '%s' "$wanted" >"$stamp"
     if [[ "$extras" == gpaw,dev ]]; then cp "$stamp" "$VENV/.gapfactory-gpaw"; fi # the larger set contains the smaller
     exec 9<&-

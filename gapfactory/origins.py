@@ -17,6 +17,7 @@ _IN_WORDS: Final = {
     "shaken": "shaken copy of an end",
     "crystal": DISTORTED,
     "displaced": "displaced cell",
+    "data": "own data",
 }
 
 
@@ -28,7 +29,7 @@ def origin_in_words(origin: str) -> str:
 def by_origin(origin: str) -> tuple[int, int, str]:
     """Return a key that sorts origins from the random cell over the steps to the minimum, known crystals last."""
     ends = (_IN_WORDS["minimum"], _IN_WORDS["end"], _IN_WORDS["shaken"])
-    rank = {_IN_WORDS["cell"]: 0, DISTORTED: 3, _IN_WORDS["displaced"]: 4}.get(
+    rank = {_IN_WORDS["cell"]: 0, DISTORTED: 3, _IN_WORDS["displaced"]: 4, _IN_WORDS["data"]: 5}.get(
         origin, 2 if origin in ends else 1
     )
     # step 20 comes after step 5

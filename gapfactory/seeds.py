@@ -42,6 +42,8 @@ class Stage(IntEnum):
     SHAKE = 12
     #: starting velocities and thermostat of the anneal of cell number `index`
     ANNEAL = 13
+    #: which structures of the data that a campaign is given are held out; `index` is made from their name
+    DATA = 14
 
 
 def stream(campaign_seed: int, generation: int, stage: Stage, index: int = 0) -> np.random.Generator:

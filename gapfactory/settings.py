@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import inspect
 import json
 import re
+import textwrap
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
@@ -12,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Settings", "require_plain_names", "without_nulls"]
+__all__ = ["Settings", "descriptions", "require_plain_names", "without_nulls"]
 
 
 def without_nulls(value: Any) -> Any:
@@ -41,9 +45,31 @@ class Settings(BaseModel):
     so that every default has one home.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def digest(self) -> str:
         """Return the sha256 of the settings' canonical JSON (hex): equal settings, equal digest."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Return the text below each field of a model and of what it is made from, as one line each.
+
+    pydantic can keep these texts itself, but reads the source of every class to do so whenever a process starts.
+    """
+    found: dict[str, str] = {}
+    for of in reversed(model.__mro__):
+        if not issubclass(of, BaseModel) or of in {BaseModel, Settings}:
+            continue
+        [parsed] = ast.parse(textwrap.dedent(inspect.getsource(of))).body
+        for field, text in pairwise(getattr(parsed, "body", ())):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+                and isinstance(text.value.value, str)
+            ):
+                found[field.target.id] = " ".join(text.value.value.split())
+    return found

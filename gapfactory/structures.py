@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ase import Atoms
     from numpy.typing import ArrayLike
 
-__all__ = ["composition_of", "content_hash", "structure_hash"]
+__all__ = ["composition_of", "composition_scale", "content_hash", "structure_hash"]
+
+#: element and number in a chemical formula without brackets
+_COUNT = re.compile(r"([A-Z][a-z]?)(\d*)")
 
 
 def structure_hash(atoms: Atoms) -> str:
@@ -41,3 +47,25 @@ def composition_of(atoms: Atoms) -> str:
     """
     formula, _ = atoms.symbols.formula.reduce()
     return str(formula.format("abc"))
+
+
+def composition_scale(formulas: Sequence[str]) -> tuple[str, list[float]] | None:
+    """Return what a scale of colours for compositions of two elements measures, and where each stands on it.
+
+    Parameters
+    ----------
+    formulas
+        As `composition_of` writes them.
+
+    Returns
+    -------
+    tuple or None
+        ``fraction of X``, X being the second element in the alphabet, and that fraction for each formula; None unless
+        there are two elements.
+    """
+    counts = [{symbol: int(number or 1) for symbol, number in _COUNT.findall(text)} for text in formulas]
+    elements = sorted({symbol for count in counts for symbol in count})
+    if len(elements) != 2:
+        return None
+    second = elements[1]
+    return f"fraction of {second}", [count.get(second, 0) / sum(count.values()) for count in counts]

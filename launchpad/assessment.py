@@ -225,10 +225,9 @@ def reference_curve(database: Database[Any], campaign: Campaign, phase: str) -> 
 def _phase(database: Database[Any], campaign: Campaign, name: str, calculator: Calculator) -> dict[str, Any]:
     """Return the potential's curve of a phase and its comparison with the reference's."""
     from gapfactory.analysis.energy_volume import compare_phase, energy_volume_curve
-    from gapfactory.analysis.phases import named_phase
     from gapfactory.errors import EvidenceError
 
-    atoms = named_phase(name).atoms
+    atoms = campaign.phase_of(name).atoms
     curve = energy_volume_curve(atoms, calculator, phase=name, settings=campaign.evidence.curves)
     found: dict[str, Any] = {
         "volumes": curve.volumes.tolist(),

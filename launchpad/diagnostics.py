@@ -33,7 +33,6 @@ def diagnostic_searches(database: Database[Any], campaign: Campaign, generation:
         of the campaign); ``targets``, per phase as
         `gapfactory.analysis.rediscovery.Rediscovery.as_dict` counts it.
     """
-    from gapfactory.analysis.phases import named_phase
     from gapfactory.analysis.rediscovery import rediscovery
 
     recipe = recipe_of(campaign, generation)
@@ -45,7 +44,7 @@ def diagnostic_searches(database: Database[Any], campaign: Campaign, generation:
             record = relaxing_potential(database, campaign.name, generation, after_fit=part.after_fit)
             potential, labels = record["generation"], len(record["trained_on"])
         ends = _ends(database, campaign, generation, part, labels or 0)
-        targets = {name: named_phase(name).atoms for name in campaign.target_phases(part.component)}
+        targets = {name: campaign.phase_of(name).atoms for name in campaign.target_phases(part.component)}
         found[part.component] = {
             "cells": part.stop - part.start,
             "ends": len(ends),

@@ -313,14 +313,16 @@ def _reference_tasks(
     """Return the completed tasks of a generation that label these structures."""
     if not items:
         return []
-    place: dict[str, int] = {}
-    if any(item.generation == generation for item in items):
-        place = {item.id: k for k, item in enumerate(pick_items(database, campaign, generation))}
-    picks = {place[i.id] for i in items if i.generation == generation and i.role in {"train", "test"}}
+    chosen = {i.id for i in items if i.generation == generation and i.role in {"train", "test"}}
+    # isolated atoms and dimers are there before anything is chosen
+    here = [i for i in pick_items(database, campaign, generation) if not i.given] if chosen else []
+    picks = {k for k, item in enumerate(here) if item.id in chosen}
     if any(item.generation < generation for item in items):
         picks.add(0)  # the first task of the picks takes those of earlier generations along
     others = {
-        {"noise": "noise", "evidence": "vibrations", "diagonal": "diagonal"}.get(i.role, "atoms")
+        {"noise": "noise", "evidence": "vibrations", "diagonal": "diagonal", "verify": "data"}.get(
+            i.role, "atoms"
+        )
         for i in items
         if i.generation == generation and i.role not in {"train", "test"}
     }

@@ -20,6 +20,7 @@ from launchpad.database.results import (
     save_structures,
 )
 from launchpad.diagnostics import diagnostic_searches
+from launchpad.queries import relaxation_counts
 from launchpad.states import CampaignState
 from launchpad.tasks.pool import frame_id, frames_of
 
@@ -282,22 +283,15 @@ def failed_relaxations(database: Database[Any], campaign: Campaign, *, most: int
     if campaign.search is None:
         return {}
     query = {"campaign": campaign.name, "status": {"$ne": "converged"}}
-    fields = {"generation": 1, "status": 1, "reason": 1, "start": 1}
-    counts: dict[str, int] = {}
-    listed: list[dict[str, Any]] = []
-    searched = 0
-    for row in database.relaxations.find(query, fields).sort("_id", 1):
-        if row["generation"] == 0:
-            counts[row["status"]] = counts.get(row["status"], 0) + 1
-            searched += 1
-            if searched > most:
-                continue
-        listed.append(
-            {
-                "id": row["_id"],
-                "start": row.get("start", ""),
-                "status": row["status"],
-                "reason": row["reason"],
-            }
-        )
+    fields = {"status": 1, "reason": 1, "start": 1}
+    counts = relaxation_counts(database, campaign.name, 0)
+    counts.pop("converged", None)
+    rows = [
+        *database.relaxations.find({**query, "generation": 0}, fields).sort("index", 1).limit(most),
+        *database.relaxations.find({**query, "generation": {"$gt": 0}}, fields).sort("_id", 1),
+    ]
+    listed = [
+        {"id": row["_id"], "start": row.get("start", ""), "status": row["status"], "reason": row["reason"]}
+        for row in rows
+    ]
     return {"search": counts, "listed": listed}

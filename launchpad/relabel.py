@@ -107,6 +107,7 @@ def relabel(
         "protocol": "de-novo-2019",
         "components": {},
         "crystals": {},
+        "data": {},
         "final_fit": None,
         "vibrations": None,
         "search": None,

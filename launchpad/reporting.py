@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,14 @@ from launchpad.assessment import noise_of_labels, reference_curve
 from launchpad.citations import citations
 from launchpad.database.campaigns import campaign_of, require_campaign
 from launchpad.database.dataset import atom_items, noise_items, pick_items, with_labels
-from launchpad.database.potentials import fetch_potential, latest_potential, require_potential
+from launchpad.database.potentials import latest_potential
 from launchpad.database.results import metrics_of
 from launchpad.diagnostics import search_counts
+from launchpad.hulls import formation_data, hull_data
 from launchpad.operations.removals import removals_of
+from launchpad.own_data import data_in_words
 from launchpad.selection_stages import selection_stages
-from launchpad.stability import stored_stability
+from launchpad.stability import stored_stability, stored_trials
 from launchpad.training_set import final_enthalpies, training_points
 
 if TYPE_CHECKING:
@@ -30,12 +31,10 @@ if TYPE_CHECKING:
     from gapfactory.analysis.learning import LearningPoint, PowerLaw
     from gapfactory.analysis.levels import LevelComparison
     from gapfactory.campaign import Campaign
-    from gapfactory.io.extxyz import LabelledFrame
     from gapfactory.reference import LabelNoise
     from gapfactory.report import (
         Failure,
         GenerationSummary,
-        HullData,
         PhaseEvidence,
         Quarantined,
         ReportData,
@@ -44,10 +43,7 @@ if TYPE_CHECKING:
     )
     from launchpad.database.dataset import LabelledItem
 
-__all__ = ["collect_report", "export_campaign", "report_campaign"]
-
-#: What `export_campaign` writes into its directory.
-EXPORTED = frozenset({"potential", "train.xyz", "held-out.xyz", "campaign.json"})
+__all__ = ["collect_report", "labelled_by_generation", "report_campaign", "that_are_done"]
 
 
 def report_campaign(database: Database[Any], name: str, directory: Path) -> Path:
@@ -65,13 +61,14 @@ def collect_report(database: Database[Any], name: str, *, similarity: bool = Tru
     record = require_campaign(database, name)
     campaign = campaign_of(record)
     metrics = metrics_of(database, name)
-    labelled = _labelled_by_generation(database, campaign)
+    labelled = labelled_by_generation(database, campaign)
     everything = _everything(database, campaign, labelled)
     noise = noise_of_labels(database, campaign)
     learning = _learning(metrics)
     finished = max((m["created"] for m in metrics), default=None) if record["state"] == "done" else None
     potential = latest_potential(database, name)
     stability, tried = stored_stability(metrics)
+    done = [e for group in labelled.values() for e in that_are_done(group)]
     return ReportData(
         campaign=name,
         system=campaign.element or ", ".join(sorted(campaign.composition or {})),
@@ -91,13 +88,16 @@ def collect_report(database: Database[Any], name: str, *, similarity: bool = Tru
         stability=stability,
         stability_note="" if campaign.evidence.stability.enabled else "evidence.stability.enabled is false",
         stability_generation=tried,
+        trials=stored_trials(campaign, metrics),
         label_noise=None if noise is None else noise.energy_rms_meV / 1000,
         label_noise_note=_noise_note(campaign, noise),
         scatter=_scatter(metrics),
         energies=_energies(labelled),
         selection=selection_stages(database, name),
-        hull=_hull(campaign, labelled),
+        hull=hull_data(campaign, done),
+        formation=formation_data(database, campaign, done, metrics),
         training=training_points(database, labelled, potential, metrics[-1] if metrics else None),
+        own_data=data_in_words(database, campaign),
         crystals=_crystals(metrics),
         searches=tuple(search_counts(metrics)),
         rankings=tuple(m["evidence"]["ranking"] for m in metrics if "ranking" in m["evidence"]),
@@ -120,7 +120,8 @@ def collect_report(database: Database[Any], name: str, *, similarity: bool = Tru
     )
 
 
-def _labelled_by_generation(database: Database[Any], campaign: Campaign) -> dict[int, list[LabelledItem]]:
+def labelled_by_generation(database: Database[Any], campaign: Campaign) -> dict[int, list[LabelledItem]]:
+    """Return what each generation has chosen, with its labels."""
     generations = [
         s["generation"] for s in database.selections.find({"campaign": campaign.name}, {"generation": 1})
     ]
@@ -130,7 +131,8 @@ def _labelled_by_generation(database: Database[Any], campaign: Campaign) -> dict
     }
 
 
-def _done(entries: Sequence[LabelledItem]) -> list[LabelledItem]:
+def that_are_done(entries: Sequence[LabelledItem]) -> list[LabelledItem]:
+    """Return those that have a label."""
     return [e for e in entries if e.label is not None and e.label.status == "done"]
 
 
@@ -167,7 +169,7 @@ def _generations(
                 relaxed_unconverged=counts.get("unconverged", 0),
                 relaxed_failed=counts.get("failed", 0),
                 selected=len(entries),
-                labelled=len(_done(entries)),
+                labelled=len(that_are_done(entries)),
                 quarantined=len(failed),
                 training_set=len(potential["trained_on"]) if potential else 0,
                 relaxation_reasons=Counter(r["reason"] for r in reasons),
@@ -207,7 +209,8 @@ def _learning(metrics: list[dict[str, Any]]) -> tuple[LearningPoint, ...]:
 
     points = []
     for entry in metrics:
-        generation, labels = entry["generation"], entry["labels"]
+        # assessments of earlier versions do not say what was given
+        generation, labels = entry["generation"], entry["labels"] + entry.get("given", 0)
         for row in entry["evidence"]["errors"]:
             if row["group"] == "all" and row["quantity"] in ("energy", "forces") and row["rmse"] is not None:
                 unit = "eV/atom" if row["quantity"] == "energy" else "eV/Å"
@@ -250,10 +253,9 @@ def _phases(
     import numpy as np
 
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve
-    from gapfactory.analysis.phases import named_phase
     from gapfactory.report import PhaseEvidence
 
-    if campaign.element is None or campaign.search is not None:
+    if campaign.search is not None:
         return ()
     newest = metrics[-1]["evidence"]["phases"] if metrics else {}
     found = []
@@ -265,7 +267,7 @@ def _phases(
             curve = EnergyVolumeCurve(
                 name, "potential", np.array(measured["volumes"]), np.array(measured["energies"]), failures
             )
-        phase = named_phase(name)
+        phase = campaign.phase_of(name)
         found.append(
             PhaseEvidence(
                 phase=name,
@@ -315,7 +317,9 @@ def _scatter(metrics: list[dict[str, Any]]) -> ScatterData | None:
 
 def _energies(labelled: dict[int, list[LabelledItem]]) -> dict[int, list[float]]:
     energies = {
-        generation: [e.label.energy / len(e.item.atoms) for e in _done(entries) if e.label is not None]
+        generation: [
+            e.label.energy / len(e.item.atoms) for e in that_are_done(entries) if e.label is not None
+        ]
         for generation, entries in labelled.items()
     }
     every = [energy for group in energies.values() for energy in group]
@@ -325,29 +329,6 @@ def _energies(labelled: dict[int, list[LabelledItem]]) -> dict[int, list[float]]
     }
 
 
-def _hull(campaign: Campaign, labelled: dict[int, list[LabelledItem]]) -> HullData | None:
-    import numpy as np
-    from scipy.spatial import ConvexHull, QhullError
-
-    from gapfactory.potentials.gap import distance_to_hull
-    from gapfactory.report import HullData
-
-    entries = [e for group in labelled.values() for e in _done(group)]
-    if campaign.element is None or len(entries) < 3:
-        return None
-    volumes = np.array([e.item.atoms.get_volume() / len(e.item.atoms) for e in entries])
-    energies = np.array([e.label.energy / len(e.item.atoms) for e in entries if e.label is not None])
-    distances = distance_to_hull(volumes, energies)
-    try:
-        corners = ConvexHull(np.column_stack([volumes, energies])).vertices
-    except QhullError:
-        return None
-    low = np.array(sorted(c for c in corners if distances[c] < 1e-9))
-    order = low[np.argsort(volumes[low])]
-    ids = tuple(e.item.id for e in entries)
-    return HullData(volumes, energies, volumes[order], energies[order], distances, ids)
-
-
 def _similarity(campaign: Campaign, labelled: dict[int, list[LabelledItem]]) -> Any:
     from gapfactory.analysis.similarity_map import similarity_map
     from gapfactory.errors import EvidenceError
@@ -355,7 +336,7 @@ def _similarity(campaign: Campaign, labelled: dict[int, list[LabelledItem]]) -> 
     if not labelled:
         return None
     newest = max(labelled)
-    structures = [e.item.atoms for e in _done(labelled[newest])]
+    structures = [e.item.atoms for e in that_are_done(labelled[newest])]
     try:
         return similarity_map({campaign.name: structures})
     except EvidenceError:
@@ -458,120 +439,3 @@ def _failures(
         for t in queries.failed_tasks(database, campaign.name)
     ]
     return tuple(found)
-
-
-def export_campaign(
-    database: Database[Any], name: str, directory: Path, generation: int | None = None
-) -> Path:
-    """Write the potential, the training and held-out sets and a manifest into a directory.
-
-    Parameters
-    ----------
-    database, name
-        The campaign.
-    directory
-        Made if missing; what an earlier export left in it is replaced.
-    generation
-        Whose potential; the newest by default. The training set is the one that it was fitted on, the held-out set
-        that of all generations up to it.
-
-    Raises
-    ------
-    NotFoundError
-        There is no such potential.
-    InputError
-        The directory holds other files.
-    PotentialError
-        A file of the potential, or a structure that it was fitted on, is not in the database any more.
-    """
-    from gapfactory.errors import NotFoundError, PotentialError
-    from gapfactory.io.extxyz import write_training_set
-
-    record = require_campaign(database, name)
-    campaign = campaign_of(record)
-    if generation is None:
-        potential = latest_potential(database, name)
-        if potential is None:
-            msg = (
-                f"campaign {name!r} has no potential yet; 'gapfactory campaign status {name}' shows how "
-                "far it is"
-            )
-            raise NotFoundError(msg)
-    else:
-        potential = require_potential(database, name, generation)
-    entries = with_labels(database, campaign, atom_items(database, campaign))
-    for of, group in _labelled_by_generation(database, campaign).items():
-        if of <= potential["generation"]:
-            entries += group
-    good = _done(entries)
-    trained_on = set(potential["trained_on"])
-    training = [e for e in good if e.item.id in trained_on]
-    if len(training) != len(trained_on):
-        msg = (
-            f"potential {potential['_id']!r} was fitted on {len(trained_on)} structures, {len(training)} of them are "
-            "in the database with their labels; 'gapfactory db check' says what is missing"
-        )
-        raise PotentialError(msg)
-    held_out = [e for e in good if e.item.role == "test"]
-    _clear_export(directory)
-    fetch_potential(database, potential, directory / "potential")
-    if training:  # a search has been given its potential
-        write_training_set(directory / "train.xyz", _frames(training))
-    if held_out:
-        write_training_set(directory / "held-out.xyz", _frames(held_out))
-    manifest = {
-        "campaign": name,
-        "potential": {
-            "generation": potential["generation"],
-            "digest": potential["digest"],
-            "files": potential["files"],
-        },
-        "settings": campaign.model_dump(mode="json"),
-        "versions": record["versions"],
-        "removed": removals_of(database, name),
-        "citations": list(citations(campaign)),
-    }
-    (directory / "campaign.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-    return directory
-
-
-def _clear_export(directory: Path) -> None:
-    """Remove what an earlier export wrote; refuse a directory that holds anything else."""
-    import shutil
-
-    from gapfactory.errors import InputError
-
-    present = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
-    if directory.exists() and not directory.is_dir():
-        msg = f"{directory} is a file; give another directory with --out"
-        raise InputError(msg)
-    if present and not ("campaign.json" in present and present <= EXPORTED):
-        msg = (
-            f"{directory} holds other files ({', '.join(sorted(present - EXPORTED)[:3]) or 'no campaign.json'}); give "
-            "a new directory with --out"
-        )
-        raise InputError(msg)
-    for name in sorted(present):
-        path = directory / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _frames(entries: Sequence[LabelledItem]) -> list[LabelledFrame]:
-    from gapfactory.io.extxyz import LabelledFrame
-
-    return [
-        LabelledFrame(
-            id=entry.item.id,
-            atoms=entry.item.atoms,
-            energy=entry.label.energy,
-            forces=entry.label.forces,
-            stress=entry.label.stress,
-            config_type=entry.item.kind,
-            info=(("generation", entry.item.generation),),
-        )
-        for entry in sorted(entries, key=lambda e: e.item.id)
-        if entry.label is not None
-    ]

@@ -22,11 +22,12 @@ __all__ = [
     "TransientFault",
     "is_transient",
     "is_transient_database_error",
-    "raised_fault",
+    "raised",
     "retrying",
 ]
 
 Result = TypeVar("Result")
+Kind = TypeVar("Kind", bound=BaseException)
 
 #: Operating-system errors that another try, later or elsewhere, can cure: disk full, quota, I/O, memory,
 #: files, network.
@@ -122,9 +123,9 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
-def raised_fault(error: BaseException) -> TransientFault | None:
-    """Return the `TransientFault` that a task raised, if it raised one."""
-    return next((cause for cause in _causes(error) if isinstance(cause, TransientFault)), None)
+def raised(error: BaseException, kind: type[Kind]) -> Kind | None:
+    """Return the error of a kind that a task raised, itself or as the cause of another, if it raised one."""
+    return next((cause for cause in _causes(error) if isinstance(cause, kind)), None)
 
 
 @dataclass(frozen=True)

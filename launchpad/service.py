@@ -7,13 +7,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from gapfactory.errors import StateError
+from gapfactory.protocols.kinds import kind_of_protocol
 from gapfactory.protocols.planner import recipe_of
 from launchpad import quarantine, queries
 from launchpad.database import campaigns
 from launchpad.database.audit import audit
 from launchpad.database.connection import durable
 from launchpad.database.dataset import all_items, with_labels
-from launchpad.database.documents import generation_id, label_id
+from launchpad.database.documents import generation_id, is_data_id, label_id
 from launchpad.database.labels import count_done
 from launchpad.diagnostics import search_counts
 from launchpad.given_potential import take_over_potential
@@ -92,6 +93,7 @@ def submit(
     from gapfactory.potentials.gap import check_backend
     from gapfactory.reference import check_engine
     from launchpad.database.indexes import ensure_indexes
+    from launchpad.own_data import take_over_data
     from launchpad.workflows.generation import submit_generation
 
     check_engine(campaign.reference, tuple(campaign.species_table))
@@ -103,6 +105,8 @@ def submit(
     if database.campaigns.find_one({"_id": campaign.name}, {"_id": 1}) is None:
         require_quota(database, campaign.name, planned_for(campaign, 0))
     take_over_potential(database, campaign, directory)
+    campaigns.require_same(database, campaign, text)
+    take_over_data(database, campaign, directory)
     created = campaigns.create_campaign(database, campaign, text, versions())
     if created != "unchanged":
         audit(database, "campaign.submitted", campaign=campaign.name, how=created)
@@ -126,6 +130,7 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
     record = campaigns.require_campaign(database, name)
     # read as stored: checking the settings takes longer than all the rest
     settings = record["settings"]
+    kind = kind_of_protocol(settings)
     generation = record["generation"]
     planned = _relaxations_planned(record, generation)
     # evidence and fit reports are large, and this is asked every second
@@ -139,7 +144,7 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
                 "reason": 1,
                 "evidence.headline": 1,
                 "evidence.searches": 1,
-                **({"evidence.ranking": 1} if settings["protocol"] == "search" else {}),
+                **({"evidence.ranking": 1} if kind.ranks else {}),
             },
         ).sort("generation", 1)
     )
@@ -153,7 +158,7 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
         "state": record["state"],
         "reason": record["reason"],
         "generation": generation,
-        "generations": campaigns.generations_planned(settings),
+        "generations": kind.generations(settings),
         "label_budget": settings["stop"]["label_budget"],
         "labels": labels,
         "tasks": queries.task_counts(database, name, generation),
@@ -182,26 +187,28 @@ def status(database: Database[Any], name: str, *, labels: int | None = None) -> 
 def _relaxations_planned(record: dict[str, Any], generation: int) -> int:
     """Return how many cells a generation relaxes; settings are checked only where they say more than one number."""
     settings = record["settings"]
-    if settings["protocol"] == "search":
+    kind = kind_of_protocol(settings)
+    if kind.ranks:
         recipe = recipe_of(campaigns.campaign_of(record), generation)
         return recipe.n_cells or recipe.reference_relaxations
     if not generation or settings.get("source"):
         return 0
-    if settings.get("vibrations") and generation == campaigns.generations_planned(settings) - 1:
+    if settings.get("vibrations") and generation == kind.generations(settings) - 1:
         return 0
     # campaigns of earlier versions have no components
-    if settings.get("components") or settings["protocol"] != "de-novo-2019":
+    several = settings.get("components") or settings.get("robustness")
+    if several or settings["protocol"] != "de-novo-2019":
         return campaigns.campaign_of(record).cells_of(generation)
     return int(settings["schedule"]["cells_per_generation"])
 
 
 def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict[str, Any] | None) -> int:
-    """Return how many picks are labelled.
+    """Return how many picks are labelled, without those that came with their labels.
 
     Every label of an assessed generation is decided: it is there, or it is among the few that failed. Only what was
     chosen after the newest assessment is looked at one by one.
     """
-    if record["settings"]["protocol"] == "search":
+    if kind_of_protocol(record["settings"]).ranks:
         # each stage has a level of its own, and there are few of them
         overview = label_overview(database, campaigns.campaign_of(record))
         return sum(entry.label is not None and entry.label.status == "done" for entry in overview)
@@ -213,6 +220,7 @@ def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict
             {"campaign": name, "generation": {"$gt": newest}}, {"train": 1, "test": 1}
         )
         for key in (*selection["train"], *selection["test"])
+        if not is_data_id(key)
     ]
     fields = {"hash": 1, "info.levels": 1}
     found = list(database.structures.find({"_id": {"$in": ids}}, fields)) if ids else []
@@ -226,8 +234,12 @@ def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict
     chosen = database.selections.aggregate(
         [
             {"$match": {"campaign": name, "generation": {"$lte": newest}}},
-            {"$project": {"picks": {"$add": [{"$size": "$train"}, {"$size": "$test"}]}}},
+            {"$project": {"generation": 1, "picks": {"$add": [{"$size": "$train"}, {"$size": "$test"}]}}},
         ]
+    )
+    picks = {entry["generation"]: entry["picks"] for entry in chosen if entry["picks"]}
+    given = database.structures.count_documents(
+        {"campaign": name, "generation": {"$in": sorted(picks)}, "stage": "data"}
     )
     failed = {
         entry["structure_hash"]
@@ -236,7 +248,7 @@ def _labels_done(database: Database[Any], record: dict[str, Any], assessed: dict
             {"structure_hash": 1},
         )
     }
-    return sum(entry["picks"] for entry in chosen) - len(failed - hashes) + since
+    return sum(picks.values()) - given - len(failed - hashes) + since
 
 
 def label_overview(database: Database[Any], campaign: Campaign) -> list[LabelledItem]:

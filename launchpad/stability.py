@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from pymongo.database import Database
 
-    from gapfactory.analysis.stability import Stability
+    from gapfactory.analysis.stability import Stability, Trial
     from gapfactory.campaign import Campaign
 
-__all__ = ["measure_stability", "most_stable", "stability_wanted", "stored_stability"]
+__all__ = ["measure_stability", "most_stable", "stability_wanted", "stored_stability", "stored_trials"]
 
 #: eV/atom by which a named phase may lie above the lowest labelled structure and still be the one that is tried:
 #: labels differ by as much from one setting of a cell to another
@@ -101,13 +101,11 @@ def most_stable(
     EvidenceError
         There is neither.
     """
-    from gapfactory.analysis.phases import named_phase
-
     candidates: list[tuple[float, Atoms, str, bool]] = []
     for name in campaign.phase_names():
         curve = reference_curve(database, campaign, name)
         if curve is not None and len(curve.energies):
-            candidates.append((float(curve.energies.min()), named_phase(name).atoms, name, True))
+            candidates.append((float(curve.energies.min()), campaign.phase_of(name).atoms, name, True))
     for entry in labelled_picks(database, campaign, generation):
         atoms = entry.item.atoms
         if entry.label is not None and all(atoms.pbc):
@@ -138,6 +136,23 @@ def _dimer_lengths(database: Database[Any], campaign: Campaign) -> dict[tuple[st
         best[first, second] = min(best.get((first, second), found), found)
     radius = {symbol: item.radius for symbol, item in campaign.species_table.items()}
     return {(a, b): min(length, radius[a] + radius[b]) for (a, b), (_, length) in best.items()}
+
+
+def stored_trials(campaign: Campaign, metrics: list[dict[str, Any]]) -> tuple[Trial, ...]:
+    """Return what became of every potential that was tried, by generation."""
+    from gapfactory.analysis.stability import Trial, stability_from_dict
+    from gapfactory.protocols.planner import recipe_of
+
+    return tuple(
+        Trial(
+            entry["generation"],
+            recipe_of(campaign, entry["generation"]).title,
+            entry["labels"] + entry.get("given", 0),
+            stability_from_dict(entry["evidence"]["stability"]),
+        )
+        for entry in metrics
+        if entry["evidence"].get("stability") is not None
+    )
 
 
 def stored_stability(metrics: list[dict[str, Any]]) -> tuple[Stability | None, int | None]:

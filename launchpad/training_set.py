@@ -90,8 +90,9 @@ def last_frames(database: Database[Any], items: Sequence[Item]) -> dict[str, int
 def origin_of(item: Item, last: Mapping[str, int]) -> str:
     """Return what a chosen structure is, as stored metrics name it.
 
-    ``cell`` as it was made; ``crystal``; ``displaced``, of vibrations; a snapshot, ``step N`` or ``end``; ``shaken``
-    out of an end; or what a funnel took of a relaxation: its ``minimum`` or a ``frame`` on the way.
+    ``data``, which came with its label; ``cell`` as it was made; ``crystal``; ``displaced``, of vibrations; a snapshot,
+    ``step N`` or ``end``; ``shaken`` out of an end; or what a funnel took of a relaxation: its ``minimum`` or a
+    ``frame`` on the way.
 
     Parameters
     ----------
@@ -100,6 +101,8 @@ def origin_of(item: Item, last: Mapping[str, int]) -> str:
     last
         As `last_frames` returns it.
     """
+    if item.given:
+        return "data"
     if item.info.get("crystal"):
         return "crystal"
     if item.info.get("parent"):

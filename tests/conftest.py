@@ -5,6 +5,8 @@ The database is the embedded server unless GAPFACTORY_TEST_URI names another.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import shutil
@@ -15,11 +17,16 @@ import tempfile
 import uuid
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+# a machine that others use may take long over anything
+hypothesis.settings.register_profile("gapfactory", deadline=None)
+hypothesis.settings.load_profile("gapfactory")
 ROOT = Path(__file__).parents[1]
 if str(ROOT / "tests") not in sys.path:
     sys.path.insert(0, str(ROOT / "tests"))  # for the gf_*.py that several directories use
+
 MAIN = [sys.executable, "-c", "from launchpad.cli import main; main()"]
 
 
@@ -83,6 +90,22 @@ def database(database_uri):
     opened.client.close()
 
 
+@functools.cache
+def _forks():
+    """Return the process that most commands of this test run are forks of."""
+    from gf_forks import Forks
+
+    made = Forks(_environment())
+    atexit.register(made.close)
+    return made
+
+
+def _environment(**further: str) -> dict[str, str]:
+    """Return the environment of commands: this one without its database."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("GAPFACTORY_DB")}
+    return inherited | {"OMP_NUM_THREADS": "1", "COLUMNS": "80", "PYTHONPATH": str(ROOT)} | further
+
+
 class Place:
     """A directory with a local database of its own, in which `gapfactory` is run as a person runs it."""
 
@@ -90,16 +113,8 @@ class Place:
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.data = Path(tempfile.mkdtemp(prefix="gfp-"))
-        own = {
-            "GAPFACTORY_DATA": str(self.data),
-            "GAPFACTORY_CACHE": str(directory / "cache"),
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "80",
-            "PYTHONPATH": str(ROOT),
-        }
-        self.environment = (
-            {k: v for k, v in os.environ.items() if not k.startswith("GAPFACTORY_DB")} | own | environment
-        )
+        own = {"GAPFACTORY_DATA": str(self.data), "GAPFACTORY_CACHE": str(directory / "cache")}
+        self.environment = _environment(**own | environment)
 
     def write(self, name: str, text: str) -> Path:
         """Write a file."""
@@ -123,10 +138,14 @@ class Place:
         self, *arguments: str, timeout: float = 300.0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
+        own = self.environment | environment
+        forks = _forks()
+        if forks.serves(own):
+            return forks.run(arguments, self.directory, own, timeout)
         return subprocess.run(
             [*MAIN, *arguments],
             cwd=self.directory,
-            env=self.environment | environment,
+            env=own,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -184,6 +203,23 @@ def place(tmp_path):
     made = Place(tmp_path / "here")
     yield made
     made.close()
+
+
+@pytest.fixture
+def stored():
+    """Return a function that opens the database of a place; all are closed afterwards."""
+    from launchpad.database.connection import open_database
+    from launchpad.embedded import ensure_running
+
+    opened = []
+
+    def open_(place):
+        opened.append(open_database(ensure_running(place.data)))
+        return opened[-1]
+
+    yield open_
+    for database in opened:
+        database.client.close()
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ FLAGS = (
 #: Of every account that the tests make.
 PASSWORD = "correct horse battery"  # noqa: S105
 #: Milliseconds that anything in a page may take on a busy machine.
-PATIENCE_MS = 40_000
+PATIENCE_MS = 120_000
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 #: What a page's policy forbids is told on the console, also by what is silent about it.
 _TELL_POLICY = """addEventListener("securitypolicyviolation", e => console.error(

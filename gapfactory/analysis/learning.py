@@ -6,8 +6,9 @@ structures that the potential was not trained on.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -33,6 +34,11 @@ __all__ = [
     "fit_power_law",
     "low_energy_rmse",
 ]
+
+
+#: Sizes that a forecast needs, and labels beyond which it says nothing.
+_POINTS: Final = 4
+_FAR: Final = 1e6
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,9 @@ class ConvergenceSettings(Settings):
     """Held-out structures are judged up to this far (eV/atom) above the lowest energy known."""
     plateau_improvement: float | None = Field(default=None, ge=0, lt=1)
     """Stop when the error fell by less than this fraction over the generations judged; None: never."""
+    out_of_reach: float | None = Field(default=None, gt=0)
+    """Stop when the learning curve, a power law through the errors of at least four generations, says that so many
+    times `label_budget` are not enough for `energy_error_in_eV`, by more than twice its scatter; None: never."""
     generations: int = Field(default=3, ge=1)
     """Number of consecutive generations that must fulfil a criterion."""
     minimum_structures: int = Field(default=10, ge=1)
@@ -130,6 +139,9 @@ class ConvergenceSettings(Settings):
                 "or more, or leave plateau_improvement out"
             )
             raise ValueError(msg)
+        if self.out_of_reach is not None and self.energy_error_in_eV is None:
+            msg = "out_of_reach needs an error to reach: set energy_error_in_eV, or leave out_of_reach out"
+            raise ValueError(msg)
         return self
 
 
@@ -140,7 +152,7 @@ class Evidence:
     Parameters
     ----------
     generation, n_labels
-        Generation and labels in its training set.
+        Generation, and labels up to it, those that the campaign was given among them.
     n_structures
         Held-out structures within the energy window.
     energy_rmse
@@ -262,4 +274,35 @@ def decide_stop(
                 f"held-out energy error no longer falls: {shown} meV/atom, {100 * improvement:.0f} % better "
                 f"over {len(errors)} generations (asked for {100 * settings.plateau_improvement:g} %)",
             )
-    return StopDecision(False, f"held-out energy errors {shown} meV/atom: not converged yet")
+    law = _law(usable)
+    if target is not None and law is not None and settings.out_of_reach is not None:
+        # what a campaign was given is no part of its budget
+        most = settings.out_of_reach * label_budget + max(e.n_labels for e in usable) - labels_spent
+        best = float(law.predict(most)) * math.exp(-2.0 * law.scatter)
+        if best > target:
+            return StopDecision(
+                True,
+                f"{1000 * target:g} meV/atom is out of reach: after {most:g} labels the learning curve expects "
+                f"{1000 * float(law.predict(most)):.1f} meV/atom, {1000 * best:.1f} at the best",
+            )
+    newest = max(e.n_labels for e in usable)
+    forecast = "" if target is None or law is None else f"; {_expected(law, target, newest)}"
+    return StopDecision(False, f"held-out energy errors {shown} meV/atom: not converged yet{forecast}")
+
+
+def _law(usable: Sequence[Evidence]) -> PowerLaw | None:
+    """Return the power law through the errors, or None of fewer than four sizes, which say little of a scatter."""
+    points = [(e.n_labels, e.energy_rmse) for e in usable if e.n_labels > 0 and e.energy_rmse > 0]
+    if len({n for n, _ in points}) < _POINTS:
+        return None
+    return fit_power_law(*zip(*points, strict=True))
+
+
+def _expected(law: PowerLaw, target: float, newest: int) -> str:
+    """Say how many more labels an error is expected to take."""
+    likely, few, many = (law.labels_for(target * math.exp(k * law.scatter)) for k in (0.0, 1.0, -1.0))
+    goal = f"{1000 * target:g} meV/atom"
+    if likely is None or few is None or many is None or likely > _FAR:
+        return f"{goal} is not expected from more labels of this kind"
+    left = [max(n - newest, 0.0) for n in (likely, few, many)]
+    return f"{goal} is expected after {left[0]:.2g} labels more ({left[1]:.2g} to {left[2]:.2g})"

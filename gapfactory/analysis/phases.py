@@ -7,7 +7,8 @@ not be checked against a source is left out and listed by `missing_phases`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from gapfactory._spglib import ask_spglib
@@ -89,6 +90,12 @@ def primitive_cell(atoms: Atoms, symprec: float = _SYMPREC) -> tuple[Atoms, int]
     return Atoms(numbers, cell=lattice, scaled_positions=positions, pbc=True), int(dataset.number)
 
 
+def _fresh(phase: NamedPhase) -> NamedPhase:
+    """Return the phase with atoms that nobody else has."""
+    return replace(phase, atoms=phase.atoms.copy())
+
+
+@cache
 def _build(record: PhaseRecord) -> NamedPhase:
     """Expand a record; refuse it when multiplicities or the space group disagree with what was published."""
     from ase.data import atomic_numbers, covalent_radii
@@ -164,7 +171,35 @@ def named_phases(element: str) -> tuple[NamedPhase, ...]:
     """
     from gapfactory.analysis._phase_data import RECORDS
 
-    return tuple(_build(r) for r in RECORDS if r.element == element)
+    return tuple(_fresh(_build(r)) for r in RECORDS if r.element == element)
+
+
+def given_phase(name: str, crystal: Atoms, source: str) -> NamedPhase:
+    """Return a crystal that somebody knows as a phase, in its primitive cell.
+
+    Parameters
+    ----------
+    name, source
+        What it is called, and where it is from.
+    crystal
+        Any cell of it.
+
+    Raises
+    ------
+    EvidenceError
+        spglib finds no symmetry, e.g. because two atoms coincide.
+    """
+    primitive, number = primitive_cell(crystal)
+    return NamedPhase(
+        name=name,
+        label=name,
+        atoms=primitive,
+        space_group=number,
+        source=source,
+        notes="",
+        density=float(primitive.get_masses().sum() / primitive.get_volume() * _DENSITY),
+        shortest_contact=_shortest_contact(primitive),
+    )
 
 
 def named_phase(name: str) -> NamedPhase:
@@ -179,7 +214,7 @@ def named_phase(name: str) -> NamedPhase:
 
     for record in RECORDS:
         if record.name == name:
-            return _build(record)
+            return _fresh(_build(record))
     raise EvidenceError(f"no named phase {name!r}; there are: {', '.join(r.name for r in RECORDS)}")
 
 

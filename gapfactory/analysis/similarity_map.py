@@ -13,6 +13,7 @@ import numpy as np
 
 from gapfactory.errors import EvidenceError
 from gapfactory.settings import Settings
+from gapfactory.structures import composition_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,12 +68,15 @@ class SimilarityMap:
         Mean coordination number of each structure, shape (n,).
     explained
         Share of the kernel's variance along each axis, shape (2,).
+    compositions
+        Reduced formula of each structure, length n.
     """
 
     groups: tuple[str, ...]
     coordinates: NDArray[np.float64]
     coordination: NDArray[np.float64]
     explained: NDArray[np.float64]
+    compositions: tuple[str, ...]
 
 
 def shortest_bond(atoms: Atoms) -> float:
@@ -198,4 +202,5 @@ def similarity_map(
         coordinates=coordinates,
         coordination=np.array([coordination_number(c, settings.coordination_in_r0) for c in cells]),
         explained=explained,
+        compositions=tuple(composition_of(atoms) for members in groups.values() for atoms in members),
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from gapfactory.analysis.stability_settings import StabilitySettings
 
-__all__ = ["Stability", "check_stability", "stability_from_dict", "trial_temperature"]
+__all__ = ["Stability", "Trial", "check_stability", "stability_from_dict", "trial_temperature"]
 
 #: K that stand in for a melting point that is not known
 ASSUMED_MELTING_POINT = 1000.0
@@ -117,6 +117,38 @@ class Stability:
             "dynamics": None if self.dynamics is None else _plain(self.dynamics),
             "contacts": [_plain(curve) for curve in self.contacts],
         }
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of the potential of one generation in molecular dynamics, among those of others.
+
+    Parameters
+    ----------
+    generation
+        Whose potential.
+    title
+        What its generation was for.
+    labels
+        Structures labelled until then.
+    found
+        The trial.
+    """
+
+    generation: int
+    title: str
+    labels: int
+    found: Stability
+
+    @property
+    def reached_ps(self) -> float:
+        """How long it survived at constant temperature; 0 where there was no run."""
+        return 0.0 if self.found.dynamics is None else self.found.dynamics.reached_ps
+
+    @property
+    def wanted_ps(self) -> float | None:
+        """How long it should have; None where there was no run."""
+        return None if self.found.dynamics is None else self.found.dynamics.duration_ps
 
 
 _PLAIN = ("crystal", "temperature_K", "melting_point_K", "note", "problem")

@@ -309,7 +309,9 @@ def partly_occupied(path: str | PathLike[str]) -> list[str]:
         with Path(path).open(encoding="utf-8", errors="replace") as file:
             for block in parse_cif(file):
                 if block.has_structure():
-                    shares = block.get("_atom_site_occupancy") or []
+                    shares = block.get("_atom_site_occupancy")
+                    if shares is None:  # where a CIF gives none, every atom is there always
+                        continue
                     labels = block.get("_atom_site_label") or [f"atom {k + 1}" for k in range(len(shares))]
                     found += [
                         str(label)

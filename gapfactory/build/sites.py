@@ -13,12 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -101,6 +101,45 @@ def _generic_point(site: Site) -> NDArray[np.float64]:
     return site.origin + _GENERIC[: site.dimension] @ site.directions
 
 
+@cache
+def _off(directions: bytes) -> NDArray[np.float64]:
+    """Return the (3, 3) matrix that takes what lies along directions, rows as bytes, out of row vectors."""
+    rows = np.frombuffer(directions).reshape(-1, 3)
+    return np.eye(3) - np.linalg.pinv(rows) @ rows
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """What a rotation leaves fixed of the vectors along some directions; the same in every group that has it.
+
+    Attributes
+    ----------
+    matrix, inverse
+        Of rotation minus identity on the (d,) parameters, (3, d), and its pseudo-inverse.
+    directions
+        Basis of the fixed vectors, rows.
+    """
+
+    matrix: NDArray[np.float64]
+    inverse: NDArray[np.float64]
+    directions: NDArray[np.float64]
+
+
+@cache
+def _fixed(rotation: bytes, directions: bytes) -> _Fixed | None:
+    """Return what a rotation leaves fixed along directions, both as bytes; None where that is all of it."""
+    turned = np.frombuffer(rotation).reshape(3, 3) - np.eye(3)
+    rows = np.frombuffer(directions).reshape(-1, 3)
+    matrix = turned @ rows.T  # acts on the parameters u
+    dimension = len(rows) - int(np.linalg.matrix_rank(matrix, tol=_TOLERANCE))
+    if dimension == len(rows):
+        return None
+    inside = _SMALL_VECTORS[np.linalg.norm(_SMALL_VECTORS @ _off(directions), axis=1) < _TOLERANCE]
+    fixed = inside[np.abs(inside @ turned.T).max(axis=1) < _TOLERANCE]
+    inverse: NDArray[np.float64] = np.asarray(np.linalg.pinv(matrix), dtype=np.float64)
+    return _Fixed(matrix, inverse, _primitive_basis(fixed, dimension))
+
+
 def _equivalent(group: SymmetryGroup, one: Site, other: Site) -> bool:
     """Whether an operation of the group, lattice translations included, maps `one` into `other`."""
     images = group.rotations @ _generic_point(one) + group.translations - other.origin
@@ -108,34 +147,34 @@ def _equivalent(group: SymmetryGroup, one: Site, other: Site) -> bool:
     if not other.dimension:
         return bool((np.abs(images).max(axis=1) < _TOLERANCE).any())
     flat = (images[:, None, :] + _WIDE_TRANSLATIONS).reshape(-1, 3)
-    flat -= flat @ np.linalg.pinv(other.directions) @ other.directions
+    flat = flat @ _off(other.directions.tobytes())
     return bool((np.abs(flat).max(axis=1) < _TOLERANCE).any())
 
 
-def _subsites(group: SymmetryGroup, parent: Site) -> list[Site]:
-    """Return the subspaces of a site that one more operation leaves fixed (with repetitions)."""
-    result = []
-    inside = _SMALL_VECTORS[
-        np.linalg.norm(
-            _SMALL_VECTORS - _SMALL_VECTORS @ np.linalg.pinv(parent.directions) @ parent.directions, axis=1
-        )
-        < _TOLERANCE
-    ]
+def _subspaces(
+    group: SymmetryGroup, parent: Site
+) -> Iterator[tuple[tuple[Any, ...], NDArray[np.float64], NDArray[np.float64]]]:
+    """Return key, origin and directions of the subspaces of a site that one more operation leaves fixed.
+
+    Those of one key are the same; others may be too.
+    """
+    along = parent.directions.tobytes()
     for k in range(1, group.order):
-        matrix = (group.rotations[k] - np.eye(3)) @ parent.directions.T  # (3, d): acts on the parameters u
-        dimension = parent.dimension - int(np.linalg.matrix_rank(matrix, tol=_TOLERANCE))
-        if dimension == parent.dimension:
+        rotation = np.asarray(group.rotations[k], dtype=float)
+        fixed = _fixed(rotation.tobytes(), along)
+        if fixed is None:
             continue
-        moved = (group.rotations[k] - np.eye(3)) @ parent.origin + group.translations[k]
+        moved = (rotation - np.eye(3)) @ parent.origin + group.translations[k]
         targets = -(moved - np.rint(moved)) - _TRANSLATIONS  # (27, 3)
-        parameters = targets @ np.linalg.pinv(matrix).T
-        solved = np.abs(parameters @ matrix.T - targets).max(axis=1) < _TOLERANCE
-        fixed = inside[np.abs(inside @ (group.rotations[k] - np.eye(3)).T).max(axis=1) < _TOLERANCE]
-        directions = _primitive_basis(fixed, dimension)
+        parameters = targets @ fixed.inverse.T
+        solved = np.abs(parameters @ fixed.matrix.T - targets).max(axis=1) < _TOLERANCE
         origins = (parent.origin + parameters[solved] @ parent.directions) % 1.0
-        first = np.unique(origins.round(6), axis=0, return_index=True)[1]
-        result += [_site(group, origin, directions) for origin in origins[first]]
-    return result
+        first: dict[tuple[float, ...], int] = {}
+        for number, key in enumerate(map(tuple, origins.round(6).tolist())):
+            first.setdefault(key, number)
+        basis = fixed.directions.tobytes()
+        for key in sorted(first):
+            yield (key, basis), origins[first[key]], fixed.directions
 
 
 @lru_cache(maxsize=512)
@@ -147,8 +186,13 @@ def sites(group: SymmetryGroup) -> tuple[Site, ...]:
     if group.kind == "point":
         return _about_the_origin(group)
     found = [Site(group.order, np.zeros(3), np.eye(3), (0,))]
+    seen = set()
     for parent in found:  # grows while it is walked
-        for site in _subsites(group, parent):
+        for key, origin, directions in _subspaces(group, parent):
+            if key in seen:
+                continue
+            seen.add(key)
+            site = _site(group, origin, directions)
             alike = (s for s in found if (s.multiplicity, s.dimension) == (site.multiplicity, site.dimension))
             if not any(_equivalent(group, site, old) for old in alike):
                 found.append(site)

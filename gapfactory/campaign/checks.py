@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gapfactory.potentials.gap.settings import GapSettings
+from gapfactory.protocols.kinds import KINDS
 
 if TYPE_CHECKING:
     from gapfactory.campaign.model import Campaign
@@ -35,7 +36,9 @@ def require_consistent(campaign: Campaign) -> None:
         msg = "a campaign with a 'source' has one generation: set schedule.generations to 1"
         raise ValueError(msg)
     _require_vibrations(campaign)
+    _require_robustness(campaign)
     _require_search(campaign)
+    _require_data(campaign)
     if campaign.protocol in _SINGLE_POINTS:
         _require_snapshots(campaign)
     elif campaign.protocol == "de-novo-2019":
@@ -49,11 +52,76 @@ def require_consistent(campaign: Campaign) -> None:
         msg = "stop.convergence needs evidence: set select.held_out_per_generation to 5 or more"
         raise ValueError(msg)
     campaign.phase_names()
+    _require_known(campaign)
     if campaign.potential == "eddp":
         _require_networks(campaign)
     else:
         _require_gap(campaign)
     _require_targets(campaign)
+
+
+def _require_known(campaign: Campaign) -> None:
+    """Refuse crystals to judge by that have another one's name, other elements, or are none."""
+    from gapfactory.analysis.phases import names_of_phases
+    from gapfactory.errors import EvidenceError, InputError
+    from gapfactory.io.structure_text import given_crystals
+
+    tabulated = names_of_phases(campaign.element) if campaign.element is not None else ()
+    for name, entry in campaign.evidence.known.items():
+        where = f"evidence.known.{name}"
+        if name in tabulated or f"{campaign.element}-{name}" in tabulated:
+            msg = f"{where}: a tabulated phase has this name; give it another one"
+            raise ValueError(msg)
+        if entry.structures is None:
+            msg = f"{where} has no 'structures': they come from its file when a campaign file is read"
+            raise ValueError(msg)
+        try:
+            crystals = given_crystals(entry.structures)
+            foreign = {s for atoms in crystals for s in atoms.get_chemical_symbols()} - set(
+                campaign.species_table
+            )
+            if len(crystals) != 1 or foreign:
+                what = (
+                    f"has {', '.join(sorted(foreign))}"
+                    if foreign
+                    else f"holds {len(crystals)} crystals, not one"
+                )
+                msg = f"{where} {what}: give a file with one crystal of the campaign's elements"
+                raise ValueError(msg)
+            campaign.phase_of(name)
+        except (InputError, EvidenceError) as error:
+            msg = f"{where}: {error}"
+            raise ValueError(msg) from error
+
+
+def _require_data(campaign: Campaign) -> None:
+    """Refuse labels of the group's own that no potential would be trained on, or that have not been read."""
+    from gapfactory.protocols.planner import recipe_of, searches_of
+
+    if campaign.schedule.initial_cells == 0 and campaign.source is None:
+        first = any(entry.joins == 0 for entry in campaign.data.values())
+        if campaign.protocol != "de-novo-2019" or campaign.components or not first:
+            msg = (
+                "schedule.initial_cells is 0: a campaign begins without random cells only with the protocol "
+                "'de-novo-2019', without 'components', and with 'data' that join generation 0; make cells, or add data"
+            )
+            raise ValueError(msg)
+    for name, entry in campaign.data.items():
+        where = f"data.{name}"
+        if entry.sha256 is None or entry.structures is None:
+            msg = f"{where} has no 'sha256' and 'structures': they come from its file when a campaign file is read"
+            raise ValueError(msg)
+        kind = KINDS[campaign.protocol]
+        if not kind.searches or kind.ranks or campaign.source is not None:
+            msg = f"{where}: only campaigns that search and fit take data; leave it out"
+            raise ValueError(msg)
+        last = searches_of(campaign) - 1
+        if entry.joins > last or recipe_of(campaign, entry.joins).picks == "none":
+            msg = (
+                f"{where}.joins is {entry.joins}, but no generation {entry.joins} chooses labels: the last one that "
+                f"may is {max(g for g in range(last + 1) if recipe_of(campaign, g).picks != 'none')}"
+            )
+            raise ValueError(msg)
 
 
 def _require_gap(campaign: Campaign) -> None:
@@ -109,7 +177,7 @@ def _require_vibrations(campaign: Campaign) -> None:
     from gapfactory.analysis.vibration_study import static_errors
     from gapfactory.campaign.parents import require_parents
 
-    alone = campaign.protocol == "ndsc-2022"
+    alone = not KINDS[campaign.protocol].searches
     if alone and campaign.vibrations is None:
         msg = "the protocol 'ndsc-2022' needs a block 'vibrations' with its crystals (docs/how-to/vibrations.md)"
         raise ValueError(msg)
@@ -136,11 +204,24 @@ def _require_vibrations(campaign: Campaign) -> None:
             static_errors(fitted, campaign.vibrations.studies)
 
 
+def _require_robustness(campaign: Campaign) -> None:
+    """Refuse rounds of robustness where there is no search before, or no trial that ends them."""
+    if campaign.robustness is None:
+        return
+    kind = KINDS[campaign.protocol]
+    if not kind.searches or kind.ranks or campaign.source is not None:
+        msg = "rounds of robustness follow a search that fits: leave 'robustness' out, or choose another protocol"
+        raise ValueError(msg)
+    if not campaign.evidence.stability.enabled:
+        msg = "robustness goes on until a potential survives its trial, but evidence.stability.enabled is false: set it"
+        raise ValueError(msg)
+
+
 def _require_search(campaign: Campaign) -> None:
     """Refuse a search without its block, one that would also fit, and a potential that the reference is not."""
     from gapfactory.reference import has_calculator
 
-    if campaign.protocol != "search":
+    if not KINDS[campaign.protocol].ranks:
         if campaign.search is not None:
             msg = "the block 'search' needs 'protocol: search'; leave it out, or change the protocol"
             raise ValueError(msg)
@@ -194,6 +275,10 @@ def _require_funnel(campaign: Campaign) -> None:
     for key, generation in (("initial_cells", 0), ("cells_per_generation", 1)):
         if campaign.source is not None:
             break
+        if generation == 0 and campaign.schedule.initial_cells == 0:
+            continue
+        if generation >= campaign.schedule.generations:
+            continue  # no search: what comes after the only one chooses frames
         cells = campaign.cells_of(generation)
         if cells < per_generation:
             where = "components have" if campaign.components else f"schedule.{key} is"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from gapfactory.campaign.own_data import with_data
 from gapfactory.errors import CampaignFileError, InputError
 from gapfactory.io.structure_text import given_crystals, text_of_crystals
 
@@ -49,9 +50,10 @@ def with_files(content: Mapping[str, Any], directory: Path | None) -> dict[str, 
 
     from gapfactory.protocols.settings import CrystalSettings
 
-    content = _with_potential(
-        _with_targets(_with_parents(_with_unlabelled(content, directory), directory), directory), directory
-    )
+    content = _with_entries(_with_unlabelled(content, directory), directory, "vibrations", "parents")
+    content = _with_entries(content, directory, "evidence", "known")
+    content = _with_potential(_with_targets(content, directory), directory)
+    content = with_data(content, directory)
     crystals = content.get("crystals")
     if not isinstance(crystals, dict):
         return content
@@ -127,23 +129,25 @@ def _with_targets(content: Mapping[str, Any], directory: Path | None) -> dict[st
     return {**content, "reference": {**block, "structures": "".join(texts)}}
 
 
-def _with_parents(content: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
-    """Return the keys with the structures of the files that `vibrations.parents` names."""
-    block = content.get("vibrations")
-    parents = block.get("parents") if isinstance(block, dict) else None
-    if not isinstance(block, dict) or not isinstance(parents, dict):
+def _with_entries(
+    content: Mapping[str, Any], directory: Path | None, block_name: str, key: str
+) -> dict[str, Any]:
+    """Return the keys with the structures of the files that the entries of a mapping within a block name."""
+    block = content.get(block_name)
+    entries = block.get(key) if isinstance(block, dict) else None
+    if not isinstance(block, dict) or not isinstance(entries, dict):
         return dict(content)
-    filled = dict(parents)
-    for name, entry in parents.items():
+    filled = dict(entries)
+    for name, entry in entries.items():
         file = entry.get("file") if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or not isinstance(file, str) or entry.get("structures") is not None:
             continue
         try:
             filled[name] = {**entry, "structures": _whole(directory, file)}
         except InputError as error:
-            msg = f"vibrations.parents.{name}.file is {file!r}: {error}"
+            msg = f"{block_name}.{key}.{name}.file is {file!r}: {error}"
             raise CampaignFileError(msg) from error
-    return {**content, "vibrations": {**block, "parents": filled}}
+    return {**content, block_name: {**block, key: filled}}
 
 
 def _with_potential(content: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:

@@ -82,12 +82,8 @@ def campaign_from_mapping(
     """
     from gapfactory.campaign.crystals import with_files
     from gapfactory.campaign.model import Campaign
-    from gapfactory.campaign.presets import preset
 
-    merged: dict[str, Any] = dict(content)
-    if merged.get("preset") is not None:
-        merged = merge(preset(str(merged["preset"])), merged)
-    merged = with_files(_with_reference_preset(merged), directory)
+    merged = with_files(_with_reference_preset(_with_preset(content)), directory)
     if merged.get("name") is None:
         what = merged.get("element") or "campaign"
         merged["name"] = default_name or f"{str(what).lower()}-{merged.get('preset') or 'de-novo'}"
@@ -156,6 +152,14 @@ def _kept_preset(old: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, 
 
     found = REFERENCE_PRESETS.get(str(old.get("preset")))
     return {"preset": old["preset"]} if found is not None and value["engine"] in found.variants() else {}
+
+
+def _with_preset(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return content laid over the preset that it names, which may name another one."""
+    from gapfactory.campaign.presets import preset
+
+    name = content.get("preset")
+    return dict(content) if name is None else merge(_with_preset(preset(str(name))), content)
 
 
 def _with_reference_preset(content: dict[str, Any]) -> dict[str, Any]:

@@ -22,8 +22,17 @@ from gapfactory.descriptors.settings import SimilaritySettings
 from gapfactory.elements import Bonding, Species, species
 from gapfactory.potentials.eddp.settings import EddpSettings
 from gapfactory.potentials.gap.settings import GapSettings
+from gapfactory.protocols.data_settings import DataSettings  # noqa: TC001 - pydantic
+from gapfactory.protocols.kinds import KINDS
+from gapfactory.protocols.robustness_settings import RobustnessSettings  # noqa: TC001 - pydantic
 from gapfactory.protocols.search_settings import SearchSettings  # noqa: TC001 - pydantic
-from gapfactory.protocols.settings import ChainSettings, ComponentSettings, CrystalSettings, SnapshotSettings
+from gapfactory.protocols.settings import (
+    ChainSettings,
+    ComponentSettings,
+    CrystalSettings,
+    KnownCrystalSettings,
+    SnapshotSettings,
+)
 from gapfactory.protocols.vibration_settings import VibrationSettings  # noqa: TC001 - pydantic
 from gapfactory.reference import GpawSettings, ReferenceSettings
 from gapfactory.search.settings import RelaxSettings
@@ -33,6 +42,7 @@ from gapfactory.settings import Settings, require_plain_names, without_nulls
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gapfactory.analysis.phases import NamedPhase
     from gapfactory.campaign.parents import FramePlan
     from gapfactory.reference import EngineSettings
 
@@ -72,8 +82,9 @@ class ScheduleSettings(Settings):
     cells_per_generation: int = Field(default=10_000, ge=1)
     """Random cells made and relaxed in every generation (paper: 10 000). Where the campaign has `components`, theirs
     count instead."""
-    initial_cells: int | None = Field(default=None, ge=1)
-    """Random cells of the first generation, which are not relaxed; by default as many as later."""
+    initial_cells: int | None = Field(default=None, ge=0)
+    """Random cells of the first generation, which are not relaxed; by default as many as later. 0 with
+    `de-novo-2019` and `data` that join the first generation: its potential is fitted to these alone."""
     generations: int = Field(default=25, ge=1)
     """Generations at the most, the initial one included, and with `boron-2018` those after the last search."""
     quorum: float = Field(default=0.95, gt=0, le=1)
@@ -102,10 +113,23 @@ class EvidenceSettings(Settings):
     largest_phase: int = Field(default=48, ge=1)
     """Atoms in the primitive cell of the phases that "all" stands for. A larger one (β-boron: 105) would cost the
     reference more than the campaign, and is judged by only where it is named."""
+    known: dict[str, KnownCrystalSettings] = Field(default_factory=dict)
+    """Further crystals by name, from files: of compounds all there are. Searches may have them as `targets`."""
     curves: EnergyVolumeSettings = EnergyVolumeSettings()
-    """Energy-volume curves of the phases, and when a phase passes."""
+    """Energy-volume curves of the phases and known crystals, and when one passes."""
     stability: StabilitySettings = StabilitySettings()
     """Molecular dynamics and close contacts: whether the potential can be used."""
+
+    @field_validator("known", mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        return without_nulls(value)
+
+    @field_validator("known")
+    @classmethod
+    def _plain_names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        require_plain_names(value)
+        return value
 
 
 class TaskResources(Settings):
@@ -189,6 +213,8 @@ class Campaign(Settings):
     """`eddp-chain`: which relaxed cells are labelled, and what is shaken out of them."""
     crystals: dict[str, CrystalSettings] = Field(default_factory=dict)
     """`boron-2018`, `eddp-chain`: groups of distorted crystals by name; null takes one of a preset away."""
+    data: dict[str, DataSettings] = Field(default_factory=dict)
+    """Labelled structures that a group has already, by name: the potentials are trained on them too."""
     gap: GapSettings = GapSettings()
     """The potential, with `potential: gap`."""
     eddp: EddpSettings = EddpSettings()
@@ -201,6 +227,9 @@ class Campaign(Settings):
     vibrations: VibrationSettings | None = None
     """Crystals whose vibrations and elasticity are learnt and measured: all of `ndsc-2022`, and the last generation,
     one more than `schedule.generations`, of a search that has this block."""
+    robustness: RobustnessSettings | None = None
+    """After the search, rounds of molecular dynamics whose frames are labelled, until the potential survives its trial;
+    by default there are none."""
     search: SearchSettings | None = None
     """`search`: the potential that relaxes the cells, and the stages that rank what is found."""
     evidence: EvidenceSettings = EvidenceSettings()
@@ -216,12 +245,12 @@ class Campaign(Settings):
             raise ValueError(msg)
         return value
 
-    @field_validator("components", "crystals", mode="before")
+    @field_validator("components", "crystals", "data", mode="before")
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
         return without_nulls(value)
 
-    @field_validator("components", "crystals")
+    @field_validator("components", "crystals", "data")
     @classmethod
     def _plain_names(cls, value: dict[str, Any]) -> dict[str, Any]:
         require_plain_names(value)
@@ -295,7 +324,7 @@ class Campaign(Settings):
 
         An EDDP takes no dimers, and free atoms only as the origin of energies of several compositions.
         """
-        return self.protocol != "search" and (self.potential == "gap" or len(self.formulas) > 1)
+        return not KINDS[self.protocol].ranks and (self.potential == "gap" or len(self.formulas) > 1)
 
     @cached_property
     def final_potential(self) -> GapSettings | EddpSettings:
@@ -405,8 +434,18 @@ class Campaign(Settings):
         every = () if self.search is None else self.search.targets
         return tuple(dict.fromkeys(self.known_phase(name) for name in (*own, *every)))
 
+    def phase_of(self, name: str) -> NamedPhase:
+        """Return a tabulated phase by its full name, or a crystal that the campaign is given."""
+        from gapfactory.analysis.phases import given_phase, named_phase
+        from gapfactory.io.structure_text import given_crystals
+
+        known = self.evidence.known.get(name)
+        if known is None or known.structures is None:
+            return named_phase(name)
+        return given_phase(name, given_crystals(known.structures)[0], known.file or "the campaign file")
+
     def known_phase(self, name: str) -> str:
-        """Return the full name of a tabulated phase of the element.
+        """Return the full name of a tabulated phase of the element, or the name of a crystal that is given.
 
         Raises
         ------
@@ -415,10 +454,12 @@ class Campaign(Settings):
         """
         from gapfactory.analysis.phases import names_of_phases
 
+        if name in self.evidence.known:
+            return name
         return self._phase(name, names_of_phases(self.element) if self.element is not None else ())
 
     def phase_names(self) -> tuple[str, ...]:
-        """Return the names of the phases to judge by.
+        """Return the names of the phases to judge by: tabulated ones, then crystals that are given.
 
         Raises
         ------
@@ -427,19 +468,19 @@ class Campaign(Settings):
         """
         from gapfactory.analysis.phases import names_of_phases
 
-        wanted = self.evidence.phases
+        wanted, own = self.evidence.phases, tuple(sorted(self.evidence.known))
         if self.element is None and wanted and not isinstance(wanted, str):
             msg = (
-                "evidence.phases lists named phases, which are tabulated for elements only; leave it out where "
-                "the campaign has a 'composition'"
+                "evidence.phases lists named phases, which are tabulated for elements only; leave it out where the "
+                "campaign has a 'composition', and give crystals in 'evidence.known'"
             )
             raise ValueError(msg)
         if wanted == "none" or self.element is None:
-            return ()
+            return own
         if wanted == "all":
-            return names_of_phases(self.element, most_atoms=self.evidence.largest_phase)
+            return (*names_of_phases(self.element, most_atoms=self.evidence.largest_phase), *own)
         known = names_of_phases(self.element)
-        return tuple(self._phase(name, known) for name in wanted)
+        return (*(self._phase(name, known) for name in wanted), *own)
 
     def _phase(self, name: str, known: tuple[str, ...]) -> str:
         """Return the full name of a phase given as ``Si-diamond`` or ``diamond``."""

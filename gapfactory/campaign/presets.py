@@ -7,6 +7,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Any
 
+from gapfactory.campaign.demos import DEMOS
 from gapfactory.campaign.search_presets import SEARCHES
 from gapfactory.errors import CampaignFileError, InputError
 from gapfactory.reference.presets import REFERENCE_PRESETS
@@ -23,7 +24,7 @@ class Preset:
     summary
         One line for people.
     content
-        Keys and values as in a campaign file.
+        Keys and values as in a campaign file; as there, they may be laid over another preset.
     notes
         What differs from a published setting, and why.
     """
@@ -435,6 +436,7 @@ PRESETS: dict[str, Preset] = {
     "de-novo-2019-C": _paper("C"),
     "de-novo-2019-Si": _paper("Si"),
     "de-novo-2019-Ti": _paper("Ti"),
+    **{name: Preset(*entry) for name, entry in DEMOS.items()},
 }
 
 
@@ -456,6 +458,11 @@ def preset(name: str) -> dict[str, Any]:
     return copy.deepcopy(found.content)
 
 
+def _element_of(name: str) -> str:
+    content = preset(name)
+    return str(content["element"]) if "element" in content else _element_of(content["preset"])
+
+
 def starter_file(*, element: str | None, preset_name: str | None) -> str:
     """Return the text of a new campaign file.
 
@@ -467,12 +474,12 @@ def starter_file(*, element: str | None, preset_name: str | None) -> str:
         ... or from a preset.
     """
     if preset_name is not None:
-        content = preset(preset_name)
+        element = _element_of(preset_name)
         notes = [PRESETS[preset_name].summary, *PRESETS[preset_name].notes]
         head = "".join(f"# {line}\n" for line in notes)
         return (
             f"{head}preset: {preset_name}\nname: {preset_name.lower()}\nseed: 1\n\n"
-            f"# Any setting of {content['element']} can be overridden below; 'gapfactory campaign show "
+            f"# Any setting of {element} can be overridden below; 'gapfactory campaign show "
             "FILE' lists them all.\n"
         )
     from gapfactory.elements import species

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
+from gapfactory.settings import descriptions
+
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
@@ -53,12 +55,13 @@ def _section(path: str, model: type[BaseModel], lines: list[str]) -> None:
         lines += [f"## {path}", "", (model.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " "), ""]
     nested: list[tuple[str, type[BaseModel]]] = []
     rows = []
+    texts = descriptions(model)
     for name, field in model.model_fields.items():
         models = [m for m in _models(field.annotation) if m is not None]
         named = get_origin(field.annotation) is dict
         nested += [(f"{path}.{name}{'.NAME' if named else ''}".strip("."), m) for m in models]
         if not models or named:
-            rows.append(f"| `{name}` | {_type(field)} | {_default(field)} | {_text(field)} |")
+            rows.append(f"| `{name}` | {_type(field)} | {_default(field)} | {_text(texts.get(name, ''))} |")
     if rows:
         lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |", *rows, ""]
     for name, inner in nested:
@@ -108,8 +111,8 @@ def _default(field: FieldInfo) -> str:
     return "none" if value is None else f"`{value}`"
 
 
-def _text(field: FieldInfo) -> str:
-    return " ".join((field.description or "").split()).replace("|", "\\|")
+def _text(description: str) -> str:
+    return description.replace("|", "\\|")
 
 
 if __name__ == "__main__":

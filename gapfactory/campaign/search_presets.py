@@ -1,4 +1,4 @@
-"""Presets of searches that fit nothing: plain, hot, and for structures derived from a datum."""
+"""Presets of searches that fit nothing: plain, hot, for structures like a datum; and to learn the cost of these."""
 
 from __future__ import annotations
 
@@ -120,6 +120,55 @@ SEARCHES: Final[dict[str, tuple[str, dict[str, Any], tuple[str, ...]]]] = {
                 "fixes the density, so that layers come out compressed; relaxations by the reference expand them."
             ),
             "Windows of 1 and 0.5 eV/atom are those of Pickard 2024; its searches were larger, its code was CASTEP.",
+            (
+                "The cost relaxes the cells itself (potential: reference). To relax with a learned one run the preset "
+                "'datum-learned' in the same database, and write 'search: {potential: {campaign: NAME}}' here."
+            ),
+        ),
+    ),
+    "datum-learned": (
+        "C, the datum cost of diamond learned by networks, which 'datum-derived' may search with instead of the cost",
+        {
+            "element": "C",
+            "protocol": "eddp-chain",
+            "potential": "eddp",
+            "reference": {"engine": "datum", "targets": ["C-diamond"]},
+            "eddp": {
+                "features": {"two_body": 16, "three_body": 4},
+                "network": {"hidden": [20, 20]},
+                "ensemble": {"members": 31},
+            },
+            "build": {"atoms_min": 1, "atoms_max": 12, **_CARBON},
+            "crystals": {
+                "diamond": {
+                    "phase": "diamond",
+                    "count": 1000,
+                    "joins": "first",
+                    "distortion": {
+                        "volume_low": 1.0,
+                        "volume_high": 1.0,
+                        "keep_volume": False,
+                        "strain": 0.1,
+                        "displacement": 0.1,
+                    },
+                }
+            },
+            "schedule": {"initial_cells": 1000, "cells_per_generation": 1000, "generations": 11},
+            "chain": {
+                "best": 1000,
+                "label_ends": False,
+                "copies": 1,
+                "shake": {"strain": 0.1, "displacement": 0.1},
+            },
+            "select": {"noise_cells": 0},
+            "stop": {"label_budget": 12000},
+            "relax": {"pressure_scale_GPa": 0.0},
+            "evidence": {"phases": ["diamond"], "stability": {"enabled": False}},
+            "execution": {"build_chunk": 500, "reference_chunk": 100},
+        },
+        (
+            "Sizes, networks and shakes are those of Pickard 2024 for carbon (program 'manifest').",
+            "No stability is judged by molecular dynamics: the cost is no energy.",
         ),
     ),
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from gapfactory.campaign.crystals import crystals_of
+from gapfactory.protocols.own_data import data_joined, shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -161,7 +162,19 @@ def trained(campaign: Campaign, recipes: Iterable[GenerationRecipe], newest: Gen
         )
         if plain:
             found += _chosen(campaign, recipe, plain)
-    return [*found, *(cells for name in newest.trained_crystals for cells in crystal(campaign, name))]
+    found += [cells for name in newest.trained_crystals for cells in crystal(campaign, name)]
+    return [
+        *found,
+        *(own for name in data_joined(campaign, newest.generation) for own in _own(campaign, name)),
+    ]
+
+
+def _own(campaign: Campaign, name: str) -> list[Cells]:
+    """Return what the potentials are trained on of a file; of its volumes nothing is known."""
+    entry = campaign.data[name]
+    train, _ = shares_of(campaign, name)
+    volume = mean(built(campaign, campaign.build, 1.0)).volume
+    return [Cells(float(len(train)), (entry.atoms or 0) / (entry.structures or 1), volume)]
 
 
 def mean(cells: Iterable[Cells]) -> Cells:

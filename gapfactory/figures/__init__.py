@@ -20,10 +20,11 @@ from gapfactory.figures.crystals import (
     search_rates,
 )
 from gapfactory.figures.database import database_boxes, database_energy_volume
+from gapfactory.figures.formation import formation_energies
 from gapfactory.figures.local_energies import local_energy_pictures
 from gapfactory.figures.quality import energy_scatter, learning_curve, phase_curves
 from gapfactory.figures.searches import best_structures, density_of_structures
-from gapfactory.figures.stability import contact_curves, dynamics_trace
+from gapfactory.figures.stability import contact_curves, dynamics_trace, trial_times
 from gapfactory.figures.structures import hull_plot, similarity_map_plot
 from gapfactory.figures.training import (
     enthalpy_histograms,
@@ -58,6 +59,7 @@ __all__ = [
     "enthalpy_histograms",
     "error_windows",
     "fit_errors",
+    "formation_energies",
     "held_out_errors",
     "hull_plot",
     "learning_curve",
@@ -74,4 +76,5 @@ __all__ = [
     "similarity_map_plot",
     "time_budget",
     "training_set",
+    "trial_times",
 ]

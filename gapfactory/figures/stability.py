@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from gapfactory.analysis.contacts import ContactCurve
     from gapfactory.analysis.dynamics import Dynamics
+    from gapfactory.analysis.stability import Trial
 
-__all__ = ["contact_curves", "dynamics_trace"]
+__all__ = ["contact_curves", "dynamics_trace", "trial_times"]
 
 #: energies beyond this (eV, eV/atom) are drawn logarithmically
 _LINEAR = 1.0
@@ -137,3 +138,49 @@ def _energy_axis(ax: Axes, members: Sequence[ContactCurve]) -> None:
     ax.yaxis.set_major_locator(FixedLocator(sorted(t for t in ticks if bottom <= t <= top)))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+
+
+def trial_times(trials: Sequence[Trial]) -> Figure:
+    """Draw how long potential after potential survived molecular dynamics, over the labels until then.
+
+    Parameters
+    ----------
+    trials
+        At least one, in the order of their generations.
+
+    Raises
+    ------
+    EvidenceError
+        There is none.
+    """
+    if not trials:
+        raise EvidenceError("no potential has been tried in molecular dynamics; there is nothing to draw")
+    figure = new_figure(6.8, 3.4)
+    ax = figure.subplots()
+    labels = [trial.labels for trial in trials]
+    ax.plot(labels, [trial.reached_ps for trial in trials], color=GREY, linewidth=1.0, zorder=1)
+    for survived, colour, words in ((True, COLOURS[2], "survived"), (False, COLOURS[1], "ended early")):
+        mine = [trial for trial in trials if trial.found.survives_dynamics == survived]
+        if mine:
+            ax.scatter(
+                [t.labels for t in mine],
+                [t.reached_ps for t in mine],
+                s=36,
+                color=colour,
+                label=words,
+                zorder=2,
+            )
+    for trial in trials:
+        ax.annotate(
+            str(trial.generation), (trial.labels, trial.reached_ps), (0, 6), textcoords="offset points",
+            ha="center", fontsize=8, color=GREY,
+        )  # fmt: skip
+    wanted = [trial.wanted_ps for trial in trials if trial.wanted_ps is not None]
+    if wanted:
+        ax.axhline(max(wanted), color=GREY, linewidth=1.0, linestyle=":")
+        ax.set_ylim(-0.05 * max(wanted), 1.18 * max(wanted))
+    margin = 0.06 * max(max(labels) - min(labels), 10)
+    ax.set_xlim(min(labels) - margin, max(labels) + margin)
+    style_axes(ax, "labels until then", "time survived (ps)", title="molecular dynamics, by generation")
+    ax.legend(fontsize=8, frameon=False)
+    return figure

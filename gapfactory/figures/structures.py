@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from gapfactory.errors import EvidenceError
 from gapfactory.figures._style import COLOURS, GREY, MARKERS, legend_outside, new_figure, style_axes
+from gapfactory.structures import composition_scale
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from gapfactory.analysis.similarity_map import SimilarityMap
 
 __all__ = ["hull_plot", "similarity_map_plot"]
 
+_POINT: Final[dict[str, Any]] = {"s": 22, "linewidths": 0.3, "edgecolors": "white"}
+#: A legend above the axes.
+_ABOVE: Final[dict[str, Any]] = {
+    "loc": "lower left",
+    "bbox_to_anchor": (0.0, 1.0),
+    "fontsize": 8,
+    "frameon": False,
+    "borderaxespad": 0.2,
+    "handletextpad": 0.2,
+}
+
 
 def similarity_map_plot(data: SimilarityMap) -> Figure:
     """Draw the similarity map (Fig. 5): symbols by system, colour by mean coordination number.
+
+    A system of several compositions has a second panel: the same points coloured by composition.
 
     Raises
     ------
@@ -28,48 +44,74 @@ def similarity_map_plot(data: SimilarityMap) -> Figure:
     """
     if not len(data.coordinates):
         raise EvidenceError("no structures on the map")
-    figure = new_figure(6.6, 4.6)
-    ax = figure.subplots()
-    low, high = (
-        float(data.coordination.min()),
-        float(max(data.coordination.max(), data.coordination.min() + 1)),
-    )
+    mixed = len(set(zip(data.groups, data.compositions, strict=True))) > len(set(data.groups))
+    figure = new_figure(10.6 if mixed else 6.6, 4.6)
+    axes = figure.subplots(1, 2 if mixed else 1, sharex=True, sharey=True, squeeze=False)[0]
+    low = float(data.coordination.min())
+    high = float(max(data.coordination.max(), low + 1))
+    _coloured_points(figure, axes[0], data, data.coordination, (low, high), "mean coordination number")
+    if mixed:
+        scale = composition_scale(data.compositions)
+        if scale is not None:
+            text, shares = scale
+            _coloured_points(figure, axes[1], data, np.array(shares), (0.0, 1.0), text)
+        else:
+            _points_by_composition(axes[1], data)
+    for ax in axes:
+        style_axes(
+            ax,
+            f"first component ({100 * data.explained[0]:.0f} % of the variance)",
+            f"second component ({100 * data.explained[1]:.0f} %)",
+        )
+        ax.tick_params(labelbottom=False, labelleft=False, length=0)
+    axes[0].legend(ncols=4, **_ABOVE)
+    return figure
+
+
+def _coloured_points(
+    figure: Figure,
+    ax: Axes,
+    data: SimilarityMap,
+    values: NDArray[np.float64],
+    limits: tuple[float, float],
+    text: str,
+) -> None:
+    """Draw the points of a map, a symbol for each system, with a bar of colours for the values."""
     mappable = None
     for i, name in enumerate(dict.fromkeys(data.groups)):
         mask = np.array([g == name for g in data.groups])
         mappable = ax.scatter(
             data.coordinates[mask, 0],
             data.coordinates[mask, 1],
-            c=data.coordination[mask],
-            vmin=low,
-            vmax=high,
+            c=values[mask],
+            vmin=limits[0],
+            vmax=limits[1],
             cmap="viridis",
             marker=MARKERS[i % len(MARKERS)],
-            s=22,
-            linewidths=0.3,
-            edgecolors="white",
             label=f"{name} ({mask.sum()})",
+            **_POINT,
         )
     if mappable is not None:
         bar = figure.colorbar(mappable, ax=ax, pad=0.02)
-        bar.set_label("mean coordination number", fontsize=9)
+        bar.set_label(text, fontsize=9)
         bar.ax.tick_params(labelsize=8)
-    style_axes(
-        ax,
-        f"first component ({100 * data.explained[0]:.0f} % of the variance)",
-        f"second component ({100 * data.explained[1]:.0f} %)",
-    )
-    ax.tick_params(labelbottom=False, labelleft=False, length=0)
-    ax.legend(
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
-        ncols=4,
-        fontsize=8,
-        frameon=False,
-        borderaxespad=0.2,
-        handletextpad=0.2,
-    )
-    return figure
+
+
+def _points_by_composition(ax: Axes, data: SimilarityMap) -> None:
+    """Draw the points of a map in a colour for each of the commonest compositions, and grey for the others."""
+    common = Counter(data.compositions).most_common()
+    named = [name for name, _ in common[: len(COLOURS)]]
+    for colour, name in [(GREY, None), *zip(COLOURS, named, strict=False)]:
+        mask = np.array([c == name or (name is None and c not in named) for c in data.compositions])
+        if mask.any():
+            ax.scatter(
+                data.coordinates[mask, 0],
+                data.coordinates[mask, 1],
+                color=colour,
+                label=f"{name or 'other'} ({mask.sum()})",
+                **_POINT,
+            )
+    ax.legend(ncols=3, **_ABOVE)
 
 
 def hull_plot(

@@ -4,6 +4,7 @@ Generation 0 labels the most diverse of many random cells, with isolated atoms a
 potential. Every later generation relaxes new random cells with the potential before it, labels the most relevant and
 diverse structures seen on the way down, and fits again.
 
+A campaign that begins with labels of the group's own (`schedule.initial_cells: 0`) fits its first potential to these.
 A campaign that labels another one's structures again (`Campaign.source`) has the first generation alone, without cells
 and selection: the structures are chosen already.
 
@@ -27,13 +28,21 @@ if TYPE_CHECKING:
 __all__ = ["decide", "generations", "recipe"]
 
 
+def _starts_from_data(campaign: Campaign) -> bool:
+    """Return whether the first generation labels nothing, because it is given labels."""
+    return campaign.schedule.initial_cells == 0 and campaign.source is None
+
+
 def _picks(campaign: Campaign, generation: int) -> tuple[int, int]:
     """Return how many structures generation `generation` labels for training and for testing.
 
     The last generation before the label budget is spent gets what is left, in the same proportion.
     """
     train, test = campaign.select.labels_per_generation, campaign.select.held_out_per_generation
-    left = campaign.stop.label_budget - generation * (train + test)
+    first = int(_starts_from_data(campaign))
+    if generation < first:
+        return 0, 0
+    left = campaign.stop.label_budget - (generation - first) * (train + test)
     if left >= train + test:
         return train, test
     left = max(left, 0)
@@ -45,22 +54,23 @@ def recipe(campaign: Campaign, generation: int) -> GenerationRecipe:
     """Return the recipe of one generation, 0 for the first."""
     train, test = _picks(campaign, generation)
     first, given = generation == 0, campaign.source is not None
+    own = first and _starts_from_data(campaign)
     return GenerationRecipe(
         generation=generation,
-        title="first labels" if first else "search",
-        cells=() if given else cell_ranges(campaign, generation),
+        title="own labels" if own else "first labels" if first else "search",
+        cells=() if given or own else cell_ranges(campaign, generation),
         relax=None if first else relax_settings(campaign, generation),
-        picks="given" if given else "funnel",
+        picks="given" if given else "data" if own else "funnel",
         train=train,
         test=test,
-        noise=campaign.select.noise_cells if first else 0,
+        noise=campaign.select.noise_cells if first and not own else 0,
         potential=campaign.potential_settings,
     )
 
 
 def generations(campaign: Campaign) -> int:
     """Return how many generations a campaign has that spends its whole budget."""
-    for generation in range(campaign.schedule.generations):
+    for generation in range(int(_starts_from_data(campaign)), campaign.schedule.generations):
         if not any(_picks(campaign, generation)):
             return generation
     return campaign.schedule.generations

@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gapfactory.analysis.vibration_study import study_variants
-from gapfactory.protocols import boron, chain, de_novo, search, vibrations
+from gapfactory.protocols import boron, chain, de_novo, robustness, search, vibrations
+from gapfactory.protocols.kinds import KINDS
+from gapfactory.protocols.own_data import data_joining
 from gapfactory.protocols.plan import Decision, PlannedTask, TaskKind, chunks
 
 if TYPE_CHECKING:
@@ -20,7 +22,15 @@ if TYPE_CHECKING:
     from gapfactory.protocols.recipe import GenerationRecipe
     from gapfactory.protocols.vibration_settings import VibrationSettings
 
-__all__ = ["decide", "generations_of", "plan_generation", "recipe_of"]
+__all__ = [
+    "after_trial",
+    "decide",
+    "generations_of",
+    "plan_generation",
+    "recipe_of",
+    "searches_of",
+    "tried_first",
+]
 
 
 class _Add(Protocol):
@@ -50,31 +60,41 @@ PROTOCOLS: Final[dict[str, _Protocol]] = {
 }
 
 
-def _searches(campaign: Campaign) -> int:
-    """Return how many generations the protocol itself has, without that of the vibrations after it."""
+def searches_of(campaign: Campaign) -> int:
+    """Return how many generations the protocol itself has: rounds of robustness and vibrations come after them."""
     return PROTOCOLS[campaign.protocol].generations(campaign)
 
 
+def _rounds(campaign: Campaign) -> int:
+    return 0 if campaign.robustness is None else campaign.robustness.rounds
+
+
 def _ends_with_vibrations(campaign: Campaign) -> bool:
-    return campaign.vibrations is not None and campaign.protocol != "ndsc-2022"
+    return campaign.vibrations is not None and KINDS[campaign.protocol].searches
 
 
 def recipe_of(campaign: Campaign, generation: int) -> GenerationRecipe:
     """Return the recipe of one generation of a campaign, 0 for the first."""
-    protocol = PROTOCOLS[campaign.protocol]
-    if _ends_with_vibrations(campaign) and generation == _searches(campaign):
-        last = protocol.recipe(campaign, generation - 1)
-        return vibrations.vibration_recipe(campaign, generation, last.potential, last.trained_crystals)
-    return protocol.recipe(campaign, generation)
+    protocol, searches = PROTOCOLS[campaign.protocol], searches_of(campaign)
+    if generation < searches or generation >= generations_of(campaign):
+        return protocol.recipe(campaign, generation)
+    last = protocol.recipe(campaign, searches - 1)
+    if campaign.robustness is not None and generation < searches + campaign.robustness.rounds:
+        return robustness.robustness_recipe(
+            campaign, campaign.robustness, generation, last.potential, last.trained_crystals
+        )
+    return vibrations.vibration_recipe(campaign, generation, last.potential, last.trained_crystals)
 
 
 def generations_of(campaign: Campaign) -> int:
-    """Return how many generations a campaign has that is not ended early, that of the vibrations included."""
-    return _searches(campaign) + _ends_with_vibrations(campaign)
+    """Return how many generations a campaign has that is not ended early, all that come after the search included."""
+    return searches_of(campaign) + _rounds(campaign) + _ends_with_vibrations(campaign)
 
 
 def decide(campaign: Campaign, generation: int, history: Sequence[Evidence]) -> Decision:
     """Decide at the end of a generation whether, and with which generation, the campaign goes on.
+
+    Where `tried_first` says so, `after_trial` has the last word.
 
     Parameters
     ----------
@@ -85,15 +105,61 @@ def decide(campaign: Campaign, generation: int, history: Sequence[Evidence]) -> 
     history
         What every assessed generation was measured on, none of it in its training set.
     """
-    if _ends_with_vibrations(campaign):
-        last = _searches(campaign)
-        if generation == last:
-            return vibrations.decide(campaign, generation, history)
+    searches, total = searches_of(campaign), generations_of(campaign)
+    if generation < searches:
         found = PROTOCOLS[campaign.protocol].decide(campaign, generation, history)
-        if found.action == "stop":
-            return replace(found, action="continue", reason=f"the search is over: {found.reason}", go_to=last)
+        if found.action == "stop" and searches < total:
+            return replace(
+                found, action="continue", reason=f"the search is over: {found.reason}", go_to=searches
+            )
         return found
-    return PROTOCOLS[campaign.protocol].decide(campaign, generation, history)
+    done = generation - searches + 1
+    if done < _rounds(campaign):
+        return Decision("continue", f"{done} of {_rounds(campaign)} rounds of robustness: not yet there")
+    if done == _rounds(campaign):
+        return _after_rounds(campaign, f"all {done} rounds of robustness are done")
+    return vibrations.decide(campaign, generation, history)
+
+
+def tried_first(campaign: Campaign, generation: int, decision: Decision) -> bool:
+    """Return whether what follows depends on the trial of this generation's potential (`evidence.stability`)."""
+    first = searches_of(campaign)
+    following = generation + 1 if decision.go_to is None else decision.go_to
+    return campaign.robustness is not None and (
+        first <= generation < first + campaign.robustness.rounds
+        or (decision.action == "continue" and following == first)
+    )
+
+
+def after_trial(campaign: Campaign, generation: int, decision: Decision, *, survives: bool) -> Decision:
+    """Return how the campaign goes on when the trial of the potential is known.
+
+    Parameters
+    ----------
+    campaign, generation
+        As in `decide`.
+    decision
+        What that returned.
+    survives
+        Whether the potential survives the molecular dynamics of its trial.
+    """
+    if campaign.robustness is None or not survives:
+        return decision
+    done = generation - searches_of(campaign) + 1
+    if done > 0:
+        return _after_rounds(
+            campaign, f"the potential survives its molecular dynamics, in round {done} of robustness"
+        )
+    if campaign.robustness.when == "failed":
+        return _after_rounds(campaign, "the potential of the search survives its molecular dynamics")
+    return decision
+
+
+def _after_rounds(campaign: Campaign, reason: str) -> Decision:
+    """Return the end of the campaign, or its vibrations."""
+    if _ends_with_vibrations(campaign):
+        return Decision("continue", reason, go_to=generations_of(campaign) - 1)
+    return Decision("stop", reason)
 
 
 def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, ...]:
@@ -169,6 +235,8 @@ def plan_generation(campaign: Campaign, generation: int) -> tuple[PlannedTask, .
         )
         for start, stop in chunks(recipe.reference_relaxations, execution.reference_chunk)
     ]
+    if any(campaign.data[name].verify for name in data_joining(campaign, generation)):
+        labelled.append(add("reference-data", TaskKind.REFERENCE, what="data"))
     if recipe.noise:
         # the noise of the labels bounds the errors that the fit may assume, so the fit waits for it
         labelled.append(add("reference-noise", TaskKind.REFERENCE, chosen, what="noise"))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gapfactory.build.settings import BuildSettings
+    from gapfactory.build.starts import StartSettings
     from gapfactory.campaign import Campaign
     from gapfactory.potentials.eddp.settings import EddpSettings
     from gapfactory.potentials.gap.settings import GapSettings
@@ -45,6 +46,8 @@ class CellRange:
         Whether they are relaxed with the potential that their own generation has fitted, not with the one before.
     relaxed
         What differs from how the generation relaxes: fields of `RelaxSettings`.
+    made_of
+        Where they are no random cells: what molecular dynamics begins with, made of a known crystal.
     """
 
     component: str
@@ -54,6 +57,7 @@ class CellRange:
     labelled: bool = True
     after_fit: bool = False
     relaxed: Mapping[str, Any] = field(default_factory=dict)
+    made_of: StartSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,10 @@ class GenerationRecipe:
         How the cells are relaxed with the potential before; None: they are labelled as they were made.
     picks
         How structures are chosen to be labelled: ``funnel`` (histogram and CUR), ``cells`` (all that were made),
-        ``snapshots`` (of every relaxation), ``ends`` (of the best ones, with copies shaken out of them), ``frames`` (of
-        crystals, to learn their vibrations), ``ranked`` (the lowest of the generation before), ``given`` (chosen before
-        the campaign began), ``none``.
+        ``snapshots`` (of every relaxation), ``ends`` (of the best ones, with copies shaken out of them), ``dynamics``
+        (where runs of molecular dynamics failed, and what else they came across), ``frames`` (of crystals, to learn
+        their vibrations), ``ranked`` (the lowest of the generation before), ``given`` (chosen before the campaign
+        began), ``data`` (only the labels that the campaign is given), ``none``.
     train, test
         Structures labelled for training and for testing, at most; distorted crystals are among them.
     noise
@@ -98,7 +103,9 @@ class GenerationRecipe:
     title: str
     cells: tuple[CellRange, ...]
     relax: RelaxSettings | None
-    picks: Literal["funnel", "cells", "snapshots", "ends", "frames", "ranked", "given", "none"]
+    picks: Literal[
+        "funnel", "cells", "snapshots", "ends", "dynamics", "frames", "ranked", "given", "data", "none"
+    ]
     train: int
     test: int
     potential: GapSettings | EddpSettings

@@ -12,7 +12,14 @@ from gapfactory.build.settings import BuildSettings
 from gapfactory.search.settings import AnnealSettings  # noqa: TC001 - pydantic
 from gapfactory.settings import Settings
 
-__all__ = ["ChainSettings", "ComponentSettings", "CrystalSettings", "ShakeSettings", "SnapshotSettings"]
+__all__ = [
+    "ChainSettings",
+    "ComponentSettings",
+    "CrystalSettings",
+    "KnownCrystalSettings",
+    "ShakeSettings",
+    "SnapshotSettings",
+]
 
 
 class ComponentSettings(Settings):
@@ -122,6 +129,24 @@ class ChainSettings(Settings):
     def _something(self) -> Self:
         if not self.label_ends and not self.copies:
             msg = "label_ends is false and copies is 0: nothing would be labelled; set one of them"
+            raise ValueError(msg)
+        return self
+
+
+class KnownCrystalSettings(Settings):
+    """A crystal that a campaign is judged by, and that its searches may look for."""
+
+    file: str | None = None
+    """Extended XYZ or CIF file with one crystal, its path counted from the campaign file. It is read together with the
+    campaign file, and then no more."""
+    structures: str | None = None
+    """What was read from `file`, as extended XYZ; the campaign has it from then on. Where it is given, no file is
+    read."""
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.file is None and self.structures is None:
+            msg = "give 'file': an extended XYZ or CIF file with the crystal"
             raise ValueError(msg)
         return self
 

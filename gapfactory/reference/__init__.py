@@ -6,7 +6,9 @@ Importing this package is cheap: its modules load when something of them is used
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gapfactory._lazy import lazy_names
 
 if TYPE_CHECKING:
     from gapfactory.reference.base import EngineInfo, Label, LabelOutcome, kind_of
@@ -63,42 +65,31 @@ __all__ = [
     "settings_hash",
 ]
 
-#: Where each name is defined.
-_HOMES = {
-    "AseSettings": "engines.ase_calculator",
-    "CurvePoint": "runner",
-    "DftSettings": "settings",
-    "EngineInfo": "base",
-    "EngineSettings": "settings",
-    "GpawSettings": "engines.gpaw",
-    "Label": "base",
-    "LabelNoise": "noise",
-    "LabelOutcome": "base",
-    "ReferenceSettings": "engines.registry",
-    "calculator_of": "engines.registry",
-    "check_engine": "engines.registry",
-    "data_hashes": "engines.registry",
-    "energy_volume_reference": "runner",
-    "engine_classes": "engines.registry",
-    "has_calculator": "engines.registry",
-    "kind_of": "base",
-    "kpoint_grid": "kpoints",
-    "kspacing_to_density": "kpoints",
-    "label_noise": "noise",
-    "label_structures": "runner",
-    "make_engine": "engines.registry",
-    "parse_settings": "engines.registry",
-    "primitive_grid": "kpoints",
-    "relax_phase_reference": "runner",
-    "relax_structures": "runner",
-    "settings_hash": "settings",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(f"gapfactory.reference.{_HOMES[name]}"), name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "base": ("EngineInfo", "Label", "LabelOutcome", "kind_of"),
+        "engines.ase_calculator": ("AseSettings",),
+        "engines.gpaw": ("GpawSettings",),
+        "engines.registry": (
+            "ReferenceSettings",
+            "calculator_of",
+            "check_engine",
+            "data_hashes",
+            "engine_classes",
+            "has_calculator",
+            "make_engine",
+            "parse_settings",
+        ),
+        "kpoints": ("kpoint_grid", "kspacing_to_density", "primitive_grid"),
+        "noise": ("LabelNoise", "label_noise"),
+        "runner": (
+            "CurvePoint",
+            "energy_volume_reference",
+            "label_structures",
+            "relax_phase_reference",
+            "relax_structures",
+        ),
+        "settings": ("DftSettings", "EngineSettings", "settings_hash"),
+    },
+)

@@ -21,6 +21,41 @@ if TYPE_CHECKING:
 
 __all__ = ["SecondMomentTitanium", "StillingerWeberSilicon"]
 
+#: atoms of the largest cell whose pairs are found by looking at all
+_SMALL = 24
+
+
+def _pairs(
+    atoms: Atoms, cutoff: float
+) -> tuple[NDArray[np.int_], NDArray[np.int_], NDArray[np.float64], NDArray[np.float64]]:
+    """Return first and second atom, length (Å) and vector of every directed pair within the cutoff, first atoms sorted.
+
+    As ``ase.neighborlist.neighbor_list("ijdD")``, which costs a process of a few labels half of its time to import; for
+    small cells every image is looked at.
+    """
+    if len(atoms) > _SMALL:
+        from ase.neighborlist import neighbor_list
+
+        return neighbor_list("ijdD", atoms, cutoff)
+    cell = atoms.cell.complete().array
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    inside = np.linalg.solve(cell.T, atoms.positions.T).T
+    shifts = np.where(atoms.pbc, np.floor(inside), 0.0)
+    home = atoms.positions - shifts @ cell
+    # within the cell, two atoms are less than one cell apart along each vector
+    reach = np.where(atoms.pbc, np.ceil(cutoff / heights), 0).astype(int)
+    images = np.stack(np.meshgrid(*(np.arange(-k, k + 1) for k in reach), indexing="ij"), axis=-1).reshape(
+        -1, 3
+    )
+    apart = home[None, :, None] - home[:, None, None] + (images @ cell)[None, None]
+    squares = (apart**2).sum(axis=-1)
+    near = squares < cutoff**2
+    own = np.flatnonzero(~images.any(axis=1))[0]
+    near[np.arange(len(atoms)), np.arange(len(atoms)), own] = False
+    first, second, _ = np.nonzero(near)
+    vector = apart[near]
+    return first, second, np.sqrt(squares[near]), vector
+
 
 class _Analytic(Calculator):
     """Shared plumbing: one neighbour list, and forces and stress from pair vectors and their gradients."""
@@ -48,8 +83,6 @@ class _Analytic(Calculator):
         InputError
             An atom is of another species.
         """
-        from ase.neighborlist import neighbor_list
-
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         structure: Any = self.atoms
         others = set(structure.get_chemical_symbols()) - {self.symbol}
@@ -59,7 +92,7 @@ class _Analytic(Calculator):
                 "choose another reference calculator."
             )
         n = len(structure)
-        first, second, length, vector = neighbor_list("ijdD", structure, self.cutoff)
+        first, second, length, vector = _pairs(structure, self.cutoff)
         energies, gradients = self._pair_gradients(n, first, second, length, vector)
         forces = np.zeros((n, 3))
         np.add.at(forces, first, gradients)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from gapfactory.report.card import card
 from gapfactory.report.data import (
     Failure,
+    FormationData,
     GenerationSummary,
     HullData,
     NetworkFit,
@@ -20,6 +22,7 @@ from gapfactory.report.write import write_report
 
 __all__ = [
     "Failure",
+    "FormationData",
     "GenerationSummary",
     "Headline",
     "HullData",
@@ -31,6 +34,7 @@ __all__ = [
     "ScatterData",
     "TrainingPoint",
     "VibrationEvidence",
+    "card",
     "headline",
     "write_report",
 ]

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from gapfactory.analysis.distorted_errors import DistortedErrors
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve, PhaseComparison
     from gapfactory.analysis.errors import ErrorRow
+    from gapfactory.analysis.formation import FormationHull
     from gapfactory.analysis.learning import LearningPoint, PowerLaw
     from gapfactory.analysis.levels import LevelComparison
     from gapfactory.analysis.rediscovery import SearchCount
     from gapfactory.analysis.similarity_map import SimilarityMap
-    from gapfactory.analysis.stability import Stability
+    from gapfactory.analysis.stability import Stability, Trial
     from gapfactory.analysis.vibration_overview import CrystalVibrations
     from gapfactory.analysis.vibration_settings import VibrationLimits
     from gapfactory.figures import SelectionStage
@@ -262,6 +263,43 @@ class HullData:
 
 
 @dataclass(frozen=True)
+class FormationData:
+    """Formation energies of a binary compound, see `gapfactory.figures.formation_energies`.
+
+    Parameters
+    ----------
+    hull
+        Of the labelled structures.
+    ids
+        Their names.
+    known
+        Crystals by name: fraction, formation energy by the reference, and by the potential or None (eV/atom).
+    """
+
+    hull: FormationHull
+    ids: tuple[str, ...]
+    known: Mapping[str, tuple[float, float, float | None]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat row for each structure and crystal."""
+        labelled = zip(self.ids, self.hull.fractions, self.hull.energies, self.hull.above, strict=True)
+        given = [(name, x, energy, None, other) for name, (x, energy, other) in sorted(self.known.items())]
+        return [
+            {
+                "structure": name,
+                f"fraction_{self.hull.elements[1]}": float(x),
+                "formation_eV_per_atom": float(energy),
+                "above_hull_eV_per_atom": above,
+                "potential_eV_per_atom": potential,
+            }
+            for name, x, energy, above, potential in [
+                *((name, x, energy, float(above), None) for name, x, energy, above in labelled),
+                *given,
+            ]
+        ]
+
+
+@dataclass(frozen=True)
 class TrainingPoint:
     """A labelled crystal.
 
@@ -342,14 +380,18 @@ class ReportData:
         What became of molecular dynamics and close contacts, or None with the reason.
     stability_generation
         Whose potential was tried, or None.
+    trials
+        What became of every potential that was tried, by generation.
     label_noise
         Noise floor of the labels, eV/atom, or None when it was not measured.
     label_noise_note
         How it was measured, or why not.
     scatter, energies, selection, hull, similarity
         Data of the figures; energies (eV/atom above the lowest) by generation.
-    training
-        The labelled crystals.
+    formation
+        Formation energies of a binary compound, or None.
+    training, own_data
+        The labelled crystals; a sentence on each file that labels were given in.
     crystals
         Errors of every potential on groups of distorted known crystals, or None where there are none.
     searches
@@ -396,14 +438,17 @@ class ReportData:
     stability: Stability | None = None
     stability_note: str = ""
     stability_generation: int | None = None
+    trials: tuple[Trial, ...] = ()
     label_noise: float | None = None
     label_noise_note: str = ""
     scatter: ScatterData | None = None
     energies: Mapping[int, Sequence[float]] = field(default_factory=dict)
     selection: tuple[SelectionStage, ...] = ()
     hull: HullData | None = None
+    formation: FormationData | None = None
     similarity: SimilarityMap | None = None
     training: tuple[TrainingPoint, ...] = ()
+    own_data: tuple[str, ...] = ()
     crystals: DistortedErrors | None = None
     searches: tuple[SearchCount, ...] = ()
     rankings: tuple[Mapping[str, Any], ...] = ()

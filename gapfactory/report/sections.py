@@ -30,6 +30,7 @@ def figure_sections(data: ReportData) -> tuple[Section, ...]:
         _phases(data),
         *vibration_sections(data),
         _dynamics(data),
+        *([_trials(data)] if len(data.trials) > 1 else []),
         _contacts(data),
         _scatter(data),
         _windows(data),
@@ -39,7 +40,7 @@ def figure_sections(data: ReportData) -> tuple[Section, ...]:
         _energies(data),
         *search_sections(data),
         _map(data),
-        _hull(data),
+        *([_formation(data)] if data.formation is not None else [_hull(data)]),
         _selection(data),
         _enthalpies(data),
         *([_levels(data)] if data.levels is not None else []),
@@ -119,6 +120,28 @@ def _dynamics(data: ReportData) -> Section:
         draw=None if run is None else lambda: figures.dynamics_trace(run),
         header=("time_ps", "temperature_K", "energy_above_crystal_eV_per_atom", "shortest_distance_A"),
         rows=() if run is None else zip(run.times, run.temperatures, run.energies, run.shortest, strict=True),
+    )
+
+
+def _trials(data: ReportData) -> Section:
+    first = data.trials[0].labels
+    passed = next((t for t in data.trials if t.found.survives_dynamics), None)
+    words = "None has survived so far"
+    if passed is not None:
+        words = f"The first to survive is that of generation {passed.generation}, at {passed.labels} labels"
+        if passed.labels > first:
+            words += f": {passed.labels - first} more than the first that was tried"
+    return make_section(
+        "trials",
+        "Potential after potential in molecular dynamics",
+        f"How long each potential survived, with the number of its generation. {words}.",
+        missing="No potential has been tried.",
+        draw=lambda: figures.trial_times(data.trials),
+        header=("generation", "what", "labels", "reached_ps", "wanted_ps", "outcome"),
+        rows=(
+            (t.generation, t.title, t.labels, t.reached_ps, t.wanted_ps, t.found.headline())
+            for t in data.trials
+        ),
     )
 
 
@@ -234,7 +257,12 @@ def _training(data: ReportData) -> Section:
     return make_section(
         "training_set",
         "Labelled structures: energy over volume",
-        "Every labelled crystal, held-out ones among them, by the generation that chose it and by what it is.",
+        " ".join(
+            (
+                "Every labelled crystal, held-out ones among them, by the generation that chose it and by what it is.",
+                *data.own_data,
+            )
+        ),
         missing="No structure has been labelled; points come with the first labels.",
         draw=(
             lambda: figures.training_set(
@@ -314,15 +342,19 @@ def _map(data: ReportData) -> Section:
     m = data.similarity
     rows: list[Row] = []
     if m is not None:
-        rows = [(g, *xy, c) for g, xy, c in zip(m.groups, m.coordinates, m.coordination, strict=True)]
+        rows = [
+            (g, formula, *xy, c)
+            for g, formula, xy, c in zip(m.groups, m.compositions, m.coordinates, m.coordination, strict=True)
+        ]
     return make_section(
         "similarity_map",
         "Similarity map",
         "Cells rescaled to a shortest bond of one and compared by configuration-averaged SOAP; kernel "
-        "principal components, coloured by the mean coordination number within 1.2 shortest bonds.",
+        "principal components, coloured by the mean coordination number within 1.2 shortest bonds, and of compounds "
+        "by composition.",
         missing="Too few structures for a similarity map.",
         draw=(lambda: figures.similarity_map_plot(m)) if m is not None else None,
-        header=("group", "first", "second", "coordination"),
+        header=("group", "composition", "first", "second", "coordination"),
         rows=rows,
     )
 
@@ -346,6 +378,26 @@ def _hull(data: ReportData) -> Section:
         rows=()
         if h is None
         else zip(h.ids or ("",) * len(h.volumes), h.volumes, h.energies, h.distances, strict=True),
+    )
+
+
+def _formation(data: ReportData) -> Section:
+    found = data.formation
+    words = ""
+    rows = [] if found is None else found.rows()
+    if found is not None:
+        stable = [found.ids[k] for k in found.hull.corners]
+        words = f"On the hull: {', '.join(stable)}."
+    return make_section(
+        "formation",
+        "Formation energies",
+        "Labelled structures of all compositions by the reference, counted from the line between the lowest of the "
+        "outermost compositions, with their lower hull; crystals that were given to judge by, by the reference and "
+        f"the potential. {words}",
+        missing="There are no formation energies: it takes labelled structures of two compositions of two elements.",
+        draw=None if found is None else lambda: figures.formation_energies(found.hull, found.known),
+        header=tuple(rows[0]) if rows else (),
+        rows=[tuple(row.values()) for row in rows],
     )
 
 

@@ -8,8 +8,10 @@ import typer
 
 from launchpad.cli import campaign, dashboard, db, notify, push, reference, share, site, structures, worker
 from launchpad.cli.build import build
+from launchpad.cli.cite import cite
 from launchpad.cli.doctor import doctor
 from launchpad.cli.figure import figure
+from launchpad.cli.files import evaluate, fit, select
 
 __all__ = ["app"]
 
@@ -41,8 +43,12 @@ app.add_typer(notify.app, name="notify")
 app.add_typer(share.app, name="share")
 app.add_typer(dashboard.app, name="dashboard")
 app.command()(build)
+app.command()(fit)
+app.command()(evaluate)
+app.command()(select)
 app.command()(doctor)
 app.command()(figure)
+app.command()(cite)
 
 
 def _version(value: bool) -> None:

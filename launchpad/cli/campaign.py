@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from launchpad.cli.assessments import show_assessments
-from launchpad.cli.options import DataOption, JsonOption, NameArgument, UriOption, connect, open_queue
+from launchpad.cli.options import (
+    DataOption,
+    JsonOption,
+    NameArgument,
+    UriOption,
+    connect,
+    given_campaign,
+    open_queue,
+)
 from launchpad.cli.output import print_json, say, table
+from launchpad.cli.presets import file_of_preset, init
 from launchpad.cli.relabel import relabel
 
 if TYPE_CHECKING:
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "run_here"]
 
 app = typer.Typer(no_args_is_help=True, help="Campaigns: write, check, plan, run, watch, report.")
+app.command()(init)
 
 FileArgument = Annotated[Path, typer.Argument(help="Campaign file (YAML).", show_default=False)]
 WorkersOption = Annotated[
@@ -26,6 +36,9 @@ WorkersOption = Annotated[
     typer.Option(
         "--workers", "-n", min=1, help="Local worker processes \\[default: one per core].", show_default=False
     ),
+]
+ReportOption = Annotated[
+    bool, typer.Option("--report/--no-report", help="Write the report when the campaign is done.")
 ]
 OutOption = Annotated[
     Path | None,
@@ -41,47 +54,6 @@ LabelOption = Annotated[
         show_default=False,
     ),
 ]
-
-
-@app.command()
-def init(
-    file: Annotated[Path | None, typer.Argument(help="Campaign file to write.", show_default=False)] = None,
-    element: Annotated[
-        str | None, typer.Option(help="Element to explore, e.g. Si.", show_default=False)
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Preset to start from; see --list.", show_default=False)
-    ] = None,
-    list_presets: Annotated[bool, typer.Option("--list", help="List the presets and stop.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
-) -> None:
-    """Write a campaign file.
-
-    Examples
-    --------
-      gapfactory campaign init --list
-
-      gapfactory campaign init si.yaml --preset quickstart-Si
-
-      gapfactory campaign init ti.yaml --element Ti
-    """
-    from gapfactory.campaign.presets import PRESETS, starter_file
-    from gapfactory.errors import InputError
-
-    if list_presets:
-        table("presets", ["name", "what it is"], [[name, entry.summary] for name, entry in PRESETS.items()])
-        return
-    if file is None or (element is None) == (preset is None):
-        msg = (
-            "give a file to write and one of --element and --preset, e.g. 'gapfactory campaign init "
-            "si.yaml --element Si'"
-        )
-        raise InputError(msg)
-    if file.exists() and not force:
-        msg = f"{file} exists; choose another name or add --force"
-        raise InputError(msg)
-    file.write_text(starter_file(element=element, preset_name=preset), encoding="utf-8")
-    say(f"{file} written. Next: gapfactory campaign plan {file}")
 
 
 @app.command()
@@ -128,15 +100,10 @@ def show(
 
     Example: gapfactory campaign show si.yaml
     """
-    from gapfactory.campaign import load_campaign, to_yaml
+    from gapfactory.campaign import to_yaml
     from gapfactory.campaign.derived import derived_values
-    from launchpad.database.campaigns import campaign_of, require_campaign
 
-    path = Path(what)
-    if path.suffix in {".yaml", ".yml"} or path.is_file():
-        campaign = load_campaign(path)
-    else:
-        campaign = campaign_of(require_campaign(connect(uri, data), what))
+    campaign = given_campaign(what, uri, data)
     content = {"settings": campaign.model_dump(mode="json"), "derived": derived_values(campaign)}
     if as_json:
         print_json(content)
@@ -207,11 +174,20 @@ def submit(file: FileArgument, uri: UriOption = None, data: DataOption = None) -
 
 @app.command()
 def run(
-    file: FileArgument,
+    file: Annotated[Path | None, typer.Argument(help="Campaign file (YAML).", show_default=False)] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Run a preset as it is, under its own name; writes the file that says so. 'campaign init --list' "
+            "names them.",
+            show_default=False,
+        ),
+    ] = None,
     workers: WorkersOption = None,
     uri: UriOption = None,
     data: DataOption = None,
     out: OutOption = None,
+    report: ReportOption = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no progress.")] = False,
     dashboard: Annotated[
         bool,
@@ -225,15 +201,26 @@ def run(
     Ctrl-C stops it and leaves everything resumable; the same command goes on where it stopped. The workers have 30 s to
     finish what they are at, or hand it back; Ctrl-C again ends them at once.
 
-    Example: gapfactory campaign run si.yaml --workers 4 --dashboard
+    Examples
+    --------
+      gapfactory campaign run si.yaml --workers 4 --dashboard
+
+      gapfactory campaign run --preset demo-de-novo
     """
     from contextlib import ExitStack
 
     from gapfactory.campaign import load_campaign
+    from gapfactory.errors import InputError
     from launchpad import service
     from launchpad.cli.live import drive
     from launchpad.stopping import stop_by_signals
 
+    if file is None:
+        file = file_of_preset(preset)
+    elif preset is not None:
+        raise InputError(
+            f"{file} and --preset {preset} exclude each other: a file names its preset itself ('preset: {preset}')"
+        )
     campaign = load_campaign(file)
     located, queue = open_queue(uri, data)
     if service.submit(queue, campaign, file.read_text(encoding="utf-8"), file.parent) == "updated":
@@ -247,14 +234,18 @@ def run(
             say(f"dashboard, for you alone: {beside.enter_context(dashboard_beside(located.uri))}")
         number = workers or campaign.execution.workers
         state = drive(located, data, campaign, number, stop=stop, quiet=quiet)
-    _finish(state, queue.db, campaign.name, out)
+    _finish(state, queue.db, campaign.name, out, report=report)
 
 
-def _finish(state: str, database: object, name: str, out: Path | None) -> None:
+def _finish(state: str, database: object, name: str, out: Path | None, *, report: bool) -> None:
     from launchpad import service
-    from launchpad.reporting import report_campaign
 
+    if state == "done" and not report:
+        say(f"done; 'gapfactory campaign report {name}' writes the report")
+        return
     if state == "done":
+        from launchpad.reporting import report_campaign
+
         path = report_campaign(database, name, out or Path(f"{name}-report"))  # type: ignore[arg-type]
         say(f"report: {path}")
         return
@@ -419,6 +410,7 @@ def resume(
     uri: UriOption = None,
     data: DataOption = None,
     out: OutOption = None,
+    report: ReportOption = True,
 ) -> None:
     """Continue a campaign that was halted, cancelled or lost its workers, where it stopped.
 
@@ -428,7 +420,7 @@ def resume(
 
     located, queue = open_queue(uri, data)
     _went_on(service.resume(queue, name, retry_labels=retry_labels), name)
-    run_here(here, located, data, queue, name, workers, out)
+    run_here(here, located, data, queue, name, workers, out, report=report)
 
 
 @app.command()
@@ -482,6 +474,8 @@ def run_here(
     name: str,
     workers: int | None,
     out: Path | None,
+    *,
+    report: bool = True,
 ) -> None:
     """Drive a campaign that is on the queue with local workers, or say how to start some."""
     from launchpad.cli.live import drive
@@ -494,7 +488,7 @@ def run_here(
     campaign = campaign_of(require_campaign(queue.db, name))
     with stop_by_signals() as stop:
         state = drive(located, data, campaign, workers, stop=stop)
-    _finish(state, queue.db, name, out)
+    _finish(state, queue.db, name, out, report=report)
 
 
 @app.command()
@@ -547,16 +541,27 @@ def export_(
         int | None,
         typer.Option(help="Potential of this generation \\[default: the newest].", show_default=False),
     ] = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--for",
+            help="Also write the sets for mace, gap, nequip, ase (a database) or optimade; may be repeated.",
+        ),
+    ] = None,
     uri: UriOption = None,
     data: DataOption = None,
 ) -> None:
-    """Write the potential (gap.xml with its files), the training and held-out sets (extxyz) and their checksums.
+    """Write the potential (gap.xml with its files), training and held-out sets, checksums, and a card of both.
 
-    Example: gapfactory campaign export si-quickstart --out potential
+    Examples
+    --------
+      gapfactory campaign export si-quickstart --out potential
+
+      gapfactory campaign export si-quickstart --for mace --for optimade
     """
-    from launchpad.reporting import export_campaign
+    from launchpad.exporting import export_campaign
 
-    path = export_campaign(connect(uri, data), name, out or Path(f"{name}-export"), generation)
+    path = export_campaign(connect(uri, data), name, out or Path(f"{name}-export"), generation, form or ())
     say(f"exported to {path}")
 
 

@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from pymongo.database import Database
 
+    from gapfactory.campaign import Campaign
     from launchpad.database.location import Located
     from launchpad.queue import Queue
 
@@ -21,8 +22,10 @@ __all__ = [
     "JsonOption",
     "LogFormatOption",
     "NameArgument",
+    "PrefixOption",
     "UriOption",
     "connect",
+    "given_campaign",
     "locate",
     "open_queue",
 ]
@@ -44,6 +47,14 @@ DataOption = Annotated[
         envvar="GAPFACTORY_DATA",
         show_envvar=True,
         help="Data directory of the local server, on a local disk.",
+        show_default=False,
+    ),
+]
+PrefixOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What stands before energy, forces, stress and virial in the files, e.g. REF_ "
+        "\\[default: REF_, dft_ or nothing, whichever the structures have].",
         show_default=False,
     ),
 ]
@@ -114,6 +125,17 @@ def connect(uri: str | None, data: Path | None) -> Database[Any]:
         if error.code != NOT_AUTHORISED:
             raise
     return database
+
+
+def given_campaign(what: str, uri: str | None, data: Path | None) -> Campaign:
+    """Return what a campaign file holds, or a stored campaign of this name was submitted with."""
+    from gapfactory.campaign import load_campaign
+    from launchpad.database.campaigns import campaign_of, require_campaign
+
+    path = Path(what)
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        return load_campaign(path)
+    return campaign_of(require_campaign(connect(uri, data), what))
 
 
 def open_queue(uri: str | None, data: Path | None) -> tuple[Located, Queue]:

@@ -329,13 +329,15 @@ def settings(engine: EngineArgument, as_json: JsonOption = False) -> None:
     Example: gapfactory reference settings espresso
     """
     from gapfactory.reference import engine_classes
+    from gapfactory.settings import descriptions
 
     _known(engine)
+    texts = descriptions(engine_classes()[engine].settings_class)
     rows = [
         {
             "key": key,
             "default": field.get_default(call_default_factory=True),
-            "meaning": " ".join((field.description or "").split()),
+            "meaning": texts.get(key, ""),
         }
         for key, field in engine_classes()[engine].settings_class.model_fields.items()
     ]

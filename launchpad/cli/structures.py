@@ -1,4 +1,4 @@
-"""`gapfactory structures`: what searches found."""
+"""`gapfactory structures`: what searches found, and labels of others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from launchpad.cli.labels import check
 from launchpad.cli.options import DataOption, JsonOption, UriOption, connect
 from launchpad.cli.output import (
     console,
@@ -31,16 +32,14 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    no_args_is_help=True, help="What searches found: ranking, tables, pictures, files for AIRSS."
+    no_args_is_help=True, help="Structures: what searches found, ranked; labels of others, checked."
 )
 
 #: Structures in a picture at the most.
 _DRAWN: Final = 24
 
 
-@app.callback()
-def _structures() -> None:
-    """Keep `rank` a command of its own, though it is the only one."""
+app.command()(check)
 
 
 @app.command()
@@ -220,11 +219,18 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield tell
 
 
+def _beginning(names: list[str]) -> str:
+    """Return what all names begin with, up to their last slash: a narrow terminal has no room for it in every row."""
+    beginnings = {name.rpartition("/")[0] for name in names}
+    return f"{beginnings.pop()}/" if len(beginnings) == 1 and all("/" in name for name in names) else ""
+
+
 def _show(ranking: Ranking, title: str, *, per_formula: bool) -> None:
     several = ranking.compositions > 1
     unit = "f.u." if per_formula else "atom"
-    columns = ["", "name", "P/GPa", f"Å³/{unit}", f"eV/{unit}", *(["hull"] if several else [])]
+    columns = ["", "name", "P/GPa", f"Å³/\n{unit}", f"eV/\n{unit}", *(["hull"] if several else [])]
     columns += ["f.u.", "formula", "space group", "no.", "found"]
+    shared = _beginning([entry.structure.name for entry in ranking.entries])
     rows = []
     for place, entry in enumerate(ranking.entries, 1):
         s = entry.structure
@@ -235,7 +241,7 @@ def _show(ranking: Ranking, title: str, *, per_formula: bool) -> None:
         rows.append(
             [
                 place,
-                s.name,
+                s.name.removeprefix(shared),
                 f"{s.pressure:.2f}",
                 f"{s.volume * size:.3f}",
                 f"{energy:.3f}",
@@ -247,7 +253,7 @@ def _show(ranking: Ranking, title: str, *, per_formula: bool) -> None:
                 entry.copies,
             ]
         )
-    table(title, columns, rows)
+    table(f"{title}: {shared}..." if shared else title, columns, rows)
     say(
         f"{len(ranking.entries)} shown of {ranking.considered} structures, {ranking.compositions} composition(s)"
     )

@@ -9,8 +9,6 @@ from launchpad.database.documents import CampaignDocument, now
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pymongo.database import Database
 
     from gapfactory.campaign import Campaign
@@ -19,11 +17,11 @@ __all__ = [
     "campaign_of",
     "compositions_of",
     "create_campaign",
-    "generations_planned",
     "levels_of",
     "list_campaigns",
     "mark_running",
     "require_campaign",
+    "require_same",
     "set_state",
 ]
 
@@ -86,19 +84,7 @@ def create_campaign(
     stored = require_campaign(database, campaign.name)
     if stored["settings"] == document["settings"]:
         return "unchanged"
-    # not the stored digest: another version may have left other fields out of it
-    before = campaign_of(stored)
-    if science_digest(before) != document["digest"]:
-        changed = _changed(_science(before), _science(campaign))
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        same_file = " The file is the same: another version of gapfactory had other defaults."
-        msg = (
-            f"a campaign {campaign.name!r} with other settings is in this database already "
-            f"({', '.join(changed[:3])}{more}).{same_file if stored['file'] == text else ''} Give this one another "
-            f"name ('name: ...' in the file or --name), 'gapfactory campaign show {campaign.name}' to compare, or "
-            f"'gapfactory campaign resume {campaign.name}' to go on with the stored settings."
-        )
-        raise StateError(msg)
+    require_same(database, campaign, text)
     database.campaigns.update_one(
         {"_id": key},
         {"$set": {name: document[name] for name in _OF_SETTINGS} | {"updated": now()}},
@@ -106,24 +92,51 @@ def create_campaign(
     return "updated"
 
 
-def generations_planned(settings: Mapping[str, Any]) -> int:
-    """Return how many generations a campaign has at the most, by its settings as they are stored.
+def require_same(database: Database[Any], campaign: Campaign, text: str) -> None:
+    """Refuse a campaign whose name another one has; nothing where it is new.
 
-    As `gapfactory.protocols.planner.generations_of`; checking the settings takes longer than a page may.
+    The same are those that differ in what decides no result, and in data that join later than the next generation: the
+    tasks of that may be on the queue already.
+
+    Raises
+    ------
+    StateError
+        A campaign of this name exists with other settings.
     """
-    if settings.get("protocol") == "ndsc-2022":
-        return 1
-    if settings.get("protocol") == "search":
-        return 1 + len(settings["search"]["ranking"])
-    return int(settings["schedule"]["generations"]) + (settings.get("vibrations") is not None)
+    stored = database.campaigns.find_one({"_id": campaign.name})
+    if stored is None:
+        return
+    # not the stored digest: another version may have left other fields out of it
+    before = campaign_of(stored)
+    added = {
+        name: entry
+        for name, entry in campaign.data.items()
+        if name not in before.data and entry.joins > stored["generation"] + 1
+    }
+    compared = campaign
+    if added:
+        kept = {name: entry for name, entry in campaign.data.items() if name not in added}
+        compared = campaign.model_copy(update={"data": kept})
+    if science_digest(before) == science_digest(compared):
+        return
+    changed = _changed(_science(before), _science(campaign))
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    same_file = " The file is the same: another version of gapfactory had other defaults."
+    msg = (
+        f"a campaign {campaign.name!r} with other settings is in this database already "
+        f"({', '.join(changed[:3])}{more}).{same_file if stored['file'] == text else ''} Give this one another "
+        f"name ('name: ...' in the file or --name), 'gapfactory campaign show {campaign.name}' to compare, or "
+        f"'gapfactory campaign resume {campaign.name}' to go on with the stored settings."
+    )
+    raise StateError(msg)
 
 
 def science_digest(campaign: Campaign) -> str:
     """Return a digest of everything in a campaign that decides its numbers.
 
     Not the name, how work is cut and how the fitting program is run, nor the limits on time and attempts (and the like,
-    see `EngineSettings.operational`), the quorum and `vibrations.incomplete`, that decide whether there is a label, a
-    potential, an assessment: a person changes them to go on.
+    see `EngineSettings.operational`), the quorum, `vibrations.incomplete` and how given labels are verified, that
+    decide whether there is a label, a potential, an assessment: a person changes them to go on.
     """
     import hashlib
     import json
@@ -141,6 +154,7 @@ def _science(campaign: Campaign) -> dict[str, Any]:
             "vibrations": {"incomplete"},
             "reference": set(campaign.reference.operational),
             "gap": {"program": True},
+            "data": {"__all__": {"file", "verify", "energy_tolerance", "force_tolerance"}},
         },
     )
 

@@ -31,6 +31,7 @@ __all__ = [
     "LabelledItem",
     "all_items",
     "atom_items",
+    "data_items",
     "grid_of",
     "label_hash",
     "label_key",
@@ -43,7 +44,7 @@ __all__ = [
     "with_labels",
 ]
 
-Role = Literal["train", "test", "noise", "isolated", "dimer", "evidence", "diagonal"]
+Role = Literal["train", "test", "noise", "isolated", "dimer", "evidence", "diagonal", "verify"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class Item:
     role: Role
     generation: int
     info: dict[str, Any]
+
+    @property
+    def given(self) -> str:
+        """Name of the data that it came with, label and all; empty: the campaign made it."""
+        return str(self.info.get("data", ""))
 
     @property
     def kind(self) -> Literal["crystal", "isolated", "dimer"]:
@@ -191,6 +197,23 @@ def unlabelled_frames(database: Database[Any], campaign: Campaign, generation: i
     ]
 
 
+def data_items(database: Database[Any], campaign: Campaign, generation: int) -> list[Item]:
+    """Return what came with labels and is labelled again to see that they are of the campaign's reference."""
+    from gapfactory.protocols.own_data import data_joining
+
+    names = data_joining(campaign, generation)
+    if not any(campaign.data[name].verify for name in names):
+        return []
+    stored = structure_documents(database, campaign.name, generation, "data")
+    found = []
+    for name in names:
+        mine = [
+            _item(document, "verify", generation) for document in stored if document["info"]["data"] == name
+        ]
+        found += sorted(mine, key=lambda item: (len(item.atoms), item.id))[: campaign.data[name].verify]
+    return found
+
+
 def noise_items(database: Database[Any], campaign: Campaign) -> list[Item]:
     """Return the cells that are labelled again at a higher k-point density."""
     return _chosen(database, require_selection(database, campaign.name, 0)["noise"], "noise", 0)
@@ -204,6 +227,7 @@ def all_items(database: Database[Any], campaign: Campaign) -> list[Item]:
         items += pick_items(database, campaign, generation)
         if generation == 0:
             items += noise_items(database, campaign)
+        items += data_items(database, campaign, generation)
     items += vibration_items(database, campaign, "evidence")
     items += vibration_items(database, campaign, "diagonal")
     return items
@@ -233,8 +257,11 @@ def settings_of(campaign: Campaign, item: Item) -> EngineSettings:
 
 def label_hash(campaign: Campaign, item: Item) -> str:
     """Return the settings hash under which an item is labelled."""
+    from gapfactory.protocols.own_data import level_of
     from gapfactory.reference import settings_hash
 
+    if item.given in campaign.data and item.role != "verify":
+        return level_of(campaign.data[item.given])
     return settings_hash(settings_of(campaign, item), item.kind)
 
 

@@ -39,7 +39,8 @@ def campaign_digests(database: Database[Any], name: str) -> dict[str, str]:
                 database.structures.find(
                     {"campaign": name}, {"generation": 1, "stage": 1, "index": 1, "hash": 1}
                 ),
-                key=lambda d: (d["generation"], d["stage"], d["index"]),
+                # of data of two names, structures have the same number
+                key=lambda d: (d["generation"], d["stage"], d["index"], d["hash"]),
             )
         ),
         "relaxations": _digest(_relaxations(database, name)),

@@ -1,7 +1,8 @@
 """The documents of our collections, validated before they are written.
 
 Identities are natural keys: a task that is killed and run again writes the same documents under the same names.
-``{campaign}/g{generation:03d}/{stage}/{index:06d}`` names a structure, ``{structure hash}-{settings hash}`` a label.
+``{campaign}/g{generation:03d}/{stage}/{index:06d}`` names a structure (one that came with a label has the name of its
+data before the number), ``{structure hash}-{settings hash}`` a label.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ __all__ = [
     "SelectionDocument",
     "StructureDocument",
     "VibrationDocument",
+    "data_id",
     "generation_id",
+    "is_data_id",
     "label_id",
     "now",
     "own_label_id",
@@ -42,6 +45,16 @@ def now() -> datetime:
 def structure_id(campaign: str, generation: int, stage: str, index: int) -> str:
     """Return the natural key of a structure."""
     return f"{generation_id(campaign, generation)}/{stage}/{index:06d}"
+
+
+def data_id(campaign: str, generation: int, name: str, index: int) -> str:
+    """Return the natural key of a structure that came with a label, in the data of a name."""
+    return structure_id(campaign, generation, f"data/{name}", index)
+
+
+def is_data_id(key: str) -> bool:
+    """Return whether a natural key is of a structure that came with a label."""
+    return key.split("/")[2:3] == ["data"]
 
 
 def generation_id(campaign: str, generation: int) -> str:
@@ -95,13 +108,23 @@ class StructureDocument(_Document):
     """A structure that is kept as such: cells, selected frames, distorted crystals, isolated atoms, dimers.
 
     And of vibrations: ``parent``, a crystal as the reference relaxed it; ``displaced``, its frames; ``evidence``, cells
-    that tell phonons and elastic constants; ``diagonal``, diagonal supercells with one displaced atom.
+    that tell phonons and elastic constants; ``diagonal``, diagonal supercells with one displaced atom. ``data`` came
+    with labels.
     """
 
     campaign: str
     generation: int = Field(ge=0)
     stage: Literal[
-        "cell", "frame", "distorted", "isolated", "dimer", "parent", "displaced", "evidence", "diagonal"
+        "cell",
+        "frame",
+        "distorted",
+        "isolated",
+        "dimer",
+        "parent",
+        "displaced",
+        "evidence",
+        "diagonal",
+        "data",
     ]
     index: int = Field(ge=0)
     composition: str
@@ -281,7 +304,9 @@ class MetricsDocument(_Document):
 
     campaign: str
     generation: int = Field(ge=0)
+    #: of the campaign's budget, and what came with labels beside them
     labels: int
+    given: int = 0
     decision: Literal["continue", "stop"]
     reason: str
     #: the next generation where it is not the following one

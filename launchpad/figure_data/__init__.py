@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from launchpad.figure_data.request import Gathered, Request
 
-__all__ = ["FIGURES", "SEARCHES", "TABLES", "VIBRATIONS", "gather"]
+__all__ = ["COMPOUNDS", "FIGURES", "SEARCHES", "TABLES", "VIBRATIONS", "gather"]
 
 #: Those of Allen and Bartók (2022), for campaigns that measure vibrations.
 VIBRATIONS: Final = {
@@ -64,6 +64,14 @@ SEARCHES: Final = {
     ),
 }
 
+#: For campaigns of two elements.
+COMPOUNDS: Final = {
+    "formation-energies": (
+        "formation energies of labelled structures and known crystals over composition, with their hull",
+        "database.formation_energies",
+    ),
+}
+
 #: Figures by name: what is drawn; module and function that gather it.
 FIGURES: Final = {
     "energy-volume": (
@@ -90,6 +98,7 @@ FIGURES: Final = {
         "local energies on two structures, one scale of colours (Fig. 4)",
         "local.local_energies",
     ),
+    **COMPOUNDS,
     **SEARCHES,
     **VIBRATIONS,
 }

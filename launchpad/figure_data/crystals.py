@@ -122,18 +122,17 @@ def _phases_of(path: Path) -> list[GivenStructure]:
 def _made_crystals(campaign: Campaign, notes: list[str]) -> list[GivenStructure]:
     """Return distorted crystals of the phases that the campaign is judged by; they follow from its seed."""
     from gapfactory.analysis.distorted_errors import DistortedTestSettings
-    from gapfactory.analysis.phases import named_phases
     from gapfactory.build.distorted import distorted_crystal
     from gapfactory.io.structures import GivenStructure
     from gapfactory.seeds import Stage, stream
 
-    if campaign.element is None or not campaign.phase_names():
+    if not campaign.phase_names():
         raise EvidenceError(
             f"campaign {campaign.name!r} is judged by no named phases ('gapfactory campaign show {campaign.name}', "
             "evidence.phases); give labelled distorted crystals with --structures FILE"
         )
     settings = DistortedTestSettings()
-    known = {phase.name: phase.atoms for phase in named_phases(campaign.element)}
+    known = {name: campaign.phase_of(name).atoms for name in campaign.phase_names()}
     found = []
     for number, name in enumerate(campaign.phase_names()):
         if len(known[name]) > settings.max_atoms:
@@ -192,7 +191,7 @@ def polymorphs(database: Database[Any], request: Request) -> Gathered:
     from gapfactory.figures import polymorph_curves
 
     campaign = opened(database, request)
-    first = shown_potential(database, request)
+    first = shown_potential(database, request, assessed=request.structures is None)
     second = other_potential(database, request, first)
     notes = []
     if second is None:

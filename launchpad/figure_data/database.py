@@ -8,7 +8,9 @@ from gapfactory.errors import EvidenceError, InputError, NotFoundError
 from gapfactory.origins import origin_in_words
 from launchpad.assessment import reference_curve
 from launchpad.database.dataset import pick_items, with_labels
+from launchpad.database.results import metrics_of
 from launchpad.figure_data.request import Gathered, opened
+from launchpad.hulls import formation_data
 from launchpad.training_set import last_frames, origin_of
 
 if TYPE_CHECKING:
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
     from gapfactory.analysis.database_overview import DatabaseOverview, DatabasePoint
     from gapfactory.analysis.energy_volume import EnergyVolumeCurve
     from gapfactory.campaign import Campaign
+    from launchpad.database.dataset import LabelledItem
+    from launchpad.database.labels import StoredLabel
     from launchpad.figure_data.request import Request
 
-__all__ = ["energy_boxes", "energy_volume", "labelled_points"]
+__all__ = ["energy_boxes", "energy_volume", "formation_energies", "labelled_points"]
 
 
 def energy_volume(database: Database[Any], request: Request) -> Gathered:
@@ -38,6 +42,31 @@ def energy_boxes(database: Database[Any], request: Request) -> Gathered:
 
     _, data, notes = _overview(database, request, "hull")
     return Gathered(database_boxes(data), data.box_rows(), notes)
+
+
+def formation_energies(database: Database[Any], request: Request) -> Gathered:
+    """Return formation energies over composition, counted from the line between the outermost ones."""
+    from gapfactory.figures import formation_energies as drawn
+
+    campaign = opened(database, request)
+    if len(campaign.species_table) != 2:
+        raise InputError(
+            f"campaign {campaign.name!r} is of {', '.join(sorted(campaign.species_table))}: formation energies are "
+            "drawn of two elements; energy-volume and energy-boxes are for any number"
+        )
+    entries = [entry for _, entry, _ in _labelled(database, campaign, request.generation)]
+    metrics = [
+        record
+        for record in metrics_of(database, campaign.name)
+        if request.generation is None or record["generation"] <= request.generation
+    ]
+    found = formation_data(database, campaign, entries, metrics)
+    if found is None:
+        raise NotFoundError(
+            f"campaign {campaign.name!r} has no labelled structures of two compositions yet; 'gapfactory campaign "
+            f"status {campaign.name}' shows how far it is"
+        )
+    return Gathered(drawn(found.hull, found.known), found.rows())
 
 
 def _overview(
@@ -65,21 +94,13 @@ def labelled_points(
     """Return every labelled pick of the generations so far."""
     from gapfactory.analysis.database_overview import DatabasePoint
 
-    chosen = database.selections.find({"campaign": campaign.name}, {"generation": 1}).sort("generation", 1)
-    entries = [
-        (of, entry)
-        for of in [selection["generation"] for selection in chosen]
-        if generation is None or of <= generation
-        for entry in with_labels(database, campaign, pick_items(database, campaign, of))
-    ]
-    last = last_frames(database, [entry.item for _, entry in entries])
+    entries = _labelled(database, campaign, generation)
+    last = last_frames(database, [entry.item for _, entry, _ in entries])
     species = sorted(campaign.species_table)
-    components = {entry.item.info.get("component") for _, entry in entries}
+    components = {entry.item.info.get("component") for _, entry, _ in entries}
     found = []
-    for of, entry in entries:
-        item, label = entry.item, entry.label
-        if label is None or label.status != "done":
-            continue
+    for of, entry, label in entries:
+        item = entry.item
         symbols, n = item.atoms.get_chemical_symbols(), len(item.atoms)
         found.append(
             DatabasePoint(
@@ -93,6 +114,20 @@ def labelled_points(
             )
         )
     return found
+
+
+def _labelled(
+    database: Database[Any], campaign: Campaign, generation: int | None
+) -> list[tuple[int, LabelledItem, StoredLabel]]:
+    """Return the picks of the generations so far whose labels are done, each with its generation and label."""
+    chosen = database.selections.find({"campaign": campaign.name}, {"generation": 1}).sort("generation", 1)
+    return [
+        (of, entry, entry.label)
+        for of in [selection["generation"] for selection in chosen]
+        if generation is None or of <= generation
+        for entry in with_labels(database, campaign, pick_items(database, campaign, of))
+        if entry.label is not None and entry.label.status == "done"
+    ]
 
 
 def _zero(database: Database[Any], campaign: Campaign, points: Sequence[DatabasePoint]) -> tuple[str, float]:

@@ -143,10 +143,24 @@ def opened(database: Database[Any], request: Request) -> Campaign:
     return campaign_of(require_campaign(database, request.campaign))
 
 
-def shown_potential(database: Database[Any], request: Request) -> Potential:
-    """Return the potential that a figure is about."""
+def shown_potential(database: Database[Any], request: Request, *, assessed: bool = False) -> Potential:
+    """Return the potential that a figure is about: the one asked for, else the newest.
+
+    Parameters
+    ----------
+    assessed
+        Whether it is the newest that has been assessed, if any has: what a figure shows was stored by that.
+    """
     if request.generation is None:
-        record = latest_potential(database, request.campaign)
+        newest = None
+        if assessed:
+            newest = database.metrics.find_one(
+                {"campaign": request.campaign}, {"generation": 1}, sort=[("generation", -1)]
+            )
+        if newest is None:
+            record = latest_potential(database, request.campaign)
+        else:
+            record = require_potential(database, request.campaign, newest["generation"])
         if record is None:
             raise NotFoundError(
                 f"campaign {request.campaign!r} has no potential yet; 'gapfactory campaign status {request.campaign}' "

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.errors import NotFoundError
-from launchpad.database.campaigns import generations_planned
+from gapfactory.protocols.kinds import kind_of_protocol
 from launchpad.database.documents import generation_id
 from launchpad.database.results import frame_atoms
 from launchpad.states import CampaignState
@@ -187,7 +187,7 @@ def _ids(database: Database[Any], kind: str, query: dict[str, Any]) -> list[Any]
 def _is_ranked(database: Database[Any], name: str) -> bool:
     """Return whether the stages of a campaign choose from what the one before has found."""
     record = database.campaigns.find_one({"_id": name}, {"settings.protocol": 1})
-    return record is not None and record["settings"].get("protocol") == "search"
+    return record is not None and kind_of_protocol(record["settings"]).ranks
 
 
 def _search_of_minima(database: Database[Any], name: str, selected: Iterable[int]) -> int | None:
@@ -196,7 +196,7 @@ def _search_of_minima(database: Database[Any], name: str, selected: Iterable[int
     record = database.campaigns.find_one({"_id": name}, {f"settings.{field}": 1 for field in fields})
     settings = {} if record is None else record["settings"]
     wanted = (settings.get("vibrations") or {}).get("minima")
-    if not wanted or generations_planned(settings) - 1 in selected:
+    if not wanted or kind_of_protocol(settings).generations(settings) - 1 in selected:
         return None
     newest = database.relaxations.find_one({"campaign": name}, {"generation": 1}, sort=[("generation", -1)])
     return None if newest is None else int(newest["generation"])

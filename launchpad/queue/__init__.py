@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gapfactory._lazy import lazy_names
+
 if TYPE_CHECKING:
     from launchpad.queue.connection import write_launchpad_file
     from launchpad.queue.launchpad import Queue
@@ -12,20 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Queue", "QueueSettings", "ReapReport", "reap", "write_launchpad_file"]
 
-_HOMES = {
-    "Queue": "launchpad.queue.launchpad",
-    "QueueSettings": "launchpad.queue.settings",
-    "ReapReport": "launchpad.queue.reaper",
-    "reap": "launchpad.queue.reaper",
-    "write_launchpad_file": "launchpad.queue.connection",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import FireWorks only when a name is used: it takes longer than `gapfactory --help` may."""
-    if name not in _HOMES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "connection": ("write_launchpad_file",),
+        "launchpad": ("Queue",),
+        "reaper": ("ReapReport", "reap"),
+        "settings": ("QueueSettings",),
+    },
+)

@@ -91,10 +91,11 @@ class AllowList:
         if match is None:
             return False
         dotted = match.group(1)
-        if dotted in self.names:
-            return True
-        below = any(name.endswith(".*") and dotted.startswith(name[:-1]) for name in self.names)
-        return below and _is_task(dotted)
+        return dotted in self.names or (self._below(dotted) and _is_task(dotted))
+
+    def _below(self, dotted: str) -> bool:
+        """Return whether a class is of a package that is allowed as a whole."""
+        return any(name.endswith(".*") and dotted.startswith(name[:-1]) for name in self.names)
 
     def inert(self, value: Any) -> Any:
         """Return the document with every object that is not on the list replaced by an `Inert` one."""
@@ -116,6 +117,13 @@ class AllowList:
         for task in tasks:
             name = task.get("_fw_name") if isinstance(task, dict) else None
             if not self.allows(name):
+                match = _EXPLICIT.fullmatch(name) if isinstance(name, str) else None
+                broken = _import_error(match.group(1)) if match and self._below(match.group(1)) else ""
+                if broken:
+                    return (
+                        f"task {name!r} cannot be loaded here: {broken}. Is the installation whole, and was it changed "
+                        "while this worker ran? Mend it, then start the workers again"
+                    )
                 return (
                     f"task {name!r} is not on this worker's allow-list ({', '.join(self.names)}). "
                     "If the task is yours, start the workers with its package on the list"
@@ -141,11 +149,20 @@ def _is_task(dotted: str) -> bool:
     from fireworks import FiretaskBase
 
     module, _, name = dotted.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError:
+    if _import_error(dotted):
         return False
+    found = getattr(importlib.import_module(module), name, None)
     return isinstance(found, type) and issubclass(found, FiretaskBase) and found.__module__ == module
+
+
+@cache
+def _import_error(dotted: str) -> str:
+    """Return why the module of a class cannot be imported; empty where it can."""
+    try:
+        importlib.import_module(dotted.rpartition(".")[0])
+    except ImportError as error:
+        return str(error)
+    return ""
 
 
 def _serialized(value: Any) -> Iterator[str]:

@@ -5,7 +5,9 @@ Importing this package is cheap: its modules load when something of them is used
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gapfactory._lazy import lazy_names
 
 if TYPE_CHECKING:
     from launchpad.remote.archive import BundleError, BundleSettings, Manifest
@@ -36,28 +38,13 @@ __all__ = [
     "salvage",
 ]
 
-#: Where each name is defined.
-_HOMES = {
-    "SENDABLE": "slices",
-    "Applied": "replay",
-    "BundleError": "archive",
-    "BundleSettings": "archive",
-    "ClaimedElsewhere": "bundle",
-    "Manifest": "archive",
-    "abandon_bundle": "bundle",
-    "apply_result": "replay",
-    "keep_claims": "bundle",
-    "make_bundle": "bundle",
-    "read_manifest": "bundle",
-    "run_bundle": "execute",
-    "salvage": "execute",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(f"launchpad.remote.{_HOMES[name]}"), name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "archive": ("BundleError", "BundleSettings", "Manifest"),
+        "bundle": ("ClaimedElsewhere", "abandon_bundle", "keep_claims", "make_bundle", "read_manifest"),
+        "execute": ("run_bundle", "salvage"),
+        "replay": ("Applied", "apply_result"),
+        "slices": ("SENDABLE",),
+    },
+)

@@ -16,6 +16,7 @@ from launchpad.database.campaigns import campaign_of, require_campaign
 from launchpad.database.dataset import (
     all_items,
     atom_items,
+    data_items,
     label_key,
     noise_items,
     pick_items,
@@ -224,13 +225,22 @@ def _build(database: Database[Any], campaign: Campaign, task: Mapping[str, Any])
 
     generation = task["generation"]
     cells = Slice("structures", ({**_range(campaign, task), "stage": "cell"},), ("index",))
-    if not any(part.build.separations.auto for part in recipe_of(campaign, generation).cells):
+    parts = recipe_of(campaign, generation).cells
+    fields = tuple(
+        f"evidence.{name}"
+        for name, wanted in (
+            ("measured", any(part.build.separations.auto for part in parts)),
+            ("start", any(part.made_of is not None for part in parts)),
+        )
+        if wanted
+    )
+    if not fields:
         return Need((cells,))
     # the task asks for the newest assessment before, which has what was measured
     earlier = {"campaign": campaign.name, "generation": {"$lt": generation}}
     newest = database.metrics.find_one(earlier, {"_id": 1}, sort=[("generation", -1)])
     asked: tuple[Filter, ...] = (earlier,) if newest is None else ({"_id": newest["_id"]}, earlier)
-    return Need((cells, Slice("metrics", asked, ("generation", "evidence.measured"))))
+    return Need((cells, Slice("metrics", asked, ("generation", *fields))))
 
 
 def _relax(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]) -> Need:
@@ -336,7 +346,10 @@ def _training(database: Database[Any], campaign: Campaign, task: Mapping[str, An
     for earlier in range(task["generation"] + 1):
         items += pick_items(database, campaign, earlier)
     items += noise_items(database, campaign)
+    items += data_items(database, campaign, task["generation"])
+    given = {"campaign": campaign.name, "generation": task["generation"], "stage": "data"}
     return (
+        Slice("structures", (given,)),
         *_chosen(campaign, items, range(task["generation"] + 1)),
         Slice("structures", ({"campaign": campaign.name, "generation": 0, "stage": "isolated"},)),
         Slice("structures", ({"campaign": campaign.name, "generation": 0, "stage": "dimer"},)),
@@ -387,6 +400,11 @@ def _reference(database: Database[Any], campaign: Campaign, task: Mapping[str, A
     elif task["what"] == "noise":
         items = noise_items(database, campaign)
         slices += _chosen(campaign, items, [0])
+    elif task["what"] == "data":
+        items = data_items(database, campaign, generation)
+        slices.append(
+            Slice("structures", ({"campaign": campaign.name, "generation": generation, "stage": "data"},))
+        )
     elif task["what"] in {"vibrations", "diagonal"}:
         stage: Literal["evidence", "diagonal"] = "evidence" if task["what"] == "vibrations" else "diagonal"
         items = vibration_items(database, campaign, stage, task.get("parent"))
@@ -394,7 +412,7 @@ def _reference(database: Database[Any], campaign: Campaign, task: Mapping[str, A
         slices.append(Slice("structures", (of,)))
     else:
         picks = pick_items(database, campaign, generation)
-        items = picks[task["start"] : task["stop"]]
+        items = [item for item in picks if not item.given][task["start"] : task["stop"]]
         slices += _chosen(campaign, picks, [generation])
         if task["start"] == 0:
             late, more = _late(database, campaign, generation)

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fireworks import explicit_serialize
 
-from gapfactory.protocols.planner import decide, recipe_of
+from gapfactory.protocols.own_data import data_joining, given_up_to
+from gapfactory.protocols.planner import after_trial, decide, recipe_of, tried_first
 from gapfactory.seeds import Stage
 from launchpad.assessment import assess
 from launchpad.database.anneals import forget_anneals
 from launchpad.database.campaigns import require_campaign, set_state
 from launchpad.database.dataset import pick_items
 from launchpad.database.documents import MetricsDocument, SelectionDocument, generation_id
-from launchpad.database.potentials import cached_potential, require_potential
+from launchpad.database.potentials import cached_potential, preceding_potential, require_potential
 from launchpad.database.results import metrics_of, save_metrics, save_selection
 from launchpad.operations.quotas import exceeded, planned_for
 from launchpad.ranking import measure_ranking
+from launchpad.robustness import starting_crystal
 from launchpad.stability import measure_stability, stability_wanted
 from launchpad.states import CampaignState
 from launchpad.studies import run_study
@@ -66,7 +68,7 @@ class AssessTask(CampaignTask):
             if acted:
                 following = _following(stored)
                 for left_out in range(generation + 1, following):
-                    save_selection(database, _nothing(campaign.name, left_out, stored["reason"]))
+                    save_selection(database, _nothing(campaign, left_out, stored["reason"]))
                 submit_generation(context.queue, campaign, following)
         else:
             acted = set_state(database, campaign.name, CampaignState.DONE, stored["reason"])
@@ -94,13 +96,9 @@ class AssessTask(CampaignTask):
             require_reference(database, campaign)
         # what this generation chose is judged by the potential before; one without choices has no such judgement
         judged = generation > 0 and recipe.picks not in {"none", "frames"}
-        evidence = assess(
-            database,
-            campaign,
-            generation,
-            newest,
-            potential(generation - 1) if judged else None,
-        )
+        # the generation before may have been left out
+        before = preceding_potential(database, campaign.name, generation)["generation"] if judged else 0
+        evidence = assess(database, campaign, generation, newest, potential(before) if judged else None)
         if recipe.picks == "frames":
             evidence["vibrations"] = measure_vibrations(
                 database, campaign, newest, fit=fitted_to(database, campaign, generation)
@@ -108,11 +106,12 @@ class AssessTask(CampaignTask):
             evidence["headline"] |= vibrations_in_words(evidence["vibrations"])
         earlier = [m for m in metrics_of(database, campaign.name) if m["generation"] < generation]
         labels = labels_spent(database, campaign, generation)
-        newest_entry = {"generation": generation, "labels": labels, "evidence": evidence}
+        given = given_up_to(campaign, generation)
+        newest_entry = {"generation": generation, "labels": labels, "given": given, "evidence": evidence}
         history = [
             Evidence(
                 generation=entry["generation"],
-                n_labels=entry["labels"],
+                n_labels=entry["labels"] + entry.get("given", 0),
                 n_structures=entry["evidence"]["window"]["n"],
                 energy_rmse=_number(entry["evidence"]["window"]["energy_rmse_eV"]),
                 ends=_ends(entry["evidence"]),
@@ -120,10 +119,17 @@ class AssessTask(CampaignTask):
             for entry in (*earlier, newest_entry)
         ]
         decision = decide(campaign, generation, history)
-        if stability_wanted(campaign, decision.action):
+        first = tried_first(campaign, generation, decision)
+        if first or stability_wanted(campaign, decision.action):
             found = measure_stability(database, campaign, generation, newest, context.rng(Stage.STABILITY))
             evidence["stability"] = found
             evidence["headline"]["stability"] = found["headline"]
+            if first:
+                run = found["dynamics"]
+                survives = run is not None and run["survived"]
+                decision = after_trial(campaign, generation, decision, survives=survives)
+        if campaign.robustness is not None:
+            evidence["start"] = starting_crystal(database, campaign, generation)
         return _store(context, key, labels, decision, evidence)
 
     def _rank(self, context: TaskContext, key: str) -> dict[str, Any]:
@@ -142,6 +148,7 @@ def _store(
         campaign=context.campaign.name,
         generation=context.generation,
         labels=labels,
+        given=given_up_to(context.campaign, context.generation),
         decision=decision.action,
         reason=decision.reason,
         evidence=evidence,
@@ -157,24 +164,38 @@ def _following(stored: Mapping[str, Any]) -> int:
     return int(stored["generation"]) + 1 if go_to is None else int(go_to)
 
 
-def _nothing(campaign: str, generation: int, reason: str) -> SelectionDocument:
-    """Return the selection of a generation that is left out."""
+def _nothing(campaign: Campaign, generation: int, reason: str) -> SelectionDocument:
+    """Return the selection of a generation that is left out; data that were to join in it do not."""
     from gapfactory.select import SelectionReport
 
-    report = SelectionReport((), (), (), {}, (f"left out: {reason}",))
-    key = generation_id(campaign, generation)
+    notes = (
+        f"left out: {reason}",
+        *(f"data {name!r} did not join" for name in data_joining(campaign, generation)),
+    )
+    report = SelectionReport((), (), (), {}, notes)
     return SelectionDocument(
-        id=key, campaign=campaign, generation=generation, train=[], test=[], report=report.to_json()
+        id=generation_id(campaign.name, generation),
+        campaign=campaign.name,
+        generation=generation,
+        train=[],
+        test=[],
+        report=report.to_json(),
     )
 
 
 def labels_spent(database: Database[Any], campaign: Campaign, generation: int) -> int:
-    """Return the labels up to a generation: as planned where a funnel chose, as chosen where all are taken."""
+    """Return the labels up to a generation: as planned where a funnel chose, as chosen where all are taken.
+
+    What came with labels is not among them.
+    """
     spent = 0
     for earlier in range(generation + 1):
         recipe = recipe_of(campaign, earlier)
-        every = recipe.picks in {"cells", "snapshots", "ends", "frames", "ranked"}
-        spent += len(pick_items(database, campaign, earlier)) if every else recipe.labels
+        every = recipe.picks in {"cells", "snapshots", "ends", "dynamics", "frames", "ranked"}
+        if every:
+            spent += sum(not item.given for item in pick_items(database, campaign, earlier))
+        else:
+            spent += recipe.labels
     return spent
 
 

@@ -11,6 +11,7 @@ from gapfactory.seeds import Stage
 from launchpad.database.documents import StructureDocument, structure_id
 from launchpad.database.packing import pack_atoms
 from launchpad.database.results import existing_indices, save_structures
+from launchpad.robustness import start_document
 from launchpad.separations import measured_before
 from launchpad.tasks.base import CampaignTask, TaskContext
 
@@ -57,6 +58,9 @@ class BuildTask(CampaignTask):
             if index in done:
                 continue
             rng, mine = context.rng(Stage.CELL, index), recipe.cell_range(index)
+            if mine.made_of is not None:
+                batch.append(start_document(context, mine, index, rng))
+                continue
             found = measured.get(mine.component)
             cell = build_cell(
                 rng,

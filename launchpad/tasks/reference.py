@@ -9,7 +9,14 @@ from fireworks import explicit_serialize
 
 from launchpad.database.claims import Claims
 from launchpad.database.curves import CurvePointRecord, curve_of, curve_points, save_curve, save_curve_point
-from launchpad.database.dataset import atom_items, noise_items, pick_items, store_atoms, vibration_items
+from launchpad.database.dataset import (
+    atom_items,
+    data_items,
+    noise_items,
+    pick_items,
+    store_atoms,
+    vibration_items,
+)
 from launchpad.database.documents import CurveDocument
 from launchpad.hand_backs import forget_hand_backs, hand_back, hand_backs, own_fault
 from launchpad.labelling import label_items, late_items, require_data_sets
@@ -32,8 +39,9 @@ __all__ = ["ReferenceTask", "curve_key", "curve_volumes"]
 class ReferenceTask(CampaignTask):
     """Label what a part of the campaign needs.
 
-    Isolated atoms and dimers, a range of picks, noise cells, the curve of a named phase; of a crystal whose vibrations
-    are learnt, its relaxation and the cells that tell them; relaxations of what a search has found.
+    Isolated atoms and dimers, a range of picks, noise cells, a few of the structures that came with labels, the curve
+    of a named phase; of a crystal whose vibrations are learnt, its relaxation and the cells that tell them; relaxations
+    of what a search has found.
     """
 
     required_params: ClassVar[tuple[str, ...]] = (*CampaignTask.required_params, "what")
@@ -58,8 +66,11 @@ class ReferenceTask(CampaignTask):
             items = atom_items(database, campaign)
         elif self["what"] == "noise":
             items = noise_items(database, campaign)
+        elif self["what"] == "data":
+            items = data_items(database, campaign, context.generation)
         else:
-            items = pick_items(database, campaign, context.generation)[self["start"] : self["stop"]]
+            picks = [item for item in pick_items(database, campaign, context.generation) if not item.given]
+            items = picks[self["start"] : self["stop"]]
             if self["start"] == 0:
                 items += late_items(database, campaign, context.generation)
         return label_items(context, items)
@@ -67,7 +78,7 @@ class ReferenceTask(CampaignTask):
 
 def curve_volumes(campaign: Campaign, phase: str) -> list[float]:
     """Return the volumes (Å^3/atom) at which a named phase is computed, ascending."""
-    atoms = _phase_atoms(phase)
+    atoms = campaign.phase_of(phase).atoms
     return [
         float(atoms.get_volume() / len(atoms) * factor)
         for factor in sorted(campaign.evidence.curves.volume_factors)
@@ -83,19 +94,13 @@ def curve_key(campaign: Campaign, phase: str) -> str:
     from gapfactory.structures import structure_hash
 
     how = [
-        structure_hash(_phase_atoms(phase)),
+        structure_hash(campaign.phase_of(phase).atoms),
         settings_hash(campaign.reference, "crystal"),
         campaign.evidence.curves.relax.digest(),
         curve_volumes(campaign, phase),
         campaign.evidence.curves.extra_volumes,
     ]
     return hashlib.sha256(json.dumps(how).encode()).hexdigest()
-
-
-def _phase_atoms(name: str) -> Any:
-    from gapfactory.analysis.phases import named_phase
-
-    return named_phase(name).atoms
 
 
 def _label_phase(context: TaskContext, phase: str) -> dict[str, Any]:
@@ -159,7 +164,7 @@ def _compute_points(
     from gapfactory.reference import energy_volume_reference, settings_hash
 
     campaign, database = context.campaign, context.database
-    atoms, settings = _phase_atoms(phase), campaign.evidence.curves.relax
+    atoms, settings = campaign.phase_of(phase).atoms, campaign.evidence.curves.relax
     done: dict[float, CurvePointRecord] = {}
 
     def keep(record: CurvePointRecord) -> None:

@@ -12,7 +12,9 @@ from gapfactory.seeds import Stage
 from launchpad.database.documents import SelectionDocument, generation_id
 from launchpad.database.packing import unpack_array, unpack_atoms
 from launchpad.database.results import save_selection
+from launchpad.own_data import chosen_data
 from launchpad.ranking import take_ranked
+from launchpad.robustness import take_dynamics
 from launchpad.tasks.base import CampaignTask, TaskContext
 from launchpad.tasks.ends import take_ends
 from launchpad.tasks.frames import take_frames
@@ -40,12 +42,19 @@ class SelectTask(CampaignTask):
         key = generation_id(campaign.name, generation)
         if context.database.selections.find_one({"_id": key}, {"_id": 1}):
             return {"reused": 1}
+        from gapfactory.select import SelectionReport
+
         began = time.monotonic()
         recipe = recipe_of(campaign, generation)
-        if recipe.picks == "frames":
+        train, test = chosen_data(campaign, generation)
+        if recipe.picks == "data":
+            report = SelectionReport((), (), (), {}, ("nothing but the labels that the campaign is given",))
+        elif recipe.picks == "frames":
             report = take_frames(context, recipe)
         elif recipe.picks == "ends":
             report = take_ends(context, recipe)
+        elif recipe.picks == "dynamics":
+            report = take_dynamics(context, recipe)
         elif recipe.picks == "ranked":
             report = take_ranked(context, recipe)
         elif recipe.picks != "funnel":
@@ -58,16 +67,16 @@ class SelectTask(CampaignTask):
                 id=key,
                 campaign=campaign.name,
                 generation=generation,
-                train=report.ids("training"),
-                test=report.ids("held-out"),
+                train=[*report.ids("training"), *train],
+                test=[*report.ids("held-out"), *test],
                 noise=list(report.noise),
                 report=report.to_json(),
                 seconds=round(time.monotonic() - began, 3),
             ),
         )
         return {
-            "train": len(report.ids("training")),
-            "test": len(report.ids("held-out")),
+            "train": len(report.ids("training")) + len(train),
+            "test": len(report.ids("held-out")) + len(test),
             "notes": list(report.notes),
         }
 

@@ -9,6 +9,7 @@ from gapfactory.errors import StateError
 from gapfactory.protocols.planner import recipe_of
 from launchpad.database.campaigns import set_state
 from launchpad.database.dataset import atom_items, pick_items, with_labels
+from launchpad.own_data import require_verified
 from launchpad.states import CampaignState
 
 if TYPE_CHECKING:
@@ -33,11 +34,15 @@ def training_entries(context: TaskContext) -> list[LabelledItem]:
     for earlier in range(context.generation + 1):
         entries += with_labels(database, campaign, pick_items(database, campaign, earlier))
     _require_quorum(context, entries)
+    require_verified(database, campaign, context.generation)
     return entries
 
 
 def _require_quorum(context: TaskContext, entries: list[LabelledItem]) -> None:
-    """Halt the campaign when isolated atoms or too many of this generation's picks have no label."""
+    """Halt the campaign when isolated atoms or too many of this generation's picks have no label.
+
+    What came with labels does not count: it cannot fail.
+    """
     campaign, generation = context.campaign, context.generation
     undecided = [e.item.id for e in entries if e.label is None]
     if undecided:
@@ -47,7 +52,11 @@ def _require_quorum(context: TaskContext, entries: list[LabelledItem]) -> None:
         )
         raise StateError(msg)
     atoms = [e for e in entries if e.item.role == "isolated"]
-    mine = [e for e in entries if e.item.generation == generation and e.item.kind == "crystal"]
+    mine = [
+        e
+        for e in entries
+        if e.item.generation == generation and e.item.kind == "crystal" and not e.item.given
+    ]
     lost_atoms, lost = ([(e.item.id, e.label) for e in g if _failed(e) and e.label] for g in (atoms, mine))
     planned = recipe_of(campaign, generation).labels
     wanted = campaign.schedule.quorum * min(len(mine), planned)

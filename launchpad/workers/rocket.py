@@ -10,7 +10,7 @@ from fireworks.core.firework import FWAction
 from fireworks.core.rocket import Rocket as FireworksRocket
 from fireworks.utilities.dict_mods import apply_mod
 
-from launchpad.retry import is_transient, raised_fault
+from launchpad.retry import TransientFault, is_transient, raised
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,9 +88,10 @@ class Rocket(FireworksRocket):
                 task.fworker = self.fworker
             try:
                 action = task.run_task(spec) or FWAction()
-            except HandBack:
-                raise
-            except BaseException as error:  # noqa: BLE001 - whatever a task raises is its result
+            except BaseException as error:
+                # compiled code that was interrupted makes a SystemError of it
+                if raised(error, HandBack):
+                    raise HandBack from error
                 return self._failure(task, error, firework, spec, directory)
             stored.update(action.stored_data)
             updates.update(action.update_spec)
@@ -120,7 +121,7 @@ class Rocket(FireworksRocket):
         action = self.decorate_fwaction(
             FWAction(stored_data=stored, exit=True), spec, firework, str(directory)
         )
-        fault = raised_fault(error)
+        fault = raised(error, TransientFault)
         return Outcome(
             action,
             failed=True,

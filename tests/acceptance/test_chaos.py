@@ -7,7 +7,7 @@ import os
 import pytest
 from gf_chaos import Chaos
 
-pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.alone, pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: Another one with GAPFACTORY_CHAOS_SEED.
 SEED = int(os.environ.get("GAPFACTORY_CHAOS_SEED", "20261121"))

@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from launchpad.embedded import ensure_running, status
 
-pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 class SmallDisk(Chaos):

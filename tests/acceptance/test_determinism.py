@@ -22,9 +22,9 @@ CAMPAIGN = """
 preset: quickstart-Si-analytic
 name: same-bits
 seed: 11
-schedule: {cells_per_generation: 48, initial_cells: 24, generations: 3}
+schedule: {cells_per_generation: 32, initial_cells: 24, generations: 2}
 select: {noise_cells: 1, labels_per_generation: 6, held_out_per_generation: 2}
-stop: {label_budget: 24}
+stop: {label_budget: 16}
 build: {atoms_min: 2, atoms_max: 4}
 dimers: {bond_lengths: 5}
 relax: {max_steps: 60}

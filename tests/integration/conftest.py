@@ -57,7 +57,7 @@ def tiny_campaign(tmp_path_factory):
     place = _place_class()(tmp_path_factory.mktemp("tiny"))
     try:
         place.write("tiny.yaml", tiny_text(generations=2))
-        place.good("campaign", "run", "tiny.yaml", "--workers", "2")
+        place.good("campaign", "run", "tiny.yaml", "--workers", "2", "--no-report")
         yield place
     finally:
         place.close()
@@ -69,7 +69,7 @@ def first_digests(tmp_path_factory):
     place = _place_class()(tmp_path_factory.mktemp("undisturbed"))
     try:
         place.write("tiny.yaml", tiny_text())
-        place.good("campaign", "run", "tiny.yaml", "--workers", "2")
+        place.good("campaign", "run", "tiny.yaml", "--workers", "2", "--no-report")
         found = place.json("campaign", "digest", "tiny")
     finally:
         place.close()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from gapfactory.errors import FitError
 
@@ -154,6 +153,9 @@ def _step(
     normal: NDArray[np.float64], gradient: NDArray[np.float64], damping: float, floor: float
 ) -> NDArray[np.float64] | None:
     """Return a step, or None where rounding leaves the damped matrix indefinite: more damping mends that."""
+    # not at the top: every process reads the settings of potentials, few of them train
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
     diagonal = np.diagonal(normal)
     damped = normal.copy()
     damped[np.diag_indices_from(damped)] += damping * np.maximum(

@@ -72,7 +72,8 @@ def write_gap(model: GapModel, path: Path | str, *, inline: bool = False) -> tup
         msg = (
             f"the potential cannot be written to {path} ({error}): give a directory that exists and has room"
         )
-        raise PotentialError(msg) from None
+        # the cause tells that another try, with room, is worth while
+        raise PotentialError(msg) from error
     return (path.name, *names)
 
 

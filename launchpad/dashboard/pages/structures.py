@@ -126,15 +126,18 @@ def values(key: str) -> ResponseReturnValue:
 @needs(Permission.READ)
 def map_page(campaign: str, generation: int | None) -> ResponseReturnValue:
     """Show the similarity map of a generation or of the whole campaign, or that it is being drawn."""
+    result = background.similarity_map(campaign, generation)
+    colour = _colour(generation)
+    alike = result.facts.get("compositions", 1) < 2
     return render_template(
         "structure_map.html",
         campaign=campaign,
         generation=generation,
         newest=queries.newest_generation(g.group.database, campaign),
-        result=background.similarity_map(campaign, generation),
+        result=result,
         most=background.settings().map_points,
-        colour=_colour(generation),
-        colours=COLOURS,
+        colour=colour,
+        colours=[name for name in COLOURS if not (alike and name == "composition")],
     )
 
 

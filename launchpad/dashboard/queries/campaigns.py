@@ -45,7 +45,7 @@ class Difference:
 
 def campaign_rows(database: Database[Any]) -> list[dict[str, Any]]:
     """Return a line for each campaign, the newest first, with the headline of its newest assessment."""
-    from launchpad.database.campaigns import generations_planned
+    from gapfactory.protocols.kinds import kind_of_protocol
 
     wanted = {
         "state": 1,
@@ -77,7 +77,7 @@ def campaign_rows(database: Database[Any]) -> list[dict[str, Any]]:
                 "state": record["state"],
                 "reason": record["reason"],
                 "generation": record["generation"],
-                "generations": generations_planned(settings),
+                "generations": kind_of_protocol(settings).generations(settings),
                 "labels": assessed["labels"] if assessed else 0,
                 "label_budget": settings["stop"]["label_budget"],
                 "headline": (assessed or {}).get("evidence", {}).get("headline", {}),
@@ -202,7 +202,9 @@ def forecast(database: Database[Any], name: str) -> list[dict[str, Any]]:
     stop = require_campaign(database, name)["settings"].get("stop") or {}
     asked_eV = (stop.get("convergence") or {}).get("energy_error_in_eV")
     rows = list(
-        database.metrics.find({"campaign": name}, {"labels": 1, "evidence.headline": 1}).sort("generation", 1)
+        database.metrics.find({"campaign": name}, {"labels": 1, "given": 1, "evidence.headline": 1}).sort(
+            "generation", 1
+        )
     )
     found = []
     for key, series, unit, scale, asked in (
@@ -210,7 +212,7 @@ def forecast(database: Database[Any], name: str) -> list[dict[str, Any]]:
         ("force_rmse_eV_A", "held-out forces", "eV/Å", 1.0, None),
     ):
         line = [
-            (row["labels"], row["evidence"]["headline"][key] * scale)
+            (row["labels"] + row.get("given", 0), row["evidence"]["headline"][key] * scale)
             for row in rows
             if row["evidence"].get("headline", {}).get(key) is not None
         ]

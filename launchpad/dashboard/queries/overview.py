@@ -310,19 +310,22 @@ def _labels_in_work(
 def _label_keys(database: Database[Any], row: Mapping[str, Any]) -> list[str]:
     """Return the keys of the labels of what the generation in work chose."""
     from launchpad.database.campaigns import levels_of, require_campaign
-    from launchpad.database.documents import label_id
+    from launchpad.database.documents import is_data_id, label_id
     from launchpad.database.results import require_selection
 
     selection = require_selection(database, row["name"], row["generation"])
-    ids = [*selection["train"], *selection["test"]]
-    hashes = [d["hash"] for d in database.structures.find({"_id": {"$in": ids}}, {"hash": 1})]
+    ids = [key for key in (*selection["train"], *selection["test"]) if not is_data_id(key)]
+    found = list(database.structures.find({"_id": {"$in": ids}}, {"hash": 1, "info.levels": 1}))
+    record = require_campaign(database, row["name"])
     try:
-        level = levels_of(require_campaign(database, row["name"]))["crystal"]
+        level = levels_of(record)["crystal"]
     except StateError as error:
         # its labels are not known here; the page is of the other campaigns as well
         logger.warning("%s", error)
         return []
-    return [label_id(text, level) for text in hashes]
+    # what another campaign chose is labelled again at this one's level
+    own = [{} if record["settings"].get("source") else d["info"].get("levels", {}) for d in found]
+    return [label_id(d["hash"], of.get("crystal", level)) for d, of in zip(found, own, strict=True)]
 
 
 @dataclass(frozen=True)

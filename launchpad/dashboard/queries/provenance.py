@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from launchpad.database.documents import generation_id
+from launchpad.database.documents import generation_id, is_data_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,6 +32,8 @@ def labelling_tasks(database: Database[Any], campaign: str, late: Mapping[str, i
     """
     by_generation: dict[int, list[str]] = {}
     for key, entered in late.items():
+        if is_data_id(key):
+            continue
         by_generation.setdefault(entered or _generation(key), []).append(key)
     found: dict[str, int] = {}
     for generation, keys in by_generation.items():
@@ -39,6 +41,7 @@ def labelling_tasks(database: Database[Any], campaign: str, late: Mapping[str, i
             {"_id": generation_id(campaign, generation)}, {"train": 1, "test": 1}
         )
         order = [*chosen["train"], *chosen["test"]] if chosen else []
+        order = [key for key in order if not is_data_id(key)]
         place = {key: number for number, key in enumerate(order)}
         tasks = _works(database, campaign, generation, "reference")
         for key in keys:

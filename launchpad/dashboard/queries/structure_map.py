@@ -20,14 +20,16 @@ _PROPERTIES: Final = {
     "energy": ("energy", "eV/atom", "by the newest potential, above the lowest of the map"),
     "volume": ("volume", "Å^3/atom", "volume of the cell"),
     "coordination": ("coordination", "", "mean number of neighbours"),
+    "composition": ("composition", "", "formula, reduced"),
     "generation": ("generation", "", "which one made it"),
     "origin": ("origin", "", "what it is"),
     "purpose": ("purpose", "", "whether and for what it was chosen"),
     "structure": ("id", "", "name in the database"),
 }
-#: What points can be coloured by; colours are numbers there, so origins are counted.
-COLOURS: Final = ("generation", "origin", "energy", "volume", "coordination")
-_NUMBERED: Final = "origin, numbered"
+#: What points can be coloured by; a map of one composition is not coloured by that.
+COLOURS: Final = ("generation", "origin", "energy", "volume", "coordination", "composition")
+#: Colours are numbers there, so what has a name is counted.
+_NAMED: Final = ("origin", "composition")
 
 
 def map_data_set(title: str, points: Sequence[Mapping[str, Any]], colour: str, symbol: str) -> dict[str, Any]:
@@ -51,14 +53,12 @@ def map_data_set(title: str, points: Sequence[Mapping[str, Any]], colour: str, s
         properties[name] = {"target": "structure", "values": values, "description": description} | (
             {"units": unit} if unit else {}
         )
-    if "origin" in properties:
-        kinds = sorted(set(properties["origin"]["values"]))
-        properties[_NUMBERED] = {
-            "target": "structure",
-            "values": [kinds.index(value) for value in properties["origin"]["values"]],
-            "description": ", ".join(f"{number}: {kind}" for number, kind in enumerate(kinds)),
-        }
-    wanted = _NUMBERED if colour == "origin" else colour
+    numbered = {}
+    for name in _NAMED:
+        if name in properties:
+            numbered[name], added = _numbered(name, properties[name]["values"])
+            properties[numbered[name]] = added
+    wanted = numbered.get(colour, colour)
     return {
         "meta": {"name": title},
         "structures": [
@@ -75,6 +75,27 @@ def map_data_set(title: str, points: Sequence[Mapping[str, Any]], colour: str, s
             },
             "structure": [{"unitCell": True, "bonds": True}],
         },
+    }
+
+
+def _numbered(name: str, values: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Return name and values of a property that stands for one with names: of two elements, the share of the second."""
+    if name == "composition":
+        from gapfactory.structures import composition_scale
+
+        scale = composition_scale(values)
+        if scale is not None:
+            text, shares = scale
+            return text, {
+                "target": "structure",
+                "values": [round(share, 6) for share in shares],
+                "description": f"{text} in the formula",
+            }
+    kinds = sorted(set(values))
+    return f"{name}, numbered", {
+        "target": "structure",
+        "values": [kinds.index(value) for value in values],
+        "description": ", ".join(f"{number}: {kind}" for number, kind in enumerate(kinds)),
     }
 
 

@@ -60,7 +60,7 @@ class View:
 
 
 STAGES: Final = (
-    "cell", "frame", "distorted", "isolated", "dimer", "parent", "displaced", "evidence", "diagonal",
+    "cell", "frame", "distorted", "isolated", "dimer", "parent", "displaced", "evidence", "diagonal", "data",
 )  # fmt: skip
 #: Filters of all stored structures; the order is that of their keys.
 STORED: Final = (

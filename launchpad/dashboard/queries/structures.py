@@ -422,6 +422,7 @@ def _path(known: Known, cell: str | None, there: bool) -> tuple[Step, ...]:
         kinds["displaced"] = ("Displaced cell", "to learn vibrations and elasticity")
         kinds["evidence"] = ("Displaced or strained cell", "to measure by")
         kinds["diagonal"] = ("Diagonal supercell", "with one displaced atom")
+        kinds["data"] = ("Given with its label", f"{subject.info.get('data')}, {subject.info.get('frame')}")
         steps.append(Step(*kinds.get(subject.kind, ("Structure", "brought in as it is")), None, "made"))
     if relaxation is not None:
         here = relaxation["_id"] == subject.id

@@ -50,10 +50,11 @@ def draw_map(database: Database[Any], tell: Tell, campaign: str, generation: int
     Returns
     -------
     Made
-        ``points``: a list with ``id``, ``x``, ``y``, ``size``, ``generation``, ``origin``, ``purpose``, ``energy``
-        (by the newest potential, above the lowest of the map, eV/atom; None for all without a potential), ``volume``
-        (Å^3/atom) and ``coordination``; as facts their number, ``offered``: how many structures there are to draw from,
-        ``energies_to``: what higher energies are shown as (eV/atom), and ``explained``: the share along each axis.
+        ``points``: a list with ``id``, ``x``, ``y``, ``size``, ``composition``, ``generation``, ``origin``,
+        ``purpose``, ``energy`` (by the newest potential, above the lowest of the map, eV/atom; None for all without
+        one), ``volume`` (Å^3/atom) and ``coordination``; as facts their number, ``compositions``: how many there
+        are, ``offered``: how many structures there are to draw from, ``energies_to``: what higher energies are shown
+        as (eV/atom), and ``explained``: the share along each axis.
 
     Raises
     ------
@@ -61,6 +62,7 @@ def draw_map(database: Database[Any], tell: Tell, campaign: str, generation: int
         There are too few structures yet.
     """
     from gapfactory.analysis.similarity_map import similarity_map
+    from gapfactory.structures import composition_of
     from launchpad.database.campaigns import campaign_of, require_campaign
 
     record = require_campaign(database, campaign)
@@ -93,6 +95,7 @@ def draw_map(database: Database[Any], tell: Tell, campaign: str, generation: int
                 "x": x,
                 "y": y,
                 "size": len(member.atoms),
+                "composition": composition_of(member.atoms),
                 "generation": member.generation,
                 "origin": member.origin,
                 "purpose": member.purpose,
@@ -103,6 +106,7 @@ def draw_map(database: Database[Any], tell: Tell, campaign: str, generation: int
         )
     facts = {
         "points": len(points),
+        "compositions": len({point["composition"] for point in points}),
         "offered": sum(int(settings.cells_of(number)) for number in generations),
         "energies_to": top,
         "explained": made.explained.tolist(),

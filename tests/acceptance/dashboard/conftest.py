@@ -38,7 +38,7 @@ gap:
   three_body: {n_sparse: 8}
   soap: {n_sparse: %(sparse)d, n_max: 4, l_max: 3}
 evidence: {stability: {duration_ps: 0.04, nve_ps: 0.02, n_atoms: 8, contacts_to: 0.6}}
-execution: {build_chunk: 6, relax_chunk: 3, reference_chunk: 2}
+execution: {build_chunk: 6, relax_chunk: 5, reference_chunk: 9}
 """
 WORKER = ("worker", "start", "-n", "1", "-c", "build", "--campaign", "silicon")
 #: It is let run for so many at least.
@@ -54,8 +54,11 @@ seed: 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let what looks at the campaign at work come before what needs its end."""
+    """Let what looks at the campaign at work come before what needs its end, and all that do run alone."""
     here = [k for k, item in enumerate(items) if HERE in item.path.parents]
+    for k in here:
+        if "served" in getattr(items[k], "fixturenames", ()):
+            items[k].add_marker(pytest.mark.alone)
     ordered = sorted((items[k] for k in here), key=lambda item: "ended" in getattr(item, "fixturenames", ()))
     for k, item in zip(here, ordered, strict=True):
         items[k] = item

@@ -206,12 +206,13 @@ def test_a_filter_lives_in_the_address_and_survives_a_reload(running, visit):
     page = visit("viewer", "structures/")
     table = page.get_by_role("table", name="of campaign silicon")
     rows = table.locator("tbody tr")
-    rows.first.wait_for(
-        timeout=120_000
-    )  # the table is worked out when somebody looks at it for the first time
+    rows.first.wait_for(timeout=120_000)
+    # the table is worked out when somebody looks at it for the first time; rows made before are shown meanwhile
+    expect(page.get_by_text("worked out for the first time")).to_have_count(0, timeout=120_000)
     page.get_by_label("Purpose").select_option("held-out")
     page.wait_for_url(re.compile("purpose=held-out"))
-    page.get_by_label("Generation").select_option("0")
+    generation = page.get_by_role("combobox", name="Generation")
+    generation.select_option("0")
     page.wait_for_url(re.compile("generation=0"))
     page.get_by_role("link", name="Energy (eV/atom)").click()
     page.wait_for_url(re.compile("sort=energy"))
@@ -224,7 +225,7 @@ def test_a_filter_lives_in_the_address_and_survives_a_reload(running, visit):
             page.reload()
         assert {"purpose=held-out", "generation=0"} < set(page.url.partition("?")[2].split("&")), page.url
         expect(page.get_by_label("Purpose")).to_have_value("held-out")
-        expect(page.get_by_label("Generation")).to_have_value("0")
+        expect(generation).to_have_value("0")
         assert set(rows.locator("td:nth-child(3)").all_text_contents()) == {"held-out"}
         assert table.inner_text() == shown
     energies = [float(text.replace("−", "-")) for text in rows.locator("td:nth-child(7)").all_text_contents()]

@@ -14,7 +14,7 @@ TICKET = "t" * 32
 HOVER = """async ([id, point]) => {
   const plot = document.querySelector(`#${id} .plot`);
   Plotly.Fx.hover(plot, [{curveNumber: 0, pointNumber: point}], ["xy"]);
-  for (let k = 0; k < 50 && !plot.querySelector(".hovertext"); k += 1) await new Promise(done => setTimeout(done, 50));
+  for (let k = 0; k < 200 && !plot.querySelector(".hovertext"); k += 1) await new Promise(done => setTimeout(done, 50));
   return [...plot.querySelectorAll(".hovertext")].map(e => e.textContent).join(" ");
 }"""
 #: Of each chart: how many axes it has, and whether one sticks out of its figure.

@@ -14,6 +14,7 @@ GAP = """
 """
 
 
+@pytest.mark.long
 def test_a_campaign_with_adaptive_errors(place, tiny) -> None:
     from launchpad.database.connection import open_database
     from launchpad.embedded import ensure_running

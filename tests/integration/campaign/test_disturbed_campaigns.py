@@ -13,7 +13,7 @@ import pytest
 
 pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(600)]
 
-RUN = ("campaign", "run", "tiny.yaml", "--workers", "2")
+RUN = ("campaign", "run", "tiny.yaml", "--workers", "2", "--no-report")
 LIMIT_S = 240.0
 
 
@@ -52,6 +52,7 @@ def worker_pids(place) -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_interrupted_killed_and_cancelled(place, tiny, first_digests) -> None:
     """One campaign meets Ctrl-C, the loss of its database without anybody to restart it, and `cancel`."""
     place.write("tiny.yaml", tiny())
@@ -126,6 +127,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.long
 def test_full_scratch(place, tiny, first_digests, small_disk) -> None:
     """A task that finds no space is tried again, the reason is shown, and space is all that is needed to go on."""
     disk, enlarge = small_disk
@@ -147,6 +149,7 @@ def test_full_scratch(place, tiny, first_digests, small_disk) -> None:
     assert place.json("campaign", "digest", "tiny") == first_digests
 
 
+@pytest.mark.long
 def test_workers_without_room_say_so_and_go_on_when_there_is(place, tiny, first_digests, small_disk) -> None:
     disk, enlarge = small_disk
     place.environment["GAPFACTORY_SCRATCH"] = str(disk)
@@ -162,6 +165,7 @@ def test_workers_without_room_say_so_and_go_on_when_there_is(place, tiny, first_
     assert place.json("campaign", "digest", "tiny") == first_digests
 
 
+@pytest.mark.long
 def test_two_runs_at_once_and_a_full_disk(place, tiny, first_digests) -> None:
     """Two `run` of one file share the work; the server's file size limit stands in for a full disk."""
     place.write("tiny.yaml", tiny())

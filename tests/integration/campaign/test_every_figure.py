@@ -18,11 +18,11 @@ from ase.io import write
 from gf_browser import colours
 
 from gapfactory.errors import GapFactoryError
-from launchpad.figure_data import FIGURES, SEARCHES, VIBRATIONS
+from launchpad.figure_data import COMPOUNDS, FIGURES, SEARCHES, VIBRATIONS
 
 pytestmark = [pytest.mark.database, pytest.mark.gap]
-#: Those of vibrations and of searches have campaigns and tests of their own.
-NAMES = sorted(set(FIGURES) - set(VIBRATIONS) - set(SEARCHES))
+#: Those of compounds, of vibrations and of searches have campaigns and tests of their own.
+NAMES = sorted(set(FIGURES) - set(COMPOUNDS) - set(VIBRATIONS) - set(SEARCHES))
 #: Words that a drawing of each figure must hold.
 WORDS = {
     "energy-volume": ("volume", "energy above Si-diamond", "random cell"),

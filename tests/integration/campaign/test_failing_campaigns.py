@@ -71,7 +71,7 @@ def test_a_task_that_fails_ends_the_run_with_its_reason(place, tiny) -> None:
         assert "'no-such-gap-fit' was not found" in place.refused("campaign", command, "lacking.yaml")
     place.write("tiny.yaml", tiny(more="").replace("gap:\n", program % shutil.which("false")))
     began = time.monotonic()
-    done = place.run("campaign", "run", "tiny.yaml", "--workers", "2")
+    done = place.run("campaign", "run", "tiny.yaml", "--workers", "2", "--no-report")
     assert done.returncode == 1
     assert time.monotonic() - began < 240
     assert "Traceback" not in done.stdout + done.stderr
@@ -84,7 +84,7 @@ def test_a_task_that_fails_ends_the_run_with_its_reason(place, tiny) -> None:
     assert "stopped early" in failed["error"]
     assert Path(failed["directory"]).is_dir()
     # the same again says the same, at once
-    again = place.run("campaign", "run", "tiny.yaml", "--workers", "1")
+    again = place.run("campaign", "run", "tiny.yaml", "--workers", "1", "--no-report")
     assert again.returncode == 1
     assert "stopped early" in again.stdout
 
@@ -103,9 +103,10 @@ def faulty(place, tiny, quorum: float):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_nan_forces_quarantine_a_structure_and_the_quorum_decides(place, tiny, first_digests) -> None:
     faulty(place, tiny, quorum=1.0)
-    done = place.run("campaign", "run", "tiny.yaml", "--workers", "2")
+    done = place.run("campaign", "run", "tiny.yaml", "--workers", "2", "--no-report")
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert "forces is not finite" in done.stdout
@@ -118,7 +119,7 @@ def test_nan_forces_quarantine_a_structure_and_the_quorum_decides(place, tiny, f
     assert all("not finite" in entry["reason"] for entry in found["quarantined"])
     assert all(entry["fault"] == "nan" and entry["history"] for entry in found["quarantined"])
     # without labelling again nothing is better, and it says so again
-    again = place.run("campaign", "resume", "tiny", "--run", "--workers", "1")
+    again = place.run("campaign", "resume", "tiny", "--run", "--workers", "1", "--no-report")
     assert again.returncode == 1
     assert "campaign retry tiny --run" in " ".join(again.stdout.split())
     # the fault is over (it happens once): the same labels, hence the same potential, as if it had never been
@@ -129,6 +130,7 @@ def test_nan_forces_quarantine_a_structure_and_the_quorum_decides(place, tiny, f
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_campaign_goes_on_when_the_quorum_is_met(place, tiny) -> None:
     faulty(place, tiny, quorum=0.3)
     assert "report:" in place.good("campaign", "run", "tiny.yaml", "--workers", "2")

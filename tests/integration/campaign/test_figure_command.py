@@ -103,6 +103,7 @@ def test_the_command_says_what_it_cannot_draw(tiny_campaign, arguments, words):
         ("polymorphs", {"zero": "hull"}, "--zero changes nothing in polymorphs"),
         ("polymorphs", {"label": True}, "--label changes nothing in polymorphs"),
         ("local-energies", {"models": 3}, "--models changes nothing in local-energies"),
+        ("formation-energies", {}, "'tiny' is of Si: formation energies are drawn of two elements"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(database, name, options, words):
@@ -183,6 +184,15 @@ def test_a_table_holds_no_formula_and_notes_stand_beside_it(database, tmp_path, 
     assert done.exit_code == 0, done.output
     assert {row["phase"] for row in csv.DictReader(io.StringIO(done.stdout))} == {"'=1+1"}
     assert "note: 1 structures could not be labelled and are left out" in done.stderr
+
+
+def test_a_potential_that_is_not_assessed_yet_hides_no_polymorphs(database):
+    newest = database.metrics.find_one_and_delete({"campaign": "tiny", "generation": 1})
+    try:
+        methods = {row["method"] for row in ask(database, "polymorphs").rows}
+    finally:
+        database.metrics.insert_one(newest)
+    assert methods == {"reference", "generation 0"}
 
 
 def test_polymorphs_by_stored_curves_and_by_a_file(database, tmp_path):

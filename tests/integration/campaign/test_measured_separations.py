@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase.neighborlist import neighbor_list
 
-pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(300)]
 
 AUTO = """
 element: Si
@@ -47,7 +47,7 @@ def test_separations_are_measured_on_the_best_labelled_structures(place) -> None
     assert "generation 0 uses the stated separations and volume" in " ".join(
         place.json("campaign", "plan", "auto.yaml")["warnings"]
     )
-    place.good("campaign", "run", "auto.yaml", "--workers", "2")
+    place.good("campaign", "run", "auto.yaml", "--workers", "2", "--no-report")
     database = open_database(ensure_running(place.data))
     try:
         campaign = campaign_of(require_campaign(database, "auto"))

@@ -26,6 +26,7 @@ STRONGER = {"calculator": "gf_faulty_calculators.Stronger", "parameters": {"stre
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_another_level_is_fitted_judged_and_compared(tiny_campaign, place, tmp_path) -> None:
     tiny_campaign.good("db", "export", str(tmp_path / "tiny.tar.gz"))
     place.good("db", "import", str(tmp_path / "tiny.tar.gz"))
@@ -59,6 +60,7 @@ def test_another_level_is_fitted_judged_and_compared(tiny_campaign, place, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.gpaw
+@pytest.mark.long
 def test_a_real_code_and_then_a_denser_mesh(place, tiny) -> None:
     """From an analytic reference to density-functional theory, and from there to more k-points."""
     pytest.importorskip("gpaw")
@@ -68,7 +70,7 @@ def test_a_real_code_and_then_a_denser_mesh(place, tiny) -> None:
         .replace("bond_lengths: 4", "bond_lengths: 2")
     )
     place.write("tiny.yaml", text)
-    place.good("campaign", "run", "tiny.yaml", "--workers", "2")
+    place.good("campaign", "run", "tiny.yaml", "--workers", "2", "--no-report")
     place.write(
         "gpaw.yaml",
         "{engine: gpaw, cutoff_eV: 150, kpoint_density: 1, vacuum_isolated: 2.5, vacuum_dimer: 2.5, spin_dimer: none}",

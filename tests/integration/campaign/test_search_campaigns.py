@@ -58,6 +58,7 @@ def ranking(database, generation):
     return database.metrics.find_one(query)["evidence"]["ranking"]
 
 
+@pytest.mark.long
 def test_diamond_ends_first_and_again_after_kills(place, stored, tmp_path) -> None:
     place.write("small.yaml", SEARCH)
     process = place.start("campaign", "run", "small.yaml", "--workers", "2")
@@ -123,7 +124,7 @@ def test_diamond_ends_first_and_again_after_kills(place, stored, tmp_path) -> No
     other = type(place)(tmp_path / "other")
     try:
         other.write("small.yaml", SEARCH)
-        other.good("campaign", "run", "small.yaml", "--workers", "1")
+        other.good("campaign", "run", "small.yaml", "--workers", "1", "--no-report")
         assert other.json("campaign", "digest", "small") == first
     finally:
         other.close()
@@ -151,6 +152,7 @@ execution: {build_chunk: 8, relax_chunk: 4, reference_chunk: 2}
 """
 
 
+@pytest.mark.long
 def test_relaxations_that_fail_are_listed_and_tried_again(place, stored) -> None:
     place.environment["PYTHONPATH"] = f"{CALCULATORS}:{ROOT}"
     place.environment["GAPFACTORY_CALCULATOR_MODULES"] = "gf_faulty_calculators"
@@ -173,6 +175,7 @@ def test_relaxations_that_fail_are_listed_and_tried_again(place, stored) -> None
     assert (ranking(database, 1)["considered"], ranking(database, 1)["failed"]) == (4, 0)
 
 
+@pytest.mark.long
 def test_the_potential_of_another_campaign_is_taken_over(tiny_campaign, place, stored, tmp_path) -> None:
     tiny_campaign.good("db", "export", str(tmp_path / "tiny.tar.gz"))
     place.good("db", "import", str(tmp_path / "tiny.tar.gz"))
@@ -188,7 +191,7 @@ def test_the_potential_of_another_campaign_is_taken_over(tiny_campaign, place, s
     assert own["report"]["given"] == {"campaign": "tiny", "generation": 0}
     # the other one may be gone
     database.potentials.delete_one({"_id": source["_id"]})
-    place.good("campaign", "resume", "borrowed", "--run", "--workers", "1")
+    place.good("campaign", "resume", "borrowed", "--run", "--workers", "1", "--no-report")
     found = ranking(database, 0)
     assert found["considered"] >= 1
     labels = list(database.labels.find({"campaign": "borrowed", "status": "done"}))

@@ -24,6 +24,7 @@ from launchpad.figure_data import FIGURES, SEARCHES, gather
 from launchpad.figure_data.request import Request
 from launchpad.operations import retention
 from launchpad.operations.settings import RetentionPolicy, SearchRule
+from launchpad.ranking import failed_relaxations
 from launchpad.searches import searches_in
 from launchpad.tasks.relax import relaxation_document
 
@@ -114,6 +115,10 @@ def test_components_are_ranked_and_written(searched, database_uri, tmp_path):
     assert "1 of 6 relaxations of hot failed or did not converge, and are left out" in found["notes"]
     best = {s.symmetry: s for s in read_res(tmp_path / "best")}
     assert (best["Fd-3m"].copies, best["Fd-3m"].enthalpy) == (2, pytest.approx(-8.6))
+    # a person reads the common beginning of the names once
+    table = CliRunner().invoke(app, ["structures", "rank", "c/hot", "--db", database_uri]).output
+    assert table.splitlines()[0].split() == ["c/hot:", "c/g001/relaxation/..."]
+    assert table.count("relaxation/") == 1
     shown, found = rank(database_uri, "c", "--component", "plain", "--unconverged", "--within", "0.05")
     assert shown == [(229, 1, 0), (229, 2, 0.0199)]
     shown, _ = rank(database_uri, "c", "--component", "hot", "--component", "plain")
@@ -210,3 +215,29 @@ def test_a_policy_keeps_the_best_of_diagnostic_searches(searched, database_uri, 
         d["_id"]: {k: v for k, v in d.items() if k != "space_group"} for d in searched.relaxations.find()
     }
     assert again == whole
+
+
+def test_what_has_not_converged_is_counted_and_the_first_are_listed(database) -> None:
+    text = """
+name: c
+element: Si
+protocol: search
+reference: {engine: ase, calculator: stillinger-weber}
+search: {ranking: [{do: relax}]}
+"""
+    campaign = parse_campaign(text)
+    create_campaign(database, campaign, text, {})
+    states = ["failed", "converged", "unconverged", "failed", "failed"]
+    for k, status in enumerate(states):
+        ended(database, k, FCC, -4.0, generation=0, status=status)
+    for k, status in enumerate(["converged", "failed", "unconverged"]):
+        ended(database, k, FCC, -4.0, generation=1, status=status)
+    found = failed_relaxations(database, campaign, most=2)
+    assert found["search"] == {"failed": 3, "unconverged": 1}
+    # of the search the first, of its stages all
+    assert [(row["id"], row["status"]) for row in found["listed"]] == [
+        ("c/g000/relaxation/000000", "failed"),
+        ("c/g000/relaxation/000002", "unconverged"),
+        ("c/g001/relaxation/000001", "failed"),
+        ("c/g001/relaxation/000002", "unconverged"),
+    ]

@@ -59,9 +59,10 @@ def labelled_with(database, stage: str) -> list[tuple[dict, dict]]:
     return [(document, labels.get(document["hash"])) for document in found]
 
 
+@pytest.mark.long
 def test_crystals_frames_evidence_and_studies(place, stored, tmp_path) -> None:
     place.write("vib.yaml", ALONE)
-    process = place.start("campaign", "run", "vib.yaml", "--workers", "2")
+    process = place.start("campaign", "run", "vib.yaml", "--workers", "2", "--no-report")
     soon = time.monotonic() + 120
     kills = 0
     while process.poll() is None and kills < 2 and time.monotonic() < soon:
@@ -143,7 +144,7 @@ def test_crystals_frames_evidence_and_studies(place, stored, tmp_path) -> None:
     try:
         # studies change nothing but what they add: the diagonal supercells
         other.write("vib.yaml", re.sub(r"\n  studies: .*", "", ALONE))
-        other.good("campaign", "run", "vib.yaml", "--workers", "1")
+        other.good("campaign", "run", "vib.yaml", "--workers", "1", "--no-report")
         again = other.json("campaign", "digest", "vib")
         assert again.pop("structures") != first.pop("structures")
         assert again == first
@@ -173,6 +174,7 @@ execution: {{evidence_parts: 1, build_chunk: 12, relax_chunk: 12, reference_chun
 """
 
 
+@pytest.mark.long
 def test_a_search_ends_with_the_vibrations_of_its_minima(place, stored) -> None:
     place.write("seek.yaml", SEARCH)
     place.good("campaign", "run", "seek.yaml", "--workers", "2")
@@ -224,6 +226,7 @@ execution: {{evidence_parts: 1, reference_chunk: 10}}
 """
 
 
+@pytest.mark.long
 def test_what_the_reference_cannot_measure_by_halts_and_is_tried_again(place, stored) -> None:
     place.environment["PYTHONPATH"] = f"{CALCULATORS}:{ROOT}"
     place.environment["GAPFACTORY_CALCULATOR_MODULES"] = "gf_faulty_calculators"
@@ -231,7 +234,7 @@ def test_what_the_reference_cannot_measure_by_halts_and_is_tried_again(place, st
     once.mkdir()
     # frames have two atoms, displaced cells four: the first of them fails
     place.write("unlucky.yaml", UNLUCKY % {"incomplete": "halt", "once": once})
-    failed = place.run("campaign", "run", "unlucky.yaml", "--workers", "1")
+    failed = place.run("campaign", "run", "unlucky.yaml", "--workers", "1", "--no-report")
     assert failed.returncode == 1
     said = " ".join(failed.stdout.split())
     assert "vibrations of dia cannot be measured: 1 of" in said
@@ -251,7 +254,7 @@ def test_what_the_reference_cannot_measure_by_halts_and_is_tried_again(place, st
     twice.mkdir()
     other = UNLUCKY.replace("name: unlucky", "name: other")
     place.write("other.yaml", other % {"incomplete": "report", "once": twice})
-    place.good("campaign", "run", "other.yaml", "--workers", "1")
+    place.good("campaign", "run", "other.yaml", "--workers", "1", "--no-report")
     told = database.metrics.find_one({"campaign": "other"})["evidence"]["vibrations"]["dia"]
     assert "1 of" in told["reason"]
     assert "SCF did not converge" in told["reason"]

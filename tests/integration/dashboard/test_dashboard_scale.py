@@ -99,6 +99,7 @@ def costs(uri, numbers):
         group.close()
 
 
+@pytest.mark.long
 def test_no_page_costs_more_where_there_is_more(new_database, monkeypatch):
     """Three times the structures, labels and tasks: the same documents and commands for each page."""
     from launchpad.dashboard import derived

@@ -25,6 +25,7 @@ from launchpad.database.packing import pack_array, unpack_array
 from launchpad.database.potentials import BUCKET, fetch_potential, require_potential
 from launchpad.database.transfer import export_database, import_database
 from launchpad.labelling import label_items, late_items
+from launchpad.quarantine import undecided_tasks
 from launchpad.queue import Queue
 from launchpad.states import CampaignState
 from launchpad.tasks.base import TaskContext
@@ -283,6 +284,15 @@ def test_labels_are_tried_again_only_where_a_fit_will_use_them(copy, database_ur
     assert references == ["READY", "COMPLETED", "READY"]
     assert states["fit"] == "WAITING"
     assert {fw["state"] for fw in copy.fireworks.find({"spec.generation": 0})} == {"COMPLETED"}
+
+
+def test_a_campaign_is_resumed_before_anything_is_chosen(copy) -> None:
+    """Killed with its free atom and dimers stored and not labelled: only the tasks of these are run again."""
+    for name in ("selections", "potentials", "metrics", "labels"):
+        copy[name].delete_many({})
+    campaign = campaign_of(require_campaign(copy, "tiny"))
+    tasks = copy.fireworks.find({"fw_id": {"$in": undecided_tasks(copy, campaign)}}, {"spec._tasks": 1})
+    assert {task["spec"]["_tasks"][0]["what"] for task in tasks} == {"atoms"}
 
 
 def test_a_late_label_enters_the_next_fit_and_no_earlier_one(copy, tmp_path) -> None:

@@ -11,12 +11,15 @@ from pymongo.collection import Collection
 from pymongo.errors import AutoReconnect
 
 from gapfactory.errors import DatabaseError, InputError, PotentialError
+from gapfactory.io.conventions import DATA_FORMATS
 from gapfactory.io.extxyz import read_training_set
+from gapfactory.io.labelled import read_labelled
+from gapfactory.potentials import load_potential
 from launchpad.database import transfer
 from launchpad.database.connection import open_database
 from launchpad.database.transfer import export_database, import_database
+from launchpad.exporting import export_campaign
 from launchpad.queue.connection import prepare
-from launchpad.reporting import export_campaign
 
 pytestmark = [pytest.mark.database]
 
@@ -196,7 +199,25 @@ def test_an_export_touches_no_files_of_others_and_is_whole(copy, tmp_path) -> No
     with pytest.raises(InputError, match="holds other files"):
         export_campaign(copy, "tiny", tmp_path / "mine")
     assert (tmp_path / "mine" / "train.xyz").read_text() == "my own"
+    with pytest.raises(InputError, match="no form 'vasp' of data"):
+        export_campaign(copy, "tiny", tmp_path / "out", forms=["vasp"])
+    export_campaign(copy, "tiny", tmp_path / "out", forms=list(DATA_FORMATS))
+    card = (tmp_path / "out" / "README.md").read_text()
+    for form, ending in DATA_FORMATS.items():
+        assert f"`train-{form}{ending}`" in card
+        assert (tmp_path / "out" / f"held-out-{form}{ending}").stat().st_size > 100
+    trained = read_labelled(tmp_path / "out" / "train-nequip.xyz").frames
+    assert [frame.energy for frame in trained] == [
+        frame.energy for frame in read_training_set(tmp_path / "out" / "train.xyz")
+    ]
+    lammps = (tmp_path / "out" / "potential" / "in.lammps").read_text().splitlines()
+    assert lammps[-1] == 'pair_coeff * * gap.xml "Potential xml_label=GAP_gapfactory" 14'
+    assert load_potential(tmp_path / "out" / "potential").cutoff > 0
+    # again over it, without them
     export_campaign(copy, "tiny", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("README.md", "campaign.json", "held-out.xyz", "potential", "train.xyz")
+    }
     (tmp_path / "out" / "notes.txt").write_text("my own")
     with pytest.raises(InputError, match=r"notes\.txt"):
         export_campaign(copy, "tiny", tmp_path / "out")

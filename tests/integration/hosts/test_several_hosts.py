@@ -11,7 +11,7 @@ from gf_world import QUICK, World, eventually, seconds_until
 from launchpad.database.digest import campaign_digests
 from launchpad.workers import list_workers
 
-pytestmark = [pytest.mark.slow, pytest.mark.database, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.database, pytest.mark.timeout(600)]
 
 #: One host's clock is ahead by this much.
 FAST_S = 600

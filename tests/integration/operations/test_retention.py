@@ -23,12 +23,13 @@ from launchpad.database.digest import campaign_digests
 from launchpad.database.documents import now
 from launchpad.database.indexes import ensure_indexes
 from launchpad.database.transfer import import_database
+from launchpad.exporting import export_campaign
 from launchpad.operations import retention
 from launchpad.operations.lease import Lease
 from launchpad.operations.settings import RetentionPolicy, Rule
 from launchpad.operations.stored import load_settings
 from launchpad.queue import Queue
-from launchpad.reporting import export_campaign, report_campaign
+from launchpad.reporting import report_campaign
 
 pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -113,6 +114,7 @@ def test_policies_wait_for_their_days_and_for_the_end(finished, tmp_path) -> Non
     assert {p.kind for p, _ in retention.plan(finished, lambda name: keep)} == {"cells"}
 
 
+@pytest.mark.long
 def test_a_running_campaign_goes_on_to_the_same_digest(finished, database_uri, tmp_path) -> None:
     """The state in which the last fit is about to begin; everything that may go is gone by then."""
     from launchpad.database.campaigns import campaign_of, require_campaign

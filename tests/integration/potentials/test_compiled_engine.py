@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from gf_yardstick import stretched
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -78,10 +79,10 @@ def test_after_set_up_nothing_is_compiled_and_the_first_call_is_short(tmp_path: 
     assert "0 variants compiled" in run(["-m", "gapfactory.compiled"])
     found = first_call(tmp_path, ("si_soap8", "si_nb3", "si_nb3_closed", "si_core"))
     assert found["made"] == []
-    assert found["seconds"] < 3.0
+    assert found["seconds"] < stretched(3.0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_plainer_cpu_gives_the_same_numbers(tmp_path: Path) -> None:
     """No fused multiply-add, other vectors: equal to rounding, also where close contacts give large numbers."""
     names = ("si_2b_3b", "si_soap8")

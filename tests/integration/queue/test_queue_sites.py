@@ -56,6 +56,7 @@ def outputs(site: Path, scheduler: Path) -> str:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_five_schedulers_bring_one_campaign_to_its_end(place, tiny, first_digests, scheduler) -> None:
     """Each kind of task has its own site and scheduler; all together do what local workers do, bit for bit."""
     place.write("tiny.yaml", tiny())

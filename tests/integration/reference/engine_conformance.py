@@ -21,10 +21,12 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from gapfactory.errors import MissingEngineError
+from gapfactory.errors import InputError, MissingEngineError
+from gapfactory.io.labelled import read_labelled
 from gapfactory.reference import label_structures, make_engine, settings_hash
 from gapfactory.reference.faults import MachineFaultError
 from gapfactory.reference.program import ProgramEngine
+from gapfactory.reference.recovery import run_program
 from gapfactory.reference.site import ProgramSite
 from launchpad.retry import is_transient
 
@@ -51,6 +53,8 @@ class EngineConformance:
     disturb_after_s = 0.2
     #: globs of the files that `read` needs, for the truncation drill
     result_files = ("stdout.txt",)
+    #: the program's output, and what `gapfactory.io.labelled` reads of it; nothing where it refuses it
+    output, output_has = "stdout.txt", ("energy", "forces", "stress")
     #: address space in bytes in which the program starts, but which is too small with `large_cutoff_eV`
     too_little_memory, large_cutoff_eV = 500_000_000, 6000.0
     #: largest difference between forces (eV/Å) and stresses (eV/Å^3) and numerical derivatives
@@ -197,6 +201,29 @@ class EngineConformance:
     def test_result_cut_short_is_no_result(self, undisturbed, tmp_path):
         outcome = self.label_once(tmp_path, {"fault": "truncate", "files": self.result_files})
         self.check_same(outcome, undisturbed)
+
+    def test_its_output_is_read_as_a_label(self, engine, tmp_path):
+        done = run_program(engine, rattled_silicon(), tmp_path / "run")
+        [file] = (tmp_path / "run").rglob(self.output)
+        if not self.output_has:
+            with pytest.raises(InputError, match="labels are read from"):
+                read_labelled(file)
+            return
+        data = read_labelled(file)
+        [frame] = data.frames
+        # outputs have fewer digits, and units of other years
+        assert frame.energy == pytest.approx(done.raw.energy, abs=1e-4)
+        np.testing.assert_allclose(frame.forces, done.raw.forces, atol=2e-5)
+        np.testing.assert_allclose(
+            frame.atoms.get_all_distances(mic=True), rattled_silicon().get_all_distances(mic=True), atol=1e-5
+        )
+        assert set(data.keys) == set(self.output_has)
+        if "stress" in self.output_has:
+            expected = np.ravel(done.raw.stress)
+            expected = expected if expected.size == 6 else expected[[0, 4, 8, 5, 2, 1]]
+            np.testing.assert_allclose(frame.stress, expected, atol=1e-5)
+        assert "functional" in data.methods[0]
+        assert "cutoff" in data.methods[0]
 
     def test_crashing_for_ever_is_quarantined_with_its_cause(self, engine, tmp_path):
         del engine

@@ -35,6 +35,7 @@ SHIPPED = "/usr/share/abinit/psp/PseudosHGH_pwteter/14si.4.hgh"
 class TestAbinit(EngineConformance):
     settings = COARSE
     result_files = ("run.abo",)
+    output = "run.abo"
     # with more, MPI starts or does not, by luck
     too_little_memory = 130_000_000
 
@@ -72,6 +73,7 @@ def check_same(raw, plain):
     assert np.abs(raw.forces - plain.forces).max() < 5e-3
 
 
+@pytest.mark.long
 def test_every_numerical_remedy_gives_the_plain_result(plain, tmp_path):
     numerics = {}
     for number, remedy in enumerate(r for r in AbinitEngine.ladder if not r.changes_energy):

@@ -32,6 +32,7 @@ FAST = GpawSettings(cutoff_eV=200.0, kpoint_grid=(2, 2, 2), vacuum_isolated=3.0,
 class TestGpaw(EngineConformance):
     settings = FAST
     result_files = ("result.json",)
+    output, output_has = "gpaw.txt", ("energy", "forces")
     # a fixed cutoff leaves a Pulay part of a few GPa at 200 eV
     stress_tolerance = 0.013
     # GPAW begins in 400 MB; below 350 MB the libraries of linear algebra fail, or hang, before it does

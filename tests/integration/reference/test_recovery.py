@@ -310,6 +310,7 @@ def test_a_label_is_delivered_even_if_it_cannot_be_stored(tmp_path, monkeypatch)
     assert seen[0].label.energy == expected().get_potential_energy()
 
 
+@pytest.mark.long
 def test_relaxations_never_mix_settings_keep_their_record_and_no_files(tmp_path):
     task = {
         "settings": PhaseRelaxSettings().model_dump(mode="json"),

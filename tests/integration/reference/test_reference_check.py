@@ -77,6 +77,7 @@ def test_quantum_espresso_passes_and_comes_back_after_a_kill(tmp_path) -> None:
 
 
 @pytest.mark.gpaw
+@pytest.mark.long
 def test_gpaw_comes_back_after_a_kill(tmp_path) -> None:
     pytest.importorskip("gpaw")
     result = run_check(planned(coarse("gpaw")), tmp_path, site=ProgramSite())

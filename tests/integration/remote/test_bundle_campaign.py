@@ -226,6 +226,7 @@ def same_for_both(statement, permit, other, firework, of) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_cells_with_measured_separations_are_built_away_as_they_are_here(
     database_server, tiny, tmp_path, monkeypatch
 ):

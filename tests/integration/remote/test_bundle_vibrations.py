@@ -9,7 +9,7 @@ from pymongo import MongoClient
 from launchpad.database.digest import campaign_digests
 from launchpad.queue import Queue
 
-pytestmark = [pytest.mark.database, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.database, pytest.mark.timeout(300)]
 
 CAMPAIGN = """
 name: seek

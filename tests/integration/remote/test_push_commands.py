@@ -23,6 +23,7 @@ def gate(tmp_path):
         yield running
 
 
+@pytest.mark.long
 def test_start_in_the_background_and_recall(place, tiny, gate, tmp_path) -> None:
     directory = tmp_path / "site"
     place.environment["XDG_STATE_HOME"] = str(place.directory / "state")

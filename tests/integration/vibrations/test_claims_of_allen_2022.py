@@ -2,7 +2,7 @@
 
 Frames of a crystal are labelled, a potential is fitted to them, its phonons and elastic constants are compared with
 those of the same reference: all by the functions that a campaign uses, in a small size. Every figure is a median of
-five seeds, which draw the frames and the sparse points; all are logged (pytest's `--log-cli-level=INFO` shows them).
+three seeds, which draw the frames and the sparse points; all are logged (pytest's `--log-cli-level=INFO` shows them).
 `tests/benchmarks/vibrations_analytic.py` does the same in a larger size, with tables and figures.
 """
 
@@ -43,6 +43,7 @@ def case(symbol: str) -> Case:
     return Case(symbol)
 
 
+@cache
 def all_frames(symbol: str) -> list[VibrationComparison]:
     """Return one comparison for each seed of the potential that is fitted to all frames."""
     here, (frames, size) = case(symbol), SIZES[symbol]

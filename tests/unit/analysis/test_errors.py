@@ -171,3 +171,56 @@ def test_low_energy_rmse_measures_its_window_from_the_lowest_label():
     assert np.isnan(missing)
     with pytest.raises(EvidenceError, match="lowest energy known"):
         low_energy_rmse(records, float("nan"), 1.0)
+
+
+def along(prefactor, exponent, *noise):
+    """Return generations of 50 labels more each whose errors are on a power law, times a factor each."""
+    return [
+        Evidence(g, 50 * (g + 1), 20, prefactor * (50 * (g + 1)) ** -exponent * factor)
+        for g, factor in enumerate(noise)
+    ]
+
+
+def test_a_forecast_says_how_many_labels_are_left():
+    wanted = ConvergenceSettings(energy_error_in_eV=0.02)
+    # 0.4 n^-0.5 is 0.02 at 400 labels
+    told = decide_stop(along(0.4, 0.5, 1, 1, 1, 1), label_budget=1000, labels_spent=200, settings=wanted)
+    assert not told.stop
+    assert told.reason.endswith("20 meV/atom is expected after 2e+02 labels more (2e+02 to 2e+02)")
+    # three sizes say nothing of a scatter
+    told = decide_stop(along(0.4, 0.5, 1, 1, 1), label_budget=1000, labels_spent=150, settings=wanted)
+    assert told.reason.endswith("not converged yet")
+    told = decide_stop(along(0.4, -0.1, 1, 1, 1, 1), label_budget=1000, labels_spent=200, settings=wanted)
+    assert told.reason.endswith("20 meV/atom is not expected from more labels of this kind")
+
+
+def test_a_target_out_of_reach_ends_a_campaign_when_the_scatter_allows_no_hope():
+    def stops(target, *noise, times=1.0):
+        wanted = ConvergenceSettings(energy_error_in_eV=target, out_of_reach=times)
+        return decide_stop(along(0.4, 0.5, *noise), label_budget=400, labels_spent=200, settings=wanted)
+
+    # at the budget of 400 labels the error is 0.02
+    assert not stops(0.021, 1, 1, 1, 1).stop
+    told = stops(0.019, 1, 1, 1, 1)
+    assert told.stop
+    assert told.reason.startswith(
+        "19 meV/atom is out of reach: after 400 labels the learning curve expects 20.0"
+    )
+    # what four times the budget would bring is within reach
+    assert not stops(0.019, 1, 1, 1, 1, times=4.0).stop
+    # errors that scatter leave the question open
+    assert not stops(0.019, 1.2, 0.8, 1.2, 0.9).stop
+    # too few generations decide nothing
+    assert not stops(0.001, 1, 1, 1).stop
+
+
+def test_what_is_out_of_reach_needs_a_target():
+    with pytest.raises(ValueError, match="out_of_reach needs an error to reach"):
+        ConvergenceSettings(out_of_reach=2.0)
+
+
+def test_a_generation_without_labels_of_its_own_is_no_point_of_the_curve():
+    history = [Evidence(0, 0, 20, 0.5), *along(0.4, 0.5, 1, 1, 1)]
+    history = [Evidence(k, e.n_labels, 20, e.energy_rmse) for k, e in enumerate(history)]
+    wanted = ConvergenceSettings(energy_error_in_eV=0.02)
+    assert decide_stop(history, label_budget=1000, labels_spent=150, settings=wanted).reason.endswith("yet")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import spglib
 from ase.neighborlist import neighbor_list
+from gf_yardstick import stretched
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -286,7 +287,7 @@ def test_impossible_separation_is_refused_with_the_reason() -> None:
         BuildError, match=r"minimum separation 3\.330 Å \(3\.0 r.*raise the volume.*lower minimum"
     ):
         build(0, minimum_separation_in_r=3.0)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < stretched(1.0, time.process_time)
 
 
 def test_tries_are_bounded() -> None:
@@ -298,7 +299,7 @@ def test_tries_are_bounded() -> None:
         build(
             1, TI, minimum_separation_in_r=1.9, slack=0.0, tries=30, atoms_min=24, atoms_max=24, generation=1
         )
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < stretched(10.0)
     kinds = {s: species(s) for s in ("Ti", "O")}
     with pytest.raises(BuildError, match=r"minimum separation 1\.980 to 4\.410 Å"):
         build(2, kinds, {"Ti": 1, "O": 2}, minimum_separation_in_r=3.0, tries=10)

@@ -14,7 +14,7 @@ from ase.neighborlist import neighbor_list
 from gapfactory.analysis.matching import same_structure
 from gapfactory.analysis.phases import named_phase, occupied_phase
 from gapfactory.build.discrete import DiscreteModels, DiscreteSettings
-from gapfactory.build.occupation import crystal_from_sites, read_occupied_crystal
+from gapfactory.build.occupation import crystal_from_sites, partly_occupied, read_occupied_crystal
 from gapfactory.errors import EvidenceError, InputError
 
 #: β-boron; three quarters of B13, as Deringer et al. 2018 quote it
@@ -323,3 +323,15 @@ def test_an_occupation_left_open_is_one(tmp_path):
     path = tmp_path / "open.cif"
     path.write_text(CIF.replace("Ge1 Ge 0.0 0.0 0.0 0.4\n", "").replace("0.0 0.6", "0.0 ?"))
     assert read_occupied_crystal(path).sites[0].is_full
+
+
+def test_atoms_of_a_cif_without_occupations_are_there_always(tmp_path):
+    path = tmp_path / "plain.cif"
+    without = "\n".join(
+        line.rsplit(" ", 1)[0] if line.startswith(("Si1", "H1")) else line for line in CIF.split("\n")
+    )
+    path.write_text(without.replace("_atom_site_occupancy\n", "").replace("Ge1 Ge 0.0 0.0 0.0 0.4\n", ""))
+    assert partly_occupied(path) == []
+    assert all(site.is_full for site in read_occupied_crystal(path).sites)
+    path.write_text(CIF)
+    assert partly_occupied(path) == ["Si1", "Ge1", "H1"]

@@ -7,8 +7,9 @@ import pytest
 
 from gapfactory.build import build_cell
 from gapfactory.campaign import campaign_from_mapping
-from gapfactory.campaign.cost import CostRow, estimate, label_seconds
+from gapfactory.campaign.cost import CostRow, estimate
 from gapfactory.campaign.derived import derived_values
+from gapfactory.campaign.label_cost import label_seconds
 from gapfactory.campaign.sizes import Cells, built, crystal, labelled, mean, trained
 from gapfactory.errors import CampaignFileError
 from gapfactory.protocols.planner import generations_of, recipe_of
@@ -172,3 +173,11 @@ def test_cells_that_are_not_labelled_are_not_selected_from() -> None:
     hours = [{row.what: row.core_hours for row in cost.rows} for cost in (plain, searching)]
     assert hours[0]["select"] == hours[1]["select"]
     assert hours[0]["relax"] < hours[1]["relax"]
+
+
+def test_the_price_of_a_label_is_that_of_the_stages_that_label() -> None:
+    cost = estimate(campaign_from_mapping({"preset": "datum-derived"}))
+    row = next(row for row in cost.rows if row.what == "reference")
+    # the search labels by its analytic cost, all three stages by DFT, of which the first has single points
+    assert row.basis.endswith("400 eV, 2.5 k-points per 1/Å")
+    assert row.core_hours > 1.0

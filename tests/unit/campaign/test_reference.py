@@ -20,10 +20,12 @@ def _undescribed(model: type, path: str = "") -> list[str]:
     from pydantic import BaseModel
 
     from gapfactory.campaign.reference import _models
+    from gapfactory.settings import descriptions
 
     found = []
+    texts = descriptions(model)
     for name, field in model.model_fields.items():
-        if not field.description:
+        if not texts.get(name):
             found.append(f"{path}{name}")
         for inner in _models(field.annotation):
             if issubclass(inner, BaseModel):

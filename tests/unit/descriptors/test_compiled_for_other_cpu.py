@@ -24,7 +24,7 @@ np.save(sys.argv[1], average_soap([cell], species=[14], settings=SimilaritySetti
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processors_share_a_cache_and_agree(tmp_path: Path) -> None:
     """Code compiled for one processor is never run on another, and results agree to rounding."""
     vectors = []

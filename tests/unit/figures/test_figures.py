@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -182,9 +183,31 @@ def test_similarity_map_has_symbols_and_colours():
     assert bar.get_ylabel() == "mean coordination number"
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["C (40)", "Si (40)", "Ti (40)"]
     assert "48 %" in ax.get_xlabel()
-    empty = SimilarityMap((), np.empty((0, 2)), np.empty(0), np.zeros(2))
+    empty = SimilarityMap((), np.empty((0, 2)), np.empty(0), np.zeros(2), ())
     with pytest.raises(EvidenceError, match="no structures"):
         figures.similarity_map_plot(empty)
+
+
+@pytest.mark.parametrize(
+    ("formulas", "text", "legend"),
+    [
+        (("Al", "AlNi", "AlNi3"), "fraction of Ni", []),
+        (("O", "SiO2", "OH2"), None, ["O (40)", "SiO2 (40)", "OH2 (40)"]),
+        (tuple(f"B{n}C{n + 1}N" for n in range(1, 11)), None, ["other (36)"]),
+    ],
+)
+def test_the_map_of_a_compound_shows_compositions_too(formulas, text, legend):
+    one = EXAMPLE.similarity
+    several = tuple(formulas[k % len(formulas)] for k in range(len(one.groups)))
+    figure = render(
+        figures.similarity_map_plot(dataclasses.replace(one, groups=("x",) * 120, compositions=several))
+    )
+    right = figure.axes[1]
+    assert sum(len(c.get_offsets()) for c in right.collections) == 120
+    bars = [ax.get_ylabel() for ax in figure.axes[2:]]
+    assert bars == ["mean coordination number", *([text] if text else [])]
+    if legend:
+        assert [t.get_text() for t in right.get_legend().get_texts()][: len(legend)] == legend
 
 
 def test_hull_plot_groups_by_distance():

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from gf_yardstick import stretched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -241,7 +242,7 @@ def test_enormous_input_ends_soon_and_in_little_memory(
         seconds, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert seconds < 10.0
+    assert seconds < stretched(10.0, time.process_time)
     assert peak < 120e6
 
 
@@ -257,7 +258,7 @@ def test_enormous_files_are_not_read(tmp_path: Path) -> None:
     os.truncate(tmp_path / "gap.xml", LARGEST_XML + 1)
     with pytest.raises(PotentialError, match="more than any potential needs"):
         read_gap(tmp_path / "gap.xml")
-    assert time.process_time() - start < 1.0
+    assert time.process_time() - start < stretched(1.0, time.process_time)
 
 
 def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:

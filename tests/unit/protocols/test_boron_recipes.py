@@ -9,7 +9,8 @@ from gapfactory.analysis.energy_distribution import EnergyBox
 from gapfactory.analysis.learning import Evidence
 from gapfactory.analysis.phases import named_phases
 from gapfactory.campaign import Campaign, campaign_from_mapping
-from gapfactory.campaign.cost import estimate, generation_rows
+from gapfactory.campaign.cost import estimate
+from gapfactory.campaign.generation_rows import generation_rows
 from gapfactory.errors import CampaignFileError, InputError
 from gapfactory.protocols.plan import TaskKind
 from gapfactory.protocols.planner import decide, generations_of, plan_generation, recipe_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gapfactory.campaign import Campaign, campaign_from_mapping
-from gapfactory.campaign.cost import generation_rows
+from gapfactory.campaign.generation_rows import generation_rows
 from gapfactory.errors import CampaignFileError
 from gapfactory.protocols.plan import TaskKind
 from gapfactory.protocols.planner import generations_of, plan_generation, recipe_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gapfactory.campaign import campaign_from_mapping
-from gapfactory.campaign.cost import estimate, generation_rows
+from gapfactory.campaign.cost import estimate
+from gapfactory.campaign.generation_rows import generation_rows
 from gapfactory.errors import CampaignFileError, InputError
 from gapfactory.protocols.plan import TaskKind
 from gapfactory.protocols.planner import decide, generations_of, plan_generation, recipe_of

@@ -152,6 +152,18 @@ def test_our_own_specs_are_not_refused():
     assert AllowList().refusal(spec) is None
 
 
+def test_an_installation_that_is_broken_is_told_as_that(tmp_path, monkeypatch):
+    (tmp_path / "brokentasks").mkdir()
+    (tmp_path / "brokentasks" / "__init__.py").touch()
+    (tmp_path / "brokentasks" / "one.py").write_text("import a_module_that_is_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    told = AllowList(("brokentasks.*",)).refusal({"_tasks": [{"_fw_name": "{{brokentasks.one.OneTask}}"}]})
+    assert "cannot be loaded here: No module named 'a_module_that_is_not_there'" in told
+    # of a package that is not allowed nothing is imported
+    told = AllowList(("other.*",)).refusal({"_tasks": [{"_fw_name": "{{brokentasks.two.OneTask}}"}]})
+    assert "is not on this worker's allow-list (other.*)" in told
+
+
 def test_query_of_a_worker():
     plain = ready_query(FWorker(name="here").query)
     assert plain == {"spec._fworker": {"$in": [None, "here"]}, "state": "READY"}

@@ -5,9 +5,10 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.neighborlist import neighbor_list
 
 from gapfactory.errors import InputError
-from gapfactory.reference.analytic import SecondMomentTitanium, StillingerWeberSilicon
+from gapfactory.reference.analytic import SecondMomentTitanium, StillingerWeberSilicon, _pairs
 
 SW = (
     '<SW_params n_types="1" label="PRB_31_plus_H">'
@@ -111,3 +112,27 @@ def test_other_species_are_refused():
     atoms.calc = StillingerWeberSilicon()
     with pytest.raises(InputError, match="Ge"):
         atoms.get_potential_energy()
+
+
+@pytest.mark.parametrize("pbc", [True, (True, True, False), False])
+@pytest.mark.parametrize("n", [1, 2, 7, 24, 25])
+def test_pairs_are_those_of_ase_in_cells_of_any_shape(n, pbc):
+    for seed in range(6):
+        atoms = random_cell(
+            "Si", 12.0, n=n, seed=seed, shape=(1.5, 5.0, 12.0) if seed % 2 else (4.0, 5.0, 6.0)
+        )
+        # skewed, and atoms beyond the cell
+        atoms.set_cell(
+            atoms.cell.array @ np.array([[1, 0, 0], [0.9, 1, 0], [-0.7, 0.4, 1]]), scale_atoms=True
+        )
+        atoms.positions += np.random.default_rng(seed).normal(scale=4.0, size=(n, 3))
+        atoms.pbc = pbc
+        ours, theirs = _pairs(atoms, 3.9), neighbor_list("ijdD", atoms, 3.9)
+        assert (np.diff(ours[0]) >= 0).all()
+        # one and the same order, to compare
+        order = [np.lexsort((*np.round(found[3], 6).T, found[1], found[0])) for found in (ours, theirs)]
+        for mine, other in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(mine[order[0]], other[order[1]], atol=1e-9)
+    # two atoms on one spot are a pair, and no potential is to overlook it
+    spot = Atoms("Si2", positions=np.zeros((2, 3)), cell=[5.0, 5.0, 5.0], pbc=pbc)
+    assert sorted(zip(*_pairs(spot, 3.9)[:2], strict=True)) == [(0, 1), (1, 0)]

@@ -129,31 +129,22 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         campaign_from_mapping({"element": "C", "reference": {"engine": "datum", "targets": ["a.cif"]}})
 
 
-LEARNED = """element: C
-potential: eddp
-protocol: eddp-chain
-reference: {engine: datum, targets: [C-diamond]}
-eddp: {features: {two_body: 16, three_body: 4}, network: {hidden: [20, 20]}}
-build: {atoms_min: 1, atoms_max: 12}
-crystals:
-  diamond:
-    phase: diamond
-    count: 1000
-    joins: first
-    distortion: {volume_low: 1, volume_high: 1, keep_volume: false, strain: 0.1, displacement: 0.1}
-schedule: {initial_cells: 1000, cells_per_generation: 1000, generations: 11}
-chain: {best: 1000, label_ends: false, copies: 1, shake: {strain: 0.1, displacement: 0.1}}
-stop: {label_budget: 20000}
-"""
-
-
-def test_the_learned_route_is_a_campaign_of_the_chain(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text(LEARNED)
-    campaign = load_campaign(tmp_path / "x.yaml")
+def test_the_learned_route_is_a_campaign_of_the_chain() -> None:
+    campaign = campaign_from_mapping({"preset": "datum-learned"})
     assert campaign.potential == "eddp"
     # the features that are learned from and those whose distance is learned are the same
     ours, theirs = campaign.eddp.features, campaign.reference.features
     assert ours.model_dump() == theirs.model_dump()
+
+
+def test_the_derived_search_takes_either_route() -> None:
+    direct = campaign_from_mapping({"preset": "datum-derived"})
+    learned = campaign_from_mapping(
+        {"preset": "datum-derived", "search": {"potential": {"campaign": "learned"}}}
+    )
+    assert direct.search.potential == "reference"
+    assert learned.search.potential.campaign == "learned"
+    assert learned.search.ranking == direct.search.ranking
 
 
 def test_targets_without_files() -> None:

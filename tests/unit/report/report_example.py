@@ -208,6 +208,7 @@ def example(generations=5, **changes):
             centre + rng.normal(size=(120, 2)) * 0.3,
             np.repeat([3.0, 4.2, 11.0], 40) + rng.random(120),
             np.array([0.48, 0.17]),
+            groups,
         ),
         failures=(
             Failure(2, "reference", "g2-s17", "SCF did not converge in 3 attempts"),

@@ -8,7 +8,8 @@ from ase.build import bulk
 from ase.units import GPa
 
 from gapfactory.campaign import campaign_from_mapping
-from gapfactory.campaign.cost import anneal_evaluations, estimate
+from gapfactory.campaign.cost import estimate
+from gapfactory.campaign.search_cost import anneal_evaluations
 from gapfactory.errors import CampaignFileError, RelaxationError
 from gapfactory.protocols.planner import recipe_of
 from gapfactory.reference.analytic import StillingerWeberSilicon
