@@ -232,7 +232,7 @@ def occupation_models(
             sizes=np.where(mask, 0.6, 0.28),
         )
         left.set_title(
-            f"{int((~mask).sum())} atoms on full sites (light), {int(mask.sum())} on partial ones (black)",
+            f"{int((~mask).sum())} atoms on full sites (light),\n{int(mask.sum())} on partial ones (black)",
             fontsize=8.5,
             loc="left",
         )
