@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gapfactory.analysis.stage_ranking import Calculated, chosen, table
-from gapfactory.errors import NotFoundError, StateError
+from gapfactory.errors import EvidenceError, NotFoundError, StateError
 from gapfactory.protocols.planner import recipe_of
 from gapfactory.protocols.search import rank_pressure
 from launchpad.database.campaigns import set_state
@@ -27,6 +27,7 @@ from launchpad.tasks.pool import frame_id, frames_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ase import Atoms
     from pymongo.database import Database
 
     from gapfactory.campaign import Campaign
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     from gapfactory.select import SelectionReport
     from launchpad.tasks.base import TaskContext
 
-__all__ = ["failed_relaxations", "measure_ranking", "ranking_of", "take_ranked"]
+#: Å, within which a structure repeats itself: well below what a calculation can tell.
+_SYMPREC = 1e-3
+
+__all__ = ["failed_relaxations", "measure_ranking", "ranking_of", "smallest_cell", "take_ranked"]
 
 
 def ranking_of(database: Database[Any], campaign: str, generation: int) -> dict[str, Any]:
@@ -82,7 +86,8 @@ def _store_frames(context: TaskContext, ids: Sequence[str]) -> None:
     new = [(order, key) for order, key in enumerate(ids) if key not in stored]
     search = recipe_of(campaign, 0)
     documents = []
-    for (order, key), atoms in zip(new, frames_of(database, [key for _, key in new]), strict=True):
+    for (order, key), frame_of_search in zip(new, frames_of(database, [key for _, key in new]), strict=True):
+        atoms = smallest_cell(frame_of_search)
         parent, frame = key.split("/frame/")
         of, index = _place(parent)
         component = {"component": search.cell_range(index).component} if of == 0 else {}
@@ -100,6 +105,16 @@ def _store_frames(context: TaskContext, ids: Sequence[str]) -> None:
             )
         )
     save_structures(database, documents)
+
+
+def smallest_cell(atoms: Atoms) -> Atoms:
+    """Return a primitive cell: symmetric searches make multiples of one, and a reference pays for each copy."""
+    from gapfactory.analysis.force_constants import oriented_primitive_cell
+
+    try:
+        return oriented_primitive_cell(atoms, symprec=_SYMPREC)
+    except EvidenceError:  # no symmetry is found, so no smaller cell
+        return atoms
 
 
 def _place(relaxation: str) -> tuple[int, int]:

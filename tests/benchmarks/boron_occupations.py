@@ -96,7 +96,9 @@ def main() -> int:
     """Label if asked, and draw."""
     parser = argparse.ArgumentParser(description="Fig. 3 of the boron campaign.")
     parser.add_argument("place", type=Path, help="directory of the campaign's page")
-    parser.add_argument("--label", type=Path, metavar="WORKDIR", help="compute missing labels in this directory")
+    parser.add_argument(
+        "--label", type=Path, metavar="WORKDIR", help="compute missing labels in this directory"
+    )
     parser.add_argument("--only", nargs="+", metavar="MODEL", help="label these alone, e.g. B104 B103-1")
     given = parser.parse_args()
     small, large = models()
@@ -120,7 +122,9 @@ def main() -> int:
         {"tight fit": predicted},
     )
     whole = large.crystal
-    average = ase.Atoms(["B"] * len(whole.positions), cell=whole.cell, scaled_positions=whole.positions, pbc=True)
+    average = ase.Atoms(
+        ["B"] * len(whole.positions), cell=whole.cell, scaled_positions=whole.positions, pbc=True
+    )
     partial = np.isin(np.arange(len(average)), large.partial)
     occupation_models(data, average, partial).savefig(
         given.place / "mixed-occupations.png", metadata={"Software": None}

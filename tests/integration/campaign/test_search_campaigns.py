@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from launchpad.dashboard.queries.campaigns import campaign_rows
+from launchpad.database.packing import unpack_atoms
+from launchpad.ranking import smallest_cell
 
 pytestmark = [pytest.mark.database, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -102,6 +104,10 @@ def test_diamond_ends_first_and_again_after_kills(place, stored, tmp_path) -> No
         r["encounters"] for r in found["rows"][: len(chosen)]
     ]
     assert database.labels.count_documents({"status": "done"}) == len(chosen)
+    # of what repeats itself within the cell, the smallest cell is calculated
+    frames = [unpack_atoms(d["atoms"]) for d in database.structures.find({"generation": 1, "stage": "frame"})]
+    assert len(frames) == len(chosen)
+    assert [len(atoms) for atoms in frames] == [len(smallest_cell(atoms)) for atoms in frames]
 
     # relaxed more tightly: diamond ends at its energy, and is itself
     last = ranking(database, 2)
