@@ -1,0 +1,177 @@
+"""What DFT makes of frameworks, layers and tubes of carbon that diamond's surroundings gave: a ranking in stages.
+
+::
+
+    python tests/benchmarks/datum_dft.py write docs/evidence          datum-carbon-dft.yaml, the campaign
+    gapfactory campaign run docs/evidence/datum-carbon-dft.yaml --data DATA
+    python tests/benchmarks/datum_dft.py page docs/evidence --data DATA
+
+The campaign begins with structures of datum-carbon.extxyz (`datum_carbon.py`, random cells relaxed by the cost), which
+it relaxes by the cost again, ranks by single points, and relaxes by DFT: no energy had a say before that.
+"""
+
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from datum_carbon import BOND, SYMPREC, described, table
+from datum_identify import PUBLISHED, cell_of, sequence_of
+
+from gapfactory.analysis.coordination import BondNetwork
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymongo.database import Database
+
+NAME: Final = "datum-carbon-dft"
+#: Names in datum-carbon.extxyz, each with the place among those of that name, cheapest first.
+CHOSEN: Final = (
+    *(("Fd-3m-2", 0), ("C2/c-4", 0), ("C2/c-6", 0), ("P4/mnc-8", 0), ("Cmmm-8", 0)),
+    *(("I4/mmm-4", 0), ("P6_522-6", 0), ("P6_122-6", 0), ("I4/mcm-8", 0), ("I4/mcm-8", 1)),
+    *(("R-3m-6", 0), ("P-3m1-2", 0), ("P4/mbm-8", 0)),
+)
+#: Of these, what an entry of Table 1 is, after datum-carbon-entries.md.
+ENTRIES: Final = {"I4_mmm-4": "I4/mmm-4", "P6_522-6": "P6_522-6", "I4_mcm-8-2": "I4/mcm-8"}
+HEADER: Final = """\
+# Frameworks, layers and tubes of carbon from diamond alone, ranked by DFT (GPAW, PBE, coarse).
+# Written by tests/benchmarks/datum_dft.py from datum-carbon.extxyz.
+"""
+
+
+def structures(place: Path) -> dict[str, Atoms]:
+    """Return the chosen structures in primitive cells by the names of their components."""
+    from ase.io import read
+
+    frames: dict[str, list[Atoms]] = {}
+    for atoms in read(place / "datum-carbon.extxyz", ":"):
+        frames.setdefault(atoms.info["name"], []).append(atoms)
+    found = {}
+    for name, number in CHOSEN:
+        ordered = sorted(frames[name], key=lambda atoms: float(atoms.info["cost"]))
+        key = name.replace("/", "_") + (f"-{number + 1}" if number else "")
+        found[key] = cell_of(ordered[number], primitive=True)
+    return found
+
+
+def campaign(place: Path) -> dict[str, Any]:
+    """Return the campaign as its file says it."""
+    components = {
+        name: {
+            "cells": 1,
+            "build": {
+                "start": {
+                    "symbols": atoms.get_chemical_symbols(),
+                    "positions": [[round(float(x), 8) for x in row] for row in atoms.positions],
+                    "cell": [[round(float(x), 8) for x in row] for row in atoms.cell.array],
+                    "pushed": False,
+                }
+            },
+        }
+        for name, atoms in structures(place).items()
+    }
+    dft = {"engine": "gpaw", "xc": "PBE", "cutoff_eV": 350, "kpoint_density": 2.0}
+    return {
+        "element": "C",
+        "name": NAME,
+        "protocol": "search",
+        "seed": 1,
+        "components": components,
+        "relax": {"max_steps": 300, "pressure_scale_GPa": 0, "keep_symmetry": True},
+        "reference": {"engine": "datum", "targets": ["C-diamond"]},
+        "search": {
+            "potential": "reference",
+            "targets": ["diamond"],
+            "ranking": [
+                {"do": "single-points", "within_eV": 1.0, "most": len(CHOSEN), "reference": dft},
+                {
+                    "do": "relax",
+                    "within_eV": 2.5,
+                    "most": len(CHOSEN),
+                    "keep_symmetry": True,
+                    "relax": {"force_threshold": 0.05, "cell_force_threshold": 0.05, "max_steps": 40},
+                    "reference": dft,
+                },
+            ],
+        },
+        "execution": {"build_chunk": 20, "relax_chunk": 20, "reference_chunk": 1},
+    }
+
+
+def write(place: Path) -> None:
+    """Write the campaign file."""
+    import yaml
+
+    text = yaml.safe_dump(campaign(place), sort_keys=False, default_flow_style=None, width=118)
+    (place / f"{NAME}.yaml").write_text(HEADER + text, encoding="utf-8")
+
+
+def page(place: Path, database: Database[Any]) -> list[str]:
+    """Return the lines of the page."""
+    from launchpad.database.results import frame_atoms, relaxations
+    from launchpad.ranking import ranking_of
+
+    stages = [{row["id"]: row for row in ranking_of(database, NAME, k)["rows"]} for k in range(3)]
+    ends = {}
+    for row in relaxations(database, NAME, 2):
+        if row["n_frames"]:
+            ends[f"{row['_id']}/frame/{row['n_frames'] - 1}"] = frame_atoms(row, row["n_frames"] - 1)
+    lowest = min(r["energy_eV_per_atom"] for r in stages[2].values())
+    rows = []
+    for key, row in sorted(stages[2].items(), key=lambda item: float(item[1]["energy_eV_per_atom"])):
+        start = stages[1][row["start"]]
+        document = database.structures.find_one({"_id": row["start"]}, {"info.component": 1})
+        component = "" if document is None else document["info"]["component"]
+        atoms = ends[key]
+        seen = described("", 0, "", 0.0, atoms)
+        entry = ENTRIES.get(component, "")
+        volume, energy = PUBLISHED.get(entry, (None, None))
+        rows.append(
+            [
+                *(component.replace("_", "/", 1) if "_" in component else component, entry),
+                *(f"{stages[0][row['start']]['energy_eV_per_atom']:.3f}", f"{start['above_eV_per_atom']:.3f}"),
+                *(f"{start['volume_A3_per_atom']:.2f}", row["space_group"], bond_words(atoms), sequence_of(atoms)),
+                *(f"{seen.volume:.3f}", "" if volume is None else f"{volume:.3f}"),
+                *(f"{row['energy_eV_per_atom'] - lowest:.3f}", "" if energy is None else f"{energy:.3f}"),
+                row["status"],
+            ]
+        )
+    header = (
+        *("structure", "entry of Table 1", "cost", "eV, single point", "Å³/atom by the cost"),
+        *("group by DFT", "bonds", "coordination sequences", "Å³/atom by DFT", "paper", "eV by DFT"),
+        *("paper, above layers", "relaxation"),
+    )
+    return table(header, rows)
+
+
+def bond_words(atoms: Atoms) -> str:
+    """Return what a network of bonds is."""
+    network = BondNetwork.within(atoms, BOND)
+    numbers = sorted(set(network.coordination.tolist()))
+    return f"{' and '.join(map(str, numbers))} bonds, {network.dimensionality}-dimensional"
+
+
+def main() -> None:
+    """Write the campaign or the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("what", choices=("write", "page"))
+    parser.add_argument("place", type=Path)
+    parser.add_argument("--data", type=Path, help="data directory of the campaign's database")
+    given = parser.parse_args()
+    if given.what == "write":
+        write(given.place)
+        return
+    from launchpad.database.connection import open_database
+    from launchpad.database.location import locate_database
+
+    lines = page(given.place, open_database(locate_database(None, given.data).uri))
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
