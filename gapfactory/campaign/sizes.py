@@ -11,6 +11,7 @@ from gapfactory.protocols.own_data import data_joined, shares_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gapfactory.build.body_settings import StartSettings
     from gapfactory.build.settings import BuildSettings
     from gapfactory.campaign.model import Campaign
     from gapfactory.protocols.recipe import GenerationRecipe
@@ -52,10 +53,12 @@ class Cells:
 
 
 def built(campaign: Campaign, build: BuildSettings, n: float) -> list[Cells]:
-    """Return `n` random cells: formulas by their weights, and every possible number of atoms as often as any other."""
+    """Return `n` cells: of a given start; else formulas by their weights, each possible size as often as any other."""
     from gapfactory.build import atom_counts, volume_per_atom
     from gapfactory.build.cells import formula_of
 
+    if build.start is not None:
+        return [_shaken(campaign, build, build.start, n)]
     table, found = campaign.species_table, []
     for plain, weight in campaign.formulas:
         formula = formula_of(plain, table, build)
@@ -63,6 +66,25 @@ def built(campaign: Campaign, build: BuildSettings, n: float) -> list[Cells]:
         volume = volume_per_atom([table[s] for s in formula], list(formula.values()), build)
         found += [Cells(n * weight / len(counts), float(atoms), volume) for atoms in counts]
     return found
+
+
+def _shaken(campaign: Campaign, build: BuildSettings, start: StartSettings, n: float) -> Cells:
+    """Return `n` cells of a starting structure; without a cell of its own it gets one of the volume of its contents."""
+    import numpy as np
+
+    from gapfactory.build import volume_per_atom
+
+    repeats = start.supercell_size or (
+        1 if start.supercell is None else round(abs(np.linalg.det(start.supercell)))
+    )
+    atoms = repeats * len(start.symbols)
+    left = atoms - sum(start.vacancies.values())
+    if start.cell is None:
+        species = [campaign.species_table[s] for s in start.symbols]
+        volume = volume_per_atom(species, [1] * len(species), build)
+    else:
+        volume = repeats * float(abs(np.linalg.det(start.cell))) / left
+    return Cells(n, float(left), volume)
 
 
 def crystal(campaign: Campaign, name: str) -> list[Cells]:

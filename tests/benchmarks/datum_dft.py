@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from datum_carbon import BOND, SYMPREC, described, table
+from datum_carbon import BOND, described, table
 from datum_identify import PUBLISHED, cell_of, sequence_of
 
 from gapfactory.analysis.coordination import BondNetwork
@@ -134,8 +134,16 @@ def page(place: Path, database: Database[Any]) -> list[str]:
         rows.append(
             [
                 *(component.replace("_", "/", 1) if "_" in component else component, entry),
-                *(f"{stages[0][row['start']]['energy_eV_per_atom']:.3f}", f"{start['above_eV_per_atom']:.3f}"),
-                *(f"{start['volume_A3_per_atom']:.2f}", row["space_group"], bond_words(atoms), sequence_of(atoms)),
+                *(
+                    f"{stages[0][row['start']]['energy_eV_per_atom']:.3f}",
+                    f"{start['above_eV_per_atom']:.3f}",
+                ),
+                *(
+                    f"{start['volume_A3_per_atom']:.2f}",
+                    row["space_group"],
+                    bond_words(atoms),
+                    sequence_of(atoms),
+                ),
                 *(f"{seen.volume:.3f}", "" if volume is None else f"{volume:.3f}"),
                 *(f"{row['energy_eV_per_atom'] - lowest:.3f}", "" if energy is None else f"{energy:.3f}"),
                 row["status"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
 from gapfactory.build import build_cell
 from gapfactory.campaign import campaign_from_mapping
@@ -181,3 +182,39 @@ def test_the_price_of_a_label_is_that_of_the_stages_that_label() -> None:
     # the search labels by its analytic cost, all three stages by DFT, of which the first has single points
     assert row.basis.endswith("400 eV, 2.5 k-points per 1/Å")
     assert row.core_hours > 1.0
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"supercell": [[2, 0, 0], [0, 1, 0], [0, 1, 2]]},
+        {"supercell_size": 3, "vacancies": {"Si": 1}},
+        {"cell": None, "atoms": [{"anywhere": True}, {"anywhere": True}]},
+    ],
+    ids=["as it is", "supercell", "vacancy", "no cell"],
+)
+def test_cells_of_a_given_structure_have_its_size(more) -> None:
+    silicon = bulk("Si")
+    start = {
+        "symbols": silicon.get_chemical_symbols(),
+        "positions": silicon.positions.tolist(),
+        "cell": silicon.cell.array.tolist(),
+    }
+    build = {"start": {**start, **more}}
+    campaign = campaign_from_mapping(
+        {"preset": "airss", "element": "Si", "components": {"given": {"cells": 4, "build": build}}}
+    )
+    (expected,) = built(campaign, campaign.components["given"].build, 4.0)
+    settings, table = campaign.components["given"].build, campaign.species_table
+    made = [
+        build_cell(
+            np.random.default_rng(seed), composition={"Si": 1}, species=table, generation=0, settings=settings
+        ).atoms
+        for seed in range(20)
+    ]
+    assert {len(atoms) for atoms in made} == {expected.atoms}
+    assert expected.n == 4.0
+    # a cell that is made for the contents has a volume drawn around this one
+    volumes = [atoms.get_volume() / len(atoms) for atoms in made]
+    assert np.mean(volumes) == pytest.approx(expected.volume, rel=0.1 if "cell" in more else 1e-9)
