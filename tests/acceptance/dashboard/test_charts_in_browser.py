@@ -31,7 +31,7 @@ def page(ended, visit):
 def plot(page, key):
     """Return a chart once it is drawn."""
     page.locator(f"#{key}").scroll_into_view_if_needed()
-    page.locator(f"#{key} .plot[data-drawn]").wait_for(timeout=60_000)
+    page.locator(f"#{key} .plot[data-drawn]").wait_for(timeout=240_000)
     return page.locator(f"#{key} .plot")
 
 

@@ -29,7 +29,7 @@ def chart(page, key):
 
     section = page.locator(f"#{key}")
     section.scroll_into_view_if_needed()
-    expect(section.locator(".plot")).to_have_attribute("data-drawn", re.compile(r"\d"), timeout=60_000)
+    expect(section.locator(".plot")).to_have_attribute("data-drawn", re.compile(r"\d"), timeout=240_000)
     return section
 
 
@@ -141,7 +141,7 @@ def test_every_atom_of_a_stretched_cell_is_joined_to_another(ended, visit):
     page.get_by_label("Copies").select_option("2")
     expect(viewer).to_have_attribute("data-sticks", str(8 * sticks))
     page.get_by_label("Colour").select_option("local_energy")
-    page.wait_for_selector("#legend .ramp", timeout=120_000)
+    page.wait_for_selector("#legend .ramp", timeout=240_000)
     assert "Local energy (eV)" in page.locator("#legend").inner_text()
     assert viewer.get_attribute("data-sticks") == str(8 * sticks)
     page.get_by_label("Colour").select_option("element")
@@ -154,12 +154,12 @@ def test_the_map_of_the_whole_campaign_is_coloured_as_asked(ended, visit):
 
     page = visit("viewer", "structures/map/silicon/")
     page.watch.expected.append(r"/structures/map/.* console warning: Canvas2D")
-    page.wait_for_selector("#map[data-drawn]", timeout=120_000)
+    page.wait_for_selector("#map[data-drawn]", timeout=240_000)
     assert page.get_by_text("WebGL is not supported").count() == 0
     expect(page.locator("#map-map").get_by_text("random cell").first).to_be_visible()
     page.get_by_label("Colour").first.select_option("coordination")
     page.wait_for_url(re.compile("colour=coordination"))
-    page.wait_for_selector("#map[data-drawn]", timeout=60_000)
+    page.wait_for_selector("#map[data-drawn]", timeout=240_000)
     expect(page.locator("#map-map").get_by_text("coordination").first).to_be_visible()
     points = page.locator("#map-map")
     wait_until(page, lambda: colours(points.screenshot()) > 200, "coloured points of the map")

@@ -81,7 +81,7 @@ def test_a_generation_is_followed_to_its_end_without_a_reload(running):
 
     overview, page = running.overview, running.curve
     row = overview.get_by_role("row", name=re.compile("silicon")).first
-    expect(row.get_by_text("running")).to_be_attached(timeout=120_000)
+    expect(row.get_by_text("running")).to_be_attached(timeout=240_000)
     expect(fact(page, "State")).to_contain_text("running")
     page.locator("#learning_curve").scroll_into_view_if_needed()
     wait_for_points(page, 1)
@@ -136,8 +136,8 @@ def test_news_take_away_neither_scroll_nor_zoom_nor_what_is_unfolded_nor_focus(r
     drawn = chart.get_attribute("data-drawn")
     page.locator("#standing dl.facts").evaluate("e => e.setAttribute('data-old', '')")
     # the campaign itself makes the news: of its facts, and of the curve
-    page.locator("[data-old]").wait_for(state="detached", timeout=120_000)
-    expect(page.locator("#learning_curve .plot")).not_to_have_attribute("data-drawn", drawn, timeout=120_000)
+    page.locator("[data-old]").wait_for(state="detached", timeout=240_000)
+    expect(page.locator("#learning_curve .plot")).not_to_have_attribute("data-drawn", drawn, timeout=240_000)
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert page.evaluate(zoom) == zoomed, "the zoom is lost"
     assert abs(area.bounding_box()["y"] - seen_at) <= 1, "what is looked at was scrolled away"
@@ -178,7 +178,7 @@ def test_a_structure_is_opened_from_the_map(running, visit, colour):
     page = visit("viewer", "structures/", viewport={"width": 1200, "height": 1000}, color_scheme=colour)
     page.get_by_role("link", name="Similarity map").click()
     page.goto(running.url("structures/map/silicon/0"))
-    page.locator("#map[data-drawn]").wait_for(timeout=60_000)
+    page.locator("#map[data-drawn]").wait_for(timeout=240_000)
     chart = page.locator("#map .js-plotly-plot").first
     chart.scroll_into_view_if_needed()
     spot = wait_until(page, lambda: lonely_spot(page, chart), "what the map says of a point")
@@ -206,9 +206,9 @@ def test_a_filter_lives_in_the_address_and_survives_a_reload(running, visit):
     page = visit("viewer", "structures/")
     table = page.get_by_role("table", name="of campaign silicon")
     rows = table.locator("tbody tr")
-    rows.first.wait_for(timeout=120_000)
+    rows.first.wait_for(timeout=240_000)
     # the table is worked out when somebody looks at it for the first time; rows made before are shown meanwhile
-    expect(page.get_by_text("worked out for the first time")).to_have_count(0, timeout=120_000)
+    expect(page.get_by_text("worked out for the first time")).to_have_count(0, timeout=240_000)
     page.get_by_label("Purpose").select_option("held-out")
     page.wait_for_url(re.compile("purpose=held-out"))
     generation = page.get_by_role("combobox", name="Generation")
@@ -239,7 +239,7 @@ def test_a_failed_task_is_run_again_by_an_operator_and_not_by_a_viewer(running, 
     (fw_id, _), mark, seen = failed
     page = visit("operator", "queue")
     again = page.get_by_role("button", name=f"Run again: task {fw_id}")
-    expect(again).to_be_visible(timeout=60_000)
+    expect(again).to_be_visible(timeout=240_000)
     expect(page.get_by_role("listitem").filter(has=again)).to_contain_text("ScriptTask")
     page.goto(running.url(f"tasks/{fw_id}"))
 
@@ -269,10 +269,10 @@ def test_a_failed_task_is_run_again_by_an_operator_and_not_by_a_viewer(running, 
     # seen without a reload when the worker takes it, and when it is done; by the viewer as well
     for one in (page, other):
         state = one.locator("#task-now dd").first
-        expect(state).to_have_text(re.compile("running"), timeout=120_000)
+        expect(state).to_have_text(re.compile("running"), timeout=240_000)
     seen.touch()
     for one in (page, other):
-        expect(one.locator("#task-now dd").first).to_have_text(re.compile("completed"), timeout=120_000)
+        expect(one.locator("#task-now dd").first).to_have_text(re.compile("completed"), timeout=240_000)
     trail = [str(entry) for entry in running.database["audit"].find()]
     assert any("operator" in entry and str(fw_id) in entry for entry in trail), trail
 

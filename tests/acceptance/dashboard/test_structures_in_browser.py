@@ -23,7 +23,7 @@ def test_copies_and_colours_are_drawn(ended, visit):
     copied = another_picture(viewer, plain, "copies are seen")
     assert colours(copied) > 200
     page.get_by_label("Colour").select_option("local_energy")
-    page.wait_for_selector("#legend .ramp", timeout=120_000)
+    page.wait_for_selector("#legend .ramp", timeout=240_000)
     assert "potential of generation" in page.locator("#legend").inner_text()
     another_picture(viewer, copied, "other colours are seen")
 
@@ -37,7 +37,7 @@ def test_a_relaxation_is_played_and_its_file_is_what_is_shown(ended, visit):
     settled(page)
     first = page.locator("#viewer").screenshot()
     page.get_by_role("button", name="Play").click()
-    expect(page.locator("[data-play]")).to_have_text("Play", timeout=120_000)
+    expect(page.locator("[data-play]")).to_have_text("Play", timeout=240_000)
     page.get_by_label("Frame").press("Home")
     another_picture(page.locator("#viewer"), first, "another frame is seen")
     with page.expect_download() as started:
@@ -57,7 +57,7 @@ def test_two_structures_side_by_side_have_one_scale(ended, visit):
     page.get_by_role("button", name="Compare their local energies").click()
     for n in (1, 2):
         page.wait_for_selector(f"#viewer{n}[data-drawn]")
-        page.wait_for_selector(f"#legend{n} .ramp", timeout=120_000)
+        page.wait_for_selector(f"#legend{n} .ramp", timeout=240_000)
     # once both are known, both say the same two numbers
     first = page.locator("#legend1").inner_text()
     expect(page.locator("#legend2")).to_have_text(first, use_inner_text=True)
