@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from gapfactory.campaign import Campaign
+    from gapfactory.reference import LabelOutcome
 
 #: Atoms of the rhombohedral cell whose distinct models are all taken; of the hexagonal one, and how many are drawn.
 SMALL = (105, 104, 103)
@@ -76,18 +77,17 @@ def labels(small: dict[str, Atoms], kept: Path) -> dict[str, float]:
 def computed(small: dict[str, Atoms], campaign: Campaign, workdir: Path, kept: Path) -> None:
     """Compute labels that are missing, and keep each as soon as it is there."""
 
-    def take(outcome: object) -> None:
-        label = getattr(outcome, "label", None)
-        name = str(getattr(outcome, "id", ""))
+    def take(outcome: LabelOutcome) -> None:
+        label, name = outcome.label, outcome.id
         if label is None:
             print(f"{name}: no label; {outcome}", file=sys.stderr)
             return
         atoms = small[name].copy()
         atoms.calc = None
-        atoms.info = {"model": name, "REF_energy": label.energy, "seconds": round(label.seconds, 1)}
+        atoms.info = {"model": name, "REF_energy": label.energy}
         atoms.set_array("REF_forces", label.forces)
         ase.io.write(kept, atoms, format="extxyz", append=kept.exists())
-        print(f"{name}: {label.energy / len(atoms):.4f} eV/atom, {label.seconds:.0f} s", flush=True)
+        print(f"{name}: {label.energy / len(atoms):.4f} eV/atom", flush=True)
 
     label_structures(list(small.items()), campaign.reference, workdir, take)
 
