@@ -6,8 +6,11 @@
     gapfactory campaign run campaign.yaml --data DATA            stop with Ctrl-C, and go on with the same command
     python tests/benchmarks/boron_campaign.py DATA docs/evidence/boron-2018
 
-The second command can be given at any time. It writes ``README.md``, the figures, the labels (``labels.extxyz.xz``)
-and, once the last fit is done, the potential (``potential.tar.xz``). Before that it writes ``state.tar.gz``, from which
+    python tests/benchmarks/boron_occupations.py docs/evidence/boron-2018 --label SCRATCH     Fig. 3
+
+The second command can be given at any time, and again after the third. It writes ``README.md``, the figures, the labels
+(``labels.extxyz.xz``) and, once the last fit is done, the potential (``potential.tar.xz``). Before that it writes
+``state.tar.gz``, from which
 another machine goes on::
 
     gapfactory db import docs/evidence/boron-2018/state.tar.gz --data DATA
@@ -61,6 +64,8 @@ def draw(database: Database[Any], out: Path) -> list[str]:
         notes = "".join(f" {note[0].upper()}{note[1:]}." for note in found.notes)
         lines += [f"![{name}]({name}.png)", "", caption + notes, ""]
         print(f"{name}: {len(found.rows)} numbers")
+    if (out / "mixed-occupations.md").exists():  # written by boron_occupations.py
+        lines += [(out / "mixed-occupations.md").read_text(encoding="utf-8")]
     return lines
 
 

@@ -138,7 +138,22 @@ def main() -> int:
         )
         for m in data.models
     ]
-    lines = rows_of(rows, "model", "atoms", "reference (meV/atom)", "tight fit (meV/atom)")
+    lines = [
+        "![mixed-occupations](mixed-occupations.png)",
+        "",
+        "Fig. 3: models of the partly occupied sites of β-boron, by the reference and by the tight fit.",
+        "",
+        (
+            f"Left: the average crystal in the hexagonal cell. Models 1 to {len(small)} are the distinct ones of the "
+            f"rhombohedral cell with {', '.join(map(str, SMALL))} atoms (site B13 full, and one or two vacancies on "
+            f"it), the others {DRAWN} draws of {LARGE} atoms in the hexagonal cell, by the potential alone: a label of "
+            "them is out of reach here. The potential was fitted to one distorted cell of 105 atoms. The published "
+            "models have 321 atoms, on sites whose coordinates were not found in a source that can be checked "
+            "([partial occupation](../../how-to/partial-occupation.md))."
+        ),
+        "",
+    ]
+    lines += rows_of(rows, "model", "atoms", "reference (meV/atom)", "tight fit (meV/atom)")
     lines += [
         f"Counted from {data.zero}. {a.potential}: RMSE {1e3 * a.rmse:.1f} meV/atom over {a.n} models, mean "
         f"{1e3 * a.bias:+.1f}, without it {1e3 * a.spread:.1f}; rank correlation {a.rank_correlation:.2f}."
