@@ -91,7 +91,8 @@ def on_its_own(writer: HTMLWriter, node: Element) -> None:
     """Write an equation that stands on its own lines."""
     from docutils import nodes
 
-    picture = picture_of(node.astext())
+    # as every typesetter does: fractions of full size where there is room
+    picture = picture_of(node.astext().replace(r"\frac", r"\dfrac"))
     writer.body.append(f'<div class="math-block" style="margin:1em 2em;overflow-x:auto">{picture}</div>\n')
     raise nodes.SkipNode
 
