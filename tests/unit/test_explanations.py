@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from pydantic import BaseModel
 
 from gapfactory.campaign.model import Campaign
 from gapfactory.campaign.reference import _models
@@ -16,6 +15,9 @@ from gapfactory.reference.engines.datum import DatumSettings
 from launchpad.database.campaigns import _FOLLOWS
 from launchpad.queue.settings import QueueSettings
 from launchpad.queue.states import FireworkState
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs/explanation").glob("*.md"))
