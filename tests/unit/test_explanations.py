@@ -97,6 +97,25 @@ def test_what_is_named_is_there(page: str) -> None:
         assert exists(name), name
 
 
+def test_tests_that_the_contributors_guide_names_are_there() -> None:
+    text = (ROOT / "docs/development.md").read_text(encoding="utf-8")
+    table = rows(text, "rule | held by")
+    assert len(table) > 10
+    for _, held in table:
+        file = ""
+        for word in re.findall(r"`([^`]+)`", held):
+            # a file, a file with a test, or another file or test beside the one before
+            first, _, function = word.partition("::")
+            if first.endswith(".py"):
+                file = first if "/" in first else f"{file.rpartition('/')[0]}/{first}"
+            elif word.startswith("test_"):
+                function = word
+            else:
+                continue
+            code = (ROOT / file).read_text(encoding="utf-8")
+            assert f"def {function}(" in code or not function, word
+
+
 def exists(name: str) -> bool:
     """Return whether a module, or something in one, has this name."""
     try:
