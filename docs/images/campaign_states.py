@@ -67,7 +67,7 @@ def picture() -> str:
     ValueError
         The code allows other transitions than are drawn.
     """
-    allowed = {(str(before), str(after)) for after, befores in _FOLLOWS.items() for before in befores}
+    allowed = {(str(before), str(after)) for after, earlier in _FOLLOWS.items() for before in earlier}
     if allowed != set(ARROWS) or {str(state) for state in CampaignState} != set(PLACES):
         msg = f"what is drawn is not what the code allows: {sorted(allowed ^ set(ARROWS))}"
         raise ValueError(msg)

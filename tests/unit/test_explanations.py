@@ -143,7 +143,7 @@ def test_every_page_has_sources_modules_and_tests(page: str) -> None:
 
 
 def test_transitions_of_campaigns_are_those_of_the_code() -> None:
-    allowed = {(str(before), str(after)) for after, befores in _FOLLOWS.items() for before in befores}
+    allowed = {(str(before), str(after)) for after, earlier in _FOLLOWS.items() for before in earlier}
     told = [(row[0].strip("`"), row[1].strip("`")) for row in rows(TEXTS["state-machine"], "from")]
     campaigns = [pair for pair in told if pair[1].islower()]
     assert len(set(campaigns)) == len(campaigns)
