@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gapfactory
 
@@ -97,7 +97,15 @@ def on_its_own(writer: HTMLWriter, node: Element) -> None:
     raise nodes.SkipNode
 
 
+def with_style(_app: Sphinx, name: str, _template: str, context: dict[str, Any], _tree: object) -> None:
+    """Let long names of tests break in the tables that list them."""
+    if name.startswith("explanation/") or name == "development":
+        style = "<style>td code.literal { white-space: normal; overflow-wrap: anywhere }</style>"
+        context["metatags"] = context.get("metatags", "") + style
+
+
 def setup(app: Sphinx) -> None:
     """Register what is above."""
     app.add_html_math_renderer("paths", (in_line, None), (on_its_own, None))
     app.connect("source-read", with_navigation)
+    app.connect("html-page-context", with_style)
