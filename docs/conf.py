@@ -100,7 +100,7 @@ def on_its_own(writer: HTMLWriter, node: Element) -> None:
 def with_style(_app: Sphinx, name: str, _template: str, context: dict[str, Any], _tree: object) -> None:
     """Let long names of tests break in the tables that list them."""
     if name.startswith("explanation/") or name == "development":
-        style = "<style>td code.literal { white-space: normal; overflow-wrap: anywhere }</style>"
+        style = "<style>td + td code.literal { white-space: normal; overflow-wrap: anywhere }</style>"
         context["metatags"] = context.get("metatags", "") + style
 
 
