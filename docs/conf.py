@@ -100,7 +100,8 @@ def on_its_own(writer: HTMLWriter, node: Element) -> None:
 def with_style(_app: Sphinx, name: str, _template: str, context: dict[str, Any], _tree: object) -> None:
     """Let long names of tests break in the tables that list them."""
     if name.startswith("explanation/") or name == "development":
-        style = "<style>td + td code.literal { white-space: normal; overflow-wrap: anywhere }</style>"
+        rule = "white-space: normal; overflow-wrap: anywhere"
+        style = f"<style>td:nth-child(2):last-child code.literal {{ {rule} }}</style>"
         context["metatags"] = context.get("metatags", "") + style
 
 

@@ -13,10 +13,13 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gapfactory.errors import GapFactoryError
 from launchpad.database.collections_page import collections_page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["PAGES", "commands_page", "errors_page"]
 
@@ -74,7 +77,7 @@ def errors_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: Final = {
+PAGES: Final[dict[str, Callable[[], str]]] = {
     "commands.md": commands_page,
     "errors.md": errors_page,
     "collections.md": lambda: collections_page(_MADE),
