@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -12,7 +13,6 @@ from gapfactory.errors import CampaignFileError, UnknownElementError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from gapfactory.campaign.model import Campaign
     from gapfactory.reference import EngineSettings
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-def load_campaign(path: Path) -> Campaign:
+def load_campaign(path: Path | str) -> Campaign:
     """Read a campaign file.
 
     Raises
@@ -36,6 +36,7 @@ def load_campaign(path: Path) -> Campaign:
     CampaignFileError
         The file cannot be read, is not YAML, or a key or value in it cannot be used.
     """
+    path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

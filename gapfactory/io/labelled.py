@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,7 +23,6 @@ from gapfactory.io.extxyz import CONFIG_TYPE_KEY, ID_KEY, LabelledFrame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from ase import Atoms
     from numpy.typing import NDArray
@@ -98,7 +98,7 @@ class LabelledData:
     notes: tuple[str, ...]
 
 
-def read_labelled(path: Path, prefix: str | None = None) -> LabelledData:
+def read_labelled(path: Path | str, prefix: str | None = None) -> LabelledData:
     """Read labelled structures: ``.xyz``, ``.extxyz``, ASE's ``.db``, or an output that ASE reads.
 
     Parameters
@@ -114,6 +114,7 @@ def read_labelled(path: Path, prefix: str | None = None) -> LabelledData:
     InputError
         There is no file, it cannot be read, a structure has no energy, or a label has the wrong shape.
     """
+    path = Path(path)
     images = _images(path)
     values = [_values(atoms) for atoms in images]
     chosen = _prefix(path, values, prefix)

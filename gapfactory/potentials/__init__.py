@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gapfactory.potentials.calculator import EngineCalculator
 
 __all__ = ["load_potential"]
 
 
-def load_potential(directory: Path) -> EngineCalculator:
+def load_potential(directory: Path | str) -> EngineCalculator:
     """Return a calculator for the potential in a directory, of whichever family its files are.
 
     Every file is compared with the manifest and read completely.
@@ -28,6 +27,7 @@ def load_potential(directory: Path) -> EngineCalculator:
     from gapfactory.potentials.gap.files import XML_NAME
     from gapfactory.potentials.manifest import listed_files
 
+    directory = Path(directory)
     names = listed_files(directory)
     if XML_NAME in names:
         return gap.load_potential(directory)

@@ -1,4 +1,4 @@
-"""Reference pages that are made of the program: every command, every error.
+"""Reference pages that are made of the program: every command, every error, every collection.
 
 ``python -m launchpad.cli.pages docs/reference`` writes them; a test compares.
 """
@@ -13,9 +13,13 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gapfactory.errors import GapFactoryError
+from launchpad.database.collections_page import collections_page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["PAGES", "commands_page", "errors_page"]
 
@@ -73,7 +77,11 @@ def errors_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: Final = {"commands.md": commands_page, "errors.md": errors_page}
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "commands.md": commands_page,
+    "errors.md": errors_page,
+    "collections.md": lambda: collections_page(_MADE),
+}
 
 if __name__ == "__main__":
     for name, make in PAGES.items():

@@ -89,18 +89,24 @@ class _Document(BaseModel):
 class CampaignDocument(_Document):
     """One campaign: its file, what was made of it, and where it stands."""
 
+    #: the campaign file as it was given
     file: str
+    #: the resolved settings, all defaults filled in
     settings: dict[str, Any]
+    #: of what decides numbers: the same name with another one is refused
     digest: str
     #: what follows from the settings, for those who read results only: hash of the settings of each kind of label
     #: (`launchpad.database.campaigns.levels_of`), composition groups that the file allows
     levels: dict[str, str] = {}
     compositions: list[str] = []
     state: CampaignState = CampaignState.SUBMITTED
+    #: why it is in this state, for people
     reason: str = ""
+    #: the newest one that work has begun on
     generation: int = 0
     created: datetime = Field(default_factory=now)
     updated: datetime = Field(default_factory=now)
+    #: of gapfactory and the libraries at submission
     versions: dict[str, str] = {}
 
 
@@ -114,6 +120,7 @@ class StructureDocument(_Document):
 
     campaign: str
     generation: int = Field(ge=0)
+    #: what kind of structure it is
     stage: Literal[
         "cell",
         "frame",
@@ -127,9 +134,13 @@ class StructureDocument(_Document):
         "data",
     ]
     index: int = Field(ge=0)
+    #: formula that structures of one composition group share
     composition: str
+    #: of species, cell and positions: `gapfactory.structures.structure_hash`
     hash: str
+    #: numbers, positions, cell and periodicity, packed
     atoms: dict[str, Any]
+    #: where it comes from: relaxation and frame, crystal, space group, ...
     info: dict[str, Any] = {}
 
 
@@ -141,16 +152,25 @@ class RelaxationDocument(_Document):
     index: int = Field(ge=0)
     composition: str
     status: Literal["converged", "unconverged", "failed"]
+    #: why it stopped
     reason: str = ""
     pressure_gpa: float
+    #: steps taken, and frames kept of them
     n_steps: int
     n_frames: int
+    #: atomic numbers (N,)
     numbers: dict[str, Any]
+    #: optimiser or time step of each frame (T,)
     steps: dict[str, Any]
+    #: (T, N, 3) Å, not wrapped
     positions: dict[str, Any]
+    #: (T, 3, 3) Å
     cells: dict[str, Any]
+    #: (T,) eV of the cell
     energies: dict[str, Any]
+    #: (T,) energy + p V, eV
     enthalpies: dict[str, Any]
+    #: (T,) largest force on an atom, eV/Å
     max_forces: dict[str, Any]
     #: of the last frame, for queries and histograms without unpacking (eV/atom, Å^3/atom)
     final_energy_per_atom: float | None = None
@@ -183,9 +203,11 @@ class SelectionDocument(_Document):
 
     campaign: str
     generation: int = Field(ge=0)
+    #: ids of the structures to be labelled for training, those held out, and those labelled twice for the noise
     train: list[str]
     test: list[str]
     noise: list[str] = []
+    #: the steps of the funnel with their counts and histograms
     report: dict[str, Any]
     seconds: float = 0.0
 
@@ -204,6 +226,7 @@ class LabelDocument(_Document):
     #: a campaign's own: ``failed``; ``altered`` (its label is under `target`, at other settings than asked for);
     #: ``late`` (it failed first; the shared label counts from generation `enters` on)
     status: Literal["done", "failed", "altered", "late"]
+    #: why it failed
     reason: str = ""
     #: kind of the last fault, see `gapfactory.reference.faults.Fault`
     fault: str = ""
@@ -222,17 +245,22 @@ class LabelDocument(_Document):
     enters: int = 0
     #: a failed one is tried again by the reference tasks of this generation
     retry_in: int | None = None
+    #: the structure that was calculated, packed
     atoms: dict[str, Any]
+    #: eV of the cell; forces (N, 3) eV/Å and stress (6,) eV/Å^3 as ASE has it, packed
     energy: float | None = None
     forces: dict[str, Any] | None = None
     stress: dict[str, Any] | None = None
     seconds: float = 0.0
+    #: name and version of the code
     engine: str
     version: str = ""
+    #: sha256 of the data sets, k-points and the like, by engine
     details: dict[str, Any] = {}
     #: group, label and campaign that it was taken over from, see `launchpad.database.adoption`
     origin: dict[str, str] = {}
     created: datetime = Field(default_factory=now)
+    #: that calculated it, or whose own it is
     campaign: str
 
 
@@ -247,6 +275,7 @@ class CurveDocument(_Document):
     #: ``[volume, reason]`` of the points that failed
     failures: list[tuple[float, str]] = []
     seconds: float = 0.0
+    #: that computed it
     campaign: str
 
 
@@ -258,6 +287,7 @@ class NetworkDocument(_Document):
     index: int = Field(ge=0)
     #: hash of what it was trained on and how, see `gapfactory.potentials.eddp.training_key`
     key: str
+    #: the file
     text: str
     #: `EnergyErrors` on `train`, `validation` and `test`
     errors: dict[str, dict[str, Any]]
@@ -271,9 +301,13 @@ class PotentialDocument(_Document):
 
     campaign: str
     generation: int = Field(ge=0)
+    #: of the numbers of the potential
     digest: str
+    #: names, sizes and sha256; the content is in `potential_files`
     files: list[dict[str, Any]]
+    #: ids of the structures
     trained_on: list[str]
+    #: expected errors, scales, training errors, versions and times of the fit
     report: dict[str, Any]
     created: datetime = Field(default_factory=now)
 
@@ -283,6 +317,7 @@ class VibrationDocument(_Document):
 
     campaign: str
     generation: int = Field(ge=0)
+    #: name of the crystal
     parent: str
     #: ``reference`` or ``potential``
     method: Literal["reference", "potential"]
@@ -308,8 +343,10 @@ class MetricsDocument(_Document):
     labels: int
     given: int = 0
     decision: Literal["continue", "stop"]
+    #: for people
     reason: str
     #: the next generation where it is not the following one
     go_to: int | None = None
+    #: what was measured
     evidence: dict[str, Any]
     created: datetime = Field(default_factory=now)

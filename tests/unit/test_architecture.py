@@ -181,6 +181,114 @@ print("\\n" + json.dumps(sorted(sys.modules)))
     assert len(modules) <= 1000, f"gapfactory {' '.join(arguments)} loads {len(modules)} modules"
 
 
+#: what computes: nothing here reads or writes a file
+PURE = (
+    "analysis",
+    "descriptors",
+    "protocols",
+    "search",
+    "select",
+    "potentials/datum",
+    "potentials/gap/engine",
+)
+#: names of calls that do
+FILES = frozenset(
+    {
+        "open",
+        "read_text",
+        "write_text",
+        "read_bytes",
+        "write_bytes",
+        "mkdir",
+        "unlink",
+        "savetxt",
+        "loadtxt",
+        "savefig",
+    }
+)
+#: what may draw
+DRAWING = ("figures", "report")
+
+
+def within(path: Path, places: tuple[str, ...]) -> bool:
+    return any(path.is_relative_to(ROOT / "gapfactory" / place) for place in places)
+
+
+def touches_files(tree: ast.AST) -> list[str]:
+    """Return the calls of code that read or write files."""
+    return sorted(
+        {name for n in ast.walk(tree) if isinstance(n, ast.Call) and (name := called_name(n)) in FILES}
+    )
+
+
+def own_chance(tree: ast.AST) -> list[str]:
+    """Return what code draws from a source of its own: a generator without a seed, the shared one, Python's."""
+    found = [name for name in imported_modules(tree) if name.split(".")[0] == "random"]
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Call)
+            and called_name(node) == "default_rng"
+            and not (node.args or node.keywords)
+        ):
+            found.append("default_rng()")
+        # numpy's shared generator has its functions in small letters, classes of generators begin with a capital
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in {"np.random", "numpy.random"}:
+            found += [node.attr] if node.attr[0].islower() and node.attr != "default_rng" else []
+    return found
+
+
+def test_what_computes_touches_no_files() -> None:
+    found = {
+        relative(p): bad
+        for p in SCIENCE
+        if within(p, PURE) and (bad := touches_files(ast.parse(p.read_text())))
+    }
+    assert not found, f"reading and writing belong to io, files, report and reference: {found}"
+    assert all(any(within(path, (place,)) for path in SCIENCE) for place in PURE)
+
+
+def test_only_figures_and_reports_draw() -> None:
+    found = [
+        relative(path)
+        for path in SCIENCE
+        if not within(path, DRAWING)
+        and any(name.split(".")[0] == "matplotlib" for name in imported_modules(ast.parse(path.read_text())))
+    ]
+    assert not found, f"drawing belongs to figures and report: {found}"
+
+
+def test_the_science_has_no_chance_of_its_own() -> None:
+    found = {relative(p): bad for p in SCIENCE if (bad := own_chance(ast.parse(p.read_text())))}
+    assert not found, f"draw from a numpy.random.Generator that was passed in: {found}"
+
+
+@pytest.mark.parametrize(
+    "code", ["open(name)", "path.write_text(text)", "Path(name).open()", "np.savetxt(name, rows)"]
+)
+def test_files_that_are_touched_are_seen(code: str) -> None:
+    assert touches_files(ast.parse(code))
+
+
+@pytest.mark.parametrize(
+    "code", ["import random", "np.random.default_rng()", "np.random.normal(size=3)", "numpy.random.seed(1)"]
+)
+def test_a_chance_of_its_own_is_seen(code: str) -> None:
+    assert own_chance(ast.parse(code))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "rng.normal(size=3)",
+        "np.random.default_rng(seed)",
+        "x: np.random.Generator",
+        "np.random.SeedSequence([1])",
+    ],
+)
+def test_a_chance_that_was_given_is_not_accused(code: str) -> None:
+    assert not own_chance(ast.parse(code))
+
+
 def test_files_stay_small() -> None:
     long = {relative(p): n for p in SOURCES if (n := len(p.read_text().splitlines())) > MAX_LINES}
     assert not long, f"more than {MAX_LINES} lines, split them: {long}"

@@ -44,9 +44,10 @@ def stage_delta(
 ) -> float:
     """Return delta of a stage in eV.
 
-    Rule `paper` (Bernstein, Csányi and Deringer 2019): the standard deviation of the energies per atom for
-    the first term, then the root-mean-square error per atom of the preceding fit. Rule `per-descriptor`:
-    the sum of the absolute residuals over the number of descriptors that share them.
+    Rules `total` and `per-atom` (Bernstein, Csányi and Deringer 2019, read in two ways): the root-mean-square deviation
+    of the energies from the mean energy per atom for the first term, then the root-mean-square error of the preceding
+    fit; of total energies or per atom. Rule `per-descriptor`: the sum of the absolute residuals over the number of
+    descriptors that share them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The reference pages of commands and errors have all that there is."""
+"""The reference pages of commands, errors and collections have all that there is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import pytest
 from typer.main import get_command
 
 from launchpad.cli.app import app
-from launchpad.cli.pages import errors_page
+from launchpad.cli.pages import PAGES, errors_page
+from launchpad.database import documents
+from launchpad.database.privileges import WRITES
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference"
 AGAIN = "run: python -m launchpad.cli.pages docs/reference"
@@ -48,3 +50,17 @@ def test_there_is_nothing_that_is_gone() -> None:
 
 def test_every_error_is_on_its_page() -> None:
     assert (REFERENCE / "errors.md").read_text(encoding="utf-8") == errors_page(), AGAIN
+
+
+def test_every_collection_is_on_its_page() -> None:
+    text = (REFERENCE / "collections.md").read_text(encoding="utf-8")
+    assert text == PAGES["collections.md"](), AGAIN
+    rows = text.partition("| collection |")[2].partition("\n\n")[0]
+    assert all(f"`{name}`" in rows for name in WRITES)
+    # and every class of document, with every field and the comment that the code has on it
+    classes = [one for one in vars(documents).values() if isinstance(one, type) and hasattr(one, "to_bson")]
+    assert len(classes) > 5
+    for one in set(classes) - {documents._Document}:
+        for name in one.model_fields.keys() - {"id"}:
+            assert f"| `{name}` |" in text
+    assert "ended by the uncertainty of the potential: its last frame is offered for labelling" in text
