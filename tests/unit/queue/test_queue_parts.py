@@ -242,9 +242,10 @@ def test_spool_files(tmp_path):
     assert spool.waiting() == []
 
 
-def test_damaged_spool_file_is_set_aside(tmp_path):
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"database": "x"}', "[" * 100_000, "\ufeff{}", ""])
+def test_damaged_spool_file_is_set_aside(tmp_path, text):
     spool = Spool(tmp_path)
-    (tmp_path / "launch-x-1.json").write_text("{")
+    (tmp_path / "launch-x-1.json").write_text(text, encoding="utf-8")
     assert spool.deliver(SimpleNamespace(database_identity="x", deliver=None)) == 0
     assert spool.waiting() == []
     assert len(list(tmp_path.glob("*.damaged"))) == 1
