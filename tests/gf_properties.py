@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from ase import Atoms
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-#: Fixed cases, few enough for every run of CI; `GAPFACTORY_HYPOTHESIS` is not needed to repeat one.
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Fixed cases, few enough for every run of CI.
 fixed = settings(
     max_examples=40, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
@@ -21,6 +26,14 @@ moderate = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)
 words = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.:/+-]{0,12}", fullmatch=True)
 seeds = st.integers(0, 2**32 - 1)
 symbols = st.sampled_from(["H", "B", "C", "O", "Si", "Ti", "Au", "U"])
+
+
+def refused(error: type[Exception], call: Callable[[], Any]) -> tuple[Any, str]:
+    """Return what a call returns and no words, or nothing and the words of the error that it may raise."""
+    try:
+        return call(), ""
+    except error as problem:
+        return None, str(problem).strip()
 
 
 def random_cell(seed: int, *, most: int = 6) -> Atoms:
