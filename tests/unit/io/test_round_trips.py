@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ from launchpad.database.packing import pack_array, pack_atoms, unpack_array, unp
 from launchpad.queue.spool import Spool
 from launchpad.remote.archive import Archive, write_archive
 from launchpad.remote.recording import WriteLog
+from launchpad.remote.wire import announce, receive_file, receive_header, send
 
 
 @pytest.fixture(scope="module")
@@ -310,6 +312,39 @@ def test_a_log_that_was_cut_anywhere_keeps_what_came_before(place, statements, c
     again.append({"after": 1})
     assert [bson.decode(raw) for raw in again.statements()] == [*statements[:whole], {"after": 1}]
     again.close()
+
+
+@fixed
+@given(
+    st.lists(st.binary(max_size=300), max_size=3),
+    st.dictionaries(words, st.integers() | st.text(max_size=9), max_size=3),
+    st.binary(max_size=60).filter(lambda greeting: b"#gapfactory-exchange" not in greeting),
+    st.integers(0, 2000),
+)
+def test_what_is_carried_over_ssh(place, contents, facts, greeting, cut):
+    """A greeting before it is passed over; an answer that was cut anywhere is none."""
+    paths = []
+    for number, content in enumerate(contents):
+        paths.append(place / f"sent-{number}")
+        paths[-1].write_bytes(content)
+    stream = io.BytesIO()
+    facts.pop("files", None)
+    send(stream, facts | {"files": announce(paths, limit=10**9)}, paths)
+    whole = greeting + stream.getvalue()
+
+    def received(raw):
+        answer = io.BytesIO(raw)
+        header = receive_header(answer)
+        for about in header["files"]:
+            assert receive_file(answer, about, place / f"got-{about['name']}") is None
+        return header
+
+    header = received(whole)
+    assert {key: header[key] for key in facts} == facts
+    assert [(place / f"got-{path.name}").read_bytes() for path in paths] == contents
+    if cut < len(whole):
+        with pytest.raises(EOFError):
+            received(whole[:cut])
 
 
 @few
