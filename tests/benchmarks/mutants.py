@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -29,27 +30,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-SELECT = (
-    "tests/unit/select/test_flat_histogram.py",
-    "tests/unit/select/test_cur.py",
-    "tests/unit/select/test_selectors_at_random.py",
-    "tests/unit/select/test_funnel.py",
-)
-SIGMAS = (
-    "tests/unit/potentials/test_gap_sigmas.py",
-    "tests/unit/potentials/test_adaptive_sigmas.py",
-    SELECT[2],
-)
+RANDOM = "tests/unit/select/test_selectors_at_random.py"
+HISTOGRAM = "tests/unit/select/test_flat_histogram.py"
+CUR = "tests/unit/select/test_cur.py"
+FUNNEL = "tests/unit/select/test_funnel.py"
+SIGMAS = ("tests/unit/potentials/test_gap_sigmas.py", "tests/unit/potentials/test_adaptive_sigmas.py", RANDOM)
 PARTS = ("tests/unit/queue/test_queue_parts.py",)
 #: Modules by a short name, each with the tests that are about it, the quickest first.
 TARGETS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "histogram": ("gapfactory/select/histogram.py", (SELECT[0], SELECT[2], SELECT[3])),
-    "cur": ("gapfactory/select/cur.py", SELECT[1:]),
-    "leverage": ("gapfactory/select/leverage.py", SELECT[1:]),
-    "quota": ("gapfactory/select/quota.py", (SELECT[2], SELECT[3])),
-    "labels": ("gapfactory/select/labels.py", SELECT[2:]),
-    "initial": ("gapfactory/select/initial.py", SELECT[2:]),
-    "funnel": ("gapfactory/select/funnel.py", SELECT[3:]),
+    "histogram": ("gapfactory/select/histogram.py", (RANDOM, HISTOGRAM)),
+    "cur": ("gapfactory/select/cur.py", (RANDOM, CUR)),
+    "leverage": ("gapfactory/select/leverage.py", (RANDOM, CUR)),
+    "quota": ("gapfactory/select/quota.py", (RANDOM, FUNNEL)),
+    "labels": ("gapfactory/select/labels.py", (RANDOM, FUNNEL)),
+    "initial": ("gapfactory/select/initial.py", (RANDOM, FUNNEL)),
+    "funnel": ("gapfactory/select/funnel.py", (FUNNEL,)),
     "sigmas": ("gapfactory/potentials/gap/sigmas.py", SIGMAS),
     "guard": ("launchpad/queue/guard.py", PARTS),
     "identity": ("launchpad/queue/identity.py", PARTS),
@@ -239,6 +234,9 @@ def passed(place: Path, tests: tuple[str, ...], limit: float, *, keep_bytecode: 
                 os.dup2(quiet, stream)
             sys.path.insert(0, str(place))
             os.environ["PYTHONPATH"] = str(place)
+            # also where this process is killed itself: a fault may make a loop that does not end
+            seconds = int(limit) + 1
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             sys.dont_write_bytecode = not keep_bytecode
             import pytest
 
