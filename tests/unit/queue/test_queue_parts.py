@@ -86,6 +86,20 @@ def test_default_allow_list(name, allowed):
     assert AllowList().allows(name) is allowed
 
 
+def test_a_package_is_not_those_whose_names_begin_alike():
+    name = "{{launchpad.tasks.build.BuildTask}}"
+    assert AllowList(("launchpad.tasks.*",)).allows(name) is True
+    for package in (
+        "launchpad.task.*",
+        "launchpad.tas.*",
+        "launchpad.tasks.b.*",
+        "launchpad.tasks",
+        "aunchpad.tasks.*",
+    ):
+        assert AllowList((package,)).allows(name) is False
+    assert AllowList(("launchpad.tasks.*",)).allows("{{launchpad.tasks.nothing.BuildTask}}") is False
+
+
 def test_exact_names():
     chosen = AllowList(("ScriptTask", "mine.tasks.One"))
     assert chosen.allows("ScriptTask")
