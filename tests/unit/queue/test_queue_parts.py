@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -254,6 +255,30 @@ def test_spool_files(tmp_path):
     }
     assert taken == [{"database": "identity-of-a-database", **wanted}]
     assert spool.waiting() == []
+
+
+def test_a_result_that_somebody_else_delivers_meanwhile_keeps_no_other_waiting(tmp_path):
+    spool = Spool(tmp_path / "not" / "yet")
+    paths = [spool.put("x", launch, "COMPLETED", None, 1.0) for launch in (1, 2, 3)]
+    taken = []
+
+    def deliver(content):
+        taken.append(content["launch_id"])
+        paths[1].unlink(missing_ok=True)
+
+    assert spool.deliver(SimpleNamespace(database_identity="x", deliver=deliver)) == 2
+    assert taken == [1, 3]
+
+
+def test_a_disk_that_takes_no_more_leaves_nothing_behind(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, hard))
+    try:
+        with pytest.raises(OSError, match="large"):
+            Spool(tmp_path).put("x", 1, "COMPLETED", {"much": "x" * 100_000}, 1.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "null", '{"database": "x"}', "[" * 100_000, "\ufeff{}", ""])
