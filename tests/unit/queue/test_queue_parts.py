@@ -49,7 +49,21 @@ def test_zombie_is_dead():
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert process_start(child.pid) is None
+    me = ProcessIdentity.current()
+    ended = ProcessIdentity(me.host, me.node, child.pid, me.start)
+    assert ended.fate == "dead"
     child.wait()
+    assert ended.fate == "dead"
+
+
+def test_here_is_this_machine_since_its_last_start():
+    me = ProcessIdentity.current()
+    assert me.start == process_start(os.getpid()) > 0
+    assert me.here is True
+    other = ProcessIdentity(me.host, "another boot", me.pid, me.start)
+    assert other.here is False
+    assert len(me.node_tag) == len(other.node_tag) == 8
+    assert me.node_tag == ProcessIdentity("x", me.node, 1, 2).node_tag != other.node_tag
 
 
 def test_start_time_of_a_process_with_an_awkward_name(tmp_path):
