@@ -9,6 +9,7 @@ import atexit
 import functools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,38 @@ if str(ROOT / "tests") not in sys.path:
     sys.path.insert(0, str(ROOT / "tests"))  # for the gf_*.py that several directories use
 
 MAIN = [sys.executable, "-c", "from launchpad.cli import main; main()"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what is asked for on the command line."""
+    parser.addoption(
+        "--random-order",
+        metavar="SEED",
+        help="run files in a random order, and the tests of each file; the seed repeats it",
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mix files, and the tests within each: fixtures of a file are made once still."""
+    seed = config.getoption("--random-order")
+    if seed is None:
+        return
+    rng = random.Random(seed)
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    order = sorted(files)
+    rng.shuffle(order)
+    for path in order:
+        rng.shuffle(files[path])
+    items[:] = [item for path in order for item in files[path]]
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say in which order tests run."""
+    seed = config.getoption("--random-order")
+    return None if seed is None else f"random order: --random-order {seed}"
 
 
 def with_database(uri: str, name: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from gapfactory._spglib import ask_spglib
 from gapfactory.errors import InputError
+from gapfactory.io.foreign import readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,7 @@ _SAME_POSITION = 1e-3
 _NEARLY_SPECIAL = 0.1
 #: occupations are printed to 2-3 digits: shares that sum to this much above 1 are rounded ones
 _ROUNDING = 0.015
+_CIF = "a CIF of a crystal"
 #: atomic mass unit per Å^3 in g/cm^3
 _DENSITY = 1.66053906660
 
@@ -305,23 +307,16 @@ def partly_occupied(path: str | PathLike[str]) -> list[str]:
     from ase.io.cif import parse_cif
 
     found: list[str] = []
-    try:
-        with Path(path).open(encoding="utf-8", errors="replace") as file:
-            for block in parse_cif(file):
-                if block.has_structure():
-                    shares = block.get("_atom_site_occupancy")
-                    if shares is None:  # where a CIF gives none, every atom is there always
-                        continue
-                    labels = block.get("_atom_site_label") or [f"atom {k + 1}" for k in range(len(shares))]
-                    found += [
-                        str(label)
-                        for label, share in zip(labels, shares, strict=True)
-                        if _number(share) < 1.0
-                    ]
-    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"{path} cannot be read as a CIF of a crystal: {error or type(error).__name__}"
-        ) from error
+    with readable(str(path), _CIF), Path(path).open(encoding="utf-8", errors="replace") as file:
+        for block in parse_cif(file):
+            if block.has_structure():
+                shares = block.get("_atom_site_occupancy")
+                if shares is None:  # where a CIF gives none, every atom is there always
+                    continue
+                labels = block.get("_atom_site_label") or [f"atom {k + 1}" for k in range(len(shares))]
+                found += [
+                    str(label) for label, share in zip(labels, shares, strict=True) if _number(share) < 1.0
+                ]
     return found
 
 
@@ -337,20 +332,17 @@ def read_occupied_crystal(path: str | PathLike[str]) -> OccupiedCrystal:
     """
     from ase.io.cif import parse_cif
 
-    try:
-        with Path(path).open(encoding="utf-8", errors="replace") as file:
-            block = next(b for b in parse_cif(file) if b.has_structure())
-            independent = block.get_unsymmetrized_structure()
-            coordinates = np.array(independent.get_scaled_positions(wrap=False), dtype=float, ndmin=2)
-            symbols = independent.get_chemical_symbols()
-            group = block.get_spacegroup(subtrans_included=True)
-            cell = np.array(independent.cell.array, dtype=float)
-    except StopIteration:
-        raise InputError(
-            f"{path}: no structure in this CIF (cell, symbols and coordinates are needed)"
-        ) from None
-    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise InputError(f"{path} cannot be read as a CIF of a crystal: {error}") from error
+    with readable(str(path), _CIF), Path(path).open(encoding="utf-8", errors="replace") as file:
+        block = next((b for b in parse_cif(file) if b.has_structure()), None)
+        if block is None:
+            raise InputError(f"{path}: no structure in this CIF (cell, symbols and coordinates are needed)")
+        independent = block.get_unsymmetrized_structure()
+        coordinates = np.array(independent.get_scaled_positions(wrap=False), dtype=float, ndmin=2)
+        symbols = independent.get_chemical_symbols()
+        group = block.get_spacegroup(subtrans_included=True)
+        cell = np.array(independent.cell.array, dtype=float)
+    if not symbols:
+        raise InputError(f"{path}: no atoms in this CIF (symbols and coordinates are needed)")
     if coordinates.shape != (len(symbols), 3) or not np.isfinite(coordinates).all():
         raise InputError(f"{path}: every atom needs three fractional coordinates; '?' and '.' are none")
     labels = [

@@ -212,6 +212,8 @@ def _numbers(found: SeedText, row: str, at: int) -> tuple[float, float, float]:
         x, y, z = (float(part) for part in parts[:3])
     except ValueError as error:
         raise InputError(f"{found.where}, line {at}: {row!r} must hold three numbers") from error
+    if not np.isfinite((x, y, z)).all():
+        raise InputError(f"{found.where}, line {at}: {row!r} must hold three finite numbers")
     return x, y, z
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from gapfactory.build.seed_keywords import nearest
 from gapfactory.build.settings import BuildSettings
+from gapfactory.build.settings_types import LARGEST_INTEGER
 from gapfactory.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,8 +122,8 @@ def choices(where: str, key: str, text: str) -> list[tuple[float, float]]:
 def _integers(where: str, key: str, text: str) -> list[int]:
     found: set[int] = set()
     for low, high in choices(where, key, text):
-        if low != int(low) or high != int(high) or low < 0:
-            raise InputError(f"{where}: {key}={text}: give whole numbers, not negative")
+        if not (0 <= low <= high <= LARGEST_INTEGER and low == int(low) and high == int(high)):
+            raise InputError(f"{where}: {key}={text}: give whole numbers, not negative, to {LARGEST_INTEGER}")
         found.update(range(int(low), int(high) + 1))
     return sorted(found)
 

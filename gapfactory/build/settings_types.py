@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
-__all__ = ["Integers", "Interval"]
+__all__ = ["LARGEST_INTEGER", "Integers", "Interval"]
+
+#: Numbers of atoms, units and operations go no further.
+LARGEST_INTEGER = 1000
 
 
 def _interval(value: Any) -> Any:
@@ -34,15 +37,13 @@ def _integers(value: Any) -> Any:
         if match is None:
             raise ValueError(f"{item!r}: give a positive integer, a range such as '2-8', or a list of these")
         low, high = int(match[1]), int(match[2] or match[1])
-        if not 1 <= low <= high <= _LARGEST:
-            raise ValueError(f"{item!r}: give integers from 1 to {_LARGEST}, the smaller one first")
+        if not 1 <= low <= high <= LARGEST_INTEGER:
+            raise ValueError(f"{item!r}: give integers from 1 to {LARGEST_INTEGER}, the smaller one first")
         found.update(range(low, high + 1))
     if not found:
         raise ValueError("the list is empty: give at least one integer, or leave the key out")
     return tuple(sorted(found))
 
-
-_LARGEST = 1000
 
 # the text in an annotation is what the reference of the campaign file calls the type
 #: A positive number, kept as (v, v), or [low, high].

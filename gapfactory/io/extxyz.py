@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gapfactory.errors import InputError
+from gapfactory.errors import GapFactoryError, InputError
+from gapfactory.io.foreign import finite_structure, read_extended_xyz, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -240,36 +241,46 @@ def read_training_set(path: Path) -> list[LabelledFrame]:
     Raises
     ------
     InputError
-        The file is not extended XYZ, or a structure has no reference energy.
+        The file is not extended XYZ, or a structure has no reference energy, or a number that is not finite.
     """
-    from ase.io.extxyz import XYZError, read_xyz
-
     frames = []
-    try:
-        with path.open(encoding="utf-8") as stream:
-            images = list(read_xyz(stream, slice(None)))
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}") from error
-    except (XYZError, ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{path} cannot be read as extended XYZ: {error}") from error
+    with readable(path, "extended XYZ"), path.open(encoding="utf-8") as stream:
+        images = read_extended_xyz(stream, path)
     for number, atoms in enumerate(images):
+        where = f"{path}: structure {number}"
         info = dict(atoms.info)
         if ENERGY_KEY not in info:
-            raise InputError(f"{path}: structure {number} has no {ENERGY_KEY}; is this a labelled set?")
+            raise InputError(f"{where} has no {ENERGY_KEY}; is this a labelled set?")
         virial = info.pop(VIRIAL_KEY, None)
         forces = atoms.arrays.get(FORCES_KEY)
-        frames.append(
-            LabelledFrame(
+        try:
+            frame = LabelledFrame(
                 id=str(info.pop(ID_KEY, number)),
-                atoms=_bare(atoms),
+                atoms=finite_structure(_bare(atoms), where),
                 energy=float(info.pop(ENERGY_KEY)),
                 forces=None if forces is None else np.array(forces, dtype=float),
                 stress=None if virial is None else _to_stress(virial, float(atoms.get_volume())),
                 config_type=str(info.pop(CONFIG_TYPE_KEY, "crystal")),
                 info=tuple(sorted(info.items())),
             )
-        )
+        except GapFactoryError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where}: its labels are not numbers of the right shapes: {error}") from error
+        _check_numbers(frame, where)
+        frames.append(frame)
     return frames
+
+
+def _check_numbers(frame: LabelledFrame, where: str) -> None:
+    """Refuse labels that are not finite, or forces that are not of these atoms."""
+    if frame.forces is not None and frame.forces.shape != (len(frame.atoms), 3):
+        raise InputError(
+            f"{where}: forces of shape {frame.forces.shape} are not those of {len(frame.atoms)} atoms"
+        )
+    for name, value in (("energy", frame.energy), ("forces", frame.forces), ("virial", frame.stress)):
+        if value is not None and not np.isfinite(value).all():
+            raise InputError(f"{where}: its {name} is not finite; leave the structure out of the set")
 
 
 def _bare(atoms: Atoms) -> Atoms:

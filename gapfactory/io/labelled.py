@@ -20,6 +20,7 @@ import numpy as np
 
 from gapfactory.errors import InputError
 from gapfactory.io.extxyz import CONFIG_TYPE_KEY, ID_KEY, LabelledFrame
+from gapfactory.io.foreign import finite_structure, read_extended_xyz, readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -167,42 +168,33 @@ def read_partly_labelled(
 
 
 def _images(path: Path) -> list[Atoms]:
-    from ase.io import ParseError, iread
+    from ase.io import iread
     from ase.io.formats import UnknownFileTypeError
 
     if not path.is_file():
         raise InputError(f"there is no file {path}")
-    try:
+    with readable(path):
         if path.suffix == ".db":
             images = list(_rows(path))
+        elif path.suffix in {".xyz", ".extxyz"}:
+            with path.open(encoding="utf-8") as stream:
+                images = read_extended_xyz(stream, path)
         else:
-            kind = "extxyz" if path.suffix in {".xyz", ".extxyz"} else _format(path)
+            try:
+                kind = _format(path)
+            except UnknownFileTypeError:
+                kind = ""
             if kind not in _FORMATS:
-                raise UnknownFileTypeError(kind)
+                raise InputError(
+                    f"{path}: labels are read from extended XYZ (.xyz, .extxyz), databases of ASE (.db) and outputs "
+                    "that ASE reads (VASP's vasprun.xml and OUTCAR, CASTEP, pw.x, GPAW, ABINIT, FHI-aims)"
+                )
             images = list(iread(path, index=":", format=kind))
             if kind == "gpaw-log":
                 _set_free_energies(path, images)
-    except UnknownFileTypeError as error:
-        raise InputError(
-            f"{path}: labels are read from extended XYZ (.xyz, .extxyz), databases of ASE (.db) and outputs that ASE "
-            "reads (VASP's vasprun.xml and OUTCAR, CASTEP, pw.x, GPAW, ABINIT, FHI-aims)"
-        ) from error
-    except (
-        OSError,
-        ParseError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        AssertionError,
-        RuntimeError,
-        # what ASE's readers stumble over in the output of another program
-        UnboundLocalError,
-    ) as error:
-        raise InputError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     if not images:
         raise InputError(f"{path} holds no structure")
-    return images
+    return [finite_structure(image, f"{path}: structure {number}") for number, image in enumerate(images, 1)]
 
 
 def _format(path: Path) -> str:
@@ -305,6 +297,10 @@ def _frame(
     stress = label("stress", _STRESS, tensors)
     virial = label("virial", _VIRIAL, [(3, 3), (9,)]) if stress is None else None
     periodic = bool(atoms.pbc.all())
+    if periodic and atoms.cell.rank != 3:
+        raise InputError(
+            f"{where} is periodic in three directions and has no cell of three vectors: give it one"
+        )
     if virial is not None and periodic:
         stress = -virial / atoms.get_volume()
     return LabelledFrame(

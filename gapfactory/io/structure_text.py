@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gapfactory.errors import InputError
+from gapfactory.io.foreign import read_extended_xyz
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,11 +44,10 @@ def given_crystals(text: str) -> tuple[Atoms, ...]:
         The text is no extended XYZ, or a structure is no crystal.
     """
     from ase import Atoms
-    from ase.io.extxyz import XYZError, read_xyz
 
     try:
-        images = list(read_xyz(io.StringIO(text), slice(None)))
-    except (XYZError, ValueError, KeyError, IndexError) as error:
+        images = read_extended_xyz(io.StringIO(text), "the text")
+    except InputError as error:
         msg = f"no extended XYZ: {error}"
         raise InputError(msg) from error
     if not images:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gapfactory.errors import InputError
 from gapfactory.io.extxyz import CONFIG_TYPE_KEY, ENERGY_KEY, ID_KEY
+from gapfactory.io.foreign import finite_structure, read_extended_xyz, readable
 from gapfactory.io.res import read_res, res_from_atoms, write_res
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def read_structures(path: Path) -> list[GivenStructure]:
     if path.suffix == ".res" or path.is_dir():
         found = [GivenStructure(s.name, s.atoms(), "", None, None) for s in read_res(path)]
     elif path.suffix in {".xyz", ".extxyz", ".cif"}:
-        found = [_given(number, atoms) for number, atoms in enumerate(_images(path), 1)]
+        images = _images(path)
+        with readable(path):
+            found = [_given(number, atoms) for number, atoms in enumerate(images, 1)]
     else:
         raise InputError(f"{path}: structures are read from .xyz, .extxyz, .cif and .res files")
     names = [s.id for s in found]
@@ -89,17 +92,12 @@ def read_structures(path: Path) -> list[GivenStructure]:
 
 def _images(path: Path) -> list[Atoms]:
     from ase.io.cif import read_cif
-    from ase.io.extxyz import XYZError, read_xyz
 
-    try:
-        with path.open(encoding="utf-8") as stream:
-            return list(
-                read_cif(stream, slice(None)) if path.suffix == ".cif" else read_xyz(stream, slice(None))
-            )
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}") from error
-    except (OSError, XYZError, ValueError, KeyError, IndexError, AssertionError, RuntimeError) as error:
-        raise InputError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+    with readable(path), path.open(encoding="utf-8") as stream:
+        images = (
+            list(read_cif(stream, slice(None))) if path.suffix == ".cif" else read_extended_xyz(stream, path)
+        )
+        return [finite_structure(image, f"{path}: structure {k}") for k, image in enumerate(images, 1)]
 
 
 def _given(number: int, atoms: Atoms) -> GivenStructure:
@@ -134,20 +132,21 @@ def read_atoms(path: Path, what: str) -> Atoms:
     """
     from ase import Atoms as AseAtoms
     from ase.io import read
-    from ase.io.formats import UnknownFileTypeError
 
     if path.suffix == ".res":
         found = read_res(path)
         if len(found) > 1:
             raise InputError(f"{path} holds {len(found)} structures: give a file with one {what}")
         return found[0].atoms()
-    try:
-        atoms = read(path)
-    except (OSError, UnknownFileTypeError, ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{path} cannot be read as a structure: {error}") from error
+    if path.suffix in {".xyz", ".extxyz"}:
+        with readable(path, "a structure"), path.open(encoding="utf-8") as stream:
+            atoms = next(reversed(read_extended_xyz(stream, path)), None)
+    else:
+        with readable(path, "a structure"):
+            atoms = read(path)
     if not isinstance(atoms, AseAtoms) or not len(atoms):
         raise InputError(f"{path} holds no atoms: give a file with one {what}")
-    return atoms
+    return finite_structure(atoms, str(path))
 
 
 def require_writable(path: Path, option: str) -> None:

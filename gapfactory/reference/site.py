@@ -17,7 +17,7 @@ import os
 import tomllib
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from gapfactory.errors import InputError
 from gapfactory.settings import Settings
@@ -129,7 +129,8 @@ def load_site(engine: str, path: Path | None = None) -> ProgramSite:
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
         return ProgramSite.model_validate(content.get(engine, {}))
-    except (tomllib.TOMLDecodeError, ValidationError, OSError) as error:
+    # what tomllib, pydantic and a wrong encoding raise are all ValueErrors
+    except (ValueError, AttributeError, OSError) as error:
         raise InputError(f"the site file {file} cannot be used for engine {engine!r}: {error}") from error
 
 

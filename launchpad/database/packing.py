@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,11 +45,17 @@ def unpack_array(packed: dict[str, Any]) -> NDArray[Any]:
         The document is not a packed array, or its length does not fit its shape.
     """
     try:
-        dtype, shape, data = packed["d"], tuple(packed["s"]), bytes(packed["b"])
+        dtype, shape, data = packed["d"], tuple(packed["s"]), packed["b"]
+        sound = (
+            isinstance(data, bytes) and dtype in _DTYPES and all(isinstance(n, int) and n >= 0 for n in shape)
+        )
     except (KeyError, TypeError) as error:
         msg = f"not a packed array: {str(packed)[:80]}"
         raise DatabaseError(msg) from error
-    if dtype not in _DTYPES or len(data) != int(np.prod(shape)) * np.dtype(dtype).itemsize:
+    if not sound:
+        msg = f"not a packed array: {str(packed)[:80]}"
+        raise DatabaseError(msg)
+    if len(data) != math.prod(shape) * np.dtype(dtype).itemsize:
         msg = f"a packed array of {len(data)} bytes does not fit its shape {shape} and type {dtype!r}"
         raise DatabaseError(msg)
     return np.frombuffer(data, dtype="<" + dtype).reshape(shape).copy()
@@ -65,12 +72,18 @@ def pack_atoms(atoms: Atoms) -> dict[str, Any]:
 
 
 def unpack_atoms(packed: dict[str, Any]) -> Atoms:
-    """Return the structure that `pack_atoms` packed."""
+    """Return the structure that `pack_atoms` packed.
+
+    Raises
+    ------
+    DatabaseError
+        The document is not a packed structure.
+    """
     from ase import Atoms
 
-    return Atoms(
-        numbers=unpack_array(packed["numbers"]),
-        positions=unpack_array(packed["positions"]),
-        cell=unpack_array(packed["cell"]),
-        pbc=packed["pbc"],
-    )
+    try:
+        parts = {name: unpack_array(packed[name]) for name in ("numbers", "positions", "cell")}
+        return Atoms(**parts, pbc=packed["pbc"])
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"not a packed structure ({error}): {str(packed)[:80]}"
+        raise DatabaseError(msg) from error

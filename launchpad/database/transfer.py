@@ -181,6 +181,34 @@ def import_database(database: Database[Any], source: Path) -> dict[str, int]:
             "DIRECTORY)"
         )
         raise DatabaseError(msg)
+    wanted = checked_archive(source)
+    mark = {"archive": source.name, "at": now()}
+    database.queue_meta.update_one({"_id": IMPORT}, {"$set": mark}, upsert=True)
+    for last in (False, True):
+        for member, content in members(source):
+            name = member.removesuffix(".bson")
+            # archives of before grants were left out of them may hold some, and they are another server's
+            if name == SHARES:
+                wanted.pop(SHARES, None)
+            elif name in wanted and (name in LAST) is last and not _insert(database, name, content):
+                del wanted[name]
+                logger.warning("%s is left out: only an owner of the group may write it", name)
+    if wanted.get("campaigns") or wanted.get("fireworks"):
+        # the version came with the archive, or there was none
+        upgrade(database)
+    audit(database, "database.imported", documents=sum(wanted.values()), archive=source.name)
+    database.queue_meta.delete_one({"_id": IMPORT})
+    return wanted
+
+
+def checked_archive(source: Path) -> dict[str, int]:
+    """Read an archive of `export_database` to its end; return the number of documents per collection.
+
+    Raises
+    ------
+    InputError
+        It is not one of ours, is incomplete, or of a newer version.
+    """
     try:
         counts: dict[str, int] = {}
         wanted: dict[str, int] | None = None
@@ -207,22 +235,6 @@ def import_database(database: Database[Any], source: Path) -> dict[str, int]:
             "import it with that version. Nothing was imported"
         )
         raise InputError(msg)
-    mark = {"archive": source.name, "at": now()}
-    database.queue_meta.update_one({"_id": IMPORT}, {"$set": mark}, upsert=True)
-    for last in (False, True):
-        for member, content in members(source):
-            name = member.removesuffix(".bson")
-            # archives of before grants were left out of them may hold some, and they are another server's
-            if name == SHARES:
-                wanted.pop(SHARES, None)
-            elif name in wanted and (name in LAST) is last and not _insert(database, name, content):
-                del wanted[name]
-                logger.warning("%s is left out: only an owner of the group may write it", name)
-    if wanted.get("campaigns") or wanted.get("fireworks"):
-        # the version came with the archive, or there was none
-        upgrade(database)
-    audit(database, "database.imported", documents=sum(wanted.values()), archive=source.name)
-    database.queue_meta.delete_one({"_id": IMPORT})
     return wanted
 
 

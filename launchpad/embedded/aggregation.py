@@ -12,9 +12,9 @@ from launchpad.embedded.expressions import compile_expression, compile_fields, p
 from launchpad.embedded.filters import compile_filter
 from launchpad.embedded.projections import compile_projection
 from launchpad.embedded.sorting import compile_sort
-from launchpad.embedded.values import MISSING, encode, is_number
+from launchpad.embedded.values import MISSING, encode, is_whole
 
-__all__ = ["Source", "compile_document_stages", "run_pipeline"]
+__all__ = ["Source", "compile_document_stages", "run_pipeline", "whole_argument"]
 
 Documents = Iterable[dict[str, Any]]
 Stage = Callable[[Documents], Documents]
@@ -72,7 +72,9 @@ def _document_stage(name: str, argument: Any) -> Callable[[dict[str, Any]], dict
         fields = compile_fields(_document(name, argument))
         return lambda document: fields(document, document)
     if name == "$unset":
-        names = [argument] if isinstance(argument, str) else argument
+        names = argument if isinstance(argument, list) else [argument]
+        if not names or not all(isinstance(field, str) for field in names):
+            raise CommandError(31002, "$unset needs a field name, or a list of them")
         name, argument = "$project", dict.fromkeys(names, 0)
     if name == "$project":
         if not _document(name, argument):
@@ -114,19 +116,20 @@ def compile_document_stages(stages: list[Any]) -> Callable[[dict[str, Any]], dic
     return run
 
 
-def _whole(name: str, argument: Any, least: int) -> int:
-    if not is_number(argument) or int(argument) != argument or argument < least:
+def whole_argument(name: str, argument: Any, least: int) -> int:
+    """Return the whole number that a stage needs."""
+    if not is_whole(argument) or not least <= argument < 2**63:
         raise CommandError(15957, f"{name} needs an integer of at least {least}, not {argument!r}")
     return int(argument)
 
 
 def _limit(argument: Any) -> Stage:
-    count = _whole("$limit", argument, 1)
+    count = whole_argument("$limit", argument, 1)
     return lambda documents: islice(documents, count)
 
 
 def _skip(argument: Any) -> Stage:
-    count = _whole("$skip", argument, 0)
+    count = whole_argument("$skip", argument, 0)
     return lambda documents: islice(documents, count, None)
 
 
@@ -148,7 +151,7 @@ def _count(argument: Any) -> Stage:
 
 def _unwind(argument: Any) -> Stage:
     options = {"path": argument} if isinstance(argument, str) else argument
-    path = options.get("path")
+    path = options.get("path") if isinstance(options, dict) else None
     if not isinstance(path, str) or not path.startswith("$"):
         raise CommandError(28818, f"the path of $unwind must start with '$', not {path!r}")
     name, keep, index_name = (
@@ -204,7 +207,7 @@ def _group(argument: Any) -> Stage:
 def _sample(argument: Any) -> Stage:
     import random
 
-    size = _whole("$sample", _document("$sample", argument).get("size"), 0)
+    size = whole_argument("$sample", _document("$sample", argument).get("size"), 0)
 
     def run(documents: Documents) -> Documents:
         pool = list(documents)
@@ -242,6 +245,8 @@ def _lookup(argument: Any, source: Source, variables: dict[str, Any]) -> Stage:
 
 def _facet(argument: Any, source: Source, variables: dict[str, Any]) -> Stage:
     facets = _document("$facet", argument)
+    if not all(isinstance(stages, list) for stages in facets.values()):
+        raise CommandError(40170, "$facet needs a list of stages for each name")
 
     def run(documents: Documents) -> Documents:
         pool = list(documents)

@@ -290,6 +290,8 @@ class Collection:
             Variables for ``$expr``.
         """
         predicate = compile_filter(query, variables=variables)
+        if sort and not isinstance(sort, dict):
+            raise CommandError(14, f"a sort specification must be a document, not {sort!r}")
         if sort and list(sort) == ["$natural"]:
             found = list(self._matches(None, predicate))
             found = found[::-1] if sort["$natural"] < 0 else found

@@ -344,7 +344,13 @@ def _all_operator(parts: tuple[str, ...], argument: Any, variables: dict[str, An
 def _type_test(argument: Any) -> Predicate:
     names = set()
     for item in argument if isinstance(argument, list) else [argument]:
-        name = item if isinstance(item, str) else TYPE_NUMBERS.get(item)
+        name = (
+            item
+            if isinstance(item, str)
+            else TYPE_NUMBERS.get(item)
+            if isinstance(item, int | float)
+            else None
+        )
         if name is None or (name != "number" and name not in TYPE_NUMBERS.values()):
             raise CommandError(2, f"unknown type name or number in $type: {item!r}")
         names |= {"int", "long", "double", "decimal"} if name == "number" else {name}

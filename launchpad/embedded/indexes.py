@@ -16,7 +16,6 @@ from launchpad.embedded.values import (
     UNDEFINED_KEY,
     encode,
     get_path,
-    is_number,
     lookup,
 )
 
@@ -90,7 +89,7 @@ class Index:
         if not isinstance(fields, dict) or not fields:
             raise CommandError(67, "an index needs a nonempty key document")
         for path, direction in fields.items():
-            if not is_number(direction) or direction == 0:
+            if isinstance(direction, bool) or not isinstance(direction, int | float) or direction == 0:
                 raise CommandError(
                     67, f"index kind {direction!r} on '{path}' is not supported, only 1 and -1"
                 )

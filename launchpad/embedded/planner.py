@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bson import Decimal128, Regex
 
+from launchpad.embedded.errors import CommandError
 from launchpad.embedded.filters import is_operator_document
 from launchpad.embedded.indexes import Index, Range, successor
 from launchpad.embedded.values import INVERT, NULL_KEY, encode
@@ -97,6 +98,8 @@ def analyse(query: dict[str, Any]) -> Analysis:
 
 
 def _collect(query: dict[str, Any], result: Analysis) -> None:
+    if not isinstance(query, dict):
+        raise CommandError(14, f"a filter must be a document, not {query!r}")
     for key, condition in query.items():
         if key == "$and" and isinstance(condition, list):
             for part in condition:

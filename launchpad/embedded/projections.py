@@ -28,6 +28,8 @@ def compile_projection(spec: dict[str, Any]) -> Projection | None:
     """
     if not spec:
         return None
+    if not isinstance(spec, dict):
+        raise CommandError(14, f"a projection must be a document, not {spec!r}")
     included: list[str] = []
     excluded: list[str] = []
     computed: dict[str, Any] = {}

@@ -26,6 +26,8 @@ __all__ = ["Server"]
 
 _LOG = logging.getLogger(__name__)
 _CHUNK: Final = 1 << 18
+#: As much is taken from one connection before the others have their turn, and before it is looked at.
+_TURN: Final = 8 * _CHUNK
 _PEER_CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -172,14 +174,15 @@ class Server:
     def _receive(self, connection: _Connection) -> list[Request]:
         try:
             data = connection.sock.recv(_CHUNK)
-            while data and len(data) % _CHUNK == 0:
-                connection.incoming += data
+            connection.incoming += data
+            taken = len(data)
+            while data and len(data) % _CHUNK == 0 and taken < _TURN:
                 try:
                     data = connection.sock.recv(_CHUNK)
                 except BlockingIOError:
                     break
-            else:
                 connection.incoming += data
+                taken += len(data)
         except (BlockingIOError, InterruptedError):
             return []
         except OSError:

@@ -43,6 +43,7 @@ __all__ = [
     "equal",
     "get_path",
     "is_number",
+    "is_whole",
     "lookup",
     "none_if_missing",
     "truthy",
@@ -200,6 +201,11 @@ def type_byte(value: Any) -> int:
 def is_number(value: Any) -> bool:
     """Tell whether a value is an int, float or decimal (booleans are not numbers)."""
     return isinstance(value, int | float | Decimal128) and not isinstance(value, bool)
+
+
+def is_whole(value: Any) -> bool:
+    """Tell whether a value is an int, or a float of the same value (not a decimal, an infinity or no number)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
 
 
 def equal(a: Any, b: Any) -> bool:

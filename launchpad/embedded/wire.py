@@ -73,11 +73,19 @@ def split(buffer: bytearray) -> bytes | None:
 def parse(message: bytes) -> Request:
     """Parse one whole message.
 
-    Document sequences (kind 1) are kept as raw BSON in ``raw_sections`` under their identifier.
+    Document sequences (kind 1) are kept as raw BSON in ``raw_sections`` under their identifier. A checksum at the end
+    is passed over: the connection is a socket of this machine.
+
+    Raises
+    ------
+    CommandError
+        It is no message of this protocol, or one that is not supported.
     """
     try:
         return _parse(message)
-    except (bson.InvalidBSON, struct.error, ValueError, IndexError, UnicodeDecodeError) as error:
+    except CommandError:
+        raise
+    except Exception as error:  # whatever one peer sends must not end everybody's database
         raise CommandError(17, f"malformed message: {error}") from error
 
 
@@ -90,6 +98,8 @@ def _parse(message: bytes) -> Request:
         command = decode(message[start : start + size])
         database = message[20:end].decode().partition(".")[0]
         command = command.get("$query", command)
+        if not isinstance(command, dict):
+            raise CommandError(17, f"OP_QUERY asks for {type(command).__name__}, which is no command")
         command.setdefault("$db", database)
         return Request(request_id, opcode, True, command, {})
     if opcode != OP_MSG:

@@ -21,6 +21,9 @@ __all__ = ["Spool"]
 
 logger = logging.getLogger("launchpad.queue")
 
+#: What every result says.
+_KEYS = frozenset({"database", "launch_id", "state", "action", "moment"})
+
 
 class Spool:
     """A directory of undelivered results.
@@ -107,10 +110,10 @@ class Spool:
         delivered = 0
         for path in self.waiting():
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = _content(path)
             except FileNotFoundError:
                 continue  # somebody else delivered it
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 logger.error(
                     "spooled result %s is damaged (%s); it is set aside",
                     path,
@@ -125,3 +128,12 @@ class Spool:
             path.unlink(missing_ok=True)
             delivered += 1
         return delivered
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Return a result that waits; raise ValueError where it is none."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    missing = _KEYS - content.keys() if isinstance(content, dict) else _KEYS
+    if missing:
+        raise ValueError(f"it does not say {', '.join(sorted(missing))}")
+    return dict(content)

@@ -230,7 +230,7 @@ def load_push_site(path: Path) -> PushSite:
 
     try:
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}): docs/how-to/site-by-ssh.md shows one.") from error
     except YAMLError as error:
         raise InputError(f"{path} is not YAML: {error}") from error

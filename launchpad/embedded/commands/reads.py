@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from launchpad.embedded.aggregation import run_pipeline, unique
+from launchpad.embedded.aggregation import run_pipeline, unique, whole_argument
 from launchpad.embedded.collection import Collection, Record, encode_document
 from launchpad.embedded.commands.grouping import from_index
 from launchpad.embedded.commands.registry import Context, command
@@ -106,7 +106,9 @@ def get_more(context: Context) -> dict[str, Any]:
 def kill_cursors(context: Context) -> dict[str, Any]:
     """Close cursors."""
     killed, missing = [], []
-    for number in context.documents("cursors"):
+    for number in context.array("cursors"):
+        if not isinstance(number, int):
+            raise CommandError(14, f"'cursors' must hold the numbers of cursors, not {number!r}")
         try:
             context.cursors.take(number, context.owner)
             killed.append(number)
@@ -193,7 +195,12 @@ def _aggregate(context: Context, collection: Collection, stages: list[Any]) -> I
         groups = _counted_groups(collection, query, rest[0]["$group"])
         if groups is not None:
             return run_pipeline(groups, rest[1:], _Lookup(context))
-    if rest and isinstance(rest[0], dict) and list(rest[0]) == ["$count"]:
+    if (
+        rest
+        and isinstance(rest[0], dict)
+        and list(rest[0]) == ["$count"]
+        and isinstance(rest[0]["$count"], str)
+    ):
         total = collection.count(query)
         groups = [{rest[0]["$count"]: total}] if total else []
         return run_pipeline(groups, rest[1:], _Lookup(context))
@@ -201,9 +208,9 @@ def _aggregate(context: Context, collection: Collection, stages: list[Any]) -> I
     if rest and isinstance(rest[0], dict) and list(rest[0]) == ["$sort"]:
         sort = rest.pop(0)["$sort"]
     if rest and isinstance(rest[0], dict) and list(rest[0]) == ["$skip"]:
-        skip = rest.pop(0)["$skip"]
-    if rest and isinstance(rest[0], dict) and list(rest[0]) == ["$limit"] and rest[0]["$limit"]:
-        limit = rest.pop(0)["$limit"]
+        skip = whole_argument("$skip", rest.pop(0)["$skip"], 0)
+    if rest and isinstance(rest[0], dict) and list(rest[0]) == ["$limit"]:
+        limit = whole_argument("$limit", rest.pop(0)["$limit"], 1)
     records = collection.find(query, sort, skip=skip, limit=limit)
     if not rest:
         return records
@@ -243,14 +250,14 @@ def explain(context: Context) -> dict[str, Any]:
     inner = context.command.get("explain")
     if not isinstance(inner, dict):
         raise CommandError(14, "'explain' must be a command document")
-    name = str(next(iter(inner.values())))
+    name = str(next(iter(inner.values()), ""))
     context.require("find", collection=name)
     collection = context.store.get(context.database, name)
     plan = None
     if collection is not None:
         query = inner.get("filter") or inner.get("query") or {}
         plan = collection.plan(query, inner.get("sort"), limited=bool(inner.get("limit")))
-    if plan is None:
+    if plan is None or not plan.scans:
         return {"queryPlanner": {"winningPlan": {"stage": "COLLSCAN"}}}
     stages = [{"stage": "IXSCAN", "indexName": index.name} for index, _ in plan.scans]
     winning = {"stage": "FETCH", "inputStage": stages[0], "inputStages": stages, "keysExamined": plan.keys}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from launchpad.embedded.errors import CommandError
-from launchpad.embedded.values import is_number
+from launchpad.embedded.values import is_number, is_whole
 
 if TYPE_CHECKING:
     from launchpad.embedded.auth import Conversation, Users
@@ -126,8 +126,17 @@ class Context:
         return "trusted" if self.peer.trusted else "anonymous"
 
     def session_key(self, session: dict[str, Any]) -> bytes:
-        """Return what a session's replies are kept under; sessions of two users never meet."""
-        return self.owner.encode() + b"\0" + bytes(session["id"])
+        """Return what a session's replies are kept under; sessions of two users never meet.
+
+        Raises
+        ------
+        CommandError
+            The session has no identity: nothing is made of a number, which would be that many bytes.
+        """
+        identity = session.get("id")
+        if not isinstance(identity, bytes):
+            raise CommandError(14, f"'lsid' must hold an 'id' of binary data, not {identity!r}")
+        return self.owner.encode() + b"\0" + identity
 
     def collection_name(self, key: str | None = None) -> str:
         """Return the collection the command is about.
@@ -176,9 +185,16 @@ class Context:
             )
 
     def documents(self, key: str) -> list[Any]:
-        """Return a list argument, from a document sequence (as BSON) or from the body."""
+        """Return documents, from a document sequence (as BSON) or from a list of the body."""
         if key in self.sections:
             return self.sections[key]
+        value = self.array(key)
+        if wrong := [item for item in value if not isinstance(item, dict)]:
+            raise CommandError(14, f"'{key}' must be an array of documents, not of {wrong[0]!r}")
+        return value
+
+    def array(self, key: str) -> list[Any]:
+        """Return a list argument of the body."""
         value = self.command.get(key, [])
         if not isinstance(value, list):
             raise CommandError(14, f"'{key}' must be an array")
@@ -189,7 +205,7 @@ class Context:
         value = self.command.get(key)
         if value is None:
             return default
-        if not is_number(value) or int(value) != value:
+        if not is_whole(value):
             raise CommandError(14, f"'{key}' must be an integer, not {value!r}")
         return int(value)
 

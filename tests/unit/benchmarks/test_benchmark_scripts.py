@@ -29,7 +29,7 @@ def load(name):
     return module
 
 
-experiment, bench_all = load("selection_experiment"), load("bench_all")
+experiment, bench_all, mutants = load("selection_experiment"), load("bench_all"), load("mutants")
 
 
 def settings(arguments, method, seed=1):
@@ -166,3 +166,23 @@ def test_every_benchmark_names_a_script_that_exists():
         patch.setattr(sys, "argv", ["bench_all.py", "--list", "--full"])
         bench_all.main()
     assert "bench_select.py" in output.getvalue()
+
+
+def test_faults_are_put_where_they_are_said_to_be():
+    source = "def f(x: int) -> int:\n    if x < 2:\n        raise ValueError(f'{x + 1} of {2}')\n    return x - 1\n"
+    faults = mutants.faults_of(source)
+    assert [(fault.line, fault.what) for fault in faults] == [
+        (2, "x < 2 -> x <= 2"),
+        (2, "x < 2 -> x >= 2"),
+        (2, "2 -> 3"),
+        (3, "raise ValueError(f'{x + 1} of {2}') -> pass"),
+        (4, "return x - 1 -> return None"),
+        (4, "x - 1 -> x + 1"),
+        (4, "1 -> 2"),
+    ]
+    made = {mutants.with_fault(source, fault) for fault in faults}
+    assert len(made) == len(faults)
+    assert all(compile(text, "x", "exec") for text in made)
+    for module, tests in mutants.TARGETS.values():
+        assert (SCRIPTS.parents[1] / module).is_file()
+        assert all((SCRIPTS.parents[1] / test).is_file() for test in tests)

@@ -284,7 +284,7 @@ def test_a_fragment_from_a_file(tmp_path: Path) -> None:
     cell = build(0, settings, kinds)
     own = distances(cell.atoms.positions[np.array(cell.bodies) == 0])
     assert np.abs(own - distances(molecule("C6H6").positions)).max() < 1e-5
-    with pytest.raises(InputError, match="cannot be read as a structure"):
+    with pytest.raises(InputError, match="there is no file"):
         unit_from_file(tmp_path / "missing.xyz")
 
 

@@ -189,14 +189,20 @@ def test_models_are_drawn_by_the_seed_of_the_campaign_however_it_is_written(
 
 
 @pytest.mark.parametrize(
-    ("third", "x"), [("0 0 3", "nan"), ("3 3 0", "1.5"), ("0 0 nan", "1.5"), ("0 0 0.01", "1.5")]
+    ("third", "x", "words"),
+    [
+        ("0 0 3", "nan", r"structure 1 has a coordinate .* not a finite number"),
+        ("3 3 0", "1.5", r"structure 1 \(Si2\) has .*volume"),
+        ("0 0 nan", "1.5", r"structure 1 has .* a cell vector that is not a finite number"),
+        ("0 0 0.01", "1.5", r"structure 1 \(Si2\) has .*volume"),
+    ],
 )
-def test_structures_that_are_no_crystals_are_refused(tmp_path: Path, third: str, x: str) -> None:
+def test_structures_that_are_no_crystals_are_refused(tmp_path: Path, third: str, x: str, words: str) -> None:
     text = '2\nLattice="3 0 0 0 3 0 {}" Properties=species:S:1:pos:R:3 pbc="T T T"\nSi 0 0 0\nSi {} 1.5 0\n'
     (tmp_path / "given.xyz").write_text(text.format("0 0 3", "1.5"))
     campaign_at(tmp_path, "q: {file: given.xyz, count: 2}")
     (tmp_path / "given.xyz").write_text(text.format(third, x))
-    with pytest.raises(CampaignFileError, match=r"crystals\.q.*structure 1 \(Si2\) has .*volume"):
+    with pytest.raises(CampaignFileError, match=rf"crystals\.q.*{words}"):
         campaign_at(tmp_path, "q: {file: given.xyz, count: 2}")
 
 

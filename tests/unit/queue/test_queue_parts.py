@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -48,7 +49,21 @@ def test_zombie_is_dead():
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert process_start(child.pid) is None
+    me = ProcessIdentity.current()
+    ended = ProcessIdentity(me.host, me.node, child.pid, me.start)
+    assert ended.fate == "dead"
     child.wait()
+    assert ended.fate == "dead"
+
+
+def test_here_is_this_machine_since_its_last_start():
+    me = ProcessIdentity.current()
+    assert me.start == process_start(os.getpid()) > 0
+    assert me.here is True
+    other = ProcessIdentity(me.host, "another boot", me.pid, me.start)
+    assert other.here is False
+    assert len(me.node_tag) == len(other.node_tag) == 8
+    assert me.node_tag == ProcessIdentity("x", me.node, 1, 2).node_tag != other.node_tag
 
 
 def test_start_time_of_a_process_with_an_awkward_name(tmp_path):
@@ -84,6 +99,20 @@ def test_start_time_of_a_process_with_an_awkward_name(tmp_path):
 )
 def test_default_allow_list(name, allowed):
     assert AllowList().allows(name) is allowed
+
+
+def test_a_package_is_not_those_whose_names_begin_alike():
+    name = "{{launchpad.tasks.build.BuildTask}}"
+    assert AllowList(("launchpad.tasks.*",)).allows(name) is True
+    for package in (
+        "launchpad.task.*",
+        "launchpad.tas.*",
+        "launchpad.tasks.b.*",
+        "launchpad.tasks",
+        "aunchpad.tasks.*",
+    ):
+        assert AllowList((package,)).allows(name) is False
+    assert AllowList(("launchpad.tasks.*",)).allows("{{launchpad.tasks.nothing.BuildTask}}") is False
 
 
 def test_exact_names():
@@ -242,9 +271,34 @@ def test_spool_files(tmp_path):
     assert spool.waiting() == []
 
 
-def test_damaged_spool_file_is_set_aside(tmp_path):
+def test_a_result_that_somebody_else_delivers_meanwhile_keeps_no_other_waiting(tmp_path):
+    spool = Spool(tmp_path / "not" / "yet")
+    paths = [spool.put("x", launch, "COMPLETED", None, 1.0) for launch in (1, 2, 3)]
+    taken = []
+
+    def deliver(content):
+        taken.append(content["launch_id"])
+        paths[1].unlink(missing_ok=True)
+
+    assert spool.deliver(SimpleNamespace(database_identity="x", deliver=deliver)) == 2
+    assert taken == [1, 3]
+
+
+def test_a_disk_that_takes_no_more_leaves_nothing_behind(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40, hard))
+    try:
+        with pytest.raises(OSError, match="large"):
+            Spool(tmp_path).put("x", 1, "COMPLETED", {"much": "x" * 100_000}, 1.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"database": "x"}', "[" * 100_000, "\ufeff{}", ""])
+def test_damaged_spool_file_is_set_aside(tmp_path, text):
     spool = Spool(tmp_path)
-    (tmp_path / "launch-x-1.json").write_text("{")
+    (tmp_path / "launch-x-1.json").write_text(text, encoding="utf-8")
     assert spool.deliver(SimpleNamespace(database_identity="x", deliver=None)) == 0
     assert spool.waiting() == []
     assert len(list(tmp_path.glob("*.damaged"))) == 1

@@ -8,6 +8,7 @@ from itertools import islice
 import pytest
 from pymongo.errors import (
     AutoReconnect,
+    BulkWriteError,
     DuplicateKeyError,
     NetworkTimeout,
     NotPrimaryError,
@@ -16,7 +17,14 @@ from pymongo.errors import (
 )
 
 from gapfactory.errors import DatabaseError, FitError
-from launchpad.retry import Backoff, TransientFault, is_transient, is_transient_database_error, retrying
+from launchpad.retry import (
+    Backoff,
+    TransientFault,
+    is_transient,
+    is_transient_database_error,
+    raised,
+    retrying,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +49,87 @@ def test_database_errors_that_allow_another_try(error):
 def test_errors_that_do_not(error):
     assert not is_transient_database_error(error)
     assert not is_transient(error)
+
+
+#: By the names that MongoDB gives them.
+CODES = {
+    "HostUnreachable": 6,
+    "HostNotFound": 7,
+    "MaxTimeMSExpired": 50,
+    "WriteConcernTimeout": 64,
+    "NetworkTimeout": 89,
+    "ShutdownInProgress": 91,
+    "WriteConflict": 112,
+    "ReadConcernMajorityNotAvailableYet": 134,
+    "PrimarySteppedDown": 189,
+    "ExceededTimeLimit": 262,
+    "SocketException": 9001,
+    "NotWritablePrimary": 10107,
+    "InterruptedAtShutdown": 11600,
+    "InterruptedDueToReplStateChange": 11602,
+    "StaleConfig": 13388,
+    "NotPrimaryNoSecondaryOk": 13435,
+    "NotPrimaryOrSecondary": 13436,
+    "OutOfDiskSpace": 14031,
+}
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_codes_of_the_server_that_mean_not_now(name):
+    assert is_transient_database_error(OperationFailure(name, code=CODES[name]))
+    assert not is_transient_database_error(OperationFailure(name, code=CODES[name] + 3))
+
+
+def bulk(*codes):
+    return BulkWriteError({"writeErrors": [{"code": code} for code in codes]})
+
+
+def test_bulk_writes_fail_for_good_with_their_worst_part():
+    assert is_transient_database_error(bulk(14031))
+    assert is_transient_database_error(bulk(14031, 11600))
+    assert not is_transient_database_error(bulk(14031, 11000))
+    assert not is_transient_database_error(bulk())
+    assert not is_transient_database_error(BulkWriteError({}))
+
+
+@pytest.mark.parametrize(
+    ("label", "again"), [("RetryableWriteError", True), ("TransientTransactionError", True), ("Other", False)]
+)
+def test_labels_of_the_driver(label, again):
+    failed = OperationFailure("x", code=1, details={"errorLabels": [label]})
+    assert is_transient_database_error(failed) is again
+
+
+def test_what_a_fault_says_of_itself_when_it_says_nothing():
+    fault = TransientFault("x")
+    assert (fault.times, fault.ends_worker) == (0, False)
+    assert raised(fault, TransientFault) is fault
+    assert raised(ValueError("x"), TransientFault) is None
+
+
+def test_pauses_when_nothing_is_asked_for():
+    plain = [0.1 * 2**k for k in range(7)] + [10.0, 10.0]
+    assert list(islice(Backoff(jitter=0.0).pauses(), 9)) == pytest.approx(plain)
+    for pause, longest in zip(islice(Backoff().pauses(), 9), plain, strict=True):
+        assert 0.5 * longest <= pause <= longest
+
+
+def test_the_last_try_may_end_with_the_time():
+    moments, tries = iter([0.0, 0.0, 1.0]), []
+
+    def fails():
+        tries.append(1)
+        raise AutoReconnect("gone")
+
+    with pytest.raises(AutoReconnect):
+        retrying(
+            fails,
+            limit_s=1.0,
+            backoff=Backoff(1.0, 1.0, jitter=0.0),
+            sleep=lambda _: None,
+            clock=lambda: next(moments),
+        )
+    assert len(tries) == 2
 
 
 def test_faults_of_the_infrastructure_inside_a_task():
