@@ -347,8 +347,8 @@ def _type_test(argument: Any) -> Predicate:
         name = (
             item
             if isinstance(item, str)
-            else TYPE_NUMBERS.get(item)
-            if isinstance(item, int | float)
+            else TYPE_NUMBERS.get(int(item))
+            if isinstance(item, int | float) and float(item).is_integer()
             else None
         )
         if name is None or (name != "number" and name not in TYPE_NUMBERS.values()):
