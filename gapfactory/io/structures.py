@@ -138,7 +138,7 @@ def read_atoms(path: Path, what: str) -> Atoms:
         if len(found) > 1:
             raise InputError(f"{path} holds {len(found)} structures: give a file with one {what}")
         return found[0].atoms()
-    atoms: object
+    atoms: Any
     if path.suffix in {".xyz", ".extxyz"}:
         with readable(path, "a structure"), path.open(encoding="utf-8") as stream:
             atoms = next(reversed(read_extended_xyz(stream, path)), None)

@@ -17,6 +17,7 @@ from launchpad.embedded.values import (
     encode,
     get_path,
     is_number,
+    is_whole,
     lookup,
     truthy,
     type_name,
@@ -344,13 +345,9 @@ def _all_operator(parts: tuple[str, ...], argument: Any, variables: dict[str, An
 def _type_test(argument: Any) -> Predicate:
     names = set()
     for item in argument if isinstance(argument, list) else [argument]:
-        name = (
-            item
-            if isinstance(item, str)
-            else TYPE_NUMBERS.get(int(item))
-            if isinstance(item, int | float) and float(item).is_integer()
-            else None
-        )
+        # 2.0 is the type 2
+        number = int(item) if is_whole(item) else None
+        name = item if isinstance(item, str) else None if number is None else TYPE_NUMBERS.get(number)
         if name is None or (name != "number" and name not in TYPE_NUMBERS.values()):
             raise CommandError(2, f"unknown type name or number in $type: {item!r}")
         names |= {"int", "long", "double", "decimal"} if name == "number" else {name}
