@@ -27,7 +27,15 @@ RECORDED = TESTS / "data" / "recorded"
 OUTPUTS = TESTS / "unit" / "reference" / "data"
 
 #: What `gapfactory.reference.recovery` takes as the fault of one structure's output.
-OF_AN_OUTPUT = (GapFactoryError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+OF_AN_OUTPUT = (
+    GapFactoryError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NameError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ase import Atoms
 
-__all__ = ["finite_structure", "read_extended_xyz", "readable"]
+__all__ = ["finite_structure", "read_extended_xyz", "readable", "refuse_long_lines"]
 
 _PROPERTIES: Final = re.compile(r"""\bProperties\s*=\s*["']?([^\s"']+)""", re.IGNORECASE)
 #: Longest number that is read as one; Python refuses those of more than 4300 digits in other words.
@@ -110,6 +110,20 @@ def _compare_sizes(stream: IO[str], where: Path | str) -> None:
                     f"{where} cannot be read as extended XYZ: structure {number} has {there} columns, not those of "
                     f"{stated[1][:200]!r}"
                 )
+
+
+def refuse_long_lines(path: Path, longest: int = 10_000) -> None:
+    """Refuse a text with a line that no program writes: ASE's patterns take for ever on it.
+
+    Raises
+    ------
+    InputError
+        A line has more than `longest` characters.
+    """
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for number, line in enumerate(stream, 1):
+            if len(line) > longest:
+                raise InputError(f"{path}, line {number} has {len(line)} characters: is the file damaged?")
 
 
 def finite_structure(atoms: Atoms, where: str) -> Atoms:

@@ -20,7 +20,7 @@ import numpy as np
 
 from gapfactory.errors import InputError
 from gapfactory.io.extxyz import CONFIG_TYPE_KEY, ID_KEY, LabelledFrame
-from gapfactory.io.foreign import finite_structure, read_extended_xyz, readable
+from gapfactory.io.foreign import finite_structure, read_extended_xyz, readable, refuse_long_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -189,6 +189,8 @@ def _images(path: Path) -> list[Atoms]:
                     f"{path}: labels are read from extended XYZ (.xyz, .extxyz), databases of ASE (.db) and outputs "
                     "that ASE reads (VASP's vasprun.xml and OUTCAR, CASTEP, pw.x, GPAW, ABINIT, FHI-aims)"
                 )
+            if kind == "castep-castep":
+                refuse_long_lines(path)
             images = list(iread(path, index=":", format=kind))
             if kind == "gpaw-log":
                 _set_free_energies(path, images)

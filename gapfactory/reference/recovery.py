@@ -516,7 +516,7 @@ def _read(run: _Run) -> Diagnosis | None:
     except GapFactoryError:
         # what is to be mended by people; some are ValueErrors too
         raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError) as error:
         # output that no reader foresaw is this structure's fault, not the end of the campaign
         return Diagnosis(Fault.UNKNOWN, f"its output cannot be read ({type(error).__name__}: {error})")
     if wrong:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gapfactory.errors import InputError
+from gapfactory.io.foreign import refuse_long_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,6 +135,7 @@ def output_atoms(path: Path) -> tuple[Atoms, dict[str, Any]]:
     from ase.io import ParseError
     from ase.io.castep import read_castep_castep
 
+    refuse_long_lines(path)
     with warnings.catch_warnings():
         # ASE repeats CASTEP's own warnings as Python's
         warnings.simplefilter("ignore")

@@ -356,7 +356,8 @@ class CastepEngine(ProgramEngine):
             energy = float(results["free_energy_without_dispersion_correction"])
             forces = np.array(results["forces"], dtype=float)
             place = files.order_of(found.numbers, atoms.numbers)
-        except (OSError, LookupError, AttributeError, TypeError, ValueError) as error:
+        # NameError: ASE's reader asks for what it has not met yet
+        except (OSError, LookupError, AttributeError, NameError, TypeError, ValueError) as error:
             stars = "**" in str(error)
             raise CalculationFailedError(
                 f"{path.name} has no complete result ({type(error).__name__}: {error})",

@@ -65,6 +65,8 @@ def find(context: Context) -> dict[str, Any]:
     body = context.command
     name = context.collection_name()
     limit, skip = context.whole("limit"), context.whole("skip")
+    if skip < 0:
+        raise CommandError(51024, f"'skip' must not be negative, as {skip}")
     batch = context.whole("batchSize", _FIRST_BATCH)
     single = bool(body.get("singleBatch"))
     if limit < 0:
@@ -123,8 +125,10 @@ def count(context: Context) -> dict[str, Any]:
     _refuse(context, "collation")
     collection = context.collection()
     total = 0 if collection is None else collection.count(context.command.get("query") or {})
-    total = max(0, total - context.whole("skip"))
-    limit = abs(context.whole("limit"))
+    skip, limit = context.whole("skip"), abs(context.whole("limit"))
+    if skip < 0:
+        raise CommandError(51024, f"'skip' must not be negative, as {skip}")
+    total = max(0, total - skip)
     return {"n": min(total, limit) if limit else total}
 
 

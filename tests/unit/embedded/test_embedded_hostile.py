@@ -54,6 +54,8 @@ def test_commands_of_any_kind_are_answered_or_refused(ask, caplog):
         ({"find": "c", "limit": float("inf")}, 14),
         ({"find": "c", "limit": Decimal128("1E+6000")}, 14),
         ({"find": "c", "projection": True}, 14),
+        ({"count": "c", "skip": -1}, 51024),
+        ({"find": "c", "skip": -1}, 51024),
         ({"killCursors": "c", "cursors": [{}]}, 14),
         ({"distinct": "c", "key": "a", "query": {"$and": [[1]]}}, 14),
         ({"aggregate": "c", "pipeline": [{"$skip": -2}], "cursor": {}}, 15957),

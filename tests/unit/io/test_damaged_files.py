@@ -88,6 +88,12 @@ def test_labels_of_a_database_that_is_no_database(tmp_path):
         read_labelled(path)
 
 
+@pytest.mark.parametrize(("name", "number"), [("engine-castep", 5012), ("engine-castep", 5020)])
+def test_outputs_that_the_fuzzer_has_found(name, number):
+    """A line of 100 kB, on which a pattern of ASE's took minutes; and numbers before what they belong to."""
+    assert trial(FORMATS[name], number) is None
+
+
 def test_sound_labels_are_judged():
     """The judge of the fuzzer must be able to fail."""
     from gf_formats import _frames
