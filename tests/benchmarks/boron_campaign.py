@@ -5,13 +5,11 @@
     cd docs/evidence/boron-2018
     gapfactory campaign run campaign.yaml --data DATA            stop with Ctrl-C, and go on with the same command
     python tests/benchmarks/boron_campaign.py DATA docs/evidence/boron-2018
-
     python tests/benchmarks/boron_occupations.py docs/evidence/boron-2018 --label SCRATCH     Fig. 3
 
 The second command can be given at any time, and again after the third. It writes ``README.md``, the figures, the labels
 (``labels.extxyz.xz``) and, once the last fit is done, the potential (``potential.tar.xz``). Before that it writes
-``state.tar.gz``, from which
-another machine goes on::
+``state.tar.gz``, from which another machine goes on::
 
     gapfactory db import docs/evidence/boron-2018/state.tar.gz --data DATA
 """
@@ -28,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gf_evidence import keep, kept, labels_of, rows_of, seconds_of
+from gf_evidence import keep, kept, labels_of, rows_of, seconds_of, section_of
 
 from gapfactory.errors import GapFactoryError
 
@@ -38,6 +36,8 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
 NAME = "boron-2018"
+#: Section of the page that boron_occupations.py writes.
+MIXED = "Models of the mixed occupations"
 #: Figure -> what its caption says, and what it is asked beside the campaign's name.
 FIGURES: dict[str, tuple[str, dict[str, Any]]] = {
     "energy-volume": ("Fig. 1a: labelled structures over volume, by origin.", {}),
@@ -64,8 +64,6 @@ def draw(database: Database[Any], out: Path) -> list[str]:
         notes = "".join(f" {note[0].upper()}{note[1:]}." for note in found.notes)
         lines += [f"![{name}]({name}.png)", "", caption + notes, ""]
         print(f"{name}: {len(found.rows)} numbers")
-    if (out / "mixed-occupations.md").exists():  # written by boron_occupations.py
-        lines += [(out / "mixed-occupations.md").read_text(encoding="utf-8")]
     return lines
 
 
@@ -168,6 +166,7 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     lines = page(database, given.out)
     keep(database, NAME, given.out)
+    lines += section_of(given.out / "README.md", MIXED)
     lines += ["## To take away", "", *(f"- {text}" for text in kept(given.out)), ""]
     (given.out / "README.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     return 0

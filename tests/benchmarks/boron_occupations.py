@@ -9,7 +9,7 @@ or two vacancies); large ones are drawn in the hexagonal cell and are the potent
 that was kept (``potential.tar.xz``), the reference that of ``campaign.yaml``. With ``--label`` missing labels are
 computed, in that directory; what is found there is taken over, so it may be stopped and given again, and run in
 several directories at once with ``--only``. Labels are kept in ``mixed-occupations.extxyz``. Writes
-``mixed-occupations.png`` and ``mixed-occupations.md``.
+``mixed-occupations.png`` and a section of the page.
 """
 
 # ruff: noqa: T201
@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 
 import ase.io
 import numpy as np
-from gf_evidence import rows_of
+from boron_campaign import MIXED
+from gf_evidence import put_section, rows_of
 
 from gapfactory.analysis.mixed_occupation import mixed_occupation
 from gapfactory.analysis.phases import occupied_phase
@@ -159,7 +160,7 @@ def main() -> int:
         f"{1e3 * a.bias:+.1f}, without it {1e3 * a.spread:.1f}; rank correlation {a.rank_correlation:.2f}."
         for a in data.agreement
     ]
-    (given.place / "mixed-occupations.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    put_section(given.place / "README.md", MIXED, lines, before="To take away")
     print("\n".join(lines))
     return 0
 

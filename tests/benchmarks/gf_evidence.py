@@ -25,6 +25,25 @@ def rows_of(rows: Iterable[Sequence[object]], *header: str) -> list[str]:
     return [*lines, *("| " + " | ".join("" if c is None else str(c) for c in row) + " |" for row in rows), ""]
 
 
+def section_of(page: Path, title: str) -> list[str]:
+    """Return the lines of a section of a page, its title first; none where there is no such section or no page."""
+    lines = page.read_text(encoding="utf-8").splitlines() if page.exists() else []
+    if f"## {title}" not in lines:
+        return []
+    first = lines.index(f"## {title}")
+    last = next((k for k in range(first + 1, len(lines)) if lines[k].startswith("## ")), len(lines))
+    return lines[first:last]
+
+
+def put_section(page: Path, title: str, content: Iterable[str], *, before: str) -> None:
+    """Write a section of a page: in place of the one that is there, or before another one."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    old = section_of(page, title)
+    first = lines.index(f"## {title}" if old else f"## {before}")
+    lines[first : first + len(old)] = [f"## {title}", "", *content, ""]
+    page.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
 def labels_of(database: Database[Any], name: str) -> tuple[list[LabelledItem], list[LabelledItem]]:
     """Return every label of a campaign's crystals that is done, and those that could not be made, by their ids."""
     from launchpad.database.campaigns import campaign_of, require_campaign
