@@ -41,6 +41,16 @@ HEADER: Final = """\
 # Frameworks, layers and tubes of carbon from diamond alone, ranked by DFT (GPAW, PBE, coarse).
 # Written by tests/benchmarks/datum_dft.py from datum-carbon.extxyz.
 """
+INTRODUCTION: Final = (
+    "# Entries of Table 1 by DFT",
+    "",
+    "Structures that [diamond's surroundings gave](datum-carbon.md) without any energy, and that are",
+    "[entries of Table 1](datum-carbon-entries.md) of Pickard (Faraday Discuss. (2024), doi:10.1039/d4fd00134f),",
+    "beside diamond and the layers: relaxed by the cost, ranked by single points, relaxed by DFT with their groups",
+    "kept, all by [this campaign](datum-carbon-dft.yaml). GPAW, PBE, 350 eV, 2 k-points per 1/Å: coarse. PBE hardly",
+    "binds layers, so that their volume after 40 steps means little. Energies are counted from the lowest here, the",
+    "paper's from its layers. Written by `python tests/benchmarks/datum_dft.py`.",
+)
 
 
 def structures(place: Path) -> dict[str, Atoms]:
@@ -110,8 +120,8 @@ def write(place: Path) -> None:
     (place / f"{NAME}.yaml").write_text(HEADER + text, encoding="utf-8")
 
 
-def page(place: Path, database: Database[Any]) -> list[str]:
-    """Return the lines of the page."""
+def page(database: Database[Any]) -> list[str]:
+    """Return the table of the page."""
     from launchpad.database.results import frame_atoms, relaxations
     from launchpad.ranking import ranking_of
 
@@ -132,7 +142,7 @@ def page(place: Path, database: Database[Any]) -> list[str]:
         volume, energy = PUBLISHED.get(entry, (None, None))
         rows.append(
             [
-                *(component.replace("_", "/", 1) if "_" in component else component, entry),
+                *(component.replace("I4_", "I4/"), entry),
                 *(
                     f"{stages[0][row['start']]['energy_eV_per_atom']:.3f}",
                     f"{start['above_eV_per_atom']:.3f}",
@@ -176,7 +186,8 @@ def main() -> None:
     from launchpad.database.connection import open_database
     from launchpad.database.location import locate_database
 
-    lines = page(given.place, open_database(locate_database(None, given.data).uri))
+    lines = [*INTRODUCTION, "", *page(open_database(locate_database(None, given.data).uri))]
+    (given.place / f"{NAME}.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 
