@@ -142,8 +142,7 @@ def report(found: list[Candidate], prototype: Atoms, diamond: Atoms) -> str:
         "  coordinates or sequences were not at hand.",
         "",
         "Volumes and energies of the three are in the order of the table (the paper counts energies from",
-        "layers, which lie below diamond). A ranking by DFT has not been run to its end;",
-        "[datum-carbon-dft.yaml](datum-carbon-dft.yaml) is a campaign that makes it.",
+        "layers, which lie below diamond). A [ranking by DFT](datum-carbon-dft.md) has the same order.",
     ]
     return "\n".join(lines) + "\n"
 
