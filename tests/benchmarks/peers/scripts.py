@@ -1,0 +1,146 @@
+"""Comparisons that scripts of their own make: energies and forces, fits, the queue. Here their figures become rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .places import ONE_THREAD, REPOSITORY, gap_fit_program
+from .tables import Comparison, Row, Series
+
+if TYPE_CHECKING:
+    from .places import Places
+
+BENCHMARKS = Path(__file__).resolve().parents[1]
+
+
+def output(script: str, *arguments: str, limit: float = 1800.0) -> str:
+    """Run a script of the benchmarks on one thread and return what it prints.
+
+    Raises
+    ------
+    RuntimeError
+        It failed.
+    """
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *arguments],
+        env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=limit,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{script} ended with status {done.returncode}\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def engine(places: Places) -> Comparison:
+    """Energies, forces and stresses of the same file by our engine and by quippy."""
+    found = Comparison()
+    sizes = ("8", "64") if places.quick else ("8", "64", "216", "512")
+    figures = json.loads(output("bench_gap_engine.py", "--sizes", *sizes, "--quippy-repeats", "3"))
+    points: dict[str, list[tuple[float, float]]] = {"gapfactory": [], "quippy": []}
+    for size, row in figures["sizes"].items():
+        ours, theirs = (1e-3 * row[f"{name} us/atom"] * int(size) for name in ("ours", "quippy"))
+        found.rows.append(
+            Row(
+                "energy, forces and stress, potential of Table 1",
+                f"{size} atoms",
+                "quippy",
+                "CPU ms",
+                ours,
+                theirs,
+                check=f"largest differences: energy {row['energy difference eV/atom']:.0e} eV per atom, force "
+                f"{row['force difference eV/A']:.0e} eV/Å, stress {row['stress difference eV/A^3']:.0e} eV/Å^3",
+                repeats=3,
+            )
+        )
+        points["gapfactory"].append((float(size), ours))
+        points["quippy"].append((float(size), theirs))
+    found.series = [
+        Series("energy, forces and stress", "atoms", "CPU ms", name, tuple(p)) for name, p in points.items()
+    ]
+    return found
+
+
+def fit(places: Places) -> Comparison:
+    """Fits of the same cells with the same settings by ours and by gap_fit, from labels to a proven potential."""
+    found = Comparison()
+    if gap_fit_program() is None:
+        found.missing.append("fit: gap_fit (quippy-ase is not installed beside gapfactory)")
+        return found
+    sizes: tuple[tuple[int, int], ...] = (
+        ((10, 100), (20, 100)) if places.quick else ((25, 500), (50, 500), (100, 500), (200, 500), (50, 2000))
+    )
+    points: dict[str, list[tuple[float, float]]] = {"gapfactory": [], "gap_fit": []}
+    for cells, sparse in sizes:
+        turns = places.repeats if cells <= 50 and sparse <= 500 else 1
+        runs = [
+            json.loads(
+                output("bench_gap_fit.py", "--cells", str(cells), "--sparse", str(sparse), "--threads", "1")
+            )
+            for _ in range(turns)
+        ]
+        ours, theirs = (statistics.median(r[side]["cpu_s"] for r in runs) for side in ("native", "gap_fit"))
+        last = runs[-1]
+        errors = [
+            f"{last[s]['energy_rmse_meV']:.3g} meV per atom and {last[s]['force_rmse_eV_A']:.3g} eV/Å"
+            for s in ("native", "gap_fit")
+        ]
+        what = f"{cells} cells, {sum(last['native']['sparse points'])} sparse points"
+        found.rows.append(
+            Row("fit", what, "gap_fit", "CPU s", ours, theirs, check=f"training errors {errors[0]}; {errors[1]}",
+                repeats=turns)
+        )  # fmt: skip
+        memory = [last[s]["peak_memory_gb"] for s in ("native", "gap_fit")]
+        found.rows.append(Row("fit, peak memory", what, "gap_fit", "GB", *memory, repeats=turns))
+        if sparse == sizes[0][1]:
+            points["gapfactory"].append((cells, ours))
+            points["gap_fit"].append((cells, theirs))
+    found.series = [
+        Series("fit", "labelled cells of 8-16 atoms", "CPU s", name, tuple(p)) for name, p in points.items()
+    ]
+    return found
+
+
+def queue(places: Places) -> Comparison:
+    """Empty tasks through the queue, ours and FireWorks' own, on the same databases in turns."""
+    found = Comparison()
+    waiting = ("100", "1000") if places.quick else ("1000", "10000", "50000")
+    nodes = ("60", "120") if places.quick else ("100", "300", "1000", "3000")
+    for task, x, arguments in (
+        (
+            "empty task through the queue",
+            "tasks waiting",
+            ("--tasks", "20" if places.quick else "100", "--preload", *waiting),
+        ),
+        (
+            "empty task of one workflow",
+            "tasks in the workflow",
+            ("--tasks", "10" if places.quick else "40", "--one-workflow", "--preload", *nodes),
+        ),
+    ):
+        lines = output("bench_queue.py", "--stock", *arguments).splitlines()
+        rows: list[dict[str, Any]] = [json.loads(line) for line in lines if line.startswith("{")]
+        sides = {
+            name: {row["preloaded"]: row for row in rows if row["launcher"] == launcher}
+            for name, launcher in (("gapfactory", "gapfactory"), ("FireWorks", "fireworks"))
+        }
+        for size, ours in sides["gapfactory"].items():
+            theirs = sides["FireWorks"][size]
+            found.rows.append(
+                Row(task, f"{size} {x}", "FireWorks", "ms", ours["ms_per_task"], theirs["ms_per_task"],
+                    check=f"same database; {ours['commands_per_task']:.0f} and {theirs['commands_per_task']:.0f} "
+                    "commands to it", repeats=ours["tasks"])
+            )  # fmt: skip
+        found.series += [
+            Series(task, x, "ms per task", name, tuple((float(k), v["ms_per_task"]) for k, v in side.items()))
+            for name, side in sides.items()
+        ]
+    return found
