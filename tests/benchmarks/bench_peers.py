@@ -6,9 +6,9 @@
     python tests/benchmarks/bench_peers.py --page           only the page and pictures, from the figures of before
 
 The peers: ASE with quippy and gap_fit (the common practice), PyXtal and ASE's genetic algorithm (random cells), wfl,
-autoplex, and FireWorks' own launcher. Those that gapfactory does not need are installed from PyPI into environments of
-their own below --venvs, which are kept (autoplex's takes some GB). One that cannot be installed is named with the
-reason. Ours and the peer's run by turns, each on one thread; figures are medians.
+autoplex, FireWorks' own launcher, and pymatgen's structure matcher. Those that gapfactory does not need are installed
+from PyPI into environments of their own below --venvs, which are kept (autoplex's takes some GB). One that cannot be
+installed is named with the reason. Ours and the peer's run by turns, each on one thread; figures are medians.
 
 Writes README.md, peers.json, ratios.png and growth.png to --out, by default docs/benchmarks of this repository. The
 exit status is 1 when a peer is better in a row; the row stays.
@@ -46,6 +46,7 @@ COMPARISONS: dict[str, tuple[Callable[[Places], Comparison], tuple[str, ...]]] =
     "relax": (relaxing.compare, ("ASE + quippy", "wfl")),
     "fit": (scripts.fit, ()),
     "queue": (scripts.queue, ()),
+    "match": (scripts.matching, ()),
     "loop": (loop.compare, ("ASE + quippy", "autoplex")),
 }
 

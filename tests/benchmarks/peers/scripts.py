@@ -1,12 +1,14 @@
-"""Comparisons that scripts of their own make: energies and forces, fits, the queue. Here their figures become rows."""
+"""Comparisons that scripts of their own make: energies and forces, fits, the queue, matching. Here they become rows."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import statistics
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,4 +145,45 @@ def queue(places: Places) -> Comparison:
             Series(task, x, "ms per task", name, tuple((float(k), v["ms_per_task"]) for k, v in side.items()))
             for name, side in sides.items()
         ]
+    return found
+
+
+def matching(places: Places) -> Comparison:
+    """Which minima are which: our structure matcher beside pymatgen's, on the same pairs."""
+    found = Comparison()
+    if importlib.util.find_spec("pymatgen") is None:
+        found.missing.append("matching of structures: pymatgen (not installed beside gapfactory)")
+        return found
+    sys.path.insert(0, str(BENCHMARKS))
+    from bench_match import against_pymatgen, silicon_minima
+
+    points: dict[str, list[tuple[float, float]]] = {"gapfactory": [], "pymatgen": []}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        minima = silicon_minima(20 if places.quick else 80)
+        against_pymatgen(minima[:12])  # compiles
+        for part in (2, 1) if places.quick else (4, 2, 1):
+            some = minima[: max(12, len(minima) // part)]
+            runs = [against_pymatgen(some) for _ in range(places.repeats)]
+            ours, theirs = (
+                statistics.median(run[f"cpu_seconds_{side}"] for run in runs) for side in ("ours", "theirs")
+            )
+            last = runs[-1]
+            found.rows.append(
+                Row(
+                    "which structures are the same crystal",
+                    f"{last['pairs']} pairs of 2-8 atoms",
+                    "pymatgen",
+                    "CPU s",
+                    ours,
+                    theirs,
+                    check=f"the same verdict on {last['both'] + last['neither']} of {last['pairs']} pairs",
+                    repeats=places.repeats,
+                )
+            )
+            points["gapfactory"].append((last["pairs"], ours))
+            points["pymatgen"].append((last["pairs"], theirs))
+    found.series = [
+        Series("matching", "pairs of structures", "CPU s", name, tuple(p)) for name, p in points.items()
+    ]
     return found
