@@ -61,26 +61,21 @@ def configuration(task: dict[str, Any]) -> RssConfig:
         "num_groups": 1,
         "bcur_params": {"soap_paras": {**task["soap_rss"], "zeta": 4.0, "average": True, "species": True}},
         "mlip_type": "GAP",
-    }
-    config = RssConfig.from_dict(sizes)
-    config.update_parameters(
-        {
-            "mlip_hypers": {
-                "GAP": {
-                    "general": {"two_body": True, "three_body": True, "soap": True},
-                    "twob": {"cutoff": terms["cutoff_2b"], "n_sparse": terms["two_body"]},
-                    "threeb": {"cutoff": terms["cutoff_3b"], "n_sparse": terms["three_body"]},
-                    "soap": {
-                        "cutoff": terms["cutoff_soap"],
-                        "n_sparse": terms["soap"],
-                        "n_max": terms["n_max"],
-                        "l_max": terms["l_max"],
-                    },
-                }
+        "mlip_hypers": {
+            "GAP": {
+                "general": {"two_body": True, "three_body": True, "soap": True},
+                "twob": {"cutoff": terms["cutoff_2b"], "n_sparse": terms["two_body"]},
+                "threeb": {"cutoff": terms["cutoff_3b"], "n_sparse": terms["three_body"]},
+                "soap": {
+                    "cutoff": terms["cutoff_soap"],
+                    "n_sparse": terms["soap"],
+                    "n_max": terms["n_max"],
+                    "l_max": terms["l_max"],
+                },
             }
-        }
-    )
-    return config
+        },
+    }
+    return RssConfig.from_dict(sizes)
 
 
 def loop(task: dict[str, Any]) -> dict[str, Any]:
