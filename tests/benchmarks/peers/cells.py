@@ -58,11 +58,18 @@ def cells_of(places: Places, script: str) -> list[Atoms]:
     return list(read(last / "cells.extxyz", ":"))
 
 
+def marks(runs: list[dict[str, Any]]) -> tuple[tuple[float, float], ...]:
+    """Return the medians of the seconds after 1/8, 1/4, 1/2 and all of the cells."""
+    made = min(len(run["seconds"]) for run in runs)
+    counts = sorted({max(1, made // part) for part in (8, 4, 2, 1)})
+    return tuple((n, float(np.median([run["seconds"][n - 1] for run in runs]))) for n in counts)
+
+
 def compare(places: Places) -> Comparison:
     """Run the comparison."""
     found = Comparison()
-    sizes = (8, 16) if places.quick else (4, 8, 16, 24)
-    theirs, ours = (8, 200) if places.quick else (25, 2000)
+    sizes = (8, 16) if places.quick else (6, 12, 24)
+    theirs, ours = (8, 200) if places.quick else (24, 480)
     for peer, script, operations in (
         ("PyXtal", "pyxtal_cells", "1-8"),
         ("ASE + quippy", "ase_ga_cells", 1),
@@ -116,22 +123,8 @@ def compare(places: Places) -> Comparison:
             )
             for n, points in growth.items()
         ]
-        numbers = (4, 8) if places.quick else (10, 30, 90)
-        many: dict[str, list[tuple[float, float]]] = {"gapfactory": [], name: []}
-        for number in numbers:
-            runs = places.by_turns(
-                {
-                    "ours": lambda k=number, o=operations: places.run(
-                        None, "ours", task(12, 10 * k, operations=o)
-                    ),
-                    "theirs": lambda k=number, p=peer, s=script: places.run(p, s, task(12, k)),
-                },
-                1,
-            )
-            many["gapfactory"].append((10 * number, runs["ours"][0]["cpu_s"]))
-            many[name].append((number, runs["theirs"][0]["cpu_s"]))
         found.series += [
-            Series(f"number of cells, {label}", "cells of 12 atoms", "CPU s", n, tuple(points))
-            for n, points in many.items()
+            Series(f"number of cells, {label}", f"cells of {sizes[-1]} atoms", "CPU s", n, marks(results))
+            for n, results in (("gapfactory", runs["ours"]), (name, runs["theirs"]))
         ]
     return found

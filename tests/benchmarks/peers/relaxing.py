@@ -32,7 +32,7 @@ def compare(places: Places) -> Comparison:
     found = Comparison()
     potential = places.scratch / "relax-potential"
     potential.mkdir()
-    sparse, train, number = (200, 8, 2) if places.quick else (1000, 30, 8)
+    sparse, train, number = (200, 8, 2) if places.quick else (500, 20, 6)
     directory = fitted(potential, sparse, train)
     settings = RelaxSettings()
     rng = np.random.default_rng(5)
@@ -58,7 +58,7 @@ def compare(places: Places) -> Comparison:
             "gapfactory": lambda: places.run(None, "ours", task),
             **{p: lambda p=p, s=s: places.run(p, s, task) for p, s in peers.items()},
         },
-        1 if places.quick else 2,
+        1,
     )
     for results in runs.values():
         for one in results:

@@ -78,11 +78,11 @@ def fit(places: Places) -> Comparison:
         found.missing.append("fit: gap_fit (quippy-ase is not installed beside gapfactory)")
         return found
     sizes: tuple[tuple[int, int], ...] = (
-        ((10, 100), (20, 100)) if places.quick else ((25, 500), (50, 500), (100, 500), (200, 500), (50, 2000))
+        ((10, 100), (20, 100)) if places.quick else ((20, 500), (40, 500), (80, 500), (160, 500), (20, 2000))
     )
     points: dict[str, list[tuple[float, float]]] = {"gapfactory": [], "gap_fit": []}
     for cells, sparse in sizes:
-        turns = places.repeats if cells <= 50 and sparse <= 500 else 1
+        turns = places.repeats if cells <= 20 and sparse <= 500 else 1
         runs = [
             json.loads(
                 output("bench_gap_fit.py", "--cells", str(cells), "--sparse", str(sparse), "--threads", "1")

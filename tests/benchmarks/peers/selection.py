@@ -57,7 +57,7 @@ def whole(places: Places, peers: dict[str, str], found: Comparison) -> None:
     from bench_select import random_cells
 
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in ("gapfactory", *peers)}
-    sizes = (20, 40) if places.quick else (50, 100, 200, 400)
+    sizes = (20, 40) if places.quick else (25, 50, 100, 200)
     for size in sizes:
         file = places.scratch / f"cells-{size}.extxyz"
         write(file, random_cells(size, 3))
@@ -69,7 +69,7 @@ def whole(places: Places, peers: dict[str, str], found: Comparison) -> None:
                 "gapfactory": lambda t=task: places.run(None, "ours", t),
                 **{p: lambda p=p, s=s, t=task: places.run(p, s, t) for p, s in peers.items()},
             },
-            places.repeats if size <= 100 else 1,
+            places.repeats if size <= 50 else 1,
         )
         vectors = vectors_of(places, "ours")
         chosen = {name: results[-1]["chosen"] for name, results in runs.items()}
@@ -119,7 +119,8 @@ def cur_alone(places: Places, peers: dict[str, str], found: Comparison) -> None:
             {
                 "gapfactory": lambda t=task: places.run(None, "ours", t),
                 **{p: lambda p=p, s=s, t=task: places.run(p, s, t) for p, s in peers.items()},
-            }
+            },
+            places.repeats if size <= 2000 else 1,
         )
         for name, results in runs.items():
             points[name].append((size, median(results, "cpu_s")))
@@ -135,7 +136,7 @@ def cur_alone(places: Places, peers: dict[str, str], found: Comparison) -> None:
                     points[peer][-1][1],
                     check=f"{common} of 100 chosen are the same; peak memory "
                     f"{median(runs['gapfactory'], 'peak_GB'):.2f} and {median(runs[peer], 'peak_GB'):.2f} GB",
-                    repeats=places.repeats,
+                    repeats=len(runs[peer]),
                 )
             )
     found.series += [Series("CUR alone", "vectors", "CPU s", name, tuple(p)) for name, p in points.items()]

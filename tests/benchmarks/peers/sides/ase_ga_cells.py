@@ -32,14 +32,15 @@ def build(task: dict[str, Any]) -> dict[str, Any]:
     """Make random cells."""
     made = generator(task, np.random.default_rng(task["seed"]))
     clock = Clock()
-    cells = []
+    cells, seconds = [], []
     while len(cells) < task["cells"] and clock.read()["cpu_s"] < task["limit_s"]:
         candidate = made.get_new_candidate(maxiter=None)
         if candidate is not None:
             cells.append(candidate)
+            seconds.append(clock.read()["cpu_s"])
     figures = clock.read()
     write("cells.extxyz", [Atoms(c.numbers, c.positions, cell=c.cell, pbc=True) for c in cells])
-    return {**figures, "made": len(cells)}
+    return {**figures, "made": len(cells), "seconds": seconds}
 
 
 if __name__ == "__main__":

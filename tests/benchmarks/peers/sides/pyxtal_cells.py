@@ -16,41 +16,56 @@ from pyxtal.tolerance import Tol_matrix
 ATTEMPT = 10.0
 
 
+def attempt(task: dict[str, Any], rng: np.random.Generator, atoms: int) -> Any:
+    """Return a crystal, None where the sites do not add up to the atoms, or raise TimeoutError."""
+    element = task["element"]
+    number = int(rng.choice(task["groups"][int(rng.integers(len(task["groups"])))]))
+    crystal = pyxtal()
+    signal.setitimer(signal.ITIMER_PROF, ATTEMPT)
+    try:
+        crystal.from_random(
+            3,
+            number,
+            [element],
+            [atoms],
+            conventional=False,
+            tm=Tol_matrix((element, element, task["separation"])),
+            random_state=rng,
+        )
+    except Comp_CompatibilityError:
+        return None
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    return crystal
+
+
 def build(task: dict[str, Any]) -> dict[str, Any]:
     """Make random cells; sizes that a group cannot have are drawn again and take next to no time."""
-    rng = np.random.default_rng(task["seed"])
-    element = task["element"]
-    tolerance = Tol_matrix((element, element, task["separation"]))
-    groups = task["groups"]
-    cells, given_up, failed = [], 0, 0
 
     def too_long(*_: object) -> None:
         raise TimeoutError
 
     signal.signal(signal.SIGPROF, too_long)
+    attempt({**task, "groups": [[1]]}, np.random.default_rng(0), 4)  # tables are read, code is compiled
+    rng = np.random.default_rng(task["seed"])
+    cells, seconds, given_up, failed = [], [], 0, 0
     clock = Clock()
     while len(cells) < task["cells"] and clock.read()["cpu_s"] < task["limit_s"]:
-        number = int(rng.choice(groups[int(rng.integers(len(groups)))]))
-        crystal = pyxtal()
-        signal.setitimer(signal.ITIMER_PROF, ATTEMPT)
         try:
-            crystal.from_random(
-                3, number, [element], [task["atoms"]], conventional=False, tm=tolerance, random_state=rng
-            )
-        except Comp_CompatibilityError:
-            continue
+            crystal = attempt(task, rng, task["atoms"])
         except TimeoutError:
             given_up += 1
             continue
-        finally:
-            signal.setitimer(signal.ITIMER_PROF, 0)
+        if crystal is None:
+            continue
         if crystal.valid:
             cells.append(crystal.to_ase(resort=False))
+            seconds.append(clock.read()["cpu_s"])
         else:
             failed += 1
     figures = clock.read()
     write("cells.extxyz", cells)
-    return {**figures, "made": len(cells), "given_up": given_up, "failed": failed}
+    return {**figures, "made": len(cells), "seconds": seconds, "given_up": given_up, "failed": failed}
 
 
 if __name__ == "__main__":
