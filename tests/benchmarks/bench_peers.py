@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_all import REPOSITORY, cpu_model, versions
 from peers import cells, loop, page, relaxing, scripts, selection
-from peers.places import PEERS, Places
+from peers.places import PEERS, PeerFailedError, Places
 from peers.tables import Comparison, losses, table
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ COMPARISONS: dict[str, tuple[Callable[[Places], Comparison], tuple[str, ...]]] =
     "fit": (scripts.fit, ()),
     "queue": (scripts.queue, ()),
     "match": (scripts.matching, ()),
-    "loop": (loop.compare, ("ASE + quippy", "autoplex")),
+    "loop": (loop.common_practice, ("ASE + quippy",)),
+    "autoplex": (loop.autoplex, ("autoplex",)),
 }
 
 
@@ -71,7 +72,11 @@ def arguments_of(given: list[str] | None = None) -> argparse.Namespace:
 def measure(name: str, places: Places) -> dict[str, Any]:
     """Run one comparison and return its figures with date and load."""
     before, began = os.getloadavg()[0], time.monotonic()
-    found = COMPARISONS[name][0](places)
+    try:
+        found = COMPARISONS[name][0](places)
+    except PeerFailedError as error:
+        places.say(str(error))
+        found = Comparison(missing=[f"{name}: it was tried, and {str(error).splitlines()[0]}"])
     return {
         **found.document(),
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

@@ -28,6 +28,10 @@ ONE_THREAD = dict.fromkeys(
 )
 
 
+class PeerFailedError(RuntimeError):
+    """A peer's side ended badly: the comparison is left out, and the page says so."""
+
+
 @dataclass(frozen=True)
 class Peer:
     """A program to compare with: its environment, what pip installs into it, whose versions are stated."""
@@ -120,8 +124,10 @@ class Places:
 
         Raises
         ------
+        PeerFailedError
+            The peer's side failed.
         RuntimeError
-            The side failed.
+            Ours failed.
         """
         python = Path(sys.executable) if peer is None else self.python(peer)
         place = self.scratch / f"{script}-{len(list(self.scratch.iterdir()))}"
@@ -145,7 +151,8 @@ class Places:
         result = place / "result.json"
         if done.returncode != 0 or not result.exists():
             tail = "\n".join((place / "log").read_text(errors="replace").splitlines()[-15:])
-            raise RuntimeError(f"{script} ended with status {done.returncode}\n{tail}")
+            failed = RuntimeError if peer is None else PeerFailedError
+            raise failed(f"{script} ended with status {done.returncode}\n{tail}")
         return dict(json.loads(result.read_text()))
 
     def by_turns(

@@ -45,7 +45,7 @@ def output(script: str, *arguments: str, limit: float = 1800.0) -> str:
 def engine(places: Places) -> Comparison:
     """Energies, forces and stresses of the same file by our engine and by quippy."""
     found = Comparison()
-    sizes = ("8", "64") if places.quick else ("8", "64", "216", "512")
+    sizes = ("8", "64") if places.quick else ("8", "64", "216")
     figures = json.loads(output("bench_gap_engine.py", "--sizes", *sizes, "--quippy-repeats", "3"))
     points: dict[str, list[tuple[float, float]]] = {"gapfactory": [], "quippy": []}
     for size, row in figures["sizes"].items():
@@ -114,18 +114,18 @@ def fit(places: Places) -> Comparison:
 def queue(places: Places) -> Comparison:
     """Empty tasks through the queue, ours and FireWorks' own, on the same databases in turns."""
     found = Comparison()
-    waiting = ("100", "1000") if places.quick else ("1000", "10000", "50000")
-    nodes = ("60", "120") if places.quick else ("100", "300", "1000", "3000")
+    waiting = ("100", "1000") if places.quick else ("1000", "10000", "30000")
+    nodes = ("60", "120") if places.quick else ("100", "300", "1000")
     for task, x, arguments in (
         (
             "empty task through the queue",
             "tasks waiting",
-            ("--tasks", "20" if places.quick else "100", "--preload", *waiting),
+            ("--tasks", "20" if places.quick else "60", "--preload", *waiting),
         ),
         (
             "empty task of one workflow",
             "tasks in the workflow",
-            ("--tasks", "10" if places.quick else "40", "--one-workflow", "--preload", *nodes),
+            ("--tasks", "10" if places.quick else "30", "--one-workflow", "--preload", *nodes),
         ),
     ):
         lines = output("bench_queue.py", "--stock", *arguments).splitlines()

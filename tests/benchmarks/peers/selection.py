@@ -69,7 +69,7 @@ def whole(places: Places, peers: dict[str, str], found: Comparison) -> None:
                 "gapfactory": lambda t=task: places.run(None, "ours", t),
                 **{p: lambda p=p, s=s, t=task: places.run(p, s, t) for p, s in peers.items()},
             },
-            places.repeats if size <= 50 else 1,
+            places.repeats if size <= 25 else 1,
         )
         vectors = vectors_of(places, "ours")
         chosen = {name: results[-1]["chosen"] for name, results in runs.items()}
@@ -120,7 +120,7 @@ def cur_alone(places: Places, peers: dict[str, str], found: Comparison) -> None:
                 "gapfactory": lambda t=task: places.run(None, "ours", t),
                 **{p: lambda p=p, s=s, t=task: places.run(p, s, t) for p, s in peers.items()},
             },
-            places.repeats if size <= 2000 else 1,
+            places.repeats if size <= 1000 else 1,
         )
         for name, results in runs.items():
             points[name].append((size, median(results, "cpu_s")))

@@ -119,6 +119,32 @@ def test_a_peer_that_is_not_installed_is_named(peers, tmp_path):
     assert not places.versions
 
 
+def test_a_peer_that_fails_is_told_from_a_failure_of_ours(peers, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    places = peers.places.Places(tmp_path, scratch)
+    place = places.python("wfl")
+    place.parent.mkdir(parents=True)
+    place.symlink_to(sys.executable)  # an environment without wfl
+    with pytest.raises(peers.places.PeerFailedError, match="wfl_steps ended with status 1"):
+        places.run("wfl", "wfl_steps", {"kind": "cur"})
+    with pytest.raises(RuntimeError, match="ours ended with status 1") as failure:
+        places.run(None, "ours", {"kind": "nothing of the kind"})
+    assert not isinstance(failure.value, peers.places.PeerFailedError)
+
+
+def test_wall_times_count_only_where_the_machine_was_free(peers):
+    given = peers.loop.task(quick=True, seed=1)
+    run = {"cpu_s": 1.0, "wall_s": 2.0, "rmse": 30.0, "labels": 20, "quiet": True}
+    found = peers.loop.rows({"gapfactory": [run], "autoplex": [{**run, "rmse": 60.0}]}, "autoplex", given, 51)
+    assert [row.unit for row in found] == ["CPU s", "s", "meV per atom"]
+    assert found[2].ratio == 2.0
+    found = peers.loop.rows(
+        {"gapfactory": [{**run, "quiet": False}], "autoplex": [run]}, "autoplex", given, 51
+    )
+    assert [row.unit for row in found] == ["CPU s", "meV per atom"]
+
+
 def test_every_side_that_is_named_exists(peers):
     names = ["ours", "ours_loop", *peers.loop.SIDES.values(), *peers.selection.SIDES.values()]
     assert all((peers.places.SIDES / f"{name}.py").is_file() for name in names)
