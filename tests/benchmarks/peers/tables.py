@@ -159,7 +159,7 @@ def growth_table(series: Iterable[Series]) -> list[str]:
     for one in series:
         sizes = [p[0] for p in one.points]
         lines.append(
-            f"| {one.y} | {one.x} | {one.name} | {min(sizes):g} - {max(sizes):g} | {one.exponent:.2f} |"
+            f"| {one.figure}: {one.y} | {one.x} | {one.name} | {min(sizes):g} - {max(sizes):g} | {one.exponent:.2f} |"
         )
     return lines
 

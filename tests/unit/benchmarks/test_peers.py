@@ -97,7 +97,7 @@ def test_a_lost_row_stays_in_the_table_and_on_the_page(peers, tmp_path):
     assert rows == found.rows
     assert "| 2.00 s | 1.00 s | 0.500 | **Peer** |" in text
     assert "A peer is better in 1 of 2 rows" in text
-    assert "| s | cells | Peer | 1 - 10 | 2.00 |" in text
+    assert "| fit: s | cells | Peer | 1 - 10 | 2.00 |" in text
     assert "Other (no wheel)" in text
     assert (tmp_path / "ratios.png").stat().st_size > 1000
     assert (tmp_path / "growth.png").stat().st_size > 1000
