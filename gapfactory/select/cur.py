@@ -16,7 +16,7 @@ from gapfactory.select.histogram import draw
 from gapfactory.select.leverage import kernel_leverage, vector_leverage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.random import Generator
     from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from gapfactory.select.settings import SelectSettings
 
 __all__ = ["CurChoice", "choose", "cur", "leverage_scores"]
+
+# Rows compared with all others at a time, in one product of matrices.
+_BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -142,27 +145,34 @@ def choose(
     if outside.size and (outside[0] < 0 or outside[-1] >= len(rows)):
         msg = f"exclude names rows {outside[0]}..{outside[-1]}, but there are only {len(rows)}"
         raise SelectionError(msg)
-    for index in outside:
-        taken |= _equal_rows(rows, int(index), settings.duplicate_distance)
+    taken[outside] = True
+    for _, equal in _equal_rows(rows, outside, settings.duplicate_distance):
+        taken[equal] = True
     chosen: list[int] = []
-    for index in order:
+    for index, equal in _equal_rows(rows, order[: len(order) if n else 0], settings.duplicate_distance):
+        if not taken[index]:
+            chosen.append(index)
+            taken[index] = True
+            taken[equal] = True
         if len(chosen) == n:
             break
-        if not taken[index]:
-            chosen.append(int(index))
-            taken |= _equal_rows(rows, int(index), settings.duplicate_distance)
     duplicates = int(taken.sum()) - len(chosen) - len(outside)
     return CurChoice(np.asarray(chosen, dtype=np.int64), scores, rank, duplicates)
 
 
-def _equal_rows(rows: NDArray[np.float64], index: int, distance: float) -> NDArray[np.bool_]:
-    """Return the mask of rows no further than `distance` from row `index` (itself included)."""
-    # 1 - x.y = |x - y|^2 / 2 cannot resolve small distances: it only finds the candidates
-    near = np.flatnonzero(rows @ rows[index] > 1.0 - max(distance**2, 1e-12))
-    mask = np.zeros(len(rows), dtype=np.bool_)
-    mask[near[np.linalg.norm(rows[near] - rows[index], axis=1) <= distance]] = True
-    mask[index] = True
-    return mask
+def _equal_rows(
+    rows: NDArray[np.float64], order: NDArray[np.int64], distance: float
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield each row of the order with the rows no further than `distance` from it."""
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK]
+        # 1 - x.y = |x - y|^2 / 2 cannot resolve small distances: it only finds the candidates
+        candidates = rows[block] @ rows.T > 1.0 - max(distance**2, 1e-12)
+        for index, near in zip(block, candidates, strict=True):
+            close = np.flatnonzero(near)
+            if len(close) > 1:
+                close = close[np.linalg.norm(rows[close] - rows[index], axis=1) <= distance]
+            yield int(index), close
 
 
 def cur(

@@ -49,8 +49,8 @@ INTRODUCTION: Final = (
     "beside diamond and the layers: relaxed by the cost, ranked by single points, relaxed by DFT with their groups",
     "kept, all by [this campaign](datum-carbon-dft.yaml). GPAW, PBE, 350 eV, 2 k-points per 1/Å: coarse. PBE hardly",
     "binds layers, so that their volume after 40 steps means little, and at this cutoff energies and stresses",
-    "disagree: none met the threshold of 0.05 eV/Å, and volumes are below the paper's by 1 to 6 %. Energies are counted",
-    "from the lowest here, the paper's from its layers, and have the paper's order. Written by",
+    "disagree: none met the threshold of 0.05 eV/Å, and volumes are below the paper's by 1 to 6 %. Energies are",
+    "counted from the lowest here, the paper's from its layers, and have the paper's order. Written by",
     "`python tests/benchmarks/datum_dft.py`.",
 )
 
