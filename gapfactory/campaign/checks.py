@@ -170,6 +170,21 @@ def _require_networks(campaign: Campaign) -> None:
     if vibrations is not None and vibrations.unlabelled:
         msg = f"vibrations.unlabelled is {vibrations.unlabelled}, for sparse points, which an EDDP has not: set it to 0"
         raise ValueError(msg)
+    _require_families(campaign)
+
+
+def _require_families(campaign: Campaign) -> None:
+    """Refuse to keep the relatives of fewer crystals together than there are sets, where nothing else is labelled."""
+    vibrations = campaign.vibrations
+    if vibrations is None or KINDS[campaign.protocol].searches or campaign.data:
+        return
+    families = len(vibrations.trained())
+    if families < 3 and campaign.eddp.training.split == "parent":
+        msg = (
+            f"eddp.training.split is parent, which keeps all frames of a crystal in one of three sets, but "
+            f"{families} {'crystal is' if families == 1 else 'crystals are'} trained on: set it to plain"
+        )
+        raise ValueError(msg)
 
 
 def _require_vibrations(campaign: Campaign) -> None:
@@ -239,8 +254,9 @@ def _require_search(campaign: Campaign) -> None:
             "cells with: name a fitted one ({campaign: NAME} or {file: DIRECTORY})"
         )
         raise ValueError(msg)
-    if campaign.search.potential == "reference" and campaign.relax.max_uncertainty is not None:
-        msg = "relax.max_uncertainty needs a fitted potential: leave it out, or name one in search.potential"
+    if campaign.search.potential == "reference" and campaign.relax.uncertainty_limit is not None:
+        key = "max_spread" if campaign.relax.max_uncertainty is None else "max_uncertainty"
+        msg = f"relax.{key} needs a fitted potential: leave it out, or name one in search.potential"
         raise ValueError(msg)
     for name, component in campaign.components.items():
         if component.generations is not None or component.potential != "before":
@@ -307,6 +323,15 @@ def _require_snapshots(campaign: Campaign) -> None:
         raise ValueError(msg)
     kept = min(campaign.relax.keep_first_steps, campaign.relax.max_steps - 1)
     rule = campaign.stop.energy_distribution
+    if (
+        campaign.protocol == "eddp-chain"
+        and campaign.chain.uncertain
+        and not campaign.relax.uncertainty_limit
+    ):
+        key = "max_spread" if campaign.potential == "eddp" else "max_uncertainty"
+        share = campaign.chain.uncertain
+        msg = f"chain.uncertain is {share:g}, but nothing tells how certain an end is: set relax.{key}"
+        raise ValueError(msg)
     if campaign.protocol == "eddp-chain" and rule is not None and not campaign.chain.label_ends:
         msg = "stop.energy_distribution judges by the energies of the ends, but chain.label_ends is false: set it"
         raise ValueError(msg)

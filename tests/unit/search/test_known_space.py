@@ -15,6 +15,7 @@ from gapfactory.potentials.gap.model import GapModel, empty_term, with_points
 from gapfactory.reference.analytic import StillingerWeberSilicon
 from gapfactory.search import RelaxSettings, batch_evaluator, relax, relax_batch
 from gapfactory.search.evaluator import Evaluation, OneByOne
+from gapfactory.search.trajectory import Trajectory
 from gapfactory.select import Funnel, SelectSettings, TrajectorySummary
 
 SOAP = "soap l_max=3 n_max=4 atom_sigma=0.5 cutoff=4.0 cutoff_transition_width=1.0 Z=14 n_species=1 species_Z={14}"
@@ -71,9 +72,16 @@ def test_without_a_limit_or_within_it_nothing_changes():
 def test_a_start_in_unknown_space_may_come_home_but_not_go_farther_out():
     home = relaxed(lambda v: 0.02 * v, 0.3)
     assert home.status == "converged"
+    # it says how uncertain the end is: what ranks structures leaves out one beyond the limit
+    volume = np.abs(np.linalg.det(home.cells[-1])) / 2
+    assert home.uncertainty == pytest.approx(0.02 * volume)
+    assert 0.3 < home.uncertainty < 0.5
     out = relaxed(lambda v: 1.0 - 0.02 * v, 0.3)
     assert out.left_known_space
     assert "(allowed 0.50)" in out.reason
+    assert out.uncertainty > 0.5
+    assert Trajectory.from_json(out.as_json()).uncertainty == out.uncertainty
+    assert relaxed(lambda v: 0.1, None).uncertainty == 0.1
 
 
 def test_other_cells_of_the_batch_go_on():
@@ -182,3 +190,25 @@ def test_the_last_frame_of_what_left_is_in_the_pool_of_the_second_histogram(left
     assert offered & set(asked) == (offered if left else set())
     # and none of the frames before it
     assert not {f"r{k:03d}/{j}" for k in range(8, 12) for j in range(3)} & set(asked)
+
+
+def test_where_it_goes_on_only_the_end_is_judged():
+    def of(doubt):
+        settings = SETTINGS.model_copy(update={"max_uncertainty": 0.3, "beyond": "go-on"})
+        (found,) = relax_batch([wide()], [0.0], Doubting(doubt), settings)
+        return found
+
+    (plain,) = relax_batch([wide()], [0.0], OneByOne(StillingerWeberSilicon()), SETTINGS)
+    for doubt in (lambda v: 0.9 if 21 < v < 24 else 0.1, lambda v: 1.2 - 0.02 * v):
+        found = of(doubt)
+        assert not found.left_known_space
+        assert found.status == "converged"
+        np.testing.assert_array_equal(found.positions, plain.positions)
+        volume = np.abs(np.linalg.det(found.cells[-1])) / 2
+        assert found.uncertainty == doubt(volume)
+    # a hot search asks for it on the way too
+    assert SETTINGS.stopping_uncertainty is None
+    told = SETTINGS.model_copy(update={"max_spread": 0.2})
+    assert (told.stopping_uncertainty, told.uncertainty_limit) == (0.2, 0.2)
+    going = told.model_copy(update={"beyond": "go-on"})
+    assert (going.stopping_uncertainty, going.uncertainty_limit) == (np.inf, 0.2)
