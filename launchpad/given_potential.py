@@ -67,6 +67,7 @@ def take_over_potential(database: Database[Any], campaign: Campaign, directory: 
     if unknown:
         msg = f"search.potential does not know {', '.join(unknown)}: name one that was fitted for it"
         raise InputError(msg)
+    _require_measure(campaign, calculator)
     save_potential(
         database,
         PotentialDocument(
@@ -79,6 +80,28 @@ def take_over_potential(database: Database[Any], campaign: Campaign, directory: 
             report={"given": origin},
         ),
     )
+
+
+def _require_measure(campaign: Campaign, calculator: Any) -> None:
+    """Refuse a limit of uncertainty in the measure of the other family."""
+    from gapfactory.potentials.eddp import EddpCalculator
+
+    networks, relax = isinstance(calculator, EddpCalculator), campaign.relax
+    if networks and relax.max_uncertainty is not None:
+        msg = (
+            f"relax.max_uncertainty is {relax.max_uncertainty:g}, which is the measure of a GAP, but search.potential "
+            "is an EDDP: set potential to eddp, and relax.max_spread (eV/atom) instead"
+        )
+        raise InputError(msg)
+    if not networks and relax.max_spread is not None:
+        msg = (
+            f"relax.max_spread is {relax.max_spread:g} eV/atom, the spread of networks, but search.potential is a GAP: "
+            "set potential to gap, and relax.max_uncertainty instead"
+        )
+        raise InputError(msg)
+    if networks and relax.max_spread is not None and len(calculator.engine.ensemble.members) < 2:
+        msg = "relax.max_spread needs the spread of several networks, but search.potential has one: leave it out"
+        raise InputError(msg)
 
 
 def _of_campaign(database: Database[Any], given: GivenPotentialSettings) -> dict[str, Any]:

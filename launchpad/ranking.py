@@ -14,6 +14,7 @@ from launchpad.database.documents import SelectionDocument, StructureDocument, g
 from launchpad.database.packing import pack_atoms, unpack_array
 from launchpad.database.results import (
     frame_atoms,
+    in_unknown_space,
     relaxations,
     require_selection,
     save_selection,
@@ -206,13 +207,16 @@ def _candidates(
         starts = dict(enumerate(require_selection(database, campaign.name, recipe.generation)["train"]))
     wanted = len(starts) if starts else recipe.n_labelled
     found, failed, there = [], 0, 0
-    fields = ("status", "n_frames", "numbers", "positions", "cells", "energies", "left_known_space", "_id")
+    fields = (
+        "status", "n_frames", "numbers", "positions", "cells", "energies", "left_known_space", "uncertainty", "_id",
+    )  # fmt: skip
+    limit = None if recipe.relax is None else recipe.relax.uncertainty_limit
     for row in relaxations(database, campaign.name, recipe.generation, fields=fields):
         if row["index"] >= wanted:
             continue
         there += 1
         energy = float(unpack_array(row["energies"])[-1]) if row["n_frames"] else float("nan")
-        if row["status"] == "failed" or row.get("left_known_space") or energy != energy:
+        if row["status"] == "failed" or in_unknown_space(row, limit) or energy != energy:
             failed += 1
             continue
         frame = row["n_frames"] - 1

@@ -35,6 +35,8 @@ _LIGHT: Final = (
     "final_energy_per_atom",
     "final_volume_per_atom",
     "space_group",
+    "left_known_space",
+    "uncertainty",
 )
 #: Relaxations whose frames are read at once.
 _CHUNK: Final = 200
@@ -227,17 +229,25 @@ def _search(
 ) -> Search:
     from gapfactory.analysis.ranking import Candidate
     from launchpad.database.packing import unpack_array
+    from launchpad.database.results import in_unknown_space
 
     good = {"converged", "unconverged"} if wanted.unconverged else {"converged"}
     kept = [r for r in rows if r["status"] in good and r["final_volume_per_atom"] is not None]
+    limit = campaign.relax.uncertainty_limit
+    known = [r for r in kept if not in_unknown_space(r, limit)]
     notes = []
+    if strange := len(kept) - len(known):
+        notes.append(
+            f"{strange} of {len(rows)} relaxations of {component} ended where the potential is too uncertain, and are "
+            "left out"
+        )
     if lost := len(rows) - len(kept):
         more = "" if wanted.unconverged else " or did not converge"
         notes.append(f"{lost} of {len(rows)} relaxations of {component} failed{more}, and are left out")
-    generations = sorted({r["generation"] for r in kept})
+    generations = sorted({r["generation"] for r in known})
     if len(generations) > 1:
         notes.append(f"{component}: energies of generations {generations} are those of different potentials")
-    pressures = {float(r["pressure_gpa"]) for r in kept}
+    pressures = {float(r["pressure_gpa"]) for r in known}
     pressure = wanted.pressure
     if pressure is None and len(pressures) > 1:
         notes.append(
@@ -256,7 +266,7 @@ def _search(
             space_group=r.get("space_group"),
             search=f"{campaign.name}/{component}",
         )
-        for r in kept
+        for r in known
     ]
     low = low_ones(found, wanted.within)
     atoms = _geometries(database, low)

@@ -239,8 +239,9 @@ def _require_search(campaign: Campaign) -> None:
             "cells with: name a fitted one ({campaign: NAME} or {file: DIRECTORY})"
         )
         raise ValueError(msg)
-    if campaign.search.potential == "reference" and campaign.relax.max_uncertainty is not None:
-        msg = "relax.max_uncertainty needs a fitted potential: leave it out, or name one in search.potential"
+    if campaign.search.potential == "reference" and campaign.relax.uncertainty_limit is not None:
+        key = "max_spread" if campaign.relax.max_uncertainty is None else "max_uncertainty"
+        msg = f"relax.{key} needs a fitted potential: leave it out, or name one in search.potential"
         raise ValueError(msg)
     for name, component in campaign.components.items():
         if component.generations is not None or component.potential != "before":
@@ -307,6 +308,14 @@ def _require_snapshots(campaign: Campaign) -> None:
         raise ValueError(msg)
     kept = min(campaign.relax.keep_first_steps, campaign.relax.max_steps - 1)
     rule = campaign.stop.energy_distribution
+    if (
+        campaign.protocol == "eddp-chain"
+        and campaign.chain.uncertain
+        and not campaign.relax.uncertainty_limit
+    ):
+        key = "max_spread" if campaign.potential == "eddp" else "max_uncertainty"
+        msg = f"chain.uncertain is {campaign.chain.uncertain:g}, but nothing tells how certain an end is: set relax.{key}"
+        raise ValueError(msg)
     if campaign.protocol == "eddp-chain" and rule is not None and not campaign.chain.label_ends:
         msg = "stop.energy_distribution judges by the energies of the ends, but chain.label_ends is false: set it"
         raise ValueError(msg)

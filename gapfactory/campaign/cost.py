@@ -191,7 +191,7 @@ def estimate(campaign: Campaign) -> CostEstimate:
             / hour,
             label_basis(campaign, recipes),
         ),
-        *_trained(campaign, recipes, tasks[TaskKind.TRAIN], train_s / hour),
+        *_trained(campaign, fitted, tasks[TaskKind.TRAIN], train_s / hour),
         CostRow(
             "fit",
             tasks[TaskKind.FIT],
@@ -235,7 +235,7 @@ def _trained(
     campaign: Campaign, recipes: Sequence[GenerationRecipe], tasks: int, core_hours: float
 ) -> tuple[CostRow, ...]:
     """Return the row of the networks, where there are any."""
-    if campaign.potential == "gap":
+    if campaign.potential == "gap" or not recipes:
         return ()
     networks = len(recipes) * campaign.eddp.ensemble.members
     basis = f"{3600 * core_hours / networks:.2g} s a network on average"

@@ -118,6 +118,10 @@ class ChainSettings(Settings):
     lowest of their composition."""
     window: float = Field(default=10.0, gt=0)
     """None farther above the lowest of its composition than this, in eV/atom."""
+    uncertain: float = Field(default=0.0, ge=0, le=1)
+    """Share of `best` that is given first to the ends within the window of which the potential is least certain
+    (`relax.max_spread`, which has to be set), so that the spread of the networks steers what is learnt; the others are
+    the lowest of the rest."""
     label_ends: bool = True
     """Whether the relaxed cells themselves are labelled too, besides their copies."""
     copies: int = Field(default=10, ge=0)

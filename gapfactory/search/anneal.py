@@ -267,7 +267,7 @@ def anneal(
     total = wanted.n_steps if run.free.rank or moves_cell else 0
     every = max(1, total // wanted.frames) if wanted.frames else total + 1
     thermostat, reason, left = run.thermostat, "", False
-    drift = None
+    drift = uncertainty = None
     try:
         if state is None:
             now = yield from run.start()
@@ -294,7 +294,8 @@ def anneal(
         while state.step < total and not left:
             number = state.step + 1
             now = yield from run.step(number, now)
-            left = now.found.uncertainty is not None and now.found.uncertainty > state.limit
+            uncertainty = now.found.uncertainty
+            left = uncertainty is not None and uncertainty > state.limit
             frames = state.frames
             if left or number % every == 0 or number == total:
                 force = float(np.sqrt((now.forces**2).sum(axis=1).max()))
@@ -335,6 +336,7 @@ def anneal(
             n_steps=done,
             n_evaluations=evaluations,
             left_known_space=left,
+            uncertainty=uncertainty,
         ),
         AnnealFacts(
             temperature_K=kelvin,

@@ -182,7 +182,8 @@ class EngineEvaluator:
         A structure farther from its free atoms than this, in eV/atom, is refused: it lies outside what the potential
         knows.
     uncertainty
-        Gives how badly each atom of a list of structures is known, (N,), where answers are to say so.
+        Gives how badly each structure is known, (S,), from the structures and what the engine said of them, where
+        answers are to say so.
     """
 
     def __init__(
@@ -191,7 +192,7 @@ class EngineEvaluator:
         free_atoms: Mapping[int, float],
         limit: float,
         *,
-        uncertainty: Callable[[Sequence[Atoms]], NDArray[np.float64]] | None = None,
+        uncertainty: Callable[[Sequence[Atoms], Any], NDArray[np.float64]] | None = None,
     ) -> None:
         self._engine = engine
         self._uncertainty = uncertainty
@@ -209,7 +210,7 @@ class EngineEvaluator:
             The engine refuses one of the structures.
         """
         results = self._engine.evaluate(structures)
-        unknown = None if self._uncertainty is None else self._uncertainty(structures)
+        unknown = None if self._uncertainty is None else self._uncertainty(structures, results)
         forces, stresses = results.forces, results.stresses
         if forces is None or stresses is None:
             raise RelaxationError(
@@ -228,8 +229,11 @@ class EngineEvaluator:
                 )
             else:
                 of = results.atoms_of(k)
-                worst = None if unknown is None else float(unknown[of].max())
-                answers.append(Evaluation(energy, forces[of], stresses[k], worst))
+                answers.append(
+                    Evaluation(
+                        energy, forces[of], stresses[k], None if unknown is None else float(unknown[k])
+                    )
+                )
         return answers
 
 

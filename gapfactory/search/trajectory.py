@@ -86,6 +86,8 @@ class Trajectory:
         Whether the uncertainty of the potential ended it; the last frame is where.
     anneal
         Of a hot search, what its anneal was.
+    uncertainty
+        Of the potential at the last evaluation that was kept, as in `Evaluation`; None where it was not asked for.
     """
 
     status: RelaxStatus
@@ -103,6 +105,7 @@ class Trajectory:
     n_evaluations: int
     left_known_space: bool = False
     anneal: AnnealFacts | None = None
+    uncertainty: float | None = None
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -191,6 +194,7 @@ class FrameCollector:
             n_steps=n_steps,
             n_evaluations=n_evaluations,
             left_known_space=left_known_space,
+            uncertainty=None if self._last is None else self._last[1].uncertainty,
         )
 
 
@@ -204,6 +208,7 @@ def trajectory_of(
     n_steps: int,
     n_evaluations: int,
     left_known_space: bool = False,
+    uncertainty: float | None = None,
 ) -> Trajectory:
     """Return frames as a trajectory; see there for the parameters."""
     cells = np.array([f.cell for f in frames], dtype=float).reshape(-1, 3, 3)
@@ -223,6 +228,7 @@ def trajectory_of(
         n_steps=n_steps,
         n_evaluations=n_evaluations,
         left_known_space=left_known_space,
+        uncertainty=uncertainty,
     )
 
 
@@ -257,4 +263,5 @@ def joined(parts: Sequence[Trajectory], anneal: AnnealFacts) -> Trajectory:
         n_evaluations=sum(part.n_evaluations for part in parts),
         left_known_space=parts[-1].left_known_space,
         anneal=anneal,
+        uncertainty=parts[-1].uncertainty,
     )

@@ -177,10 +177,14 @@ class RelaxationDocument(_Document):
     final_volume_per_atom: float | None = None
     #: ended by the uncertainty of the potential: its last frame is offered for labelling
     left_known_space: bool = False
+    #: of the potential where it ended, where that was asked for (spread of the networks: eV/atom)
+    uncertainty: float | None = None
     #: of a hot search: `gapfactory.search.anneal.AnnealFacts`
     anneal: dict[str, Any] | None = None
     #: the structure that it began with; empty: the random cell of its number
     start: str = ""
+    #: calls of the potential, those of an anneal included; 0: not counted by earlier versions
+    n_evaluations: int = 0
     seconds: float = 0.0
 
 

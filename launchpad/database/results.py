@@ -9,7 +9,7 @@ from launchpad.database.documents import generation_id
 from launchpad.database.packing import unpack_array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ase import Atoms
     from pymongo.database import Database
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "existing_indices",
     "frame_atoms",
+    "in_unknown_space",
     "metrics_of",
     "relaxations",
     "require_selection",
@@ -130,6 +131,24 @@ def frame_atoms(relaxation: dict[str, Any], frame: int) -> Atoms:
         cell=unpack_array(relaxation["cells"])[frame],
         pbc=True,
     )
+
+
+def in_unknown_space(relaxation: Mapping[str, Any], limit: float | None) -> bool:
+    """Return whether a relaxation ended where its potential is less certain than it may be.
+
+    One that begins in unknown space may go on there (`RelaxSettings.max_uncertainty`), and even converge: the
+    structure is worth a label, but what the potential says of it is not believed.
+
+    Parameters
+    ----------
+    relaxation
+        With ``left_known_space`` and ``uncertainty``, which earlier versions did not store.
+    limit
+        `RelaxSettings.uncertainty_limit`.
+    """
+    uncertainty = relaxation.get("uncertainty")
+    beyond = limit is not None and uncertainty is not None and uncertainty > limit
+    return beyond or bool(relaxation.get("left_known_space"))
 
 
 def save_selection(database: Database[Any], document: SelectionDocument) -> None:

@@ -300,7 +300,7 @@ def _select(database: Database[Any], campaign: Campaign, task: Mapping[str, Any]
     else:
         fields = (
             "composition", "status", "n_frames", "numbers", "enthalpies", "energies", "cells", "left_known_space",
-            "positions", "steps", "index", "final_energy_per_atom", "final_volume_per_atom",
+            "positions", "steps", "index", "final_energy_per_atom", "final_volume_per_atom", "uncertainty",
         )  # fmt: skip
         slices.append(Slice("relaxations", (of, {"_id": prefix(f"{key}/relaxation/")}), fields))
     return Need(tuple(slices))

@@ -27,13 +27,21 @@ def take_ends(context: TaskContext, recipe: GenerationRecipe) -> SelectionReport
 
     wanted, relax = context.campaign.chain, recipe.relax
     pressure = 0.0 if relax is None else relax.mean_pressure
-    fields = ("composition", "status", "n_frames", "final_energy_per_atom", "final_volume_per_atom", "_id")
+    fields = (
+        "composition", "status", "n_frames", "final_energy_per_atom", "final_volume_per_atom", "uncertainty",
+        "left_known_space", "_id",
+    )  # fmt: skip
     rows = list(relaxations_of(context, fields))
-    best = best_ends(rows, pressure, wanted.best, wanted.window)
+    best = best_ends(rows, pressure, wanted.best, wanted.window, uncertain=wanted.uncertain)
     ends = {frame_id(row["_id"], row["n_frames"] - 1): row for row in best}
     chosen = list(ends)
     if wanted.label_ends:
-        store_frames(context, chosen, {key: {"snapshot": "end"} for key in chosen})
+        more = {
+            key: {"snapshot": "end"}
+            | ({} if row.get("uncertainty") is None else {"uncertainty": row["uncertainty"]})
+            for key, row in ends.items()
+        }
+        store_frames(context, chosen, more)
     picks: list[tuple[str, str]] = []
     failed = 0
     for place, (key, atoms) in enumerate(zip(chosen, frames_of(context.database, chosen), strict=True)):
@@ -46,6 +54,9 @@ def take_ends(context: TaskContext, recipe: GenerationRecipe) -> SelectionReport
         picks += [(copy.id, copy.composition) for copy in copies]
     failures = sum(row["status"] == "failed" for row in rows)
     counts = {"relaxations": len(rows), "failed": failures, "ends": len(chosen), "labelled": len(picks)}
+    if relax is not None and relax.uncertainty_limit is not None:
+        counts["left known space"] = sum(bool(row.get("left_known_space")) for row in rows)
+        counts["least certain ends"] = min(round(wanted.uncertain * wanted.best), len(chosen))
     notes = [
         f"{number} {what}"
         for number, what in (
@@ -67,22 +78,30 @@ def take_ends(context: TaskContext, recipe: GenerationRecipe) -> SelectionReport
 
 
 def best_ends(
-    relaxations: list[dict[str, Any]], pressure_GPa: float, best: int, window: float
+    relaxations: list[dict[str, Any]],
+    pressure_GPa: float,
+    best: int,
+    window: float,
+    *,
+    uncertain: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Return the relaxations of the lowest enthalpy at one pressure, each above the lowest of its composition.
+    """Return the least certain relaxations, then those of the lowest enthalpy above the lowest of their composition.
 
     They ended under different pressures: compared at one, those under a high one are not all above the others.
 
     Parameters
     ----------
     relaxations
-        With composition, status, energy and volume per atom where they ended.
+        With composition, status, energy and volume per atom where they ended; and ``uncertainty``, where some are taken
+        by it.
     pressure_GPa
         The pressure to compare at.
     best
         So many at the most.
     window
         eV/atom.
+    uncertain
+        Share of `best` that is taken by uncertainty, largest first.
     """
     ended = [r for r in relaxations if r["status"] != "failed" and r["final_energy_per_atom"] is not None]
     enthalpy = {
@@ -93,8 +112,11 @@ def best_ends(
     for r in ended:
         lowest[r["composition"]] = min(lowest.get(r["composition"], float("inf")), enthalpy[r["_id"]])
     above = [(enthalpy[r["_id"]] - lowest[r["composition"]], r["_id"], r) for r in ended]
-    inside = sorted((entry for entry in above if entry[0] <= window), key=lambda entry: entry[:2])
-    return [r for _, _, r in inside[:best]]
+    inside = [r for _, _, r in sorted((e for e in above if e[0] <= window), key=lambda entry: entry[:2])]
+    told = [r for r in inside if r.get("uncertainty") is not None]
+    first = sorted(told, key=lambda r: (-r["uncertainty"], r["_id"]))[: round(uncertain * best)]
+    taken = {r["_id"] for r in first}
+    return [*first, *(r for r in inside if r["_id"] not in taken)][:best]
 
 
 def _shaken(

@@ -158,7 +158,9 @@ def relaxation_document(
         final_energy_per_atom=float(trajectory.energies[-1] / atoms) if has_end else None,
         final_volume_per_atom=float(abs(np.linalg.det(trajectory.cells[-1])) / atoms) if has_end else None,
         left_known_space=trajectory.left_known_space,
+        uncertainty=trajectory.uncertainty,
         anneal=None if trajectory.anneal is None else asdict(trajectory.anneal),
         start=start,
+        n_evaluations=trajectory.n_evaluations,
         seconds=round(seconds, 3),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ase.data import atomic_numbers
 
 from gapfactory.potentials.calculator import DEFAULT_LIMIT, EngineCalculator
@@ -16,9 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     from ase import Atoms
     from numpy.typing import NDArray
 
+    from gapfactory.potentials.eddp.engine import EddpResults
     from gapfactory.potentials.eddp.network import Ensemble
     from gapfactory.search.evaluator import Answer
 
@@ -81,9 +82,9 @@ class EddpCalculator(EngineCalculator):
         """As `evaluate_batch`, and each answer has the spread of the members' energies of its structure, eV/atom."""
         from gapfactory.search.evaluator import EngineEvaluator
 
-        return EngineEvaluator(self.engine, self.e0, self.limit, uncertainty=self._spreads)(structures)
+        return EngineEvaluator(self.engine, self.e0, self.limit, uncertainty=_spreads)(structures)
 
-    def _spreads(self, structures: Sequence[Atoms]) -> NDArray[np.float64]:
-        """Return the spread of each atom's structure."""
-        spreads = self.engine.evaluate(structures, gradients=False).spreads
-        return np.repeat(spreads, [len(atoms) for atoms in structures])
+
+def _spreads(_: Sequence[Atoms], found: EddpResults) -> NDArray[np.float64]:
+    """Return the spread of each structure, which the engine gives with its energies."""
+    return found.spreads

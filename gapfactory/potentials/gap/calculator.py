@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gapfactory.potentials.calculator import DEFAULT_LIMIT, EngineCalculator
 from gapfactory.potentials.gap.engine.evaluator import Engine
 from gapfactory.potentials.gap.files import check_files, read_manifest
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ase import Atoms
+    from numpy.typing import NDArray
 
+    from gapfactory.potentials.gap.engine.evaluator import Results
     from gapfactory.potentials.gap.model import GapModel
     from gapfactory.search.evaluator import Answer
 
@@ -76,10 +80,13 @@ class GapCalculator(EngineCalculator):
 
     def evaluate_batch_with_uncertainty(self, structures: Sequence[Atoms]) -> list[Answer]:
         """As `evaluate_batch`, and each answer says how badly its least known atom is known."""
-        from functools import partial
-
-        from gapfactory.potentials.gap.engine.known import relative_uncertainty
         from gapfactory.search.evaluator import EngineEvaluator
 
-        known = partial(relative_uncertainty, self.engine)
-        return EngineEvaluator(self.engine, self.e0, self.limit, uncertainty=known)(structures)
+        return EngineEvaluator(self.engine, self.e0, self.limit, uncertainty=self._least_known)(structures)
+
+    def _least_known(self, structures: Sequence[Atoms], found: Results) -> NDArray[np.float64]:
+        """Return how badly the least known atom of each structure is known."""
+        from gapfactory.potentials.gap.engine.known import relative_uncertainty
+
+        unknown = relative_uncertainty(self.engine, structures)
+        return np.array([unknown[found.atoms_of(k)].max() for k in range(len(structures))])

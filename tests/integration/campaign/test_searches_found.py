@@ -47,7 +47,9 @@ DIAMOND, FCC, BCC = bulk("Si"), bulk("Si", "fcc", 3.9), bulk("Si", "bcc", 3.1)
 GPA = 160.2176634
 
 
-def ended(database, index, atoms, energy, *, generation=1, pressure=0.0, status="converged"):
+def ended(
+    database, index, atoms, energy, *, generation=1, pressure=0.0, status="converged", uncertainty=None
+):
     """Store a relaxation of two frames that ends in a structure; energy in eV/atom."""
     frames = 0 if status == "failed" else 2
     n = len(atoms)
@@ -67,6 +69,7 @@ def ended(database, index, atoms, energy, *, generation=1, pressure=0.0, status=
         n_steps=frames,
         n_evaluations=frames,
         left_known_space=False,
+        uncertainty=uncertainty,
     )
     save_relaxation(database, relaxation_document("c", generation, index, "Si", trajectory, 0.0))
 

@@ -124,6 +124,41 @@ def test_what_does_not_go_together_is_refused(more, words) -> None:
         campaign(**more)
 
 
+def test_a_search_with_networks_that_exist_trains_none() -> None:
+    found = campaign_from_mapping(
+        {
+            "element": "Si",
+            "protocol": "search",
+            "potential": "eddp",
+            "relax": {"max_spread": 0.2},
+            "search": {"potential": {"campaign": "nets"}},
+        }
+    )
+    assert "train" not in {row.what for row in estimate(found).rows}
+    words = r"relax\.max_spread needs a fitted potential: leave it out, or name one in search\.potential"
+    with pytest.raises(CampaignFileError, match=words):
+        campaign_from_mapping(
+            {
+                "element": "Si",
+                "protocol": "search",
+                "potential": "eddp",
+                "relax": {"max_spread": 0.2},
+                "reference": {"engine": "ase", "calculator": "stillinger-weber"},
+                "search": {"potential": "reference"},
+            }
+        )
+
+
+def test_ends_are_chosen_by_uncertainty_only_where_it_is_known() -> None:
+    assert chain(chain={"uncertain": 0.3}).chain.uncertain == 0.3
+    with pytest.raises(
+        CampaignFileError, match=r"nothing tells how certain an end is: set relax\.max_spread"
+    ):
+        chain(chain={"uncertain": 0.3}, relax={"max_spread": None})
+    with pytest.raises(CampaignFileError, match=r"less than or equal to 1|at most 1"):
+        chain(chain={"uncertain": 1.3})
+
+
 def test_the_chain_refuses_what_labels_nothing_and_what_it_cannot_judge() -> None:
     with pytest.raises(CampaignFileError, match="nothing would be labelled"):
         chain(chain={"label_ends": False, "copies": 0})

@@ -15,6 +15,7 @@ from gapfactory.potentials.gap.model import GapModel, empty_term, with_points
 from gapfactory.reference.analytic import StillingerWeberSilicon
 from gapfactory.search import RelaxSettings, batch_evaluator, relax, relax_batch
 from gapfactory.search.evaluator import Evaluation, OneByOne
+from gapfactory.search.trajectory import Trajectory
 from gapfactory.select import Funnel, SelectSettings, TrajectorySummary
 
 SOAP = "soap l_max=3 n_max=4 atom_sigma=0.5 cutoff=4.0 cutoff_transition_width=1.0 Z=14 n_species=1 species_Z={14}"
@@ -71,9 +72,16 @@ def test_without_a_limit_or_within_it_nothing_changes():
 def test_a_start_in_unknown_space_may_come_home_but_not_go_farther_out():
     home = relaxed(lambda v: 0.02 * v, 0.3)
     assert home.status == "converged"
+    # it says how uncertain the end is: what ranks structures leaves out one beyond the limit
+    volume = np.abs(np.linalg.det(home.cells[-1])) / 2
+    assert home.uncertainty == pytest.approx(0.02 * volume)
+    assert 0.3 < home.uncertainty < 0.5
     out = relaxed(lambda v: 1.0 - 0.02 * v, 0.3)
     assert out.left_known_space
     assert "(allowed 0.50)" in out.reason
+    assert out.uncertainty > 0.5
+    assert Trajectory.from_json(out.as_json()).uncertainty == out.uncertainty
+    assert relaxed(lambda v: 0.1, None).uncertainty == 0.1
 
 
 def test_other_cells_of_the_batch_go_on():
