@@ -126,7 +126,8 @@ def test_the_spread_steers_and_rejects_and_vibrations_are_those_of_the_networks(
     place.write("wrong.yaml", wrong)
     refused = place.run("campaign", "submit", "wrong.yaml")
     assert refused.returncode == 1
-    assert "relax.max_uncertainty is 0.2, which is the measure of a GAP" in " ".join(refused.stdout.split())
+    said = " ".join(refused.stderr.replace("│", " ").split())
+    assert "relax.max_uncertainty is 0.2, which is the measure of a GAP" in said
 
     # a search with these networks ranks no end of which they are less certain than it may be
     place.write("free.yaml", (SEARCH % 1000).replace("name: after", "name: free"))
