@@ -170,6 +170,21 @@ def _require_networks(campaign: Campaign) -> None:
     if vibrations is not None and vibrations.unlabelled:
         msg = f"vibrations.unlabelled is {vibrations.unlabelled}, for sparse points, which an EDDP has not: set it to 0"
         raise ValueError(msg)
+    _require_families(campaign)
+
+
+def _require_families(campaign: Campaign) -> None:
+    """Refuse to keep the relatives of fewer crystals together than there are sets, where nothing else is labelled."""
+    vibrations = campaign.vibrations
+    if vibrations is None or KINDS[campaign.protocol].searches or campaign.data:
+        return
+    families = len(vibrations.trained())
+    if families < 3 and campaign.eddp.training.split == "parent":
+        msg = (
+            f"eddp.training.split is parent, which keeps all frames of a crystal in one of three sets, but "
+            f"{families} {'crystal is' if families == 1 else 'crystals are'} trained on: set it to plain"
+        )
+        raise ValueError(msg)
 
 
 def _require_vibrations(campaign: Campaign) -> None:
@@ -314,7 +329,8 @@ def _require_snapshots(campaign: Campaign) -> None:
         and not campaign.relax.uncertainty_limit
     ):
         key = "max_spread" if campaign.potential == "eddp" else "max_uncertainty"
-        msg = f"chain.uncertain is {campaign.chain.uncertain:g}, but nothing tells how certain an end is: set relax.{key}"
+        share = campaign.chain.uncertain
+        msg = f"chain.uncertain is {share:g}, but nothing tells how certain an end is: set relax.{key}"
         raise ValueError(msg)
     if campaign.protocol == "eddp-chain" and rule is not None and not campaign.chain.label_ends:
         msg = "stop.energy_distribution judges by the energies of the ends, but chain.label_ends is false: set it"

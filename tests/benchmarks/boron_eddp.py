@@ -56,8 +56,8 @@ def labels_section(database: Database[Any]) -> list[str]:
         "",
         (
             f"{len(done) - len(new)} labels came with the campaign: the file of `boron-2018`, of which the two "
-            f"smallest structures were labelled again and agreed. {len(new)} are new, {len(failed)} could not be made. A new "
-            f"label took {statistics.median(cost):.0f} s in the median, all of them {sum(cost) / 60:.0f} minutes."
+            f"smallest structures were labelled again and agreed. {len(new)} are new, {len(failed)} failed. A "
+            f"new label took {statistics.median(cost):.0f} s in the median, all of them {sum(cost) / 60:.0f} minutes."
         ),
         "",
         *rows_of(
@@ -111,8 +111,8 @@ def networks_section(database: Database[Any]) -> list[str]:
         (
             "Mean absolute and root-mean-square errors of energies in meV/atom. *Held out* are the structures of the "
             f"file that no potential is trained on ({len(held)}, {int(low.sum())} of them within 1 eV/atom of the "
-            "lowest of them); other structures of the same relaxations are among what is trained on. The last row is the "
-            "final fit, which takes forces too; the others are trained on energies only, as the paper's."
+            "lowest of them); other structures of the same relaxations are among what is trained on. The last row is "
+            "the final fit, which takes forces too; the others are trained on energies only, as the paper's."
         ),
         "",
         *rows_of(
@@ -262,7 +262,7 @@ def pathology_section(potential: Any, gap: Any, checks: Checks, limit: float) ->
         "",
         (
             "Energies in eV/atom above that of α-B12 at its measured volume by the same method; *rejected*: the spread "
-            f"of the networks is beyond the limit of the search, {limit:g} eV/atom. `x 0.3`: the volume is multiplied so."
+            f"of the networks is beyond the limit of the search, {limit:g} eV/atom. `x 0.3`: its volume times that."
         ),
         "",
         *rows_of(
@@ -376,7 +376,7 @@ def main() -> int:
             "The recipe of Pickard (Faraday Discuss. 256, 61, 2025, section V) at a size that one core affords: "
             "[campaign.yaml](campaign.yaml) begins with the labels of [boron-2018](../boron-2018/README.md) and adds "
             "markers shaken by 0.1 and two searches under 5 to 15 GPa; [search.yaml](search.yaml) searches hot and "
-            f"plain for 28 atoms at {PRESSURE:g} GPa with what came out. Labels are GPAW, PBE, 400 eV, 1.5 k-points per 1/Å."
+            f"plain for 28 atoms at {PRESSURE:g} GPa with the result. Labels: GPAW, PBE, 400 eV, 1.5 k-points per Å⁻¹."
         ),
         "",
         (

@@ -225,8 +225,9 @@ def setup(database: Database[Any]) -> str:
         f"With the potential of generation {origin['generation']} of `{origin['campaign']}`. Random cells without "
         f"symmetry; *hot* ones are relaxed, annealed for {anneal.time_ps:g} ps at {anneal.temperature_K:g} K at this "
         f"pressure and relaxed again; *plain* ones are relaxed. *First relaxations* are those of the hot samples "
-        f"before their anneal: the same cells, searched plainly. A sample of which the networks' energies differ by more than "
-        f"{campaign.relax.max_spread:g} eV/atom at its end, or more than at its start on the way, is rejected."
+        f"before their anneal: the same cells, searched plainly. A sample is rejected if "
+        f"the spread is above {campaign.relax.max_spread:g} eV/atom at its end, or on the way above that and "
+        "above that of its start."
     )
 
 

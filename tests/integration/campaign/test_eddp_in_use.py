@@ -64,7 +64,7 @@ evidence: {phases: none}
 COST = f"""
 name: cost
 protocol: ndsc-2022
-{NETWORKS}
+{NETWORKS.replace("{fractions", "{split: plain, fractions")}
 reference: {{engine: datum, targets: [Si-diamond]}}
 evidence: {{phases: none, stability: {{enabled: false}}}}
 """

@@ -244,3 +244,25 @@ search: {ranking: [{do: relax}]}
         ("c/g001/relaxation/000001", "failed"),
         ("c/g001/relaxation/000002", "unconverged"),
     ]
+
+
+def test_ends_that_the_potential_does_not_know_are_left_out(database, database_uri) -> None:
+    text = f"{CAMPAIGN}relax: {{max_uncertainty: 0.3}}\n"
+    campaign = parse_campaign(text)
+    create_campaign(database, campaign, text, {})
+    at = {part.component: part.start for part in recipe_of(campaign, 1).cells}["hot"]
+    # the lowest one began where nothing is known, stayed there, and converged
+    for k, (atoms, energy, doubt) in enumerate(
+        [(DIAMOND, -9.0, 0.8), (DIAMOND, -4.3, 0.1), (FCC, -4.0, 0.3), (BCC, -4.1, None)]
+    ):
+        ended(database, at + k, atoms, energy, uncertainty=doubt)
+    shown, found = rank(database_uri, "c/hot")
+    assert shown == [(227, 1, 0), (229, 1, 0.2), (225, 1, 0.3)]
+    assert (
+        "1 of 4 relaxations of hot ended where the potential is too uncertain, and are left out"
+        in found["notes"]
+    )
+    shown, _ = rank(database_uri, "c/hot", "--unconverged")
+    assert shown[0] == (227, 1, 0)
+    density = gather(database, "structural-density", Request("c/hot"))
+    assert {row["structures"] for row in density.rows} == {3}

@@ -181,6 +181,20 @@ def test_studies_of_gaps_are_refused() -> None:
         campaign(vibrations=vibrations)
 
 
+def test_the_frames_of_one_crystal_are_divided_one_by_one() -> None:
+    alone = {
+        "element": "Si",
+        "protocol": "ndsc-2022",
+        "potential": "eddp",
+        "reference": {"engine": "ase", "calculator": "stillinger-weber"},
+        "evidence": {"phases": "none", "stability": {"enabled": False}},
+        "vibrations": {"parents": {"dia": {"phase": "diamond"}}},
+    }
+    with pytest.raises(CampaignFileError, match="but 1 crystal is trained on: set it to plain"):
+        campaign_from_mapping(alone)
+    assert campaign_from_mapping({**alone, "eddp": {"training": {"split": "plain"}}})
+
+
 def test_a_final_fit_changes_the_settings_of_the_family() -> None:
     wanted = chain(final_fit={"network": {"hidden": [20, 20]}}, schedule={"generations": 5})
     last = recipe_of(wanted, 4)
