@@ -183,7 +183,7 @@ def search_section(
     ends = ends_of(database)
     crystals = crystal_enthalpies(calculator)
     zero = crystals["gamma-B28"][0]
-    draw(database, out)
+    draw(database, ends, out)
     return [
         f"## 28 atoms at {PRESSURE:g} GPa",
         "",
@@ -203,7 +203,10 @@ def search_section(
         *lowest(database, ends, crystals, gap, checks),
         "![structural density of states](structural-density.png)",
         "",
-        "Figs. 3 to 5 of the paper: ends that converged and were not rejected, above the lowest of them.",
+        (
+            "The form of Figs. 3 to 5 of the paper: enthalpies of the ends that were not rejected, above the lowest of "
+            "all; those of the first relaxations of hot samples are of the same cells."
+        ),
         "",
         "![lowest structures](best-structures.png)",
         "",
@@ -456,16 +459,21 @@ def rejected(
     ]
 
 
-def draw(database: Database[Any], out: Path) -> None:
+def draw(database: Database[Any], ends: Sequence[End], out: Path) -> None:
     """Draw the structural densities of states and the lowest structures."""
+    from gapfactory.analysis.structural_density import DensitySettings, structural_density
+    from gapfactory.figures import density_of_structures
     from launchpad.figure_data import gather
     from launchpad.figure_data.request import Request
 
-    both = Request(campaign=f"{SEARCH}/hot", also=(f"{SEARCH}/plain",))
-    density = gather(database, "structural-density", both)
-    density.figure.savefig(out / "structural-density.png", metadata={"Software": None})
-    for note in density.notes:
-        print(note)
+    hot = [e for e in ends if e.component == "hot"]
+    found = {
+        "plain": [e.enthalpy for e in ends if e.component == "plain" and e.good],
+        "hot, first relaxation": [e.first for e in hot if e.good and e.first is not None],
+        "hot": [e.enthalpy for e in hot if e.good],
+    }
+    density = structural_density({name: values for name, values in found.items() if values}, DensitySettings())
+    density_of_structures(density).savefig(out / "structural-density.png", metadata={"Software": None})
     pictures = gather(database, "best-structures", Request(campaign=SEARCH, top=6, within=0.3))
     pictures.figure.savefig(out / "best-structures.png", metadata={"Software": None})
 
