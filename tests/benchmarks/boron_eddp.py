@@ -111,8 +111,8 @@ def networks_section(database: Database[Any]) -> list[str]:
         (
             "Mean absolute and root-mean-square errors of energies in meV/atom. *Held out* are the structures of the "
             f"file that no potential is trained on ({len(held)}, {int(low.sum())} of them within 1 eV/atom of the "
-            "lowest of them); other structures of the same relaxations are among what is trained on. The last row is "
-            "the final fit, which takes forces too; the others are trained on energies only, as the paper's."
+            "lowest of them); other structures of the same relaxations are among what is trained on. Networks are "
+            "trained on energies only, as the paper's."
         ),
         "",
         *rows_of(
@@ -292,7 +292,7 @@ def phonon_section(database: Database[Any], gap: Any, out: Path) -> list[str]:
     )
     reference = vibrations_by(gap, planned, method="GAP", relax=tight)
     calculators = potentials_of(database)
-    names = {max(calculators) - 1: "EDDP, energies only", max(calculators): "EDDP, energies and forces"}
+    names = {generation: f"EDDP of generation {generation}" for generation in calculators}
     found, rows, words = [], [], []
     for generation, name in names.items():
         own = vibrations_by(calculators[generation], planned, method=name, like=reference, relax=tight)

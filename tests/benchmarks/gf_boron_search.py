@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pymongo.database import Database
 
-CHAIN, SEARCH = "boron-eddp", "boron-hot"
+CHAIN, SEARCH = "boron-chain", "boron-hot"
 GPA_A3: Final = 160.2176634
 PRESSURE: Final = 10.0
 #: eV/atom above γ-B28 at 10 GPa, below which ends of the search are counted.
 LEVELS: Final = (0.1, 0.15, 0.2, 0.25, 0.3)
 #: Ends of each kind that are calculated by DFT, and those that the GAP relaxes.
-BY_DFT: Final = 3
+BY_DFT: Final = 2
 CRYSTALS: Final = ("gamma-B28", "alpha-B12", "alpha-Ga")
 
 
@@ -472,7 +472,9 @@ def draw(database: Database[Any], ends: Sequence[End], out: Path) -> None:
         "hot, first relaxation": [e.first for e in hot if e.good and e.first is not None],
         "hot": [e.enthalpy for e in hot if e.good],
     }
-    density = structural_density({name: values for name, values in found.items() if values}, DensitySettings())
+    density = structural_density(
+        {name: values for name, values in found.items() if values}, DensitySettings()
+    )
     density_of_structures(density).savefig(out / "structural-density.png", metadata={"Software": None})
     pictures = gather(database, "best-structures", Request(campaign=SEARCH, top=6, within=0.3))
     pictures.figure.savefig(out / "best-structures.png", metadata={"Software": None})
