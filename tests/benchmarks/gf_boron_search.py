@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import tarfile
 import tempfile
@@ -24,8 +25,9 @@ GPA_A3: Final = 160.2176634
 PRESSURE: Final = 10.0
 #: eV/atom above γ-B28 at 10 GPa, below which ends of the search are counted.
 LEVELS: Final = (0.1, 0.15, 0.2, 0.25, 0.3)
-#: Ends of each kind that are calculated by DFT, and those that the GAP relaxes.
-BY_DFT: Final = 2
+#: Ends of each kind that are calculated by DFT, and those that are shown.
+BY_DFT: Final = 1
+SHOWN: Final = 3
 CRYSTALS: Final = ("gamma-B28", "alpha-B12", "alpha-Ga")
 
 
@@ -85,28 +87,46 @@ def limit_of(database: Database[Any]) -> float:
 
 
 class Checks:
-    """Single points by the campaign's reference that it does not make itself; each is made once."""
+    """Single points by the campaign's reference that it does not make itself; each is made once, and kept.
 
-    def __init__(self, database: Database[Any], place: Path) -> None:
+    Parameters
+    ----------
+    database
+        Of the campaign.
+    place
+        Where they are kept.
+    make
+        Whether those that are missing are made; else they are left out.
+    """
+
+    def __init__(self, database: Database[Any], place: Path, *, make: bool) -> None:
         from launchpad.database.campaigns import campaign_of, require_campaign
 
         self._settings = campaign_of(require_campaign(database, CHAIN)).reference
-        self._place = place
+        self._place, self._make = place, make
+        self._file = place / "energies.json"
+        self._known: dict[str, float] = json.loads(self._file.read_text()) if self._file.exists() else {}
 
-    def energies(self, structures: Sequence[tuple[str, Atoms]], *, what: str) -> dict[str, float]:
-        """Return energies per atom by name, of those that could be labelled."""
+    def energies(self, structures: Sequence[tuple[str, Atoms]]) -> dict[str, float]:
+        """Return energies per atom by name, of those that are there or could be labelled."""
         from gapfactory.reference import label_structures
+        from gapfactory.structures import structure_hash
 
-        place = self._place / what
-        place.mkdir(parents=True, exist_ok=True)
-        sizes = {name: len(atoms) for name, atoms in structures}
-        outcomes = label_structures(list(structures), self._settings, place)
         found = {}
-        for outcome in outcomes:
-            if outcome.label is None:
-                print(f"{what}: {outcome.id}: {outcome.reason}", flush=True)
-            else:
-                found[outcome.id] = outcome.label.energy / sizes[outcome.id]
+        for name, atoms in structures:
+            key = structure_hash(atoms)
+            if key not in self._known and self._make:
+                place = self._place / key
+                place.mkdir(parents=True, exist_ok=True)
+                (outcome,) = label_structures([("one", atoms)], self._settings, place)
+                if outcome.label is None:
+                    print(f"{name}: {outcome.reason}", flush=True)
+                else:
+                    self._known[key] = outcome.label.energy / len(atoms)
+                    self._file.write_text(json.dumps(self._known, indent=1) + "\n")
+                    print(f"{name}: {outcome.label.walltime_s:.0f} s", flush=True)
+            if key in self._known:
+                found[name] = self._known[key]
         return found
 
 
@@ -325,13 +345,13 @@ def by_others(
     """Return enthalpies above γ-B28 (meV/atom): by the networks, and at the same geometry by DFT and the GAP."""
     base = crystals["gamma-B28"]
     work = PRESSURE * base[1].get_volume() / len(base[1]) / GPA_A3
-    dft = checks.energies([(e.name.replace("/", "_"), atoms) for e, atoms in ends], what=what)
-    gamma = checks.energies([("gamma", base[1])], what="gamma").get("gamma")
+    dft = checks.energies([(e.name, atoms) for e, atoms in _first_of_each(ends)])
+    gamma = checks.energies([("gamma", base[1])]).get("gamma")
     zero = gap_energy(gap, base[1])
     rows = []
     for e, atoms in ends:
         extra = PRESSURE * e.volume / GPA_A3
-        by_dft, by_gap = dft.get(e.name.replace("/", "_")), gap_energy(gap, atoms)
+        by_dft, by_gap = dft.get(e.name), gap_energy(gap, atoms)
         rows.append(
             [
                 milli(e.enthalpy - base[0]),
@@ -340,6 +360,17 @@ def by_others(
             ]
         )
     return rows
+
+
+def _first_of_each(ends: Sequence[tuple[End, Atoms]]) -> list[tuple[End, Atoms]]:
+    """Return the first ends of each search."""
+    taken: dict[str, int] = {}
+    found = []
+    for e, atoms in ends:
+        taken[e.component] = taken.get(e.component, 0) + 1
+        if taken[e.component] <= BY_DFT:
+            found.append((e, atoms))
+    return found
 
 
 def lowest(
@@ -356,9 +387,9 @@ def lowest(
     chosen = []
     for component in ("hot", "plain"):
         good = sorted((e for e in ends if e.component == component and e.good), key=lambda e: e.enthalpy)
-        chosen += [(e, atoms_at_end(database, e.name)) for e in good[:BY_DFT]]
+        chosen += [(e, atoms_at_end(database, e.name)) for e in good[:SHOWN]]
     rows = []
-    for (e, atoms), others in zip(chosen, by_others(chosen, crystals, gap, checks, "lowest"), strict=True):
+    for (e, atoms), others in zip(chosen, by_others(chosen, crystals, gap, checks), strict=True):
         group = space_group_of(atoms, 0.1)
         bonds = BondNetwork.within(atoms, 2.1).coordination
         rows.append(
@@ -420,11 +451,11 @@ def rejected(
     ]
     if not thrown:
         return lines
-    chosen = [(e, atoms_at_end(database, e.name)) for e in thrown[:BY_DFT]]
+    chosen = [(e, atoms_at_end(database, e.name)) for e in thrown[:SHOWN]]
     from ase.neighborlist import neighbor_list
 
     rows = []
-    for (e, atoms), others in zip(chosen, by_others(chosen, crystals, gap, checks, "rejected"), strict=True):
+    for (e, atoms), others in zip(chosen, by_others(chosen, crystals, gap, checks), strict=True):
         contact = float(neighbor_list("d", atoms, 8.0).min())
         rows.append(
             (
