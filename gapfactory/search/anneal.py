@@ -283,7 +283,7 @@ def anneal(
                 kinetic=0.0,
                 mean=np.zeros((n, 3)),
                 square=np.zeros(n),
-                limit=uncertainty_limit(settings.uncertainty_limit, now.found.uncertainty),
+                limit=uncertainty_limit(settings.stopping_uncertainty, now.found.uncertainty),
                 spent=spent,
                 frames=(),
             )
@@ -380,7 +380,7 @@ def _mobility(run: _Run, start: Atoms, settings: RelaxSettings) -> Generator[Ato
     mean, square = np.zeros((len(start), 3)), np.zeros(len(start))
     try:
         now = yield from run.start()
-        limit = uncertainty_limit(settings.uncertainty_limit, now.found.uncertainty)
+        limit = uncertainty_limit(settings.stopping_uncertainty, now.found.uncertainty)
         for number in range(1, total + 1):
             now = yield from run.step(number, now)
             if now.found.uncertainty is not None and now.found.uncertainty > limit:

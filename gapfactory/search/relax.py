@@ -57,7 +57,7 @@ def relax(atoms: Atoms, calculator: Any, *, pressure_GPa: float, settings: Relax
         keep_first=settings.keep_first_steps,
         thinning_ratio=settings.thinning_ratio,
         symmetry_tolerance=settings.symmetry_tolerance if settings.keep_symmetry else None,
-        max_uncertainty=settings.uncertainty_limit,
+        max_uncertainty=settings.stopping_uncertainty,
         fixed_cell=settings.cell == "fixed",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -159,6 +160,10 @@ class RelaxSettings(MinimiserSettings):
     max_spread: float | None = Field(default=None, gt=0)
     """The same for an ephemeral data-derived potential, in its own measure: the standard deviation of the networks'
     energies of the structure, in eV/atom (0.2 in one published implementation)."""
+    beyond: Literal["stop", "go-on"] = "stop"
+    """What a relaxation or an anneal does beyond `max_uncertainty` or `max_spread`: it ends there, or goes on, and only
+    its end is judged: a search leaves it out where that is still beyond the limit. `go-on` is for searches from random
+    cells, which begin in unknown space and leave it."""
 
     @model_validator(mode="after")
     def _one_measure(self) -> Self:
@@ -177,6 +182,12 @@ class RelaxSettings(MinimiserSettings):
     def uncertainty_limit(self) -> float | None:
         """`max_uncertainty` or `max_spread`, whichever is set."""
         return self.max_spread if self.max_uncertainty is None else self.max_uncertainty
+
+    @property
+    def stopping_uncertainty(self) -> float | None:
+        """The limit at which a relaxation ends; infinite where it goes on and only tells how uncertain its end is."""
+        limit = self.uncertainty_limit
+        return limit if limit is None or self.beyond == "stop" else math.inf
 
     @property
     def mean_pressure(self) -> float:

@@ -190,3 +190,25 @@ def test_the_last_frame_of_what_left_is_in_the_pool_of_the_second_histogram(left
     assert offered & set(asked) == (offered if left else set())
     # and none of the frames before it
     assert not {f"r{k:03d}/{j}" for k in range(8, 12) for j in range(3)} & set(asked)
+
+
+def test_where_it_goes_on_only_the_end_is_judged():
+    def of(doubt):
+        settings = SETTINGS.model_copy(update={"max_uncertainty": 0.3, "beyond": "go-on"})
+        (found,) = relax_batch([wide()], [0.0], Doubting(doubt), settings)
+        return found
+
+    (plain,) = relax_batch([wide()], [0.0], OneByOne(StillingerWeberSilicon()), SETTINGS)
+    for doubt in (lambda v: 0.9 if 21 < v < 24 else 0.1, lambda v: 1.2 - 0.02 * v):
+        found = of(doubt)
+        assert not found.left_known_space
+        assert found.status == "converged"
+        np.testing.assert_array_equal(found.positions, plain.positions)
+        volume = np.abs(np.linalg.det(found.cells[-1])) / 2
+        assert found.uncertainty == doubt(volume)
+    # a hot search asks for it on the way too
+    assert SETTINGS.stopping_uncertainty is None
+    told = SETTINGS.model_copy(update={"max_spread": 0.2})
+    assert (told.stopping_uncertainty, told.uncertainty_limit) == (0.2, 0.2)
+    going = told.model_copy(update={"beyond": "go-on"})
+    assert (going.stopping_uncertainty, going.uncertainty_limit) == (np.inf, 0.2)
