@@ -147,12 +147,13 @@ def steering_section(database: Database[Any], out: Path) -> list[str]:
             if not group:
                 continue
             error, spread = errors_of(before, group)
-            then, _ = errors_of(calculators[generation], group)
+            after = calculators.get(generation)
+            then = None if after is None else errors_of(after, group)[0]
             drawn.setdefault(what, []).append((spread, np.abs(error)))
             rows.append(
                 (
                     generation, what, len(group), milli(np.median(spread)), milli(np.median(np.abs(error))),
-                    milli(np.abs(error).max()), milli(np.median(np.abs(then))),
+                    milli(np.abs(error).max()), "not yet" if then is None else milli(np.median(np.abs(then))),
                 )
             )  # fmt: skip
     first = calculators[min(calculators)]
@@ -353,6 +354,22 @@ def phonon_section(database: Database[Any], gap: Any, out: Path) -> list[str]:
     ]
 
 
+def state_of(database: Database[Any]) -> str:
+    """Return how far the chain is, and what the search was made with."""
+    from launchpad.database.campaigns import campaign_of, require_campaign
+
+    total = campaign_of(require_campaign(database, CHAIN)).schedule.generations
+    fitted = sorted(potentials_of(database))
+    origin = database.potentials.find_one({"campaign": search_part.SEARCH})["report"]["given"]["generation"]
+    used = (
+        "the markers and the labels of boron-2018 alone" if origin == 0 else f"{origin} searches of the chain"
+    )
+    return (
+        f"Of {total} generations of the chain {len(fitted)} {'is' if len(fitted) == 1 else 'are'} fitted; the search of 28 "
+        f"atoms was made with generation {origin}, which has learnt {used}."
+    )
+
+
 def main() -> int:
     """Write everything."""
     from gapfactory.potentials import load_potential
@@ -383,7 +400,7 @@ def main() -> int:
         "",
         (
             f"Written by `tests/benchmarks/boron_eddp.py` on {datetime.now(tz=UTC):%Y-%m-%d} ({platform.machine()}, "
-            "two cores that did other work meanwhile)."
+            f"two cores that did other work meanwhile). {state_of(database)}"
         ),
         "",
         *labels_section(database),

@@ -339,7 +339,6 @@ def by_others(
     crystals: dict[str, tuple[float, Atoms]],
     gap: Any,
     checks: Checks,
-    what: str,
 ) -> list[list[str | None]]:
     """Return enthalpies above γ-B28 (meV/atom): by the networks, and at the same geometry by DFT and the GAP."""
     base = crystals["gamma-B28"]
