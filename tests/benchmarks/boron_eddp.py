@@ -189,6 +189,8 @@ def steering_section(database: Database[Any], out: Path) -> list[str]:
 
 def spread_figure(groups: dict[str, list[tuple[Any, Any]]], path: Path) -> None:
     """Draw errors over spreads."""
+    from matplotlib.ticker import NullFormatter
+
     from gapfactory.figures._style import COLOURS, MARKERS, legend_outside, new_figure, style_axes
 
     figure = new_figure(6.4, 3.8)
@@ -200,6 +202,7 @@ def spread_figure(groups: dict[str, list[tuple[Any, Any]]], path: Path) -> None:
             linestyle="", marker=MARKERS[k], color=COLOURS[k], markersize=4, alpha=0.75, label=name,
         )  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yscale("log")
     style_axes(axes, "spread of the networks (meV/atom)", "error of the energy (meV/atom)")
     legend_outside(figure, [axes])
@@ -365,8 +368,8 @@ def state_of(database: Database[Any]) -> str:
         "the markers and the labels of boron-2018 alone" if origin == 0 else f"{origin} searches of the chain"
     )
     return (
-        f"Of {total} generations of the chain {len(fitted)} {'is' if len(fitted) == 1 else 'are'} fitted; the search of 28 "
-        f"atoms was made with generation {origin}, which has learnt {used}."
+        f"Of {total} generations of the chain {len(fitted)} {'is' if len(fitted) == 1 else 'are'} fitted; the search of "
+        f"28 atoms was made with generation {origin}, which has learnt {used}."
     )
 
 
