@@ -368,8 +368,8 @@ def state_of(database: Database[Any]) -> str:
         "the markers and the labels of boron-2018 alone" if origin == 0 else f"{origin} searches of the chain"
     )
     return (
-        f"Of {total} generations of the chain {len(fitted)} {'is' if len(fitted) == 1 else 'are'} fitted; the search of "
-        f"28 atoms was made with generation {origin}, which has learnt {used}."
+        f"Of {total} generations of the chain {len(fitted)} {'is' if len(fitted) == 1 else 'are'} fitted; the search "
+        f"of 28 atoms was made with generation {origin}, trained on {used}."
     )
 
 
