@@ -40,9 +40,7 @@ def draw_ratios(rows: Sequence[Row], path: Path) -> None:
     axes.axvline(1.0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(rows)), [f"{r.task}, {r.size}: {r.peer}" for r in reversed(rows)], fontsize=7)
     ratios = [row.ratio for row in rows]
-    axes.set(
-        xscale="log", xlim=(min(0.4, 0.5 * min(ratios)), 3.5 * max(ratios)), ylim=(-0.8, len(rows) - 0.2)
-    )
+    axes.set(xscale="log", xlim=(0.4 * min(1.0, *ratios), 3.5 * max(ratios)), ylim=(-0.8, len(rows) - 0.2))
     axes.set_xlabel("times better than the peer (left of 1: the peer is better)")
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -54,6 +52,7 @@ def draw_growth(series: Sequence[Series], path: Path) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatterSciNotation, NullLocator
 
     names = list(dict.fromkeys(one.figure for one in series))
     columns = min(3, len(names))
@@ -73,6 +72,13 @@ def draw_growth(series: Sequence[Series], path: Path) -> None:
                 label=f"{one.name}: {one.exponent:.2f}",
             )
             panel.set(xlabel=one.x, ylabel=one.y)
+        sizes = sorted({x for s in series if s.figure == name for x, _ in s.points})
+        while len(sizes) > 5:  # what is left has room for its numbers
+            sizes = sizes[::2]
+        panel.xaxis.set_major_locator(FixedLocator(sizes))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(0.6, 0.3)))
         panel.set_title(name, fontsize=9)
         panel.legend(frameon=False, fontsize=7, title="exponent", title_fontsize=7)
     for panel in axes.ravel()[len(names) :]:
