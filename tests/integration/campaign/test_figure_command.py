@@ -259,7 +259,7 @@ def test_models_are_drawn_from_a_crystal(database, tmp_path):
     assert "4 of 4 models have no reference energy" in " ".join(found.notes)
     left, _ = found.figure.axes
     # all sites are drawn, not those of one model
-    assert "4 atoms on full sites (light), 4 on partial ones (black)" in left.get_title(loc="left")
+    assert "4 atoms on full sites (light),\n4 on partial ones (black)" in left.get_title(loc="left")
     assert ask(database, "mixed-occupations", **how).rows == found.rows
     with pytest.raises(InputError, match=r"atom: .*There are: setting"):
         ask(database, "mixed-occupations", crystal=tmp_path / "x.cif", discrete={"atom": 7})
