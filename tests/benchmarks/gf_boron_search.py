@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from gf_evidence import labels_of, rows_of
+from gf_evidence import labelled_frames, labels_of, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -515,23 +515,11 @@ def keep(database: Database[Any], out: Path) -> None:
     """Write the new labels, the lowest ends of the search, and the files of the chain's potentials."""
     from ase.io import write
 
-    from gapfactory.io.extxyz import LabelledFrame, write_training_set
+    from gapfactory.io.extxyz import write_training_set
     from launchpad.database.potentials import cached_potential
 
     new = [e for e in labels_of(database, CHAIN)[0] if not e.item.given]
-    frames = [
-        LabelledFrame(
-            id=e.item.id,
-            atoms=e.item.atoms,
-            energy=e.label.energy,
-            forces=e.label.forces,
-            stress=e.label.stress,
-            config_type=e.item.kind,
-            info=(("generation", e.item.generation), ("role", e.item.role)),
-        )
-        for e in new
-        if e.label is not None
-    ]
+    frames = labelled_frames(new)
     ends = sorted((e for e in ends_of(database) if e.good), key=lambda e: e.enthalpy)
     structures = []
     for e in ends[:50]:

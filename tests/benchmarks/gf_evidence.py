@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
+    from gapfactory.io.extxyz import LabelledFrame
     from launchpad.database.dataset import LabelledItem
 
 
@@ -60,6 +61,25 @@ def labels_of(database: Database[Any], name: str) -> tuple[list[LabelledItem], l
     return done, [e for e in entries if e.label is not None and e.label.status == "failed"]
 
 
+def labelled_frames(entries: Iterable[LabelledItem]) -> list[LabelledFrame]:
+    """Return what labels are exported as."""
+    from gapfactory.io.extxyz import LabelledFrame
+
+    return [
+        LabelledFrame(
+            id=e.item.id,
+            atoms=e.item.atoms,
+            energy=e.label.energy,
+            forces=e.label.forces,
+            stress=e.label.stress,
+            config_type=e.item.kind,
+            info=(("generation", e.item.generation), ("role", e.item.role)),
+        )
+        for e in entries
+        if e.label is not None
+    ]
+
+
 def seconds_of(entries: Iterable[LabelledItem]) -> list[float]:
     """Return what each label cost (s)."""
     return [e.label.seconds for e in entries if e.label is not None and e.label.seconds > 0]
@@ -83,23 +103,12 @@ def without_places(source: Path, target: Path) -> None:
 
 def keep(database: Database[Any], name: str, out: Path) -> None:
     """Write the labels, and the potential or, while the campaign is under way, the state to go on from."""
-    from gapfactory.io.extxyz import LabelledFrame, write_training_set
+    from gapfactory.io.extxyz import write_training_set
     from launchpad.database.transfer import export_database
     from launchpad.exporting import export_campaign
 
     done, _ = labels_of(database, name)
-    frames = [
-        LabelledFrame(
-            id=e.item.id,
-            atoms=e.item.atoms,
-            energy=e.label.energy,
-            forces=e.label.forces,
-            stress=e.label.stress,
-            config_type=e.item.kind,
-            info=(("generation", e.item.generation), ("role", e.item.role)),
-        )
-        for e in done
-    ]
+    frames = labelled_frames(done)
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         if frames:
